@@ -1,0 +1,230 @@
+//! Field tables left in their bytes: read an entry without decoding or copying the rest.
+//!
+//! Decoding is lazy, so a fault shows when the walk reaches it. The depth limit is for
+//! [`TableRef::to_table`] and [`ValueRef::to_owned`], which recurse; walking by hand costs no stack.
+
+use crate::wire::Reader;
+use crate::{DecodeError, FieldTable, FieldValue, MAX_DEPTH};
+
+/// An undecoded table: its content, without the length in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableRef<'a>(&'a [u8]);
+
+impl<'a> TableRef<'a> {
+    /// Wraps a table's content. Nothing is checked yet.
+    #[inline]
+    pub fn new(content: &'a [u8]) -> Self {
+        Self(content)
+    }
+
+    /// The content.
+    #[inline]
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// Whether there are no entries.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Entries in order; ends after the first error.
+    pub fn iter(
+        &self,
+    ) -> impl Iterator<Item = Result<(&'a str, ValueRef<'a>), DecodeError>> + use<'a> {
+        let mut reader = Reader::new(self.0);
+        walk(move || {
+            if reader.rest().is_empty() {
+                return None;
+            }
+            Some(reader.shortstr().and_then(|name| Ok((name, read_value(&mut reader)?))))
+        })
+    }
+
+    /// The first value of that name.
+    pub fn get(&self, name: &str) -> Result<Option<ValueRef<'a>>, DecodeError> {
+        for entry in self.iter() {
+            let (key, value) = entry?;
+            if key == name {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Decodes and copies the whole table.
+    pub fn to_table(&self) -> Result<FieldTable, DecodeError> {
+        self.to_table_at(0)
+    }
+
+    fn to_table_at(self, depth: usize) -> Result<FieldTable, DecodeError> {
+        self.iter()
+            .map(|entry| entry.and_then(|(name, value)| Ok((name, value.to_owned_at(depth)?))))
+            .collect()
+    }
+}
+
+/// An undecoded array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ArrayRef<'a>(&'a [u8]);
+
+impl<'a> ArrayRef<'a> {
+    /// Elements in order; ends after the first error.
+    pub fn iter(&self) -> impl Iterator<Item = Result<ValueRef<'a>, DecodeError>> + use<'a> {
+        let mut reader = Reader::new(self.0);
+        walk(move || if reader.rest().is_empty() { None } else { Some(read_value(&mut reader)) })
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Repeats `step` until `None` or past the first error, after which the position means nothing.
+fn walk<T>(
+    mut step: impl FnMut() -> Option<Result<T, DecodeError>>,
+) -> impl Iterator<Item = Result<T, DecodeError>> {
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        if failed {
+            return None;
+        }
+        let item = step();
+        failed = matches!(item, Some(Err(_)));
+        item
+    })
+}
+
+/// A value of an undecoded table: the borrowed counterpart of [`FieldValue`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "documented at FieldValue")]
+pub enum ValueRef<'a> {
+    Bool(bool),
+    I8(i8),
+    U8(u8),
+    I16(i16),
+    U16(u16),
+    I32(i32),
+    U32(u32),
+    I64(i64),
+    F32(f32),
+    F64(f64),
+    Decimal { scale: u8, value: u32 },
+    LongString(&'a [u8]),
+    Array(ArrayRef<'a>),
+    Timestamp(u64),
+    Table(TableRef<'a>),
+    Void,
+    Bytes(&'a [u8]),
+}
+
+impl<'a> ValueRef<'a> {
+    /// The value of any integer type.
+    pub fn as_i64(&self) -> Option<i64> {
+        match *self {
+            Self::I8(v) => Some(v.into()),
+            Self::U8(v) => Some(v.into()),
+            Self::I16(v) => Some(v.into()),
+            Self::U16(v) => Some(v.into()),
+            Self::I32(v) => Some(v.into()),
+            Self::U32(v) => Some(v.into()),
+            Self::I64(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The text of a long string, if it is UTF-8.
+    pub fn as_str(&self) -> Option<&'a str> {
+        match *self {
+            Self::LongString(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// The value of a bool.
+    pub fn as_bool(&self) -> Option<bool> {
+        match *self {
+            Self::Bool(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The entries of a table.
+    pub fn as_table(&self) -> Option<TableRef<'a>> {
+        match *self {
+            Self::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The elements of an array.
+    pub fn as_array(&self) -> Option<ArrayRef<'a>> {
+        match *self {
+            Self::Array(array) => Some(array),
+            _ => None,
+        }
+    }
+
+    /// Decodes and copies the value with all that is nested in it.
+    pub fn to_owned(&self) -> Result<FieldValue, DecodeError> {
+        self.to_owned_at(0)
+    }
+
+    fn to_owned_at(self, depth: usize) -> Result<FieldValue, DecodeError> {
+        if depth >= MAX_DEPTH {
+            return Err(DecodeError::TooDeep);
+        }
+        Ok(match self {
+            Self::Bool(v) => FieldValue::Bool(v),
+            Self::I8(v) => FieldValue::I8(v),
+            Self::U8(v) => FieldValue::U8(v),
+            Self::I16(v) => FieldValue::I16(v),
+            Self::U16(v) => FieldValue::U16(v),
+            Self::I32(v) => FieldValue::I32(v),
+            Self::U32(v) => FieldValue::U32(v),
+            Self::I64(v) => FieldValue::I64(v),
+            Self::F32(v) => FieldValue::F32(v),
+            Self::F64(v) => FieldValue::F64(v),
+            Self::Decimal { scale, value } => FieldValue::Decimal { scale, value },
+            Self::LongString(v) => FieldValue::LongString(v.to_vec()),
+            Self::Array(array) => FieldValue::Array(
+                array
+                    .iter()
+                    .map(|value| value.and_then(|value| value.to_owned_at(depth + 1)))
+                    .collect::<Result<_, _>>()?,
+            ),
+            Self::Timestamp(v) => FieldValue::Timestamp(v),
+            Self::Table(table) => FieldValue::Table(table.to_table_at(depth + 1)?),
+            Self::Void => FieldValue::Void,
+            Self::Bytes(v) => FieldValue::Bytes(v.to_vec()),
+        })
+    }
+}
+
+fn read_value<'a>(reader: &mut Reader<'a>) -> Result<ValueRef<'a>, DecodeError> {
+    const WHAT: &str = "field value";
+    let octet = reader.octet()?;
+    Ok(match octet {
+        b'S' => ValueRef::LongString(reader.longstr()?),
+        b'I' => ValueRef::I32(i32::from_be_bytes(reader.array(WHAT)?)),
+        b'l' | b'L' => ValueRef::I64(i64::from_be_bytes(reader.array(WHAT)?)),
+        b't' => ValueRef::Bool(reader.octet()? != 0),
+        b'T' => ValueRef::Timestamp(reader.longlong()?),
+        b'F' => ValueRef::Table(TableRef(reader.longstr()?)),
+        b'A' => ValueRef::Array(ArrayRef(reader.longstr()?)),
+        b'b' => ValueRef::I8(i8::from_be_bytes(reader.array(WHAT)?)),
+        b'B' => ValueRef::U8(reader.octet()?),
+        // `U` is the specification's octet for what RabbitMQ and all clients write as `s`.
+        b's' | b'U' => ValueRef::I16(i16::from_be_bytes(reader.array(WHAT)?)),
+        b'u' => ValueRef::U16(reader.short()?),
+        b'i' => ValueRef::U32(reader.long()?),
+        b'f' => ValueRef::F32(f32::from_be_bytes(reader.array(WHAT)?)),
+        b'd' => ValueRef::F64(f64::from_be_bytes(reader.array(WHAT)?)),
+        b'D' => ValueRef::Decimal { scale: reader.octet()?, value: reader.long()? },
+        b'x' => ValueRef::Bytes(reader.longstr()?),
+        b'V' => ValueRef::Void,
+        other => return Err(DecodeError::BadFieldType(other)),
+    })
+}
