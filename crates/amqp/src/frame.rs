@@ -66,7 +66,10 @@ pub fn decode_frame(
     let kind = frame_kind(octet)?;
     let size = u32::from_be_bytes([s0, s1, s2, s3]);
     if frame_max != 0 && size > frame_max {
-        return Err(DecodeError::FrameTooLarge { size, max: frame_max - FRAME_OVERHEAD as u32 });
+        return Err(DecodeError::FrameTooLarge {
+            size,
+            max: frame_max.saturating_sub(FRAME_OVERHEAD as u32),
+        });
     }
     let Some((payload, rest)) = rest.split_at_checked(size as usize) else {
         return Ok(None);
