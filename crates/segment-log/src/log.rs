@@ -1,0 +1,297 @@
+//! The writing end: batches in, segments out, sync.
+//!
+//! Owns the segment files and the order of operations on them (the commit protocol in the crate's
+//! documentation). Never decides when to sync or what to delete. Invariants: positions grow without
+//! a gap and are never used twice; a segment that is not the last is whole, cut to length and
+//! synced; once an IO error left the files in doubt nothing is written or claimed durable again.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{LogError, is_disk_full};
+use crate::reader::Reader;
+use crate::record::RecordRef;
+use crate::recovery::{self, Recovery};
+use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table, encode_header, file_name};
+
+/// How far ahead of small batches a segment is filled with zeros. A sync that changes neither the
+/// file's length nor its extents needs no commit of the file system's journal.
+const ZERO_AHEAD_BYTES: u64 = 256 << 10;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// What can be chosen about a log.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Size of a segment file above which a new one is begun.
+    pub segment_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { segment_bytes_max: 64 << 20 }
+    }
+}
+
+/// A segment as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentStat {
+    /// Position of its first record; its identity.
+    pub base: u64,
+    /// Position after its last record.
+    pub end: u64,
+    /// Whether it is the one being written.
+    pub is_active: bool,
+}
+
+/// The log. One owner writes; any number of [`Reader`]s read.
+///
+/// In order: [`open`](Self::open), then [`write`](Self::write) and [`sync`](Self::sync) over and
+/// over. Only what a `sync` that returned `Ok` covers is sure to be found by the next `open`.
+pub struct Log<D: Disk> {
+    disk: D,
+    options: Options,
+    table: Arc<Table<D::File>>,
+    active: Arc<Segment<D::File>>,
+    /// File offset up to which the active file extends; zeros beyond its last record.
+    file_len: u64,
+    /// Whether something was written since the last sync.
+    is_dirty: bool,
+    is_poisoned: bool,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in `disk`, or begins one, and calls `visit` for every record, oldest first,
+    /// the members of groups one by one.
+    ///
+    /// A torn tail is cut; damage before the last record is copied aside and stepped over. Both are
+    /// in the [`Recovery`], for the caller to report.
+    ///
+    /// # Errors
+    /// `Io` and `DiskFull` from the disk, `Format` for a segment of another version or place.
+    pub fn open(
+        disk: D,
+        options: Options,
+        visit: &mut dyn FnMut(RecordRef<'_>),
+    ) -> Result<(Self, Recovery), LogError> {
+        let recovered = recovery::recover(&disk, visit)?;
+        let log = Self {
+            disk,
+            options,
+            table: Arc::new(Table::new(recovered.segments)),
+            active: recovered.active,
+            file_len: recovered.file_len,
+            is_dirty: false,
+            is_poisoned: false,
+        };
+        Ok((log, recovered.report))
+    }
+
+    /// The position of the next record to be written.
+    pub fn next_position(&self) -> u64 {
+        self.active.end()
+    }
+
+    /// Writes a batch, which must start at [`next_position`](Self::next_position). Readers see it at
+    /// once; it is not durable until [`sync`](Self::sync).
+    ///
+    /// Begins a new segment first if the batch would overfill the active one; a batch larger than a
+    /// segment gets one of its own.
+    ///
+    /// # Errors
+    /// `DiskFull`: nothing was kept, the same batch may be written again. `Misuse`: the batch starts
+    /// elsewhere or has an open group; nothing happened. Any other poisons the log.
+    pub fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
+        self.refuse_if_poisoned()?;
+        if batch.has_open_group() {
+            return Err(LogError::Misuse("the batch has an open group"));
+        }
+        if batch.start() != self.next_position() {
+            return Err(LogError::Misuse("the batch does not start at the next position"));
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let len = batch.len_bytes() as u64;
+        if self.end_offset() + len > self.options.segment_bytes_max {
+            self.roll()?;
+        }
+        let offset = self.end_offset();
+        self.is_dirty = true;
+        if let Err(error) = self.active.file.write_at(batch.as_bytes(), offset) {
+            if !is_disk_full(&error) {
+                return self.poison("write", error);
+            }
+            self.undo_write(offset)?;
+            return Err(LogError::DiskFull);
+        }
+        self.active.set_end(batch.end());
+        self.write_zeros_ahead(offset + len, len)
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// `Io` if the disk failed: what was written since the last sync may be lost, nobody can tell,
+    /// and the log is poisoned.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.refuse_if_poisoned()?;
+        if self.is_dirty {
+            if let Err(error) = self.active.file.sync_data() {
+                return self.poison("sync", error);
+            }
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    /// A handle for reading.
+    pub fn reader(&self) -> Reader<D> {
+        Reader { table: Arc::clone(&self.table) }
+    }
+
+    /// The disk the log stands on.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// All segments, oldest first; the last is the active one.
+    pub fn segments(&self) -> Vec<SegmentStat> {
+        let stat = |segment: Arc<Segment<D::File>>| SegmentStat {
+            base: segment.base,
+            end: segment.end(),
+            is_active: segment.base == self.active.base,
+        };
+        self.table.all().into_iter().map(stat).collect()
+    }
+
+    /// Deletes a segment for good. Everything written before is synced first, because it is the
+    /// reason why the segment is not needed; the deletion is durable when this returns.
+    ///
+    /// # Errors
+    /// `Misuse` for the active segment, `NotFound` for none. An error of the disk poisons the log.
+    pub fn delete_segment(&mut self, base: u64) -> Result<(), LogError> {
+        self.refuse_if_poisoned()?;
+        if base == self.active.base {
+            return Err(LogError::Misuse("the active segment cannot be deleted"));
+        }
+        if self.table.at_base(base).is_none() {
+            return Err(LogError::NotFound(base));
+        }
+        self.sync()?;
+        self.table.remove(base);
+        match self.disk.remove(&file_name(base)).and_then(|()| self.disk.sync_directory()) {
+            Ok(()) => Ok(()),
+            Err(error) => self.poison("delete", error),
+        }
+    }
+
+    /// Closes the active segment, synced and cut to length, and begins a new one. Nothing happens
+    /// if the active segment is empty.
+    ///
+    /// # Errors
+    /// `DiskFull`: the active segment stays the active one. Any other poisons the log.
+    pub fn roll(&mut self) -> Result<(), LogError> {
+        self.refuse_if_poisoned()?;
+        let base = self.next_position();
+        if base == self.active.base {
+            return Ok(());
+        }
+        if self.file_len > self.end_offset() {
+            if let Err(error) = self.active.file.set_len(self.end_offset()) {
+                return self.poison("cut", error);
+            }
+            self.file_len = self.end_offset();
+            self.is_dirty = true;
+        }
+        self.sync()?;
+        match create_segment(&self.disk, base) {
+            Ok(segment) => {
+                self.active = Arc::new(segment);
+                self.table.push(Arc::clone(&self.active));
+                self.file_len = SEGMENT_HEADER_SIZE;
+                Ok(())
+            }
+            Err(LogError::DiskFull) => {
+                // The name is free again only if the removal holds; else the next attempt fails.
+                match self.disk.remove(&file_name(base)) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        self.poison("remove", error)
+                    }
+                    _ => Err(LogError::DiskFull),
+                }
+            }
+            Err(error) => {
+                self.is_poisoned = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Offset in the active file where the next record goes.
+    fn end_offset(&self) -> u64 {
+        SEGMENT_HEADER_SIZE + self.active.end() - self.active.base
+    }
+
+    /// Takes back what a full disk let through of a batch, durably: another batch may come next,
+    /// and the remains of this one must not be found behind it.
+    fn undo_write(&mut self, offset: u64) -> Result<(), LogError> {
+        let file = &self.active.file;
+        if let Err(error) = file.set_len(offset).and_then(|()| file.sync_data()) {
+            return self.poison("cut", error);
+        }
+        self.file_len = offset;
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    /// Extends the file with zeros when a small batch has reached its end. Large batches go without:
+    /// for them writing everything twice would cost more than the journal does.
+    fn write_zeros_ahead(&mut self, end: u64, batch_len: u64) -> Result<(), LogError> {
+        if end <= self.file_len {
+            return Ok(());
+        }
+        self.file_len = end;
+        if batch_len > ZERO_AHEAD_BYTES / 8 {
+            return Ok(());
+        }
+        let target = (end + ZERO_AHEAD_BYTES).min(self.options.segment_bytes_max);
+        while self.file_len < target {
+            let len = (target - self.file_len).min(ZEROS.len() as u64);
+            match self.active.file.write_at(&ZEROS[..len as usize], self.file_len) {
+                Ok(()) => self.file_len += len,
+                // It is an optimisation: the next batch will find out whether it fits. Some zeros
+                // may have been written, so the length is not known any more.
+                Err(error) if is_disk_full(&error) => {
+                    self.file_len = target;
+                    break;
+                }
+                Err(error) => return self.poison("write", error),
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<(), LogError> {
+        if self.is_poisoned { Err(LogError::Poisoned) } else { Ok(()) }
+    }
+
+    fn poison(&mut self, action: &'static str, source: std::io::Error) -> Result<(), LogError> {
+        self.is_poisoned = true;
+        Err(LogError::Io { action, path: self.active.name(), source })
+    }
+}
+
+/// Creates an empty segment, durably, before anything can be written to it.
+pub(crate) fn create_segment<D: Disk>(disk: &D, base: u64) -> Result<Segment<D::File>, LogError> {
+    let name = file_name(base);
+    let failed = |action| {
+        let name = &name;
+        move |error| LogError::from_io(action, name, error)
+    };
+    let file = disk.create(&name).map_err(failed("create"))?;
+    file.write_at(&encode_header(base), 0).map_err(failed("write"))?;
+    file.sync_data().map_err(failed("sync"))?;
+    disk.sync_directory().map_err(failed("sync the directory of"))?;
+    Ok(Segment::new(base, base, file, Vec::new()))
+}

@@ -1,0 +1,272 @@
+//! Opening: every segment scanned, the torn tail cut, damage copied aside.
+//!
+//! Owns the only places where a log changes files it finds: it cuts the last segment after its last
+//! record, writes a damaged file header anew, and renames a segment in which nothing can be read.
+//! Never drops an intact record. Invariant: what was visited is durable when it returns, even if it
+//! had only been written and not synced before.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{LogError, is_disk_full};
+use crate::log::create_segment;
+use crate::record::RecordRef;
+use crate::scan::Window;
+use crate::segment::{
+    Header, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name, parse_file_name,
+    read_full,
+};
+
+/// What opening the log found and did; for the caller to log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Position of the next record.
+    pub next_position: u64,
+    /// Segments, the active one included.
+    pub segment_count: usize,
+    /// Bytes of records in all segments.
+    pub bytes: u64,
+    /// Records visited; a group counts as its members.
+    pub record_count: u64,
+    /// The incomplete end that was cut, if there was one: a write that a crash interrupted.
+    pub torn_tail: Option<TornTail>,
+    /// Damage that is no torn tail. Everything readable around it was kept.
+    pub quarantined: Vec<Quarantine>,
+}
+
+/// Bytes cut from the end of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TornTail {
+    /// Where the log now ends.
+    pub position: u64,
+    /// Bytes that were cut.
+    pub bytes: u64,
+}
+
+/// A damaged stretch of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Base of the segment.
+    pub segment: u64,
+    /// Where the damage begins.
+    pub position: u64,
+    /// How far it goes. 0 for a damaged file header, which has no positions.
+    pub bytes: u64,
+    /// What is damaged.
+    pub damage: Damage,
+    /// The file that keeps the bytes. `None` if there was no room for it; they are still in place.
+    pub file: Option<String>,
+}
+
+/// What a [`Quarantine`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Damage {
+    /// Records between intact ones, or at the end of a segment that has a successor.
+    Records,
+    /// The file header only; it was written anew and no record was lost.
+    Header,
+    /// All of a segment; its file was renamed.
+    Segment,
+}
+
+pub(crate) struct Recovered<D: Disk> {
+    pub(crate) segments: Vec<Arc<Segment<D::File>>>,
+    pub(crate) active: Arc<Segment<D::File>>,
+    pub(crate) file_len: u64,
+    pub(crate) report: Recovery,
+}
+
+/// Scans the disk's segments and makes the last of them ready to be written.
+pub(crate) fn recover<D: Disk>(
+    disk: &D,
+    visit: &mut dyn FnMut(RecordRef<'_>),
+) -> Result<Recovered<D>, LogError> {
+    let names = disk.list().map_err(|error| LogError::from_io("list", "the directory", error))?;
+    let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+    bases.sort_unstable();
+    let mut run = Run { disk, visit, report: Recovery::default(), buffer: Vec::new() };
+    let mut segments = Vec::with_capacity(bases.len() + 1);
+    // The active segment, with the length of its file.
+    let mut active = None;
+    let mut next = 0;
+    for (index, &base) in bases.iter().enumerate() {
+        let found = run.open(base, bases.get(index + 1).copied())?;
+        next = found.data_end;
+        let Some((segment, file_len)) = found.segment else { continue };
+        next = next.max(segment.end());
+        let segment = Arc::new(segment);
+        if index + 1 == bases.len() {
+            active = Some((Arc::clone(&segment), file_len));
+            next = segment.end();
+        }
+        run.report.bytes += segment.end() - base;
+        segments.push(segment);
+    }
+    disk.sync_directory().map_err(|error| LogError::from_io("sync", "the directory", error))?;
+    let (active, file_len) = match active {
+        Some(active) => active,
+        None => {
+            let segment = Arc::new(create_segment(disk, next)?);
+            segments.push(Arc::clone(&segment));
+            (segment, SEGMENT_HEADER_SIZE)
+        }
+    };
+    let mut report = run.report;
+    report.next_position = active.end();
+    report.segment_count = segments.len();
+    Ok(Recovered { segments, active, file_len, report })
+}
+
+struct Run<'a, D> {
+    disk: &'a D,
+    visit: &'a mut dyn FnMut(RecordRef<'_>),
+    report: Recovery,
+    /// Working space, handed from segment to segment.
+    buffer: Vec<u8>,
+}
+
+/// What became of one segment file.
+struct Found<F> {
+    /// The segment and the length of its file, unless it had to be put aside as a whole.
+    segment: Option<(Segment<F>, u64)>,
+    /// Position of the end of the file as it was found: no position before it may be used again.
+    data_end: u64,
+}
+
+impl<D: Disk> Run<'_, D> {
+    fn open(&mut self, base: u64, next_base: Option<u64>) -> Result<Found<D::File>, LogError> {
+        let name = file_name(base);
+        let failed = |action| {
+            let name = &name;
+            move |error| LogError::from_io(action, name, error)
+        };
+        let file = self.disk.open(&name).map_err(failed("open"))?;
+        let mut file_len = file.len().map_err(failed("read"))?;
+        let mut header = [0; SEGMENT_HEADER_SIZE as usize];
+        let header_len = read_full(&file, &mut header, 0).map_err(failed("read"))?;
+        let data_len = file_len.saturating_sub(SEGMENT_HEADER_SIZE);
+        let too_far =
+            |problem: &str| LogError::Format { path: name.clone(), problem: problem.to_owned() };
+        let data_end = base
+            .checked_add(data_len)
+            .filter(|end| *end <= u64::MAX / 2)
+            .ok_or_else(|| too_far("its positions are beyond any log's"))?;
+
+        let mut window = Window::new(&file, base, data_end, std::mem::take(&mut self.buffer));
+        match check_header(&header[..header_len], base) {
+            Header::Good => {}
+            Header::Foreign(problem) => return Err(LogError::Format { path: name, problem }),
+            Header::Damaged => {
+                let has_records = window.resume_after(base).map_err(failed("read"))?.is_some();
+                let is_blank = window.last_nonzero(base).map_err(failed("read"))?.is_none();
+                let is_unborn = is_blank && next_base.is_none();
+                if !has_records && !is_unborn {
+                    self.buffer = window.into_buffer();
+                    self.put_aside(base, data_len)?;
+                    return Ok(Found { segment: None, data_end });
+                }
+                // Either a crash came while the file was created, or all but its header is good.
+                file.write_at(&encode_header(base), 0).map_err(failed("write"))?;
+                file.sync_data().map_err(failed("sync"))?;
+                file_len = file_len.max(SEGMENT_HEADER_SIZE);
+                if has_records {
+                    self.note(base, base..base, Damage::Header, None);
+                }
+            }
+        }
+
+        let mut stretches: Vec<Range<u64>> = Vec::new();
+        let (visit, record_count) = (&mut *self.visit, &mut self.report.record_count);
+        let mut counting = |record: RecordRef<'_>| {
+            *record_count += 1;
+            visit(record);
+        };
+        let scanned = window.scan(&mut counting, &mut |range| stretches.push(range));
+        let mut end = scanned.map_err(failed("read"))?;
+        let rest = window.last_nonzero(end).map_err(failed("read"))?.map(|last| end..last + 1);
+        self.buffer = window.into_buffer();
+        if next_base.is_none() {
+            if let Some(torn) = rest {
+                let bytes = torn.end - torn.start;
+                self.report.torn_tail = Some(TornTail { position: end, bytes });
+                file_len = SEGMENT_HEADER_SIZE + end - base;
+                file.set_len(file_len).map_err(failed("cut"))?;
+            }
+            // Also without a cut: what a killed process wrote may be in the page cache only.
+            file.sync_data().map_err(failed("sync"))?;
+        } else if let Some(rest) = rest {
+            end = rest.end;
+            stretches.push(rest);
+        }
+        if next_base.is_some_and(|next_base| end > next_base) {
+            return Err(too_far("it reaches into the segment after it"));
+        }
+        for stretch in &stretches {
+            let copy = self.copy_aside(&file, base, stretch)?;
+            self.note(base, stretch.clone(), Damage::Records, copy);
+        }
+        let data_end = if next_base.is_none() { end } else { data_end };
+        Ok(Found { segment: Some((Segment::new(base, end, file, stretches), file_len)), data_end })
+    }
+
+    fn note(&mut self, segment: u64, range: Range<u64>, damage: Damage, file: Option<String>) {
+        let (position, bytes) = (range.start, range.end - range.start);
+        self.report.quarantined.push(Quarantine { segment, position, bytes, damage, file });
+    }
+
+    /// Renames a segment in which there is not one record to be read.
+    fn put_aside(&mut self, base: u64, bytes: u64) -> Result<(), LogError> {
+        let name = file_name(base);
+        let aside = format!("{name}.quarantine");
+        self.disk
+            .rename(&name, &aside)
+            .and_then(|()| self.disk.sync_directory())
+            .map_err(|error| LogError::from_io("rename", &name, error))?;
+        self.note(base, base..base + bytes, Damage::Segment, Some(aside));
+        Ok(())
+    }
+
+    /// Copies a damaged stretch to a file of its own, durably. It is named by its place, so opening
+    /// again finds it done. `None` if the disk is full.
+    fn copy_aside(
+        &self,
+        file: &D::File,
+        base: u64,
+        stretch: &Range<u64>,
+    ) -> Result<Option<String>, LogError> {
+        let name = format!("{base:020}-{:020}.quarantine", stretch.start);
+        let copy = || -> std::io::Result<()> {
+            let len = stretch.end - stretch.start;
+            let existing = self.disk.list()?.contains(&name);
+            if existing {
+                if self.disk.open(&name)?.len()? == len {
+                    return Ok(());
+                }
+                self.disk.remove(&name)?;
+            }
+            let target = self.disk.create(&name)?;
+            let mut buffer = vec![0; (1 << 20).min(len as usize)];
+            let mut copied = 0;
+            while copied < len {
+                let count = (len - copied).min(buffer.len() as u64) as usize;
+                let offset = SEGMENT_HEADER_SIZE + stretch.start - base + copied;
+                let count = read_full(file, &mut buffer[..count], offset)?;
+                if count == 0 {
+                    break;
+                }
+                target.write_at(&buffer[..count], copied)?;
+                copied += count as u64;
+            }
+            target.sync_data()?;
+            self.disk.sync_directory()
+        };
+        match copy() {
+            Ok(()) => Ok(Some(name)),
+            // The damaged bytes stay where they are; a full disk must not keep the node down.
+            Err(error) if is_disk_full(&error) => Ok(None),
+            Err(error) => Err(LogError::from_io("write", &name, error)),
+        }
+    }
+}
