@@ -1,0 +1,23 @@
+import pika
+import time
+
+def callback(ch, method, properties, body):
+   print(" [x] Received %r" % body)
+   time.sleep(body.count(b'.'))
+   print(" [x] Done")
+   ch.basic_ack(delivery_tag=method.delivery_tag)
+
+# Connect to RabbitMQ server
+connection = pika.BlockingConnection(
+   pika.ConnectionParameters('localhost'))
+channel = connection.channel()
+
+# Declare a message queue
+channel.queue_declare(queue='task_queue', durable=True)
+
+# Consume messages from the queue
+channel.basic_qos(prefetch_count=1)
+channel.basic_consume(queue='task_queue', on_message_callback=callback)
+
+print(' [*] Waiting for messages. To exit press CTRL+C')
+channel.start_consuming()

@@ -1,0 +1,93 @@
+"""kombu over py-amqp: what it looks at in the handshake, and what its users do."""
+
+import socket
+
+import kombu
+import pytest
+from kombu.pools import producers
+
+
+@pytest.fixture
+def kombu_connection(url):
+    with kombu.Connection(url) as connection:
+        yield connection
+
+
+def test_server_presents_itself_as_kombu_expects(kombu_connection):
+    kombu_connection.ensure_connection(max_retries=1)
+    properties = kombu_connection.connection.server_properties
+    assert properties['product'] == 'RabbitMQ'
+    assert tuple(int(part) for part in properties['version'].split('.')[:2]) >= (3, 8)
+    capabilities = properties['capabilities']
+    for capability in ('publisher_confirms', 'exchange_exchange_bindings', 'basic.nack',
+                       'consumer_cancel_notify', 'connection.blocked', 'consumer_priorities',
+                       'authentication_failure_close', 'per_consumer_qos', 'direct_reply_to'):
+        assert capabilities[capability] is True, capability
+    # Since 3.3 prefetch is per consumer unless `global` is set; kombu reads that off the version.
+    assert not kombu_connection.transport.qos_semantics_matches_spec(kombu_connection.connection)
+
+
+def test_simple_queue_gives_back_what_was_put(kombu_connection, name):
+    queue = kombu_connection.SimpleQueue(name)
+    queue.put({'answer': 42, 'list': [1, 2]})
+    message = queue.get(timeout=5)
+    assert message.payload == {'answer': 42, 'list': [1, 2]}
+    message.ack()
+    with pytest.raises(queue.Empty):
+        queue.get(block=False)
+    queue.close()
+    queue.queue.delete()
+
+
+def test_producer_pool_publishes_with_retry_and_declares(kombu_connection, name):
+    exchange = kombu.Exchange(name, type='topic', durable=False, auto_delete=True)
+    queue = kombu.Queue(name, exchange, routing_key='a.*', durable=False, auto_delete=True)
+    received = []
+    with kombu_connection.Consumer(queue, callbacks=[lambda body, message: (
+            received.append((body, message.delivery_info['routing_key'])), message.ack())]):
+        with producers[kombu_connection].acquire(block=True) as producer:
+            for key in ('a.one', 'b.two', 'a.three'):
+                producer.publish({'key': key}, exchange=exchange, routing_key=key,
+                                 declare=[exchange, queue], retry=True, serializer='json')
+        while len(received) < 2:
+            kombu_connection.drain_events(timeout=5)
+        with pytest.raises(socket.timeout):
+            kombu_connection.drain_events(timeout=0.2)
+    assert received == [({'key': 'a.one'}, 'a.one'), ({'key': 'a.three'}, 'a.three')]
+
+
+def test_compressed_and_priority_messages_arrive(kombu_connection, name):
+    queue = kombu.Queue(name, max_priority=10, durable=True)
+    bound = queue(kombu_connection.channel())
+    bound.declare()
+    producer = kombu_connection.Producer()
+    for priority in (1, 9, 5):
+        producer.publish('x' * 1000, routing_key=name, priority=priority, compression='zlib')
+    bodies = [bound.get() for _ in range(3)]
+    assert [m.properties['priority'] for m in bodies] == [9, 5, 1]
+    assert all(m.payload == 'x' * 1000 for m in bodies)
+    for message in bodies:
+        message.ack()
+    bound.delete()
+
+
+def test_confirming_transport_option_waits_for_the_broker(url, name):
+    with kombu.Connection(url, transport_options={'confirm_publish': True}) as connection:
+        queue = connection.SimpleQueue(name)
+        for n in range(20):
+            queue.put(n)
+        assert queue.qsize() == 20
+        queue.clear()
+        assert queue.qsize() == 0
+        queue.queue.delete()
+
+
+def test_heartbeat_check_keeps_a_connection(url, name):
+    with kombu.Connection(url, heartbeat=4) as connection:
+        connection.ensure_connection(max_retries=1)
+        assert connection.get_heartbeat_interval() == 4
+        for _ in range(4):
+            connection.heartbeat_check(rate=2)
+            with pytest.raises(socket.timeout):
+                connection.drain_events(timeout=0.5)
+        assert connection.connected
