@@ -1,0 +1,114 @@
+//! The definitions in memory: plain ordered collections and the meaning of each change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, Permissions, StoredBinding, StoredExchange, StoredQueue, User};
+
+/// All definitions of a node at one moment. Keys of two strings are (virtual host, name).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Definitions {
+    /// Names of the virtual hosts.
+    pub vhosts: BTreeSet<String>,
+    /// Users by name.
+    pub users: BTreeMap<String, User>,
+    /// Permissions by (virtual host, user).
+    pub permissions: BTreeMap<(String, String), Permissions>,
+    /// Exchanges by (virtual host, name).
+    pub exchanges: BTreeMap<(String, String), StoredExchange>,
+    /// Queues by (virtual host, name).
+    pub queues: BTreeMap<(String, String), StoredQueue>,
+    /// Bindings as (virtual host, binding).
+    pub bindings: BTreeSet<(String, StoredBinding)>,
+    /// The id for the next queue: one above the highest ever used.
+    pub next_queue_id: u32,
+}
+
+impl Definitions {
+    /// Applies one change. Pure and total: what it does not concern stays as it is.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::VhostPut { name } => {
+                self.vhosts.insert(name.clone());
+            }
+            Change::VhostDeleted { name } => self.delete_vhost(name),
+            Change::UserPut(user) => {
+                self.users.insert(user.name.clone(), user.clone());
+            }
+            Change::UserDeleted { name } => {
+                self.users.remove(name);
+                self.permissions.retain(|(_, user), _| user != name);
+            }
+            Change::PermissionsPut { vhost, user, permissions } => {
+                self.permissions.insert((vhost.clone(), user.clone()), permissions.clone());
+            }
+            Change::PermissionsDeleted { vhost, user } => {
+                self.permissions.remove(&(vhost.clone(), user.clone()));
+            }
+            Change::ExchangePut { vhost, exchange } => {
+                self.exchanges.insert((vhost.clone(), exchange.name.clone()), exchange.clone());
+            }
+            Change::ExchangeDeleted { vhost, name } => {
+                self.exchanges.remove(&(vhost.clone(), name.clone()));
+                self.delete_bindings_to(vhost, false, name);
+                self.bindings.retain(|(of, binding)| of != vhost || binding.source != *name);
+            }
+            Change::QueuePut { vhost, queue } => {
+                self.use_queue_id(queue.id);
+                self.queues.insert((vhost.clone(), queue.name.clone()), queue.clone());
+            }
+            Change::QueueDeleted { vhost, name, id } => self.delete_queue(vhost, name, *id),
+            Change::BindingPut { vhost, binding } => {
+                self.bindings.insert((vhost.clone(), binding.clone()));
+            }
+            Change::BindingDeleted { vhost, binding } => {
+                self.bindings.remove(&(vhost.clone(), binding.clone()));
+            }
+        }
+    }
+
+    fn delete_vhost(&mut self, name: &str) {
+        self.vhosts.remove(name);
+        self.permissions.retain(|(vhost, _), _| vhost != name);
+        self.exchanges.retain(|(vhost, _), _| vhost != name);
+        self.queues.retain(|(vhost, _), _| vhost != name);
+        self.bindings.retain(|(vhost, _)| vhost != name);
+    }
+
+    fn delete_queue(&mut self, vhost: &str, name: &str, id: u32) {
+        self.use_queue_id(id);
+        let key = (vhost.to_owned(), name.to_owned());
+        if self.queues.get(&key).is_some_and(|queue| queue.id == id) {
+            self.queues.remove(&key);
+            self.delete_bindings_to(vhost, true, name);
+        }
+    }
+
+    /// Bindings to one destination lie side by side, so this does not look at all of them: many
+    /// short-lived queues must not cost the square of their number.
+    fn delete_bindings_to(&mut self, vhost: &str, destination_is_queue: bool, name: &str) {
+        let lowest = StoredBinding {
+            destination_is_queue,
+            destination: name.to_owned(),
+            source: String::new(),
+            routing_key: String::new(),
+            arguments: Vec::new(),
+        };
+        let doomed: Vec<_> = self
+            .bindings
+            .range((vhost.to_owned(), lowest)..)
+            .take_while(|(of, binding)| {
+                of == vhost
+                    && binding.destination_is_queue == destination_is_queue
+                    && binding.destination == name
+            })
+            .cloned()
+            .collect();
+        for key in &doomed {
+            self.bindings.remove(key);
+        }
+    }
+
+    fn use_queue_id(&mut self, id: u32) {
+        self.next_queue_id = self.next_queue_id.max(id.saturating_add(1));
+    }
+}

@@ -1,0 +1,231 @@
+//! The definitions on disk: one redb file.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableError};
+use segment_log::Disk;
+
+use super::disk_backend::DiskBackend;
+use super::tables::{
+    APPLIED_POSITION, BINDINGS, EXCHANGES, FORMAT, META, NEXT_QUEUE_ID, PERMISSIONS, QUEUES,
+    Tables, USERS, VHOSTS, parse,
+};
+use super::{Change, DefinitionError, Definitions, StoredBinding};
+
+/// The format this version reads and writes.
+const FORMAT_VERSION: u64 = 1;
+
+/// redb's page cache. The definitions are read once, at start: this is for the write path.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// The bytes a finished redb file begins with. redb writes them last when it creates a file.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// The definitions on disk. One handle at a time: a second one, of this or of another process,
+/// is refused with [`DefinitionError::InUse`].
+#[derive(Debug)]
+pub struct DefinitionStore {
+    database: Database,
+    name: String,
+    applied_position: AtomicU64,
+}
+
+impl DefinitionStore {
+    /// Opens the store in the file `path`, creating it where there is none.
+    ///
+    /// # Errors
+    /// [`DefinitionError::InUse`], [`DefinitionError::Damaged`], [`DefinitionError::Format`] or
+    /// [`DefinitionError::Io`].
+    pub fn open_file(path: impl AsRef<Path>) -> Result<Self, DefinitionError> {
+        let path = path.as_ref();
+        let name = path.display().to_string();
+        let io_error = |source| DefinitionError::Io { name: name.clone(), source };
+        let file = open_or_create(path).map_err(io_error)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(DefinitionError::InUse { name }),
+            Err(TryLockError::Error(source)) => return Err(io_error(source)),
+        }
+        let backend =
+            FileBackend::new(file).map_err(|error| DefinitionError::from_redb(&name, error))?;
+        discard_unfinished(&backend).map_err(io_error)?;
+        Self::open(backend, name)
+    }
+
+    /// Opens the store in the file `name` of a disk, creating it where there is none. Whoever owns
+    /// the disk sees to it that it has one user.
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file), without `InUse`.
+    pub fn open_on_disk<D: Disk>(disk: &D, name: &str) -> Result<Self, DefinitionError> {
+        let io_error = |source| DefinitionError::Io { name: name.to_owned(), source };
+        let backend = DiskBackend::open(disk, name).map_err(io_error)?;
+        discard_unfinished(&backend).map_err(io_error)?;
+        Self::open(backend, name.to_owned())
+    }
+
+    /// Opens the store on any storage redb can use.
+    ///
+    /// # Errors
+    /// As [`open_file`](Self::open_file).
+    pub fn open_with_backend(backend: impl StorageBackend) -> Result<Self, DefinitionError> {
+        Self::open(backend, "in memory".to_owned())
+    }
+
+    fn open(backend: impl StorageBackend, name: String) -> Result<Self, DefinitionError> {
+        let opened = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)
+            .map_err(redb::Error::from)
+            .and_then(|database| Ok((read_or_prepare(&database)?, database)));
+        let ((format, applied_position), database) =
+            opened.map_err(|error| DefinitionError::from_redb(&name, error))?;
+        if format != FORMAT_VERSION {
+            let supported = FORMAT_VERSION;
+            return Err(DefinitionError::Format { name, found: format, supported });
+        }
+        Ok(Self { database, name, applied_position: AtomicU64::new(applied_position) })
+    }
+
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// [`DefinitionError::Damaged`] or [`DefinitionError::Io`].
+    pub fn load(&self) -> Result<Definitions, DefinitionError> {
+        read_all(&self.database).map_err(|error| DefinitionError::from_redb(&self.name, error))
+    }
+
+    /// The log position after the last change that is in the store, 0 at first. Changes from there
+    /// on have to be applied again at start.
+    pub fn applied_position(&self) -> u64 {
+        self.applied_position.load(Ordering::Acquire)
+    }
+
+    /// Applies changes, in order, in one transaction that is on disk when this returns.
+    /// `applied_position` is the log position after the last of them.
+    ///
+    /// # Errors
+    /// [`DefinitionError::Io`] or [`DefinitionError::Damaged`]: nothing was applied, and the store
+    /// has to be opened again.
+    pub fn apply(&self, changes: &[Change], applied_position: u64) -> Result<(), DefinitionError> {
+        write(&self.database, changes, applied_position)
+            .map_err(|error| DefinitionError::from_redb(&self.name, error))?;
+        self.applied_position.store(applied_position, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Format and applied position of the store, which is made one first if it is empty. A store of
+/// another format is left as it is.
+fn read_or_prepare(database: &Database) -> Result<(u64, u64), redb::Error> {
+    match database.begin_read()?.open_table(META) {
+        Ok(meta) => {
+            let value = |key| -> Result<u64, redb::Error> {
+                Ok(meta.get(key)?.map_or(0, |value| value.value()))
+            };
+            return Ok((value(FORMAT)?, value(APPLIED_POSITION)?));
+        }
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let transaction = database.begin_write()?;
+    Tables::open(&transaction)?.meta.insert(FORMAT, FORMAT_VERSION)?;
+    transaction.commit()?;
+    Ok((FORMAT_VERSION, 0))
+}
+
+fn write(database: &Database, changes: &[Change], position: u64) -> Result<(), redb::Error> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate)?;
+    {
+        let mut tables = Tables::open(&transaction)?;
+        for change in changes {
+            tables.apply(change)?;
+        }
+        tables.meta.insert(APPLIED_POSITION, position)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn read_all(database: &Database) -> Result<Definitions, redb::Error> {
+    let transaction = database.begin_read()?;
+    let mut all = Definitions::default();
+    for entry in transaction.open_table(VHOSTS)?.iter()? {
+        all.vhosts.insert(entry?.0.value().to_owned());
+    }
+    for entry in transaction.open_table(USERS)?.iter()? {
+        let (name, user) = entry?;
+        all.users.insert(name.value().to_owned(), parse(user.value())?);
+    }
+    for entry in transaction.open_table(PERMISSIONS)?.iter()? {
+        let (key, permissions) = entry?;
+        all.permissions.insert(owned(key.value()), parse(permissions.value())?);
+    }
+    for entry in transaction.open_table(EXCHANGES)?.iter()? {
+        let (key, exchange) = entry?;
+        all.exchanges.insert(owned(key.value()), parse(exchange.value())?);
+    }
+    for entry in transaction.open_table(QUEUES)?.iter()? {
+        let (key, queue) = entry?;
+        all.queues.insert(owned(key.value()), parse(queue.value())?);
+    }
+    for entry in transaction.open_table(BINDINGS)?.iter()? {
+        let key = entry?.0;
+        let (vhost, destination_is_queue, destination, source, routing_key, arguments) =
+            key.value();
+        let binding = StoredBinding {
+            destination_is_queue,
+            destination: destination.to_owned(),
+            source: source.to_owned(),
+            routing_key: routing_key.to_owned(),
+            arguments: arguments.to_vec(),
+        };
+        all.bindings.insert((vhost.to_owned(), binding));
+    }
+    let next = transaction.open_table(META)?.get(NEXT_QUEUE_ID)?.map_or(0, |next| next.value());
+    all.next_queue_id = u32::try_from(next)
+        .map_err(|_| redb::Error::Corrupted(format!("next queue id {next} is out of range")))?;
+    Ok(all)
+}
+
+fn owned((vhost, name): (&str, &str)) -> (String, String) {
+    (vhost.to_owned(), name.to_owned())
+}
+
+/// The file, created where there is none so that its name survives a crash.
+fn open_or_create(path: &Path) -> io::Result<File> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)?;
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            Ok(file)
+        }
+        result => result,
+    }
+}
+
+fn discard_unfinished(backend: &impl StorageBackend) -> io::Result<()> {
+    let mut start = [0; MAGIC.len()];
+    let length = backend.len()?;
+    let present = start.len().min(usize::try_from(length).unwrap_or(usize::MAX));
+    backend.read(0, &mut start[..present])?;
+    if length > 0 && is_unfinished(&start) { backend.set_len(0) } else { Ok(()) }
+}
+
+/// Whether a file that begins like this is one whose creation a crash cut short. redb syncs all
+/// the rest before it writes the magic number and refuses a file without it for ever; such a file
+/// never held a definition. A torn write may have left a part of the number, over zeros.
+fn is_unfinished(start: &[u8; MAGIC.len()]) -> bool {
+    start != &MAGIC
+        && start.iter().zip(&MAGIC).all(|(found, expected)| *found == 0 || found == expected)
+}
