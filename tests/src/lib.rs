@@ -1,1 +1,52 @@
 //! Harness for the end-to-end tests.
+//!
+//! It owns the broker's process ([`Broker`]), a blocking client on top of lapin ([`Client`]) and a
+//! raw AMQP connection with an encoder of its own ([`raw::Raw`]). It never uses a crate of the
+//! broker: what it asserts is what a stranger on the network sees.
+//!
+//! With `WILCO_TEST_AMQP=amqp://...` the tests run against that broker instead; tests that need to
+//! own the process then skip by name.
+
+pub mod broker;
+pub mod client;
+pub mod raw;
+pub mod table;
+
+pub use broker::{Broker, Session, shared};
+pub use client::{Channel, Client, Consumer, Level, Refusal};
+pub use table::{int, table, text};
+
+use std::{
+    io::Write,
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+/// How long anything that must happen may take before a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A name no other test uses, on this broker or on one shared with earlier runs.
+pub fn unique(stem: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("{stem}-{:x}-{nanos:x}-{count}", std::process::id())
+}
+
+/// Says on the real standard error (the test runner captures the other one) what did not run.
+pub fn skip(test: &str, reason: &str) {
+    // Nothing can be done about a closed standard error.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+}
+
+/// Polls until `condition` holds; fails the test with `what` when patience runs out.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
