@@ -18,6 +18,12 @@ use crate::segment::{
     read_full,
 };
 
+/// Added to the name of a segment file in which nothing can be read.
+const PUT_ASIDE: &str = ".quarantine";
+
+/// No log gets this far; a name that says so is not believed, and sums of positions do not overflow.
+const POSITION_MAX: u64 = u64::MAX / 2;
+
 /// What opening the log found and did; for the caller to log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -88,6 +94,7 @@ pub(crate) fn recover<D: Disk>(
     bases.sort_unstable();
     let mut run = Run { disk, visit, report: Recovery::default(), buffer: Vec::new() };
     let mut segments = Vec::with_capacity(bases.len() + 1);
+    let floor = positions_put_aside(disk, &names)?;
     // The active segment, with the length of its file.
     let mut active = None;
     let mut next = 0;
@@ -106,9 +113,9 @@ pub(crate) fn recover<D: Disk>(
     }
     disk.sync_directory().map_err(|error| LogError::from_io("sync", "the directory", error))?;
     let (active, file_len) = match active {
-        Some(active) => active,
-        None => {
-            let segment = Arc::new(create_segment(disk, next)?);
+        Some(active) if active.0.end() >= floor => active,
+        _ => {
+            let segment = Arc::new(create_segment(disk, next.max(floor))?);
             segments.push(Arc::clone(&segment));
             (segment, SEGMENT_HEADER_SIZE)
         }
@@ -117,6 +124,23 @@ pub(crate) fn recover<D: Disk>(
     report.next_position = active.end();
     report.segment_count = segments.len();
     Ok(Recovered { segments, active, file_len, report })
+}
+
+/// Where the positions of segments end that were put aside: they are not used again.
+fn positions_put_aside<D: Disk>(disk: &D, names: &[String]) -> Result<u64, LogError> {
+    let mut floor = 0;
+    for name in names {
+        let Some(base) = name.strip_suffix(PUT_ASIDE).and_then(parse_file_name) else { continue };
+        let len = disk
+            .open(name)
+            .and_then(|file| file.len())
+            .map_err(|error| LogError::from_io("open", name, error))?;
+        let end = base.saturating_add(len.saturating_sub(SEGMENT_HEADER_SIZE));
+        if end <= POSITION_MAX {
+            floor = floor.max(end);
+        }
+    }
+    Ok(floor)
 }
 
 struct Run<'a, D> {
@@ -151,7 +175,7 @@ impl<D: Disk> Run<'_, D> {
             |problem: &str| LogError::Format { path: name.clone(), problem: problem.to_owned() };
         let data_end = base
             .checked_add(data_len)
-            .filter(|end| *end <= u64::MAX / 2)
+            .filter(|end| *end <= POSITION_MAX)
             .ok_or_else(|| too_far("its positions are beyond any log's"))?;
 
         let mut window = Window::new(&file, base, data_end, std::mem::take(&mut self.buffer));
@@ -219,7 +243,7 @@ impl<D: Disk> Run<'_, D> {
     /// Renames a segment in which there is not one record to be read.
     fn put_aside(&mut self, base: u64, bytes: u64) -> Result<(), LogError> {
         let name = file_name(base);
-        let aside = format!("{name}.quarantine");
+        let aside = format!("{name}{PUT_ASIDE}");
         self.disk
             .rename(&name, &aside)
             .and_then(|()| self.disk.sync_directory())

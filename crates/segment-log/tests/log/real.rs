@@ -1,0 +1,75 @@
+//! On a real directory.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::thread;
+
+use segment_log::{Batch, Disk, RealDisk};
+
+use crate::{Owned, open};
+
+const SEGMENT_BYTES_MAX: u64 = 64 << 10;
+
+#[test]
+fn a_log_in_a_directory_is_found_again_and_its_readers_keep_up() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = RealDisk::new(directory.path().join("a/b")).expect("is created");
+    let mut log = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens").log;
+    let mut batch = Batch::new(0);
+    let mut expected: Vec<Owned> = Vec::new();
+    for round in 0..50_u8 {
+        for size in [0, 10, 1000, 9000] {
+            batch.append(round, 1, &[&vec![round; size]]);
+        }
+        log.write(&batch).expect("writes");
+        log.sync().expect("syncs");
+        expected.extend(segment_log::records(batch.as_bytes(), batch.start()).map(Owned::from));
+        batch.reset(log.next_position());
+    }
+    assert!(log.segments().len() > 5);
+    let reader = log.reader();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let (reader, expected) = (reader.clone(), &expected);
+            scope.spawn(move || {
+                let mut buffer = Vec::new();
+                for record in expected {
+                    reader.read(record.position, &mut buffer).expect("reads");
+                    assert_eq!(buffer, record.payload);
+                }
+            });
+        }
+    });
+    let oldest = log.segments()[0];
+    log.delete_segment(oldest.base).expect("deletes");
+    expected.retain(|record| record.position >= oldest.end);
+    drop(log);
+    let opened = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens again");
+    assert_eq!(opened.records, expected);
+    assert_eq!(opened.recovery.torn_tail, None);
+    assert!(disk.free_bytes().expect("is known") > 0);
+}
+
+#[test]
+fn zeros_written_ahead_are_the_end_and_garbage_in_them_is_cut() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let disk = RealDisk::new(directory.path()).expect("is there");
+    let mut log = open(disk.clone(), 1 << 20).expect("opens").log;
+    let mut batch = Batch::new(0);
+    batch.append(1, 0, &[b"small"]);
+    log.write(&batch).expect("writes");
+    log.sync().expect("syncs");
+    let end = log.next_position();
+    drop(log);
+    let path = directory.path().join("00000000000000000000.log");
+    let len = fs::metadata(&path).expect("is there").len();
+    assert!(len > 100_000, "zeros ahead: {len}");
+    assert_eq!(open(disk.clone(), 1 << 20).expect("opens").recovery.torn_tail, None);
+
+    let file = OpenOptions::new().write(true).open(&path).expect("opens");
+    file.write_all_at(b"garbage", 50_000).expect("writes");
+    let opened = open(disk.clone(), 1 << 20).expect("opens");
+    let torn = opened.recovery.torn_tail.expect("is torn");
+    assert_eq!((torn.position, torn.bytes), (end, 50_007 - 32 - end));
+    assert_eq!(fs::metadata(&path).expect("is there").len(), 32 + end);
+}
