@@ -1,0 +1,216 @@
+//! What a queue's `x-` arguments mean: from the field table of `queue.declare` to checked values.
+//!
+//! Owns the names, types and limits of queue arguments, and which of them a second declaration
+//! must repeat ([`assert_equivalent`]). It knows no queue and keeps nothing.
+//!
+//! The checks, their order and the texts of their errors are RabbitMQ 4's, with these additions:
+//! `x-delivery-limit`, `x-delayed-retry-*`, `x-consumer-timeout` are taken on classic queues, too,
+//! `x-message-deduplication` and `x-cache-ttl` are known, and `x-queue-type: stream` is refused.
+
+mod check;
+mod equivalence;
+
+use amqp::FieldTable;
+
+use crate::BrokerError;
+use check::Arguments;
+pub use equivalence::assert_equivalent;
+pub(crate) use equivalence::{compare, compare_field, kind_name};
+
+/// How often a quorum queue redelivers a message if the queue does not say (RabbitMQ 4).
+const QUORUM_DELIVERY_LIMIT: u32 = 20;
+
+/// `x-queue-type`. Here both are durable on one node; they differ in their defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueType {
+    /// The default: any durability, no delivery limit.
+    #[default]
+    Classic,
+    /// Durable, not exclusive, not auto-delete, with a delivery limit and a delivery count.
+    Quorum,
+}
+
+impl QueueType {
+    /// The value of `x-queue-type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classic => "classic",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    /// The name RabbitMQ's error texts use.
+    fn module_name(self) -> &'static str {
+        match self {
+            Self::Classic => "rabbit_classic_queue",
+            Self::Quorum => "rabbit_quorum_queue",
+        }
+    }
+}
+
+/// `x-overflow`: what happens to a message that does not fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// `drop-head`: the oldest message goes, dead-lettered if the queue does that.
+    #[default]
+    DropHead,
+    /// `reject-publish`: the new message is refused.
+    RejectPublish,
+    /// `reject-publish-dlx`: the new message is refused and dead-lettered.
+    RejectPublishDlx,
+}
+
+/// `x-delayed-retry-type`: which returned messages wait before they are delivered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RetryKind {
+    /// None: the default.
+    #[default]
+    Disabled,
+    /// Every returned message.
+    All,
+    /// Those whose delivery failed (its delivery count went up).
+    Failed,
+    /// Those given back without a failure.
+    Returned,
+}
+
+/// The properties of a declaration that decide which arguments go with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueProperties {
+    /// Whether the queue outlives a restart.
+    pub durable: bool,
+    /// Whether it belongs to the connection that declared it.
+    pub exclusive: bool,
+    /// Whether it goes with its last consumer.
+    pub auto_delete: bool,
+}
+
+/// A queue's arguments, checked.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct QueueArguments {
+    /// `x-queue-type`.
+    pub queue_type: QueueType,
+    /// `x-message-ttl`, ms; 0 delivers at once or not at all.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, ms without use after which the queue goes; never 0.
+    pub expires_ms: Option<u64>,
+    /// `x-dead-letter-exchange`; the empty name is the default exchange.
+    pub dead_letter_exchange: Option<String>,
+    /// `x-dead-letter-routing-key`, only together with the exchange.
+    pub dead_letter_routing_key: Option<String>,
+    /// `x-dead-letter-strategy: at-least-once` (quorum queues).
+    pub dead_letter_at_least_once: bool,
+    /// `x-max-length`, ready messages.
+    pub length_max: Option<u64>,
+    /// `x-max-length-bytes`, bodies of ready messages.
+    pub bytes_max: Option<u64>,
+    /// `x-overflow`.
+    pub overflow: Overflow,
+    /// `x-max-priority`, 1 to 255; a declared 0 is none.
+    pub priority_max: Option<u8>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-delivery-limit`: redeliveries before a message dies. Quorum queues have 20 unless they
+    /// say otherwise; a negative number is no limit.
+    pub delivery_limit: Option<u32>,
+    /// `x-consumer-timeout`, ms a delivery may stay unsettled.
+    pub consumer_timeout_ms: Option<u64>,
+    /// `x-delayed-retry-type`.
+    pub retry_kind: RetryKind,
+    /// `x-delayed-retry-min`, ms per delivery so far.
+    pub retry_delay_min_ms: Option<u64>,
+    /// `x-delayed-retry-max`, ms at most.
+    pub retry_delay_max_ms: Option<u64>,
+    /// `x-message-deduplication`.
+    pub message_deduplication: bool,
+    /// `x-cache-ttl`, ms a deduplicated message is remembered.
+    pub cache_ttl_ms: Option<u64>,
+}
+
+impl QueueArguments {
+    /// Checks the arguments of a declaration.
+    ///
+    /// `queue` is how error texts name the queue: `queue 'q' in vhost '/'`.
+    ///
+    /// # Errors
+    ///
+    /// `PRECONDITION_FAILED` with RabbitMQ's text for the first argument that is wrong.
+    pub fn parse(
+        table: &FieldTable,
+        properties: QueueProperties,
+        queue: &str,
+    ) -> Result<Self, BrokerError> {
+        let arguments = Arguments::new(table, queue);
+        let queue_type = arguments.queue_type()?;
+        // RabbitMQ checks in this order, values first, then names that belong to another type.
+        let mut parsed = Self {
+            queue_type,
+            expires_ms: arguments.positive("x-expires")?,
+            message_ttl_ms: arguments.non_negative("x-message-ttl")?,
+            dead_letter_exchange: arguments.string("x-dead-letter-exchange")?,
+            dead_letter_routing_key: arguments.dead_letter_routing_key()?,
+            ..Self::default()
+        };
+        if queue_type == QueueType::Quorum {
+            parsed.dead_letter_at_least_once = arguments.dead_letter_strategy()?;
+        }
+        parsed.length_max = arguments.non_negative("x-max-length")?;
+        parsed.bytes_max = arguments.non_negative("x-max-length-bytes")?;
+        match queue_type {
+            QueueType::Classic => {
+                parsed.priority_max = arguments.priority_max()?;
+                parsed.overflow = arguments.overflow()?;
+                arguments.check_queue_mode()?;
+                arguments.check_queue_version()?;
+            }
+            QueueType::Quorum => {
+                arguments.non_negative("x-max-in-memory-length")?;
+                arguments.non_negative("x-max-in-memory-bytes")?;
+                parsed.overflow = match arguments.overflow()? {
+                    // RabbitMQ warns and falls back to the default.
+                    Overflow::RejectPublishDlx => Overflow::DropHead,
+                    overflow => overflow,
+                };
+            }
+        }
+        parsed.single_active_consumer = arguments.boolean("x-single-active-consumer")?;
+        if queue_type == QueueType::Quorum {
+            arguments.positive("x-quorum-initial-group-size")?;
+        }
+        arguments.check_leader_locator()?;
+        parsed.delivery_limit = arguments.delivery_limit(queue_type)?;
+        parsed.consumer_timeout_ms = arguments.positive("x-consumer-timeout")?;
+        parsed.retry_kind = arguments.retry_kind()?;
+        parsed.retry_delay_min_ms = arguments.non_negative("x-delayed-retry-min")?;
+        parsed.retry_delay_max_ms = arguments.non_negative("x-delayed-retry-max")?;
+        parsed.message_deduplication = arguments.boolean("x-message-deduplication")?;
+        parsed.cache_ttl_ms = arguments.non_negative("x-cache-ttl")?;
+        arguments.check_names(queue_type)?;
+        check_properties(queue_type, properties, queue)?;
+        Ok(parsed)
+    }
+}
+
+/// A quorum queue is durable, shared and stays.
+fn check_properties(
+    queue_type: QueueType,
+    properties: QueueProperties,
+    queue: &str,
+) -> Result<(), BrokerError> {
+    if queue_type != QueueType::Quorum {
+        return Ok(());
+    }
+    let wrong = if properties.auto_delete {
+        "auto-delete"
+    } else if properties.exclusive {
+        "exclusive-owner"
+    } else if !properties.durable {
+        "non-durable"
+    } else {
+        return Ok(());
+    };
+    Err(BrokerError::precondition_failed(format!("invalid property '{wrong}' for {queue}")))
+}
+
+#[cfg(test)]
+mod tests;

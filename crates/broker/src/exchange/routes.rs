@@ -1,0 +1,181 @@
+//! The bindings of one exchange in the shape its kind needs for routing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::QueueId;
+use crate::exchange::ExchangeKind;
+use crate::headers_match::{HeadersMatch, MessageHeaders};
+use crate::topic::TopicTrie;
+
+/// Where a binding leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Target {
+    Queue(QueueId),
+    /// The exchange's place in the topology.
+    Exchange(u32),
+}
+
+/// From this many targets on a set keeps an index, so that removal stays cheap.
+const INDEXED_FROM: usize = 16;
+
+/// Targets, each once, with the number of bindings that lead there.
+///
+/// *Invariant:* `index`, if there, has every entry's place.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TargetSet {
+    entries: Vec<(Target, u32)>,
+    index: Option<HashMap<Target, usize>>,
+}
+
+impl TargetSet {
+    fn place(&self, target: Target) -> Option<usize> {
+        match &self.index {
+            Some(index) => index.get(&target).copied(),
+            None => self.entries.iter().position(|(entry, _)| *entry == target),
+        }
+    }
+
+    fn add(&mut self, target: Target) {
+        if let Some(place) = self.place(target) {
+            self.entries[place].1 += 1;
+            return;
+        }
+        let place = self.entries.len();
+        self.entries.push((target, 1));
+        match &mut self.index {
+            Some(index) => {
+                index.insert(target, place);
+            }
+            None if self.entries.len() >= INDEXED_FROM => {
+                let places = self.entries.iter().enumerate();
+                self.index = Some(places.map(|(place, (entry, _))| (*entry, place)).collect());
+            }
+            None => {}
+        }
+    }
+
+    fn remove(&mut self, target: Target) {
+        let Some(place) = self.place(target) else { return };
+        self.entries[place].1 -= 1;
+        if self.entries[place].1 > 0 {
+            return;
+        }
+        self.entries.swap_remove(place);
+        if let Some(index) = &mut self.index {
+            index.remove(&target);
+            if let Some((moved, _)) = self.entries.get(place) {
+                index.insert(*moved, place);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Target> + '_ {
+        self.entries.iter().map(|(target, _)| *target)
+    }
+}
+
+/// All routes of an exchange.
+#[derive(Debug, Clone)]
+pub(crate) enum Routes {
+    Direct(HashMap<Arc<str>, TargetSet>),
+    Fanout(TargetSet),
+    Topic(TopicTrie<TargetSet>),
+    /// By the binding's number.
+    Headers(BTreeMap<u32, (HeadersMatch, Target)>),
+}
+
+impl Routes {
+    pub(crate) fn new(kind: ExchangeKind) -> Self {
+        match kind {
+            ExchangeKind::Direct => Self::Direct(HashMap::new()),
+            ExchangeKind::Fanout => Self::Fanout(TargetSet::default()),
+            ExchangeKind::Topic => Self::Topic(TopicTrie::new()),
+            ExchangeKind::Headers => Self::Headers(BTreeMap::new()),
+        }
+    }
+
+    /// Adds binding number `binding`; `headers` is what a headers exchange needs to know of it.
+    pub(crate) fn add(
+        &mut self,
+        binding: u32,
+        key: &Arc<str>,
+        headers: Option<HeadersMatch>,
+        target: Target,
+    ) {
+        match self {
+            Self::Direct(keys) => keys.entry(Arc::clone(key)).or_default().add(target),
+            Self::Fanout(targets) => targets.add(target),
+            Self::Topic(trie) => trie.entry(key).add(target),
+            Self::Headers(bindings) => {
+                if let Some(headers) = headers {
+                    bindings.insert(binding, (headers, target));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, binding: u32, key: &str, target: Target) {
+        match self {
+            Self::Direct(keys) => {
+                if let Some(targets) = keys.get_mut(key) {
+                    targets.remove(target);
+                    if targets.is_empty() {
+                        keys.remove(key);
+                    }
+                }
+            }
+            Self::Fanout(targets) => targets.remove(target),
+            Self::Topic(trie) => {
+                if let Some(targets) = trie.get_mut(key) {
+                    targets.remove(target);
+                    if targets.is_empty() {
+                        trie.remove(key);
+                    }
+                }
+            }
+            Self::Headers(bindings) => {
+                bindings.remove(&binding);
+            }
+        }
+    }
+
+    pub(crate) fn needs_headers(&self) -> bool {
+        matches!(self, Self::Headers(_))
+    }
+
+    /// Calls `found` with the targets for one routing key, a target perhaps more than once.
+    /// Kinds that do not look at the key answer every key alike.
+    pub(crate) fn find(
+        &self,
+        key: &str,
+        headers: &MessageHeaders<'_>,
+        mut found: impl FnMut(Target),
+    ) {
+        match self {
+            Self::Direct(keys) => {
+                keys.get(key).into_iter().flat_map(TargetSet::iter).for_each(found);
+            }
+            Self::Fanout(targets) => targets.iter().for_each(found),
+            Self::Topic(trie) => trie.matches(key, |targets| targets.iter().for_each(&mut found)),
+            Self::Headers(bindings) => bindings
+                .values()
+                .filter(|(wanted, _)| wanted.matches(headers))
+                .for_each(|(_, target)| found(*target)),
+        }
+    }
+
+    /// Whether [`find`](Self::find) may answer a target twice for one key.
+    pub(crate) fn may_repeat(&self) -> bool {
+        matches!(self, Self::Topic(_) | Self::Headers(_))
+    }
+
+    /// Whether the routing key matters.
+    pub(crate) fn looks_at_key(&self) -> bool {
+        matches!(self, Self::Direct(_) | Self::Topic(_))
+    }
+}

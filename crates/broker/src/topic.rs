@@ -1,0 +1,280 @@
+//! Which topic patterns match a routing key: a trie over words.
+//!
+//! Owns the words of all patterns of one topic exchange. It knows nothing of bindings: a pattern
+//! maps to one value, whatever the caller keeps there.
+//!
+//! A key is cut into words at its dots; `*` in a pattern stands for one word, `#` for none or
+//! more. The empty key has no words, as in RabbitMQ, so `#` and the empty pattern match it and
+//! `*` does not. In a key `*` and `#` are words like any other.
+//!
+//! *Invariants:* the cost of a match depends on the words of the key and on the nodes they reach,
+//! never on the number of patterns; each value is visited at most once; it is polynomial for any
+//! set of patterns, however many `#` they hold; a match without two `#` on one path allocates
+//! nothing. A node without value and children does not exist, the root excepted.
+
+use std::collections::{HashMap, HashSet};
+
+const ROOT: u32 = 0;
+
+/// A map from topic patterns to values, asked with routing keys.
+///
+/// Matching recurses once per word of the key, so keys should stay within AMQP's 255 bytes.
+#[derive(Clone, Debug)]
+pub struct TopicTrie<V> {
+    nodes: Vec<Node<V>>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Node<V> {
+    literals: HashMap<Box<str>, u32>,
+    star: Option<u32>,
+    hash: Option<u32>,
+    /// How many `#` lie on the path to this node, itself included; two are as good as many.
+    hash_depth: u8,
+    value: Option<V>,
+}
+
+impl<V> Node<V> {
+    fn new(hash_depth: u8) -> Self {
+        Self { literals: HashMap::new(), star: None, hash: None, hash_depth, value: None }
+    }
+
+    fn child(&self, word: &str) -> Option<u32> {
+        match word {
+            "*" => self.star,
+            "#" => self.hash,
+            _ => self.literals.get(word).copied(),
+        }
+    }
+
+    fn is_vacant(&self) -> bool {
+        self.value.is_none()
+            && self.star.is_none()
+            && self.hash.is_none()
+            && self.literals.is_empty()
+    }
+}
+
+impl<V> Default for TopicTrie<V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<V> TopicTrie<V> {
+    /// A trie without patterns.
+    pub fn new() -> Self {
+        Self { nodes: vec![Node::new(0)], free: Vec::new(), count: 0 }
+    }
+
+    /// How many patterns have a value.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// True if no pattern has a value.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Gives `pattern` a value and returns the one it had.
+    pub fn insert(&mut self, pattern: &str, value: V) -> Option<V> {
+        let node = self.node_for(pattern);
+        let old = self.node_mut(node).value.replace(value);
+        self.count += usize::from(old.is_none());
+        old
+    }
+
+    /// The value of exactly this pattern (no matching).
+    pub fn get(&self, pattern: &str) -> Option<&V> {
+        self.node(self.find(pattern)?).value.as_ref()
+    }
+
+    /// The value of exactly this pattern, to change it.
+    pub fn get_mut(&mut self, pattern: &str) -> Option<&mut V> {
+        let node = self.find(pattern)?;
+        self.node_mut(node).value.as_mut()
+    }
+
+    /// The value of exactly this pattern, made with `Default` if there is none.
+    pub fn entry(&mut self, pattern: &str) -> &mut V
+    where
+        V: Default,
+    {
+        let node = self.node_for(pattern);
+        if self.node(node).value.is_none() {
+            self.count += 1;
+        }
+        self.node_mut(node).value.get_or_insert_with(V::default)
+    }
+
+    /// Takes the value of exactly this pattern, and the nodes nobody needs any more.
+    pub fn remove(&mut self, pattern: &str) -> Option<V> {
+        let mut path = vec![ROOT];
+        for word in words(pattern) {
+            let last = path[path.len() - 1];
+            path.push(self.node(last).child(word)?);
+        }
+        let last = path[path.len() - 1];
+        let value = self.node_mut(last).value.take()?;
+        self.count -= 1;
+        self.prune(pattern, &path);
+        Some(value)
+    }
+
+    /// Calls `found` with the value of every pattern that matches `key`, each once.
+    pub fn matches<'a>(&'a self, key: &str, mut found: impl FnMut(&'a V)) {
+        let mut search = Search { trie: self, key, seen: HashSet::new(), found: &mut found };
+        search.visit(ROOT, start(key));
+    }
+
+    fn node(&self, index: u32) -> &Node<V> {
+        &self.nodes[index as usize]
+    }
+
+    fn node_mut(&mut self, index: u32) -> &mut Node<V> {
+        &mut self.nodes[index as usize]
+    }
+
+    fn find(&self, pattern: &str) -> Option<u32> {
+        words(pattern).try_fold(ROOT, |node, word| self.node(node).child(word))
+    }
+
+    /// The node of `pattern`, made if needed.
+    fn node_for(&mut self, pattern: &str) -> u32 {
+        let mut node = ROOT;
+        for word in words(pattern) {
+            node = match self.node(node).child(word) {
+                Some(child) => child,
+                None => self.add_child(node, word),
+            };
+        }
+        node
+    }
+
+    fn add_child(&mut self, parent: u32, word: &str) -> u32 {
+        let depth = self.node(parent).hash_depth;
+        let child = Node::new(if word == "#" { depth.saturating_add(1).min(2) } else { depth });
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.nodes[index as usize] = child;
+                index
+            }
+            None => {
+                self.nodes.push(child);
+                (self.nodes.len() - 1) as u32
+            }
+        };
+        let parent = self.node_mut(parent);
+        match word {
+            "*" => parent.star = Some(index),
+            "#" => parent.hash = Some(index),
+            _ => {
+                parent.literals.insert(word.into(), index);
+            }
+        }
+        index
+    }
+
+    /// Drops the vacant end of `path`, which spells `pattern` from the root.
+    fn prune(&mut self, pattern: &str, path: &[u32]) {
+        let mut word_ends = pattern;
+        for step in (1..path.len()).rev() {
+            if !self.node(path[step]).is_vacant() {
+                return;
+            }
+            let (rest, word) = word_ends.rsplit_once('.').unwrap_or(("", word_ends));
+            word_ends = rest;
+            let parent = self.node_mut(path[step - 1]);
+            match word {
+                "*" => parent.star = None,
+                "#" => parent.hash = None,
+                _ => {
+                    parent.literals.remove(word);
+                }
+            }
+            self.free.push(path[step]);
+        }
+    }
+}
+
+/// One match: the places of `key` are byte positions where a word starts; `key.len() + 1` is the
+/// place after the last word.
+struct Search<'t, 'k, V, F> {
+    trie: &'t TopicTrie<V>,
+    key: &'k str,
+    /// The `(node, place)` pairs already done, kept only where two ways can lead to one.
+    seen: HashSet<(u32, usize)>,
+    found: &'k mut F,
+}
+
+impl<'t, V, F: FnMut(&'t V)> Search<'t, '_, V, F> {
+    fn visit(&mut self, index: u32, place: usize) {
+        let trie = self.trie;
+        let node = trie.node(index);
+        if let Some(hash) = node.hash {
+            self.visit_hash(hash, place);
+        }
+        if place > self.key.len() {
+            if let Some(value) = &node.value {
+                (self.found)(value);
+            }
+            return;
+        }
+        if node.star.is_none() && node.literals.is_empty() {
+            return;
+        }
+        let word = word_at(self.key, place);
+        let next = place + word.len() + 1;
+        if let Some(star) = node.star {
+            self.visit(star, next);
+        }
+        if let Some(&child) = node.literals.get(word) {
+            self.visit(child, next);
+        }
+    }
+
+    /// `index` is a `#`: it may take no, one or more words from `place` on.
+    fn visit_hash(&mut self, index: u32, mut place: usize) {
+        let node = self.trie.node(index);
+        if node.star.is_none() && node.literals.is_empty() && node.hash.is_none() {
+            // A trailing `#`, by far the most frequent: takes all the rest. Its node can be
+            // reached again only with another `#` before it.
+            place = self.key.len() + 1;
+        }
+        loop {
+            if node.hash_depth < 2 || self.seen.insert((index, place)) {
+                self.visit(index, place);
+            } else {
+                // Whoever was here went through all later places, too.
+                return;
+            }
+            if place > self.key.len() {
+                return;
+            }
+            place += word_at(self.key, place).len() + 1;
+        }
+    }
+}
+
+fn start(key: &str) -> usize {
+    // The empty key has no words: it starts at its end.
+    usize::from(key.is_empty())
+}
+
+fn word_at(key: &str, place: usize) -> &str {
+    let rest = &key[place..];
+    match rest.as_bytes().iter().position(|&byte| byte == b'.') {
+        Some(end) => &rest[..end],
+        None => rest,
+    }
+}
+
+fn words(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('.').filter(move |_| !pattern.is_empty())
+}
+
+#[cfg(test)]
+mod tests;
