@@ -252,7 +252,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.file_len = end;
-        if batch_len > ZERO_AHEAD_BYTES / 8 {
+        if batch_len > ZERO_AHEAD_BYTES / 4 {
             return Ok(());
         }
         let target = (end + ZERO_AHEAD_BYTES).min(self.options.segment_bytes_max);

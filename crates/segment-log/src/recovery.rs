@@ -9,8 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{LogError, is_disk_full};
+use crate::error::LogError;
 use crate::log::create_segment;
+use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
 use crate::scan::Window;
 use crate::segment::{
@@ -63,6 +64,8 @@ pub struct Quarantine {
     pub damage: Damage,
     /// The file that keeps the bytes. `None` if there was no room for it; they are still in place.
     pub file: Option<String>,
+    /// Whether an earlier opening had found it already.
+    pub is_known: bool,
 }
 
 /// What a [`Quarantine`] is about.
@@ -196,7 +199,7 @@ impl<D: Disk> Run<'_, D> {
                 file.sync_data().map_err(failed("sync"))?;
                 file_len = file_len.max(SEGMENT_HEADER_SIZE);
                 if has_records {
-                    self.note(base, base..base, Damage::Header, None);
+                    self.note(base, base..base, Damage::Header, (None, false));
                 }
             }
         }
@@ -228,16 +231,24 @@ impl<D: Disk> Run<'_, D> {
             return Err(too_far("it reaches into the segment after it"));
         }
         for stretch in &stretches {
-            let copy = self.copy_aside(&file, base, stretch)?;
+            let copy = copy_aside(self.disk, &file, base, stretch)?;
             self.note(base, stretch.clone(), Damage::Records, copy);
         }
         let data_end = if next_base.is_none() { end } else { data_end };
         Ok(Found { segment: Some((Segment::new(base, end, file, stretches), file_len)), data_end })
     }
 
-    fn note(&mut self, segment: u64, range: Range<u64>, damage: Damage, file: Option<String>) {
+    fn note(&mut self, segment: u64, range: Range<u64>, damage: Damage, copy: Kept) {
+        let (file, is_known) = copy;
         let (position, bytes) = (range.start, range.end - range.start);
-        self.report.quarantined.push(Quarantine { segment, position, bytes, damage, file });
+        self.report.quarantined.push(Quarantine {
+            segment,
+            position,
+            bytes,
+            damage,
+            file,
+            is_known,
+        });
     }
 
     /// Renames a segment in which there is not one record to be read.
@@ -248,49 +259,7 @@ impl<D: Disk> Run<'_, D> {
             .rename(&name, &aside)
             .and_then(|()| self.disk.sync_directory())
             .map_err(|error| LogError::from_io("rename", &name, error))?;
-        self.note(base, base..base + bytes, Damage::Segment, Some(aside));
+        self.note(base, base..base + bytes, Damage::Segment, (Some(aside), false));
         Ok(())
-    }
-
-    /// Copies a damaged stretch to a file of its own, durably. It is named by its place, so opening
-    /// again finds it done. `None` if the disk is full.
-    fn copy_aside(
-        &self,
-        file: &D::File,
-        base: u64,
-        stretch: &Range<u64>,
-    ) -> Result<Option<String>, LogError> {
-        let name = format!("{base:020}-{:020}.quarantine", stretch.start);
-        let copy = || -> std::io::Result<()> {
-            let len = stretch.end - stretch.start;
-            let existing = self.disk.list()?.contains(&name);
-            if existing {
-                if self.disk.open(&name)?.len()? == len {
-                    return Ok(());
-                }
-                self.disk.remove(&name)?;
-            }
-            let target = self.disk.create(&name)?;
-            let mut buffer = vec![0; (1 << 20).min(len as usize)];
-            let mut copied = 0;
-            while copied < len {
-                let count = (len - copied).min(buffer.len() as u64) as usize;
-                let offset = SEGMENT_HEADER_SIZE + stretch.start - base + copied;
-                let count = read_full(file, &mut buffer[..count], offset)?;
-                if count == 0 {
-                    break;
-                }
-                target.write_at(&buffer[..count], copied)?;
-                copied += count as u64;
-            }
-            target.sync_data()?;
-            self.disk.sync_directory()
-        };
-        match copy() {
-            Ok(()) => Ok(Some(name)),
-            // The damaged bytes stay where they are; a full disk must not keep the node down.
-            Err(error) if is_disk_full(&error) => Ok(None),
-            Err(error) => Err(LogError::from_io("write", &name, error)),
-        }
     }
 }

@@ -109,11 +109,11 @@ fn damaged_bytes_are_kept_in_a_file_of_their_own() {
     let at = HEADER + records[1].position as usize;
     bytes[at + 20] ^= 1;
     let disk = disk_with(&bytes);
-    for _ in 0..2 {
+    for is_known in [false, true] {
         let opened = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens");
         let [damage] = &opened.recovery.quarantined[..] else { panic!("one stretch") };
         assert_eq!((damage.position, damage.bytes), (records[1].position, 52));
-        assert_eq!(damage.damage, Damage::Records);
+        assert_eq!((damage.damage, damage.is_known), (Damage::Records, is_known));
         let name = damage.file.as_deref().expect("copied");
         assert_eq!(disk.contents(name).expect("is there"), bytes[at..at + 52]);
         let mut buffer = Vec::new();

@@ -1,0 +1,77 @@
+//! Keeping damaged bytes for whoever wants to look at them.
+//!
+//! Owns the `<base>-<position>.quarantine` files. Never changes the segment. Invariant: a file of
+//! that name is complete; until it is, it is called `.part`.
+
+use std::io;
+use std::ops::Range;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{LogError, is_disk_full};
+use crate::segment::{SEGMENT_HEADER_SIZE, read_full};
+
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// The file that keeps damaged bytes, and whether it was there before.
+pub(crate) type Kept = (Option<String>, bool);
+
+/// Copies a damaged stretch of a segment to a file of its own, durably. It is named by its place,
+/// so that opening again finds it done. No file if the disk is full: that must not keep a node
+/// down, and the bytes are still where they were.
+pub(crate) fn copy_aside<D: Disk>(
+    disk: &D,
+    segment: &D::File,
+    base: u64,
+    stretch: &Range<u64>,
+) -> Result<Kept, LogError> {
+    let name = format!("{base:020}-{:020}.quarantine", stretch.start);
+    match copy(disk, segment, base, stretch, &name) {
+        Ok(is_known) => Ok((Some(name), is_known)),
+        Err(error) if is_disk_full(&error) => Ok((None, false)),
+        Err(error) => Err(LogError::from_io("write", &name, error)),
+    }
+}
+
+fn copy<D: Disk>(
+    disk: &D,
+    segment: &D::File,
+    base: u64,
+    stretch: &Range<u64>,
+    name: &str,
+) -> io::Result<bool> {
+    let len = stretch.end - stretch.start;
+    let part = format!("{name}.part");
+    let names = disk.list()?;
+    if names.iter().any(|existing| existing == name) && disk.open(name)?.len()? == len {
+        return Ok(true);
+    }
+    if names.contains(&part) {
+        disk.remove(&part)?;
+    }
+    let target = disk.create(&part)?;
+    let filled = fill(&target, segment, SEGMENT_HEADER_SIZE + stretch.start - base, len);
+    if let Err(error) = filled {
+        // On a full disk the room is needed for other things.
+        disk.remove(&part)?;
+        return Err(error);
+    }
+    disk.rename(&part, name)?;
+    disk.sync_directory()?;
+    Ok(false)
+}
+
+fn fill<F: DiskFile>(target: &F, segment: &F, offset: u64, len: u64) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK_BYTES.min(len) as usize];
+    let mut copied = 0;
+    while copied < len {
+        let count = (len - copied).min(CHUNK_BYTES) as usize;
+        match read_full(segment, &mut buffer[..count], offset + copied)? {
+            0 => break,
+            count => {
+                target.write_at(&buffer[..count], copied)?;
+                copied += count as u64;
+            }
+        }
+    }
+    target.sync_data()
+}
