@@ -60,7 +60,8 @@ def test_compressed_and_priority_messages_arrive(kombu_connection, name):
     queue = kombu.Queue(name, max_priority=10, durable=True)
     bound = queue(kombu_connection.channel())
     bound.declare()
-    producer = kombu_connection.Producer()
+    # The queue's own channel, so that the gets come after the publishes.
+    producer = kombu.Producer(bound.channel)
     for priority in (1, 9, 5):
         producer.publish('x' * 1000, routing_key=name, priority=priority, compression='zlib')
     bodies = [bound.get() for _ in range(3)]

@@ -1,1 +1,48 @@
-fn main() {}
+//! Project tasks, run as `cargo xtask <task>`.
+//!
+//! - `test`: every test of the project, with all the set-up it needs.
+//! - `tidy`: the house rules no compiler checks.
+//!
+//! It never touches anything outside the workspace's target directory, and what it cannot set up
+//! it reports by name instead of failing.
+
+#![allow(clippy::print_stdout, reason = "reporting to a terminal is what this program does")]
+
+mod command;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Project tasks of wilco")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs every test; the last line is `N passed, N failed, N skipped`.
+    Test(test::TestArgs),
+    /// Checks the house rules: dependency arrows, file lengths, module docs, names.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Test(arguments) => test::run(&arguments),
+        Task::Tidy => tidy::run(),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! `cargo xtask test`: sets up what the tests need, runs all of them, adds them up.
+//!
+//! Each part stands for itself: one that fails or cannot be set up does not keep the others from
+//! running. The last line printed is `N passed, N failed, N skipped`, the sum over all parts.
+
+mod fuzz;
+mod python;
+mod rust;
+mod tally;
+mod venv;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+pub(crate) use self::tally::{Note, Tally};
+use crate::{command, tidy::Tidy, workspace::Workspace};
+
+/// What `cargo xtask test` takes.
+#[derive(clap::Args)]
+pub(crate) struct TestArgs {
+    /// Runs only this part; may be given more than once. `--list` names them.
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
+    /// Prints the parts and what each runs.
+    #[arg(long)]
+    list: bool,
+    /// Tests the broker at this URL instead of starting wilco.
+    #[arg(long, value_name = "AMQP_URL", env = "WILCO_TEST_AMQP")]
+    against: Option<String>,
+}
+
+/// A group of tests with one way to run them.
+pub(crate) trait Part {
+    /// One word, for `--only` and for the report.
+    fn name(&self) -> &'static str;
+    /// One line for `--list`.
+    fn about(&self) -> &'static str;
+    /// What must be built first.
+    fn needs(&self) -> Needs;
+    /// Runs the tests. An error is a failure of the part itself, counted as one failed test.
+    fn run(&self, context: &Context) -> Result<Tally>;
+}
+
+/// What a part wants built before it runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Needs {
+    /// Nothing.
+    Nothing,
+    /// The binary `wilco`.
+    Binary,
+    /// All crates with their tests, and the binary.
+    Workspace,
+}
+
+/// What every part is handed.
+pub(crate) struct Context {
+    /// The workspace under test.
+    pub(crate) workspace: Workspace,
+    binary: Option<PathBuf>,
+    against: Option<String>,
+}
+
+impl Context {
+    /// Tells a test program which broker to use, the same way for all of them.
+    pub(crate) fn name_broker(&self, command: &mut Command) {
+        if let Some(binary) = &self.binary {
+            command.env("WILCO_BIN", binary);
+        }
+        if let Some(url) = &self.against {
+            command.env("WILCO_TEST_AMQP", url);
+        }
+    }
+
+    /// Where a part leaves the output of what it ran.
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
+        self.workspace.scratch().join("log").join(format!("{name}.log"))
+    }
+}
+
+fn parts() -> Vec<Box<dyn Part>> {
+    let mut parts: Vec<Box<dyn Part>> = vec![Box::new(Tidy), Box::new(rust::Rust)];
+    parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
+    parts.push(Box::new(fuzz::Fuzz));
+    parts
+}
+
+/// Runs the chosen parts; answers whether nothing failed.
+pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
+    let mut parts = parts();
+    if arguments.list {
+        for part in &parts {
+            println!("{:10} {}", part.name(), part.about());
+        }
+        return Ok(true);
+    }
+    for only in &arguments.only {
+        ensure!(parts.iter().any(|part| part.name() == only), "no part `{only}`; see --list");
+    }
+    parts.retain(|part| {
+        arguments.only.is_empty() || arguments.only.iter().any(|only| only == part.name())
+    });
+
+    let mut context =
+        Context { workspace: Workspace::load()?, binary: None, against: arguments.against.clone() };
+    let mut total = Tally::default();
+    let needs = parts.iter().map(|part| part.needs()).max().unwrap_or(Needs::Nothing);
+    let built = match build(&mut context, needs) {
+        Ok(()) => true,
+        Err(error) => {
+            total.note_failed("build", format!("{error:#}"));
+            false
+        }
+    };
+    for part in parts {
+        if !built && part.needs() != Needs::Nothing {
+            println!("{}: not run, the build failed", part.name());
+            continue;
+        }
+        total.add(run_part(&*part, &context));
+    }
+    for note in &total.skipped {
+        println!("skipped: {note}");
+    }
+    for note in &total.failed {
+        println!("failed: {note}");
+    }
+    println!("{total}");
+    Ok(total.failed.is_empty())
+}
+
+fn run_part(part: &dyn Part, context: &Context) -> Tally {
+    let name = part.name();
+    println!("{name}: {}", part.about());
+    let start = Instant::now();
+    let mut tally = part.run(context).unwrap_or_else(|error| {
+        let mut tally = Tally::default();
+        tally.note_failed(name, format!("{error:#}"));
+        tally
+    });
+    for note in tally.failed.iter_mut().chain(&mut tally.skipped) {
+        if note.name != name {
+            note.name = format!("{name}: {}", note.name);
+        }
+    }
+    // Not in the form of the closing line, which stands for the sum alone.
+    println!(
+        "{name}: passed {}, failed {}, skipped {} in {:.1} s",
+        tally.passed_count,
+        tally.failed.len(),
+        tally.skipped.len(),
+        start.elapsed().as_secs_f32()
+    );
+    tally
+}
+
+/// Builds once for all parts: with all targets cargo settles on the features that `cargo test`
+/// uses as well, so nothing is built twice.
+fn build(context: &mut Context, needs: Needs) -> Result<()> {
+    let given = std::env::var_os("WILCO_BIN").map(PathBuf::from);
+    let binary = given.is_none() && context.against.is_none();
+    let mut cargo = command::cargo();
+    match needs {
+        Needs::Workspace => cargo.args(["build", "--workspace", "--all-targets"]),
+        Needs::Binary if binary => cargo.args(["build", "--package", "cli"]),
+        Needs::Binary | Needs::Nothing => {
+            context.binary = given;
+            return Ok(());
+        }
+    };
+    let status = cargo.current_dir(context.workspace.root()).status().context("cargo")?;
+    ensure!(status.success(), "cargo build failed");
+    context.binary = Some(given.unwrap_or_else(|| context.workspace.target().join("debug/wilco")));
+    Ok(())
+}
+
+/// Prints what a failing program wrote, up to a length that leaves the end in sight.
+pub(crate) fn print_output(output: &str, log: &Path) {
+    const SHOWN_BYTES: usize = 200_000;
+    let mut start = output.len().saturating_sub(SHOWN_BYTES);
+    while !output.is_char_boundary(start) {
+        start += 1;
+    }
+    if start > 0 {
+        println!("[the first {start} bytes are only in {}]", log.display());
+    }
+    println!("{}", output[start..].trim_end());
+}

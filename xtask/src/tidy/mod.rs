@@ -1,0 +1,114 @@
+//! `cargo xtask tidy`: the house rules that no compiler checks.
+//!
+//! Each rule is a function from what it looks at to its findings. It never changes a file. What
+//! clippy can check (`unwrap`, printing, missing documentation) is clippy's.
+
+mod arrows;
+mod source;
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    test::{Context, Needs, Part, Tally},
+    workspace::Workspace,
+};
+
+/// What a rule found in one place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// Whether it fails the run; otherwise it is only printed.
+    pub(crate) fatal: bool,
+    /// The rule's short name.
+    pub(crate) rule: &'static str,
+    /// Where, and what is wrong there.
+    pub(crate) text: String,
+}
+
+impl Finding {
+    fn failure(rule: &'static str, text: impl Into<String>) -> Self {
+        Self { fatal: true, rule, text: text.into() }
+    }
+
+    fn warning(rule: &'static str, text: impl Into<String>) -> Self {
+        Self { fatal: false, rule, text: text.into() }
+    }
+}
+
+const RULES: [&str; 6] = [
+    arrows::RULE,
+    source::LENGTH,
+    source::MODULE_DOCS,
+    source::GETTER_NAMES,
+    source::FILE_NAMES,
+    source::MACHINE_PATHS,
+];
+
+/// Prints the findings; answers whether none fails.
+pub(crate) fn run() -> Result<bool> {
+    let findings = findings(&Workspace::load()?)?;
+    print(&findings);
+    Ok(!findings.iter().any(|finding| finding.fatal))
+}
+
+/// The rules as a part of the tests: one test per rule.
+pub(crate) struct Tidy;
+
+impl Part for Tidy {
+    fn name(&self) -> &'static str {
+        "tidy"
+    }
+
+    fn about(&self) -> &'static str {
+        "the house rules: dependency arrows, file lengths, module docs, names"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::Nothing
+    }
+
+    fn run(&self, context: &Context) -> Result<Tally> {
+        let findings = findings(&context.workspace)?;
+        print(&findings);
+        let mut tally = Tally::default();
+        for rule in RULES {
+            let broken = findings.iter().filter(|f| f.fatal && f.rule == rule).count();
+            match broken {
+                0 => tally.note_passed(),
+                _ => tally.note_failed(rule, format!("{broken} findings")),
+            }
+        }
+        Ok(tally)
+    }
+}
+
+fn print(findings: &[Finding]) {
+    for Finding { fatal, rule, text } in findings {
+        println!("{} ({rule}): {text}", if *fatal { "error" } else { "warning" });
+    }
+}
+
+fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
+    let root = workspace.root();
+    let mut findings = arrows::check(workspace);
+    for path in files(root)? {
+        // A file that is not text has no lines to check; a deleted one is git's to notice.
+        if let Ok(text) = fs::read_to_string(root.join(&path)) {
+            findings.extend(source::check(&path, &text));
+        }
+    }
+    Ok(findings)
+}
+
+/// Every file of the project, relative to its root: what git tracks or would track.
+fn files(root: &Path) -> Result<Vec<String>> {
+    let output = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root)
+        .output()
+        .context("git does not run")?;
+    ensure!(output.status.success(), "git ls-files failed");
+    let names = String::from_utf8(output.stdout).context("a file name is not UTF-8")?;
+    Ok(names.split_terminator('\0').map(str::to_owned).collect())
+}

@@ -1,0 +1,65 @@
+//! Where the workspace is and what it consists of, as `cargo metadata` tells it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::command;
+
+/// The part of `cargo metadata` that the tasks use.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Workspace {
+    /// The members, in cargo's order.
+    pub(crate) packages: Vec<Package>,
+    #[serde(rename = "workspace_root")]
+    root: PathBuf,
+    #[serde(rename = "target_directory")]
+    target: PathBuf,
+}
+
+/// One crate of the workspace.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Package {
+    /// Its name in Cargo.toml.
+    pub(crate) name: String,
+    /// All its dependencies, of every kind.
+    pub(crate) dependencies: Vec<Dependency>,
+}
+
+/// One line of a crate's dependency tables.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Dependency {
+    /// The dependency's name in its own Cargo.toml.
+    pub(crate) name: String,
+    /// `None` for an ordinary dependency, else `dev` or `build`.
+    pub(crate) kind: Option<String>,
+}
+
+impl Workspace {
+    /// Asks cargo. Fails where there is no workspace or no cargo.
+    pub(crate) fn load() -> Result<Self> {
+        let output = command::cargo()
+            .args(["metadata", "--format-version=1", "--no-deps"])
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .context("cargo metadata does not run")?;
+        ensure!(output.status.success(), "cargo metadata failed");
+        serde_json::from_slice(&output.stdout).context("cargo metadata answers something else")
+    }
+
+    /// The directory of the workspace's Cargo.toml.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The target directory.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Where the tasks keep what they install, download and log.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.target.join("xtask")
+    }
+}
