@@ -31,8 +31,16 @@ impl Topology {
         headers: Option<TableRef<'_>>,
         out: &mut Vec<QueueId>,
     ) -> Result<(), BrokerError> {
-        let place = self.exchanges.find(exchange).ok_or_else(|| self.no_exchange(exchange))?;
         let start = out.len();
+        if exchange.is_empty() {
+            // The most frequent of all, and the shortest way.
+            self.route_by_name(routing_key, extra_keys, out);
+            if !extra_keys.is_empty() {
+                sort_and_dedup(out, start);
+            }
+            return Ok(());
+        }
+        let place = self.exchanges.find(exchange).ok_or_else(|| self.no_exchange(exchange))?;
         let mut walk = Walk {
             topology: self,
             keys: (routing_key, extra_keys),
@@ -48,7 +56,7 @@ impl Topology {
         let may_repeat = walk.may_repeat;
         if result.is_err() {
             out.truncate(start);
-        } else if may_repeat && out.len() - start > 1 {
+        } else if may_repeat {
             sort_and_dedup(out, start);
         }
         result
@@ -70,6 +78,13 @@ impl Topology {
             pending.extend(onward.filter(|place| seen.insert(*place)));
         }
         true
+    }
+
+    /// What the default exchange does: the routing key is a queue's name.
+    fn route_by_name(&self, routing_key: &str, extra_keys: &[&str], out: &mut Vec<QueueId>) {
+        for name in std::iter::once(&routing_key).chain(extra_keys) {
+            out.extend(self.queue_named(name).map(|queue| queue.id));
+        }
     }
 
     fn alternate(&self, entry: &ExchangeEntry) -> Option<u32> {
@@ -106,7 +121,8 @@ impl Walk<'_, '_, '_> {
         let topology = self.topology;
         let Some(entry) = topology.exchanges.get(place) else { return Ok(()) };
         if entry.definition.name.is_empty() {
-            self.visit_default();
+            // Only as an alternate: it cannot be bound.
+            topology.route_by_name(self.keys.0, self.keys.1, self.out);
             return Ok(());
         }
         if entry.routes.needs_headers() && self.read_headers.is_none() {
@@ -150,17 +166,13 @@ impl Walk<'_, '_, '_> {
             self.pending.push(place);
         }
     }
-
-    fn visit_default(&mut self) {
-        let (key, extra_keys) = self.keys;
-        for name in std::iter::once(&key).chain(extra_keys) {
-            self.out.extend(self.topology.queue_named(name).map(|queue| queue.id));
-        }
-    }
 }
 
 /// Leaves every value from `start` on once.
 fn sort_and_dedup(out: &mut Vec<QueueId>, start: usize) {
+    if out.len() - start < 2 {
+        return;
+    }
     out[start..].sort_unstable();
     let mut kept = start + 1;
     for at in start + 1..out.len() {
