@@ -1,0 +1,174 @@
+//! The command line of `wilco bench`.
+
+use std::time::Duration;
+
+use amqp::{FieldTable, FieldValue};
+use anyhow::{Result, bail};
+
+use super::consumer::ConsumePlan;
+use super::publisher::PublishPlan;
+use super::setup::{Topology, parse_argument};
+use super::uri::Uri;
+
+/// Load to generate. Without `--time` and `--count` it runs for ten seconds.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// The broker
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    pub(super) uri: Uri,
+    /// Publishing connections; 0 to drain
+    #[arg(short = 'x', long, value_name = "N", default_value_t = 1)]
+    pub(super) publishers: usize,
+    /// Consuming connections; 0 to publish only
+    #[arg(short = 'y', long, value_name = "N", default_value_t = 1)]
+    pub(super) consumers: usize,
+    /// Body size in bytes; from 8 on it carries the time stamp for latencies
+    #[arg(short, long, value_name = "BYTES", default_value_t = 16)]
+    pub(super) size: usize,
+    /// Publish persistent messages (to durable queues only with --durable)
+    #[arg(short, long)]
+    pub(super) persistent: bool,
+    /// Publish with the mandatory flag
+    #[arg(long)]
+    pub(super) mandatory: bool,
+    /// Turn confirms on, with at most so many messages unconfirmed; 0 for no confirms
+    #[arg(short, long, value_name = "WINDOW", default_value_t = 0)]
+    pub(super) confirm: u64,
+    /// Unacknowledged deliveries per consumer; 0 for no limit
+    #[arg(short = 'q', long, value_name = "N", default_value_t = 0)]
+    pub(super) prefetch: u16,
+    /// Acknowledge every N messages; 0 for automatic acknowledgement
+    #[arg(short = 'a', long, value_name = "N", default_value_t = 0)]
+    pub(super) ack_every: u64,
+    /// Messages per second and publisher, each sent when it is due; 0 for as fast as possible
+    #[arg(short, long, value_name = "PER_SECOND", default_value_t = 0.0)]
+    pub(super) rate: f64,
+    /// Seconds to measure
+    #[arg(short = 'z', long, value_name = "SECONDS")]
+    pub(super) time: Option<f64>,
+    /// Seconds to run before measuring
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    pub(super) warm_up: f64,
+    /// Messages per publisher; without publishers, messages to consume
+    #[arg(short = 'C', long, value_name = "N", conflicts_with = "warm_up")]
+    pub(super) count: Option<u64>,
+    /// Queues, published to in turn
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
+    pub(super) queues: usize,
+    /// Name of the queue, or beginning of the names of several
+    #[arg(short = 'u', long, value_name = "NAME", default_value = "wilco.bench")]
+    pub(super) queue: String,
+    /// Declare queues (and exchange) durable
+    #[arg(short, long)]
+    pub(super) durable: bool,
+    /// Queue argument, such as x-queue-type=quorum; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_argument)]
+    pub(super) queue_arg: Vec<(String, FieldValue)>,
+    /// Exchange to publish to; queues are bound to it by their names
+    #[arg(short, long, value_name = "NAME", default_value = "")]
+    pub(super) exchange: String,
+    /// Type of the exchange
+    #[arg(short = 't', long, value_name = "TYPE", default_value = "direct")]
+    pub(super) exchange_type: String,
+    /// Use the queues as they are, without declaring them
+    #[arg(long)]
+    pub(super) passive: bool,
+    /// Empty the queues first
+    #[arg(long)]
+    pub(super) purge: bool,
+    /// Leave the queues when done (always so when publishing only)
+    #[arg(short, long)]
+    pub(super) keep: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// No progress lines
+    #[arg(long)]
+    pub(super) quiet: bool,
+    /// The broker's process, to report its processor time and memory
+    #[arg(long, value_name = "PID")]
+    pub(super) server_pid: Option<u32>,
+    /// Instead of messages: open N idle connections and hold them for --time (5 s)
+    #[arg(long, value_name = "N", conflicts_with = "topology")]
+    pub(super) idle_connections: Option<usize>,
+    /// Instead of messages: time declaring and binding --queues queues
+    #[arg(long)]
+    pub(super) topology: bool,
+}
+
+impl BenchArgs {
+    /// What the types cannot say.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.publishers + self.consumers == 0 {
+            bail!("neither publishers nor consumers: nothing to do");
+        }
+        if self.queues == 0 {
+            bail!("--queues must be at least 1");
+        }
+        for (name, value) in [
+            ("--rate", self.rate),
+            ("--warm-up", self.warm_up),
+            ("--time", self.time.unwrap_or(1.0)),
+        ] {
+            if !value.is_finite() || value < 0.0 {
+                bail!("{name} must be a number from 0 on");
+            }
+        }
+        if self.prefetch > 0 && self.ack_every > u64::from(self.prefetch) {
+            bail!("--ack-every above --prefetch would wait for ever");
+        }
+        Ok(())
+    }
+
+    pub(super) fn topology_plan(&self) -> Topology {
+        let exchange = match self.exchange.as_str() {
+            // A topology without bindings would say little.
+            "" if self.topology => "amq.direct".to_owned(),
+            name => name.to_owned(),
+        };
+        let queues = match self.queues {
+            1 => vec![self.queue.clone()],
+            count => (1..=count).map(|index| format!("{}.{index}", self.queue)).collect(),
+        };
+        Topology {
+            exchange,
+            exchange_kind: self.exchange_type.clone(),
+            queues,
+            durable: self.durable,
+            arguments: self.queue_arg.iter().cloned().collect::<FieldTable>(),
+        }
+    }
+
+    pub(super) fn publish_plan(&self) -> PublishPlan {
+        PublishPlan {
+            exchange: self.exchange.clone(),
+            routing_keys: self.topology_plan().queues,
+            size_bytes: self.size,
+            persistent: self.persistent,
+            mandatory: self.mandatory,
+            confirm_window: self.confirm,
+            rate: self.rate,
+            count: self.count.unwrap_or(0),
+        }
+    }
+
+    pub(super) fn consume_plan(&self) -> ConsumePlan {
+        ConsumePlan { prefetch: self.prefetch, ack_every: self.ack_every, stamped: self.size >= 8 }
+    }
+
+    /// How many messages end the run, if any number does.
+    pub(super) fn consume_target(&self) -> Option<u64> {
+        self.count.map(|count| count * self.publishers.max(1) as u64)
+    }
+
+    /// How long to measure, if the count does not end the run before.
+    pub(super) fn measure_time(&self) -> Option<Duration> {
+        let seconds = self.time.or(if self.count.is_none() { Some(10.0) } else { None });
+        seconds.map(Duration::from_secs_f64)
+    }
+
+    /// Whether the queues stay.
+    pub(super) fn keeps_queues(&self) -> bool {
+        self.keep || self.passive || self.consumers == 0
+    }
+}
