@@ -109,13 +109,15 @@ fn damaged_bytes_are_kept_in_a_file_of_their_own() {
     let at = HEADER + records[1].position as usize;
     bytes[at + 20] ^= 1;
     let disk = disk_with(&bytes);
-    for is_known in [false, true] {
+    for is_known in [false, true, true, true] {
         let opened = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens");
         let [damage] = &opened.recovery.quarantined[..] else { panic!("one stretch") };
         assert_eq!((damage.position, damage.bytes), (records[1].position, 52));
         assert_eq!((damage.damage, damage.is_known), (Damage::Records, is_known));
         let name = damage.file.as_deref().expect("copied");
+        disk.crash();
         assert_eq!(disk.contents(name).expect("is there"), bytes[at..at + 52]);
+        let opened = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens");
         let mut buffer = Vec::new();
         let result = opened.log.reader().read(records[1].position, &mut buffer);
         assert!(matches!(result, Err(LogError::Corrupt { .. })));
@@ -198,8 +200,14 @@ fn a_segment_of_garbage_is_put_aside_and_its_positions_are_not_used_again() {
 fn a_crash_after_a_segment_was_put_aside_does_not_free_its_positions() {
     let disk = FaultyDisk::new(3);
     disk.put(&format!("{NAME}.quarantine"), &[0x5A; 4000]);
-    let opened = open(disk, SEGMENT_BYTES_MAX).expect("opens");
+    let mut opened = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens");
     assert_eq!(opened.log.next_position(), 4000 - HEADER as u64);
+    opened.log.sync().expect("syncs");
+    // The same behind a segment that is good.
+    disk.put("00000000000000009000.log.quarantine", &[0x5A; 1000]);
+    let again = open(disk, SEGMENT_BYTES_MAX).expect("opens again");
+    assert_eq!(again.log.next_position(), 10_000 - HEADER as u64);
+    assert_eq!(again.log.segments().len(), 2);
 }
 
 #[test]
