@@ -1,0 +1,170 @@
+//! The configuration: one tree, its defaults, and the layers that make it up.
+//!
+//! Order of precedence: command line, environment, file, default. The tree is read once, checked
+//! and handed down; nothing reads it from anywhere else. [`wilco.example.toml`] describes each key.
+//!
+//! [`wilco.example.toml`]: ../../../../wilco.example.toml
+
+mod file;
+mod keys;
+mod layers;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// Everything that can be set. The single place of the defaults is its `Default` below.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) listen: Listen,
+    pub(crate) store: Store,
+    pub(crate) limits: Limits,
+    pub(crate) auth: Auth,
+    pub(crate) log: Log,
+}
+
+/// Section `[listen]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Listen {
+    pub(crate) amqp: SocketAddr,
+    pub(crate) http: SocketAddr,
+}
+
+/// Section `[store]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Store {
+    pub(crate) data: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) segment_bytes: u64,
+    pub(crate) body_cache_bytes: u64,
+    pub(crate) disk_free_bytes_min: u64,
+}
+
+/// When a persistent message counts as stored.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Durability {
+    /// When `fdatasync` has returned.
+    Synced,
+    /// When it is written: a crash of the machine loses the last confirmed messages.
+    Relaxed,
+}
+
+/// Section `[limits]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    pub(crate) connections_max: usize,
+    pub(crate) channel_max: u16,
+    pub(crate) frame_max: u32,
+    pub(crate) heartbeat_s: u16,
+    pub(crate) handshake_timeout_ms: u64,
+    pub(crate) message_bytes_max: u64,
+    /// 0 stands for the node's default, which depends on the machine.
+    pub(crate) memory_bytes_max: u64,
+}
+
+/// Section `[auth]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Auth {
+    pub(crate) loopback_users: Vec<String>,
+}
+
+/// Section `[log]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Log {
+    pub(crate) filter: String,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            amqp: SocketAddr::from(([127, 0, 0, 1], 5672)),
+            http: SocketAddr::from(([127, 0, 0, 1], 15672)),
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("wilco-data"),
+            durability: Durability::Synced,
+            segment_bytes: 64 << 20,
+            body_cache_bytes: 256 << 20,
+            disk_free_bytes_min: 50_000_000,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 50_000,
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            handshake_timeout_ms: 10_000,
+            message_bytes_max: 16 << 20,
+            memory_bytes_max: 0,
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { loopback_users: vec!["guest".to_owned()] }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// The configuration in the form of its file.
+    pub(crate) fn to_toml(&self) -> Result<String, Failure> {
+        toml::to_string(self).map_err(Failure::runtime)
+    }
+
+    /// What the node needs to know.
+    pub(crate) fn node_options(&self) -> node::Options {
+        let mut options = node::Options::default();
+        options.data.clone_from(&self.store.data);
+        options.store.segment_bytes_max = self.store.segment_bytes;
+        options.store.body_cache_bytes = self.store.body_cache_bytes;
+        options.store.disk_free_bytes_min = self.store.disk_free_bytes_min;
+        options.store.relaxed = self.store.durability == Durability::Relaxed;
+        options.limits.message_bytes_max = self.limits.message_bytes_max;
+        if self.limits.memory_bytes_max != 0 {
+            options.limits.memory_bytes_max = self.limits.memory_bytes_max;
+        }
+        options.loopback_users.clone_from(&self.auth.loopback_users);
+        options
+    }
+
+    /// What the AMQP listener needs to know.
+    pub(crate) fn server_options(&self) -> server::Options {
+        server::Options {
+            address: self.listen.amqp,
+            channel_max: self.limits.channel_max,
+            frame_max: self.limits.frame_max,
+            heartbeat_s: self.limits.heartbeat_s,
+            handshake_timeout_ms: self.limits.handshake_timeout_ms,
+            connections_max: self.limits.connections_max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

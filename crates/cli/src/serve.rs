@@ -1,0 +1,197 @@
+//! `wilco serve`: opens the node, listens, says so, and stops cleanly when told to.
+
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use node::{Node, auth};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use server::Server;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Durability};
+use crate::failure::Failure;
+use crate::{control, output};
+
+/// The exit code of a process that an interrupt ended.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// How long work that is still under way at the end is waited for.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Runs the broker until SIGINT or SIGTERM.
+pub(crate) fn run(config: &Config) -> Result<(), Failure> {
+    log_to_stderr(&config.log.filter)?;
+    raise_open_file_limit();
+    let runtime = runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Runtime(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(serve(config));
+    runtime.shutdown_timeout(STOP_TIMEOUT);
+    result
+}
+
+async fn serve(config: &Config) -> Result<(), Failure> {
+    let start = Instant::now();
+    // Signals keep their usual effect during recovery: it promises nothing yet and can be begun
+    // again at any point.
+    let node = Node::open(config.node_options()).map_err(Failure::runtime)?;
+    let opened = Opened { node: &node, duration: start.elapsed() };
+    let mut signals = Signals::new()?;
+    let server = match Server::bind(node.clone(), config.server_options()).await {
+        Ok(server) => server,
+        Err(error) => {
+            node.close();
+            let address = config.listen.amqp;
+            return Err(Failure::Runtime(format!("cannot listen on {address}: {error}")));
+        }
+    };
+    let control = listen_for_control(&config.store.data, &node);
+    for warning in &node.recovered().warnings {
+        tracing::warn!("{warning}");
+    }
+    output::text(&opened.announcement(config, server.local_address()))?;
+
+    let shutdown = async move {
+        signals.next().await;
+        tracing::info!("stopping; interrupt again to exit at once");
+        tokio::spawn(async move {
+            signals.next().await;
+            std::process::exit(EXIT_INTERRUPTED);
+        });
+    };
+    server.run(shutdown).await;
+    if let Some(control) = control {
+        control.abort();
+        // Its end is wanted, so being aborted is no error.
+        let _ = control.await;
+    }
+    let closing = tokio::task::spawn_blocking(move || node.close());
+    closing.await.map_err(|_| Failure::Runtime("the store did not close cleanly".to_owned()))?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Without its control socket a broker is less convenient, not less of a broker.
+fn listen_for_control(data: &Path, node: &Arc<Node>) -> Option<tokio::task::JoinHandle<()>> {
+    match control::Listener::bind(data) {
+        Ok(listener) => Some(tokio::spawn(listener.run(node.clone()))),
+        Err(error) => {
+            tracing::warn!(%error, "no control socket: `wilco user` and the like cannot reach this server");
+            None
+        }
+    }
+}
+
+/// A node as it was opened.
+struct Opened<'n> {
+    node: &'n Node,
+    duration: Duration,
+}
+
+impl Opened<'_> {
+    /// What is printed once everything listens.
+    fn announcement(&self, config: &Config, address: SocketAddr) -> String {
+        let data = &config.store.data;
+        let store = std::path::absolute(data).unwrap_or_else(|_| data.clone());
+        let durability = match config.store.durability {
+            Durability::Synced => "synced",
+            Durability::Relaxed => "relaxed: a crash of the machine loses the last messages",
+        };
+        let recovered = self.node.recovered();
+        format!(
+            "wilco {}\n  amqp       {}\n  store      {} ({durability})\n  recovered  {} messages in {} queues in {} ms\n",
+            env!("CARGO_PKG_VERSION"),
+            uri(address, self.guest_is_open()),
+            store.display(),
+            recovered.message_count,
+            recovered.queue_count,
+            self.duration.as_millis(),
+        )
+    }
+
+    /// Whether the URL everybody tries first works.
+    fn guest_is_open(&self) -> bool {
+        let users = self.node.users();
+        let guest = users.iter().find(|user| user.name == "guest");
+        guest.is_some_and(|guest| auth::verify("guest", &guest.password_hash))
+    }
+}
+
+/// The URL for a client on this machine.
+fn uri(address: SocketAddr, as_guest: bool) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let user = if as_guest { "guest:guest@" } else { "" };
+    format!("amqp://{user}{}/", SocketAddr::new(ip, address.port()))
+}
+
+/// The signals that stop the broker.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let on = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::Runtime(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(Failure::runtime)?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init()
+        .map_err(Failure::runtime)
+}
+
+/// A connection is an open file. The usual soft limit of 1024 is there for programs that use
+/// `select`; as many as the hard limit allows are ours to take.
+fn raise_open_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_url_works_on_this_machine() {
+        let check = |address: &str, as_guest, expected| {
+            assert_eq!(uri(address.parse().expect("an address"), as_guest), expected);
+        };
+        check("127.0.0.1:5672", true, "amqp://guest:guest@127.0.0.1:5672/");
+        check("0.0.0.0:5673", true, "amqp://guest:guest@127.0.0.1:5673/");
+        check("[::]:5672", false, "amqp://[::1]:5672/");
+        check("10.1.2.3:5672", false, "amqp://10.1.2.3:5672/");
+    }
+}
