@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use segment_log::{Disk, DiskFile};
+use segment_log::{Disk, DiskFile, FaultyDisk};
 
 use super::super::*;
 use super::{queue, vhost};
@@ -145,6 +145,46 @@ fn a_crash_at_any_write_leaves_whole_transactions() {
             let least = durable_at.iter().rposition(|&at| at < count.max(1)).unwrap_or(0);
             assert!(found >= least, "after {count} steps: {found}, at least {least}");
             store.apply(&[vhost("after")], 9).expect("the store goes on");
+        }
+    }
+}
+
+/// Lost, reordered and torn writes, over and over on the same disk.
+#[test]
+fn a_store_on_a_faulty_disk_keeps_what_was_acknowledged() {
+    for seed in 0..150 {
+        let disk = FaultyDisk::new(seed);
+        let mut acknowledged = Definitions::default();
+        let mut position = 0;
+        for round in 0..6 {
+            disk.set_crash_at_sync(1 + (seed * 7 + round * 3) % 11);
+            let mut attempted = acknowledged.clone();
+            let opened = DefinitionStore::open_on_disk(&disk, "definitions");
+            if let Ok(store) = &opened {
+                for step in 0..4 {
+                    let id = u32::try_from(round * 10 + step).expect("small");
+                    let change = queue("/", &format!("queue {}", id % 13), id);
+                    attempted.apply(&change);
+                    if store.apply(&[change], position + 1).is_err() {
+                        break;
+                    }
+                    position += 1;
+                    acknowledged = attempted.clone();
+                }
+            }
+            drop(opened);
+            disk.crash();
+            let store = DefinitionStore::open_on_disk(&disk, "definitions")
+                .unwrap_or_else(|error| panic!("seed {seed} round {round}: {error}"));
+            let found = store.load().expect("definitions");
+            if store.applied_position() == position {
+                assert_eq!(found, acknowledged, "seed {seed} round {round}");
+            } else {
+                // The transaction under way when the machine stopped reached the disk.
+                assert_eq!(store.applied_position(), position + 1, "seed {seed} round {round}");
+                assert_eq!(found, attempted, "seed {seed} round {round}");
+            }
+            (acknowledged, position) = (found, store.applied_position());
         }
     }
 }
