@@ -79,6 +79,9 @@ impl DefinitionStore {
     fn open(backend: impl StorageBackend, name: String) -> Result<Self, DefinitionError> {
         let opened = Database::builder()
             .set_cache_size(CACHE_BYTES)
+            // redb may panic on a damaged file, or serve what was changed in it, unless told to look
+            // through all of it first.
+            .set_check_integrity_on_open(true)
             .create_with_backend(backend)
             .map_err(redb::Error::from)
             .and_then(|database| Ok((read_or_prepare(&database)?, database)));

@@ -6,6 +6,7 @@ mod model;
 use std::fs;
 
 use redb::backends::InMemoryBackend;
+use segment_log::FaultyDisk;
 
 use super::*;
 
@@ -114,6 +115,28 @@ fn a_store_cut_short_or_overwritten_is_refused_not_emptied() {
         assert!(matches!(error, DefinitionError::Damaged { .. }), "{error:?}");
         assert!(!error.to_string().contains('\n'), "{error}");
     }
+}
+
+#[test]
+fn a_flipped_bit_is_harmless_or_refused() {
+    let disk = FaultyDisk::new(1);
+    let store = DefinitionStore::open_on_disk(&disk, "d").expect("a store");
+    let changes: Vec<_> = (0..200).map(|id| queue("/", &format!("queue {id}"), id)).collect();
+    store.apply(&changes, 1).expect("applied");
+    let before = store.load().expect("definitions");
+    drop(store);
+    let whole = disk.contents("d").expect("a file");
+    let written = whole.iter().enumerate().filter(|(_, byte)| **byte != 0).map(|(at, _)| at);
+    let mut refused_count = 0;
+    for at in written.step_by(37) {
+        disk.put("d", &whole);
+        assert!(disk.flip_byte("d", at as u64));
+        match DefinitionStore::open_on_disk(&disk, "d").and_then(|store| store.load()) {
+            Ok(after) => assert_eq!(after, before, "byte {at}"),
+            Err(_) => refused_count += 1,
+        }
+    }
+    assert!(refused_count > 100, "{refused_count}");
 }
 
 #[test]
