@@ -39,8 +39,9 @@ struct Progress {
     /// Bytes of the body still to come.
     body_left: u64,
     at_body_start: bool,
-    /// Deliveries since the last acknowledgement.
+    /// Deliveries since the last acknowledgement, and the tag of the latest.
     unacked: u64,
+    last_tag: u64,
     consumed: u64,
 }
 
@@ -78,7 +79,7 @@ impl<'a> Consumer<'a> {
             self.connection.receive(true)?;
         }
         if progress.unacked > 0 {
-            write_ack(&mut acks, progress.delivery_tag, true);
+            write_ack(&mut acks, progress.last_tag, true);
             self.connection.send(&acks, &self.shared.stop)?;
         }
         self.connection.close()
@@ -110,6 +111,9 @@ impl<'a> Consumer<'a> {
     fn take(&mut self, progress: &mut Progress, acks: &mut Vec<u8>) -> Result<()> {
         let plan = self.plan;
         let now = now_ns();
+        // What comes beyond the target is not counted, and goes back to its queue unacknowledged.
+        let target = self.shared.consume_target.load(Ordering::Relaxed);
+        let mut left = target.saturating_sub(self.shared.consumed.load(Ordering::Relaxed));
         let mut latencies = self.worker.latencies();
         self.connection.frames(|frame| {
             let done = match frame.kind {
@@ -121,8 +125,10 @@ impl<'a> Consumer<'a> {
                 FrameKind::Body => progress.body(frame.payload, plan.stamped, &mut latencies, now),
                 FrameKind::Heartbeat => false,
             };
-            if done {
+            if done && left > 0 {
+                left -= 1;
                 progress.consumed += 1;
+                progress.last_tag = progress.delivery_tag;
                 if plan.ack_every > 0 {
                     progress.unacked += 1;
                     if progress.unacked >= plan.ack_every {

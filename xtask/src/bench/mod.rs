@@ -1,0 +1,133 @@
+//! `cargo xtask bench`: wilco and another broker measured in turn, with wilco's own load generator.
+//!
+//! - `peer` starts and stops the brokers, each on a port and directory of its own;
+//! - `load` runs `wilco bench` and reads its JSON;
+//! - `points` are the loads, `table` shows their medians side by side;
+//! - `backlog` and `topology` measure what only shows at size.
+//!
+//! The brokers take turns point by point and round by round, so that whatever else the machine does
+//! falls on both. Nothing here passes or fails: figures depend on the machine.
+
+mod backlog;
+mod load;
+mod peer;
+mod points;
+mod table;
+mod topology;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+
+use self::load::Load;
+use self::peer::Peer;
+use crate::command;
+use crate::workspace::Workspace;
+
+/// What to measure, and against what.
+#[derive(Args, Debug)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    common: Common,
+    /// How often each point is measured
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    rounds: usize,
+    /// Seconds per point, broker and round
+    #[arg(long, value_name = "SECONDS", default_value_t = 8)]
+    seconds: u64,
+    /// Only these points, separated by commas: a,b,c,d,e1,e2,idle (d needs c)
+    #[arg(long, value_name = "POINTS", value_delimiter = ',')]
+    points: Vec<String>,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// A long queue: memory, speed beside an empty queue, restart
+    Backlog {
+        /// Messages in the queue
+        #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+        count: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Many queues declared and bound
+    Topology {
+        /// Queues
+        #[arg(long, value_name = "N", default_value_t = 10_000)]
+        count: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// A running broker to compare with; without it Debian's rabbitmq-server is set up
+    #[arg(long, value_name = "URI")]
+    against: Option<String>,
+    /// The process of that broker, for its processor time and memory
+    #[arg(long, value_name = "PID", requires = "against")]
+    against_pid: Option<u32>,
+    /// Measure wilco alone
+    #[arg(long, conflicts_with = "against")]
+    alone: bool,
+    /// The wilco binary to measure; without it, target/release/wilco is built
+    #[arg(long, value_name = "FILE")]
+    wilco: Option<PathBuf>,
+}
+
+/// Measures and prints. Always true: there is no wrong figure.
+pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
+    let common = match &arguments.what {
+        None => &arguments.common,
+        Some(What::Backlog { common, .. } | What::Topology { common, .. }) => common,
+    };
+    let workspace = Workspace::load()?;
+    let scratch = workspace.scratch().join("bench");
+    let wilco = match &common.wilco {
+        Some(file) => file.clone(),
+        None => build(&workspace)?,
+    };
+    let load = Load::new(wilco.clone(), scratch.clone());
+    match &arguments.what {
+        // Restarting a broker is only for one that was started here.
+        Some(What::Backlog { count, .. }) => {
+            backlog::run(&load, &mut Peer::wilco(&wilco, &scratch)?, *count)?;
+        }
+        Some(What::Topology { count, .. }) => {
+            topology::run(&load, &peers(common, &wilco, &scratch)?, *count)?;
+        }
+        None => {
+            let points = points::chosen(&arguments.points)?;
+            let peers = peers(common, &wilco, &scratch)?;
+            let results = points::run(&load, &peers, &points, arguments.rounds, arguments.seconds)?;
+            let names: Vec<_> = peers.iter().map(Peer::name).collect();
+            print!("\n{}", table::markdown(&names, &points, &results));
+        }
+    }
+    Ok(true)
+}
+
+/// wilco, and what it is compared with unless it is alone.
+fn peers(common: &Common, wilco: &std::path::Path, scratch: &std::path::Path) -> Result<Vec<Peer>> {
+    let mut peers = vec![Peer::wilco(wilco, scratch)?];
+    if let Some(uri) = &common.against {
+        peers.push(Peer::running(uri, common.against_pid));
+    } else if !common.alone {
+        let rabbitmq = Peer::rabbitmq(scratch);
+        peers.push(rabbitmq.context("no RabbitMQ to compare with; --alone does without")?);
+    }
+    Ok(peers)
+}
+
+fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let mut build = command::cargo();
+    build.args(["build", "--release", "--package", "cli"]).current_dir(workspace.root());
+    if !build.status()?.success() {
+        bail!("wilco does not build");
+    }
+    Ok(workspace.target().join("release/wilco"))
+}
