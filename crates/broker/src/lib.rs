@@ -1,1 +1,31 @@
-//! Being written.
+//! The pure core of the broker: what exchanges, bindings, queues and consumers do.
+//!
+//! Plain structs with `&mut self` methods. A call takes a command and the time, changes state,
+//! and appends what follows from it ([`queue::Effects`], [`queue::Outgoing`]) to buffers of the
+//! caller. **Never here:** IO, a clock, a lock, async, a thread, a log line. So the same code runs
+//! under the living `node` and under a seeded simulator with a virtual clock.
+//!
+//! - [`topology`]: the exchanges, queues and bindings of one virtual host, and routing over them.
+//! - [`queue`]: one queue: ready and unsettled messages, consumers, limits, expiry, settlement.
+//! - [`message`]: a message as it is kept and passed on, one allocation each.
+//! - [`dead_letter`]: what a message becomes when it leaves a queue for a dead-letter exchange.
+//!
+//! *Invariant:* every message routed to a queue is ready, unsettled or gone, and it goes exactly
+//! once, with one [`queue::Reason`].
+
+pub mod arguments;
+pub mod dead_letter;
+mod error;
+pub mod exchange;
+pub mod headers_match;
+pub mod message;
+pub mod queue;
+pub mod topic;
+pub mod topology;
+
+pub use error::BrokerError;
+pub use message::Message;
+
+/// Names a queue for as long as the store lives; never used again after the queue is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u32);

@@ -27,6 +27,16 @@ pub use password::{hash_password, verify};
 pub use permissions::{Access, CompiledPermissions};
 pub use sasl::{parse_amqplain, parse_plain};
 
+/// 128 random bits as hexadecimal digits: what nobody can guess.
+///
+/// # Errors
+/// [`AuthError::Hash`] if the operating system gives no random bytes.
+pub fn random_token() -> Result<String, AuthError> {
+    let bytes = argon2::password_hash::try_generate_salt()
+        .map_err(|error| AuthError::Hash { reason: error.to_string() })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// Whether a user may connect from an address: those in `loopback_users` only from this machine.
 pub fn may_connect_from(user: &str, peer: IpAddr, loopback_users: &[String]) -> bool {
     peer.to_canonical().is_loopback() || !loopback_users.iter().any(|name| name == user)

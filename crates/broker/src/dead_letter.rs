@@ -1,0 +1,131 @@
+//! What a message becomes when it leaves a queue for the dead-letter exchange: `x-death` and its
+//! companions exactly as RabbitMQ writes them (its guide "Dead Letter Exchanges").
+
+use amqp::{DecodeError, FieldTable, FieldValue, OwnedProperties, Properties};
+
+use crate::Message;
+
+/// Where, why and when a message died.
+#[derive(Debug, Clone, Copy)]
+pub struct Death<'a> {
+    /// The queue it leaves.
+    pub queue: &'a str,
+    /// `rejected`, `expired`, `maxlen` or `delivery_limit`.
+    pub reason: &'a str,
+    /// The exchange it goes to.
+    pub exchange: &'a str,
+    /// `x-dead-letter-routing-key`.
+    pub routing_key: Option<&'a str>,
+    /// ms since the epoch.
+    pub now_ms: u64,
+}
+
+/// The copy that is published to the dead-letter exchange, and the routing keys to route it by
+/// (its own first, then those of `CC`).
+pub fn dead_letter(
+    message: &Message,
+    death: &Death<'_>,
+    scratch: &mut Vec<u8>,
+) -> Result<(Message, Vec<String>), DecodeError> {
+    let mut properties = OwnedProperties::try_from(&message.properties()?)?;
+    let mut headers = properties.headers.take().unwrap_or_default();
+
+    let mut keys = vec![message.routing_key().to_owned()];
+    keys.extend(copy_keys(&headers, "CC"));
+    let death_keys = keys.clone();
+    if let Some(routing_key) = death.routing_key {
+        headers.remove("CC");
+        keys = vec![routing_key.to_owned()];
+    }
+
+    record_death(&mut headers, message, death, death_keys, properties.expiration.take());
+    properties.headers = Some(headers);
+    let mut encoded = Vec::with_capacity(message.properties_bytes().len() + 256);
+    properties.encode(&mut encoded);
+    let parsed = Properties::decode(&encoded)?;
+    let content = (death.exchange, keys[0].as_str(), encoded.as_slice(), message.body());
+    Ok((Message::new(death.now_ms, &parsed, content, scratch), keys))
+}
+
+/// Whether sending a message that died in `queues`' history to `queue` would go round for ever:
+/// it died there before, and nothing since was a consumer's own reject.
+pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
+    if reason == "rejected" {
+        return false;
+    }
+    let Ok(properties) = message.properties() else { return false };
+    let Some(Ok(headers)) = properties.headers.map(|headers| headers.to_table()) else {
+        return false;
+    };
+    let Some(deaths) = headers.get("x-death").and_then(FieldValue::as_array) else {
+        return false;
+    };
+    let field = |death: &FieldValue, name: &str, value: &str| {
+        death.as_table().and_then(|table| table.get(name)).and_then(FieldValue::as_str)
+            == Some(value)
+    };
+    let Some(there) = deaths.iter().position(|death| field(death, "queue", queue)) else {
+        return false;
+    };
+    !deaths[..=there].iter().any(|death| field(death, "reason", "rejected"))
+}
+
+/// The further routing keys in a `CC` or `BCC` header.
+pub fn copy_keys(headers: &FieldTable, name: &str) -> Vec<String> {
+    let keys = headers.get(name).and_then(FieldValue::as_array).unwrap_or_default();
+    keys.iter().filter_map(FieldValue::as_str).map(str::to_owned).collect()
+}
+
+fn record_death(
+    headers: &mut FieldTable,
+    message: &Message,
+    death: &Death<'_>,
+    routing_keys: Vec<String>,
+    expiration: Option<String>,
+) {
+    let mut deaths = match headers.remove("x-death") {
+        Some(FieldValue::Array(deaths)) => deaths,
+        _ => Vec::new(),
+    };
+    let is_same = |entry: &FieldValue| {
+        let table = entry.as_table();
+        let text = |name| table.and_then(|t| t.get(name)).and_then(FieldValue::as_str);
+        text("queue") == Some(death.queue) && text("reason") == Some(death.reason)
+    };
+    let entry = match deaths.iter().position(is_same) {
+        Some(at) => counted_again(deaths.remove(at)),
+        None => {
+            let keys = routing_keys.into_iter().map(FieldValue::from).collect();
+            let mut entry = FieldTable::new();
+            entry.insert("count", FieldValue::I64(1));
+            entry.insert("reason", FieldValue::from(death.reason));
+            entry.insert("queue", FieldValue::from(death.queue));
+            entry.insert("time", FieldValue::Timestamp(death.now_ms / 1000));
+            entry.insert("exchange", FieldValue::from(message.exchange()));
+            entry.insert("routing-keys", FieldValue::Array(keys));
+            if let Some(expiration) = expiration {
+                entry.insert("original-expiration", FieldValue::from(expiration));
+            }
+            FieldValue::Table(entry)
+        }
+    };
+    deaths.insert(0, entry);
+    headers.insert("x-death", FieldValue::Array(deaths));
+    if headers.get("x-first-death-reason").is_none() {
+        mark(headers, "first", message, death);
+    }
+    mark(headers, "last", message, death);
+}
+
+fn mark(headers: &mut FieldTable, which: &str, message: &Message, death: &Death<'_>) {
+    headers.insert(&format!("x-{which}-death-reason"), FieldValue::from(death.reason));
+    headers.insert(&format!("x-{which}-death-queue"), FieldValue::from(death.queue));
+    headers.insert(&format!("x-{which}-death-exchange"), FieldValue::from(message.exchange()));
+}
+
+fn counted_again(entry: FieldValue) -> FieldValue {
+    let FieldValue::Table(mut table) = entry else { return entry };
+    let count = table.get("count").and_then(FieldValue::as_i64).unwrap_or(0);
+    table.insert("count", FieldValue::I64(count.saturating_add(1)));
+    FieldValue::Table(table)
+}

@@ -1,0 +1,172 @@
+//! A message as it is kept in memory and passed on: one allocation, shared by every queue.
+//!
+//! The content stands as it came: exchange, routing key, the undecoded property bytes, the body.
+//! Nobody decodes properties on the way through. The [`Head`] holds the few facts that the broker
+//! itself asks for, read once at publishing.
+
+use amqp::{DecodeError, Properties};
+use triomphe::ThinArc;
+
+/// Facts of a message that the broker needs without decoding its properties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// When it was published, ms since the epoch.
+    pub published_at_ms: u64,
+    /// The property `expiration`, ms.
+    pub expiration_ms: Option<u32>,
+    /// The property `priority`, 0 when absent.
+    pub priority: u8,
+    /// `delivery_mode` 2.
+    pub persistent: bool,
+    properties_bytes: u32,
+    exchange_bytes: u8,
+    routing_key_bytes: u8,
+}
+
+/// A shared, immutable message. Cloning costs one atomic increment.
+#[derive(Clone, PartialEq)]
+pub struct Message(ThinArc<Head, u8>);
+
+/// Length of an encoded [`Head`] in a log record.
+pub const HEAD_BYTES: usize = 20;
+
+const PERSISTENT: u8 = 1;
+const EXPIRES: u8 = 2;
+
+impl Message {
+    /// Builds a message; `scratch` is a buffer to be used again and again.
+    ///
+    /// `exchange` and `routing_key` are short strings: at most 255 bytes.
+    pub fn new(
+        published_at_ms: u64,
+        parsed: &Properties<'_>,
+        (exchange, routing_key, properties, body): (&str, &str, &[u8], &[u8]),
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        debug_assert!(exchange.len() <= 255 && routing_key.len() <= 255);
+        let head = Head {
+            published_at_ms,
+            expiration_ms: parsed
+                .expiration
+                .and_then(|text| text.parse::<u64>().ok())
+                .map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+            priority: parsed.priority.unwrap_or(0),
+            persistent: parsed.delivery_mode == Some(2),
+            properties_bytes: properties.len() as u32,
+            exchange_bytes: exchange.len() as u8,
+            routing_key_bytes: routing_key.len() as u8,
+        };
+        scratch.clear();
+        scratch.extend_from_slice(exchange.as_bytes());
+        scratch.extend_from_slice(routing_key.as_bytes());
+        scratch.extend_from_slice(properties);
+        scratch.extend_from_slice(body);
+        Self(ThinArc::from_header_and_slice(head, scratch))
+    }
+
+    /// A message from the bytes that [`Message::encode_head`] and [`Message::content`] gave.
+    /// `None` when they do not fit together.
+    pub fn from_encoded(bytes: &[u8]) -> Option<Self> {
+        let (head, _) = Self::peek(bytes)?;
+        let content = bytes.get(HEAD_BYTES..)?;
+        let strings = head.exchange_bytes as usize + head.routing_key_bytes as usize;
+        std::str::from_utf8(content.get(..strings)?).ok()?;
+        Some(Self(ThinArc::from_header_and_slice(head, content)))
+    }
+
+    /// The head of an encoded message, and the size of its body.
+    pub fn peek(bytes: &[u8]) -> Option<(Head, u32)> {
+        let (head, content) = bytes.split_at_checked(HEAD_BYTES)?;
+        let head = Head {
+            published_at_ms: u64::from_le_bytes(head[..8].try_into().ok()?),
+            properties_bytes: u32::from_le_bytes(head[8..12].try_into().ok()?),
+            expiration_ms: (head[19] & EXPIRES != 0)
+                .then_some(u32::from_le_bytes(head[12..16].try_into().ok()?)),
+            exchange_bytes: head[16],
+            routing_key_bytes: head[17],
+            priority: head[18],
+            persistent: head[19] & PERSISTENT != 0,
+        };
+        let before_body = u64::from(head.exchange_bytes)
+            + u64::from(head.routing_key_bytes)
+            + u64::from(head.properties_bytes);
+        let body_bytes = (content.len() as u64).checked_sub(before_body)?;
+        Some((head, u32::try_from(body_bytes).ok()?))
+    }
+
+    /// The head as it stands in a log record, before [`Message::content`].
+    pub fn encode_head(&self) -> [u8; HEAD_BYTES] {
+        let head = self.head();
+        let mut out = [0; HEAD_BYTES];
+        out[..8].copy_from_slice(&head.published_at_ms.to_le_bytes());
+        out[8..12].copy_from_slice(&head.properties_bytes.to_le_bytes());
+        out[12..16].copy_from_slice(&head.expiration_ms.unwrap_or(0).to_le_bytes());
+        out[16] = head.exchange_bytes;
+        out[17] = head.routing_key_bytes;
+        out[18] = head.priority;
+        out[19] = u8::from(head.persistent) * PERSISTENT
+            + u8::from(head.expiration_ms.is_some()) * EXPIRES;
+        out
+    }
+
+    /// What the broker knows of it.
+    pub fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// Exchange, routing key, properties and body, one after the other.
+    pub fn content(&self) -> &[u8] {
+        &self.0.slice
+    }
+
+    /// The exchange it was published to.
+    pub fn exchange(&self) -> &str {
+        text(&self.content()[..self.head().exchange_bytes as usize])
+    }
+
+    /// Its routing key.
+    pub fn routing_key(&self) -> &str {
+        let start = self.head().exchange_bytes as usize;
+        text(&self.content()[start..start + self.head().routing_key_bytes as usize])
+    }
+
+    /// The property flags and fields, undecoded (AMQP 0-9-1 section 4.2.6.1).
+    pub fn properties_bytes(&self) -> &[u8] {
+        let start = self.strings_bytes();
+        &self.content()[start..start + self.head().properties_bytes as usize]
+    }
+
+    /// The properties, decoded now.
+    pub fn properties(&self) -> Result<Properties<'_>, DecodeError> {
+        Properties::decode(self.properties_bytes())
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.content()[self.strings_bytes() + self.head().properties_bytes as usize..]
+    }
+
+    /// Bytes of memory it takes, near enough for a budget.
+    pub fn memory_bytes(&self) -> usize {
+        self.content().len() + size_of::<Head>() + 32
+    }
+
+    fn strings_bytes(&self) -> usize {
+        self.head().exchange_bytes as usize + self.head().routing_key_bytes as usize
+    }
+}
+
+/// Both constructors saw these bytes as `str`.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("exchange", &self.exchange())
+            .field("routing_key", &self.routing_key())
+            .field("body_bytes", &self.body().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! What follows from a command: buffers of the caller, filled under the queue's lock and worked
+//! off after it is released.
+
+use crate::Message;
+
+/// Why a message left a queue. Each leaves exactly once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Reason {
+    /// A consumer acked it.
+    Acked = 1,
+    /// It was delivered to a consumer that does not ack.
+    AutoAcked = 2,
+    /// A consumer rejected it without requeue.
+    Rejected = 3,
+    /// Its time to live passed.
+    Expired = 4,
+    /// The queue was longer than its limit: dropped from the head.
+    MaxLength = 5,
+    /// The queue was at its limit: refused.
+    Refused = 6,
+    /// It was given back more often than the queue allows.
+    DeliveryLimit = 7,
+    /// `queue.purge`.
+    Purged = 8,
+    /// The queue was deleted, expired, or its owner went.
+    QueueDeleted = 9,
+}
+
+impl Reason {
+    /// The reason in `x-death`, for those that dead-letter.
+    pub fn dead_letter_name(self) -> Option<&'static str> {
+        match self {
+            Reason::Rejected => Some("rejected"),
+            Reason::Expired => Some("expired"),
+            Reason::MaxLength | Reason::Refused => Some("maxlen"),
+            Reason::DeliveryLimit => Some("delivery_limit"),
+            Reason::Acked | Reason::AutoAcked | Reason::Purged | Reason::QueueDeleted => None,
+        }
+    }
+}
+
+/// A message that left a queue.
+#[derive(Debug)]
+pub struct Removed {
+    /// `None` when its body is only in the log.
+    pub message: Option<Message>,
+    /// Where it stands in the log, or [`super::NO_POSITION`].
+    pub position: u64,
+    /// Why.
+    pub reason: Reason,
+    /// Whether it is to be sent on to the queue's dead-letter exchange.
+    pub dead_letter: bool,
+}
+
+/// A message that was given back and whose attempts must outlive a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Where it stands in the log.
+    pub position: u64,
+    /// Deliveries so far.
+    pub count: u16,
+}
+
+/// What a queue's commands leave to be done once its lock is released.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// To be logged as settled, dead-lettered, freed.
+    pub removed: Vec<Removed>,
+    /// To be logged.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Effects {
+    /// Nothing to do?
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.attempts.is_empty()
+    }
+}
+
+/// Tells one delivery of one message in one queue from every other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId {
+    pub(super) number: u64,
+    pub(super) level: u8,
+    pub(super) attempt: u16,
+}
+
+impl DeliveryId {
+    /// Deliveries of the message so far.
+    pub fn attempt(&self) -> u16 {
+        self.attempt
+    }
+}
+
+/// A message on its way to a consumer, or to who asked for it.
+#[derive(Debug)]
+pub struct Delivery {
+    /// To settle it by.
+    pub id: DeliveryId,
+    /// Whom it is for.
+    pub consumer: super::ConsumerKey,
+    /// Index into [`Outgoing::endpoints`].
+    pub endpoint: u32,
+    /// `None`: to be read from the log.
+    pub message: Option<Message>,
+    /// Where it stands in the log, or [`super::NO_POSITION`].
+    pub position: u64,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// Deliveries before this one.
+    pub attempts_before: u16,
+    /// To be settled with [`super::Settlement::AutoAck`] once it has been handed over.
+    pub settle_after: bool,
+}
+
+/// Deliveries that are assigned and wait to be handed over, in order.
+#[derive(Debug)]
+pub struct Outgoing<E> {
+    /// In order.
+    pub deliveries: Vec<Delivery>,
+    /// Where they go.
+    pub endpoints: Vec<E>,
+}
+
+impl<E> Default for Outgoing<E> {
+    fn default() -> Self {
+        Self { deliveries: Vec::new(), endpoints: Vec::new() }
+    }
+}
+
+impl<E> Outgoing<E> {
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.deliveries.clear();
+        self.endpoints.clear();
+    }
+}

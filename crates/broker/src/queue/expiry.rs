@@ -1,0 +1,98 @@
+//! What passes with time: messages at the head, deliveries nobody settles, the queue itself.
+
+use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Queue, Reason, Settlement, State};
+/// What a look at the clock found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tick {
+    /// Look again at this time (ms), or not before the next command.
+    Again(Option<u64>),
+    /// Nobody used the queue for as long as `x-expires` says: delete it.
+    QueueExpired,
+}
+
+impl<E: Endpoint> Queue<E> {
+    /// Removes what has expired and gives back what was not settled in time.
+    pub fn tick(&mut self, now_ms: u64, effects: &mut Effects) -> Tick {
+        if let Some(expires_ms) = self.settings.expires_ms
+            && self.consumers.count() == 0
+            && now_ms >= self.last_used_ms.saturating_add(expires_ms)
+        {
+            return Tick::QueueExpired;
+        }
+        while let Some(&(deadline_ms, id, consumer)) = self.consumer_deadlines.front() {
+            if deadline_ms > now_ms {
+                break;
+            }
+            self.consumer_deadlines.pop_front();
+            self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
+        }
+        // Whoever takes a message in the very millisecond of its expiry still gets it; a time to
+        // live of 0 means "now or never", and now is until the clock is looked at.
+        self.first_live(now_ms.saturating_add(1), effects);
+        Tick::Again(self.next_deadline_ms())
+    }
+
+    /// When [`Queue::tick`] has something to do, as far as is known now.
+    pub fn next_deadline_ms(&mut self) -> Option<u64> {
+        let head = self.first_ready().and_then(|(level, number)| {
+            let entry = self.levels[level as usize].at(number)?;
+            (entry.expires_at_ms != NEVER).then_some(entry.expires_at_ms)
+        });
+        let queue = self
+            .settings
+            .expires_ms
+            .filter(|_| self.consumers.count() == 0)
+            .map(|expires_ms| self.last_used_ms.saturating_add(expires_ms));
+        let delivery = self.consumer_deadlines.front().map(|(deadline_ms, ..)| *deadline_ms);
+        [head, queue, delivery].into_iter().flatten().min()
+    }
+
+    /// Whether time matters to this queue or to any message that was in it.
+    pub fn has_deadlines(&self) -> bool {
+        self.watches_time || self.settings.expires_ms.is_some()
+    }
+
+    /// The first ready message that has not expired; removes those before it that have.
+    pub(super) fn first_live(&mut self, now_ms: u64, effects: &mut Effects) -> Option<(u8, u64)> {
+        loop {
+            let (level, number) = self.first_ready()?;
+            match self.levels[level as usize].at(number) {
+                Some(entry) if entry.expires_at_ms < now_ms => {
+                    let id = DeliveryId { number, level, attempt: 0 };
+                    self.remove(id, Reason::Expired, effects);
+                }
+                _ => return Some((level, number)),
+            }
+        }
+    }
+
+    pub(super) fn expires_at_ms(&mut self, now_ms: u64, of_message: Option<u32>) -> u64 {
+        let ttl_ms = match (of_message.map(u64::from), self.settings.message_ttl_ms) {
+            (None, None) => return NEVER,
+            (Some(ttl), None) | (None, Some(ttl)) => ttl,
+            (Some(a), Some(b)) => a.min(b),
+        };
+        self.watches_time = true;
+        now_ms.saturating_add(ttl_ms)
+    }
+
+    pub(super) fn watch_timeout(&mut self, now_ms: u64, delivery: &Delivery) {
+        if let Some(timeout_ms) = self.settings.consumer_timeout_ms {
+            self.watches_time = true;
+            let deadline_ms = now_ms.saturating_add(timeout_ms);
+            self.consumer_deadlines.push_back((deadline_ms, delivery.id, delivery.consumer));
+            if self.consumer_deadlines.len() as u64 > 64 + 2 * self.unsettled_count {
+                self.forget_settled_deadlines();
+            }
+        }
+    }
+
+    fn forget_settled_deadlines(&mut self) {
+        let levels = &self.levels;
+        self.consumer_deadlines.retain(|(_, id, _)| {
+            levels[id.level as usize]
+                .at(id.number)
+                .is_some_and(|entry| entry.state == State::Unsettled && entry.attempt == id.attempt)
+        });
+    }
+}

@@ -1,0 +1,226 @@
+//! The messages of one priority level in order: 32 bytes each, ready or unsettled.
+//!
+//! Messages are numbered as they come. They live in chunks of 64, found by number alone; what has
+//! been delivered stays in its place until it is settled, so giving it back restores its position
+//! for nothing. A chunk whose messages are all gone is freed. Where few unsettled messages would
+//! hold many chunks (one consumer sleeps, the rest goes on), they move to a map of stragglers, so
+//! memory follows the messages there are, not the span of their numbers.
+//!
+//! *Invariants:* `base <= cursor <= end`; numbers in `returned` are below `cursor` and ready; all
+//! ready messages are in `returned` or at `cursor..end`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::Message;
+
+const CHUNK: u64 = 64;
+/// Delivered chunks that are never worth moving stragglers out of.
+const DELIVERED_CHUNKS_FREE: u64 = 8;
+
+/// No position: the message is not in the log.
+pub const NO_POSITION: u64 = u64::MAX;
+/// No expiry.
+pub(super) const NEVER: u64 = u64::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum State {
+    #[default]
+    Gone,
+    Ready,
+    Unsettled,
+}
+
+/// One message in one queue.
+#[derive(Debug, Default)]
+pub(super) struct Entry {
+    /// `None` when the body is to be read back from the log.
+    pub message: Option<Message>,
+    pub position: u64,
+    pub expires_at_ms: u64,
+    pub body_bytes: u32,
+    /// Deliveries so far; also tells one delivery from the next of the same message.
+    pub attempt: u16,
+    pub state: State,
+    pub redelivered: bool,
+}
+
+const _: () = assert!(size_of::<Entry>() == 32, "the budget of a queued message is 32 bytes");
+
+struct Chunk {
+    live_count: u32,
+    entries: [Entry; CHUNK as usize],
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Index {
+    chunks: VecDeque<Option<Box<Chunk>>>,
+    /// Number of the first entry of the first chunk; a multiple of `CHUNK`.
+    base: u64,
+    cursor: u64,
+    end: u64,
+    returned: BTreeSet<u64>,
+    stragglers: BTreeMap<u64, Entry>,
+    unsettled_count: u64,
+    spare: Option<Box<Chunk>>,
+}
+
+impl Index {
+    /// Adds a ready message at the end and returns its number.
+    pub(super) fn push(&mut self, entry: Entry) -> u64 {
+        debug_assert!(entry.state == State::Ready);
+        let number = self.end;
+        if self.chunks.is_empty() {
+            self.base = number - number % CHUNK;
+        }
+        if (number - self.base) / CHUNK == self.chunks.len() as u64 {
+            let chunk = self.spare.take().unwrap_or_else(|| {
+                Box::new(Chunk {
+                    live_count: 0,
+                    entries: std::array::from_fn(|_| Entry::default()),
+                })
+            });
+            self.chunks.push_back(Some(chunk));
+        }
+        if let Some(Some(chunk)) = self.chunks.back_mut() {
+            chunk.entries[(number % CHUNK) as usize] = entry;
+            chunk.live_count += 1;
+        }
+        self.end += 1;
+        number
+    }
+
+    /// The number of the ready message that is next to go.
+    pub(super) fn first_ready(&mut self) -> Option<u64> {
+        if let Some(&number) = self.returned.first() {
+            return Some(number);
+        }
+        while self.cursor < self.end {
+            match self.at(self.cursor) {
+                Some(entry) if entry.state == State::Ready => return Some(self.cursor),
+                _ => self.cursor += 1,
+            }
+        }
+        None
+    }
+
+    /// Marks the first ready message as delivered once more.
+    pub(super) fn deliver(&mut self, number: u64) -> Option<&mut Entry> {
+        if number == self.cursor {
+            self.cursor += 1;
+        } else {
+            self.returned.remove(&number);
+        }
+        self.unsettled_count += 1;
+        if self.unsettled_count.is_multiple_of(CHUNK) || self.cursor.is_multiple_of(CHUNK) {
+            self.move_stragglers();
+        }
+        let entry = self.at_mut(number)?;
+        debug_assert!(entry.state == State::Ready);
+        entry.state = State::Unsettled;
+        entry.attempt = entry.attempt.wrapping_add(1);
+        Some(entry)
+    }
+
+    /// Gives an unsettled message back to its place.
+    pub(super) fn give_back(&mut self, number: u64) -> Option<&mut Entry> {
+        if self.at(number)?.state != State::Unsettled {
+            return None;
+        }
+        self.unsettled_count -= 1;
+        self.returned.insert(number);
+        let entry = self.at_mut(number)?;
+        entry.state = State::Ready;
+        Some(entry)
+    }
+
+    /// Takes a message out, ready or unsettled.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
+        if number < self.base {
+            let entry = self.stragglers.remove(&number)?;
+            self.forget(number, entry.state);
+            return Some(entry);
+        }
+        let slot = ((number - self.base) / CHUNK) as usize;
+        let chunk = self.chunks.get_mut(slot)?.as_mut()?;
+        let entry = &mut chunk.entries[(number % CHUNK) as usize];
+        if entry.state == State::Gone {
+            return None;
+        }
+        let entry = std::mem::take(entry);
+        chunk.live_count -= 1;
+        if chunk.live_count == 0 && self.base + (slot as u64 + 1) * CHUNK <= self.end {
+            self.spare = self.chunks[slot].take();
+        }
+        self.forget(number, entry.state);
+        while let Some(None) = self.chunks.front() {
+            self.chunks.pop_front();
+            self.base += CHUNK;
+        }
+        self.cursor = self.cursor.max(self.base);
+        Some(entry)
+    }
+
+    pub(super) fn at(&self, number: u64) -> Option<&Entry> {
+        if number < self.base {
+            return self.stragglers.get(&number);
+        }
+        let chunk = self.chunks.get(((number - self.base) / CHUNK) as usize)?.as_ref()?;
+        Some(&chunk.entries[(number % CHUNK) as usize]).filter(|entry| entry.state != State::Gone)
+    }
+
+    pub(super) fn at_mut(&mut self, number: u64) -> Option<&mut Entry> {
+        if number < self.base {
+            return self.stragglers.get_mut(&number);
+        }
+        let chunk = self.chunks.get_mut(((number - self.base) / CHUNK) as usize)?.as_mut()?;
+        Some(&mut chunk.entries[(number % CHUNK) as usize])
+            .filter(|entry| entry.state != State::Gone)
+    }
+
+    /// Every message there is, in order of number, from `from` on.
+    pub(super) fn iter_from(&self, from: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        let first_slot = from.saturating_sub(self.base) / CHUNK;
+        let chunks = self.chunks.iter().enumerate().skip(first_slot as usize);
+        let in_chunks = chunks.flat_map(move |(slot, chunk)| {
+            let start = self.base + slot as u64 * CHUNK;
+            chunk.iter().flat_map(move |chunk| (start..).zip(&chunk.entries))
+        });
+        self.stragglers.range(from..).map(|(&number, entry)| (number, entry)).chain(
+            in_chunks.filter(move |(number, entry)| *number >= from && entry.state != State::Gone),
+        )
+    }
+
+    fn forget(&mut self, number: u64, state: State) {
+        match state {
+            State::Unsettled => self.unsettled_count -= 1,
+            _ if number < self.cursor => {
+                self.returned.remove(&number);
+            }
+            _ => {}
+        }
+    }
+
+    /// Frees front chunks that a few messages hold: at most one chunk in eight may be that empty.
+    fn move_stragglers(&mut self) {
+        loop {
+            let delivered_chunks = (self.cursor - self.base) / CHUNK;
+            let kept = self.unsettled_count + self.returned.len() as u64;
+            if delivered_chunks <= DELIVERED_CHUNKS_FREE + kept / (CHUNK / 8) {
+                return;
+            }
+            if let Some(Some(mut chunk)) = self.chunks.pop_front() {
+                for (number, entry) in (self.base..).zip(&mut chunk.entries) {
+                    if entry.state != State::Gone {
+                        self.stragglers.insert(number, std::mem::take(entry));
+                    }
+                }
+            }
+            self.base += CHUNK;
+            while let Some(None) = self.chunks.front() {
+                self.chunks.pop_front();
+                self.base += CHUNK;
+            }
+        }
+    }
+}

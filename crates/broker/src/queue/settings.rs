@@ -1,0 +1,53 @@
+//! The one place where a queue's effective settings are resolved.
+//!
+//! Today they come from the queue's arguments alone; whatever else may set them later (policies)
+//! is merged here.
+
+use crate::arguments::{Overflow, QueueArguments, QueueType};
+
+/// What a queue acts upon.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `x-message-ttl`, ms.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, ms without use.
+    pub expires_ms: Option<u64>,
+    /// Whether messages that die are sent on.
+    pub dead_letters: bool,
+    /// `x-max-length`, ready messages.
+    pub length_max: Option<u64>,
+    /// `x-max-length-bytes`, bodies of ready messages.
+    pub bytes_max: Option<u64>,
+    /// What happens at the limit.
+    pub overflow: Overflow,
+    /// `x-max-priority`; 0 is an ordinary queue.
+    pub priority_max: u8,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// Times a message may be given back before it dies.
+    pub delivery_limit: Option<u32>,
+    /// `x-consumer-timeout`, ms per delivery.
+    pub consumer_timeout_ms: Option<u64>,
+    /// Whether redelivered messages carry `x-delivery-count` (quorum queues).
+    pub counts_deliveries: bool,
+}
+
+impl Settings {
+    /// Resolves the settings of a queue.
+    pub fn resolve(arguments: &QueueArguments) -> Self {
+        Self {
+            message_ttl_ms: arguments.message_ttl_ms,
+            expires_ms: arguments.expires_ms,
+            dead_letters: arguments.dead_letter_exchange.is_some(),
+            length_max: arguments.length_max,
+            bytes_max: arguments.bytes_max,
+            overflow: arguments.overflow,
+            priority_max: arguments.priority_max.unwrap_or(0),
+            single_active_consumer: arguments.single_active_consumer,
+            delivery_limit: arguments.delivery_limit,
+            consumer_timeout_ms: arguments.consumer_timeout_ms,
+            counts_deliveries: arguments.queue_type == QueueType::Quorum
+                || arguments.delivery_limit.is_some(),
+        }
+    }
+}

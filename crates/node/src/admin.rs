@@ -1,0 +1,174 @@
+//! Users, virtual hosts and permissions: what an operator changes while the node lives.
+
+use std::sync::Arc;
+
+use crate::NodeError;
+use crate::auth::{CompiledPermissions, hash_password};
+use crate::definitions::{Change, Permissions, User};
+use crate::node::Node;
+use crate::vhost::Vhost;
+
+const USER: &str = "user";
+const VHOST: &str = "virtual host";
+
+impl Node {
+    /// Adds a user. It may connect nowhere until it has permissions.
+    ///
+    /// # Errors
+    /// [`NodeError::Exists`].
+    pub fn add_user(&self, name: &str, password: &str, tags: &[String]) -> Result<(), NodeError> {
+        if self.accounts.read().users.contains_key(name) {
+            return Err(NodeError::Exists { kind: USER, name: name.to_owned() });
+        }
+        let (name, tags) = (name.to_owned(), tags.to_vec());
+        let user = User { name, password_hash: hash_password(password)?, tags };
+        self.change_accounts(Change::UserPut(user));
+        Ok(())
+    }
+
+    /// Gives a user another password. Open connections stay.
+    ///
+    /// # Errors
+    /// [`NodeError::Missing`].
+    pub fn change_password(&self, name: &str, password: &str) -> Result<(), NodeError> {
+        let user = self.accounts.read().users.get(name).cloned();
+        let mut user = user.ok_or_else(|| missing(USER, name))?;
+        user.password_hash = hash_password(password)?;
+        self.change_accounts(Change::UserPut(user));
+        self.authenticator.forget(name);
+        Ok(())
+    }
+
+    /// Deletes a user with its permissions.
+    ///
+    /// # Errors
+    /// [`NodeError::Missing`].
+    pub fn delete_user(&self, name: &str) -> Result<(), NodeError> {
+        if !self.accounts.read().users.contains_key(name) {
+            return Err(missing(USER, name));
+        }
+        self.change_accounts(Change::UserDeleted { name: name.to_owned() });
+        self.access.remove_user(name);
+        self.authenticator.forget(name);
+        self.permissions_changed();
+        Ok(())
+    }
+
+    /// All users.
+    pub fn users(&self) -> Vec<User> {
+        self.accounts.read().users.values().cloned().collect()
+    }
+
+    /// Adds a virtual host with the predeclared exchanges.
+    ///
+    /// # Errors
+    /// [`NodeError::Exists`].
+    pub fn add_vhost(&self, name: &str) -> Result<(), NodeError> {
+        if self.vhosts.read().contains_key(name) {
+            return Err(NodeError::Exists { kind: VHOST, name: name.to_owned() });
+        }
+        self.change_accounts(Change::VhostPut { name: name.to_owned() });
+        self.vhosts.write().insert(name.to_owned(), Arc::new(Vhost::new(name)));
+        Ok(())
+    }
+
+    /// Deletes a virtual host with all its queues and messages. Connections to it find nothing
+    /// there any more.
+    ///
+    /// # Errors
+    /// [`NodeError::Missing`].
+    pub fn delete_vhost(&self, name: &str) -> Result<(), NodeError> {
+        let removed = self.vhosts.write().remove(name);
+        let vhost = removed.ok_or_else(|| missing(VHOST, name))?;
+        let queues: Vec<_> = vhost.state.read().queues.values().cloned().collect();
+        for queue in &queues {
+            self.delete_live_queue(queue);
+        }
+        self.change_accounts(Change::VhostDeleted { name: name.to_owned() });
+        self.access.remove_vhost(name);
+        vhost.changed();
+        Ok(())
+    }
+
+    /// Names of all virtual hosts.
+    pub fn vhosts(&self) -> Vec<String> {
+        self.accounts.read().vhosts.iter().cloned().collect()
+    }
+
+    /// Grants a user permissions in a virtual host, instead of those it had there.
+    ///
+    /// # Errors
+    /// [`NodeError::Missing`], or [`NodeError::Auth`] for what is no regular expression.
+    pub fn set_permissions(
+        &self,
+        vhost: &str,
+        user: &str,
+        permissions: Permissions,
+    ) -> Result<(), NodeError> {
+        CompiledPermissions::compile(&permissions)?;
+        let accounts = self.accounts.read();
+        let has_vhost = accounts.vhosts.contains(vhost);
+        let has_user = accounts.users.contains_key(user);
+        drop(accounts);
+        if !has_vhost {
+            return Err(missing(VHOST, vhost));
+        }
+        if !has_user {
+            return Err(missing(USER, user));
+        }
+        self.access.set(vhost, user, &permissions)?;
+        let (vhost, user) = (vhost.to_owned(), user.to_owned());
+        self.change_accounts(Change::PermissionsPut { vhost, user, permissions });
+        self.permissions_changed();
+        Ok(())
+    }
+
+    /// Takes a user's permissions in a virtual host away.
+    ///
+    /// # Errors
+    /// [`NodeError::Missing`].
+    pub fn clear_permissions(&self, vhost: &str, user: &str) -> Result<(), NodeError> {
+        let key = (vhost.to_owned(), user.to_owned());
+        if !self.accounts.read().permissions.contains_key(&key) {
+            return Err(missing("permission of user", user));
+        }
+        self.access.remove(vhost, user);
+        self.change_accounts(Change::PermissionsDeleted { vhost: key.0, user: key.1 });
+        self.permissions_changed();
+        Ok(())
+    }
+
+    /// All permissions as (virtual host, user, permissions).
+    pub fn permissions(&self) -> Vec<(String, String, Permissions)> {
+        let accounts = self.accounts.read();
+        let all = accounts.permissions.iter();
+        all.map(|((vhost, user), p)| (vhost.clone(), user.clone(), p.clone())).collect()
+    }
+
+    /// Whether these are a user's name and password.
+    pub fn check_password(&self, user: &str, password: &str) -> bool {
+        let hash = self.accounts.read().users.get(user).map(|user| user.password_hash.clone());
+        self.authenticator.check(user, password, hash.as_deref())
+    }
+
+    /// Whether a user may connect from an address.
+    pub fn may_connect_from(&self, user: &str, peer: std::net::IpAddr) -> bool {
+        crate::auth::may_connect_from(user, peer, &self.loopback_users)
+    }
+
+    /// A change in memory and in the log, under one lock so that both have the same order.
+    fn change_accounts(&self, change: Change) {
+        let mut accounts = self.accounts.write();
+        accounts.apply(&change);
+        self.store.append(None, |appender| appender.change(change));
+    }
+
+    /// Sessions keep what they may do with their routes; have them ask again.
+    fn permissions_changed(&self) {
+        self.vhosts.read().values().for_each(|vhost| vhost.changed());
+    }
+}
+
+fn missing(kind: &'static str, name: &str) -> NodeError {
+    NodeError::Missing { kind, name: name.to_owned() }
+}

@@ -1,0 +1,86 @@
+//! Deleting a queue, whoever asks: a client, its last consumer, its owner's end, the clock.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amqp::{BasicCancel, Method};
+use broker::queue::Effects;
+use broker::topology::Removal;
+
+use crate::definitions::Change;
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::stored;
+use crate::vhost::Vhost;
+
+impl Node {
+    /// Deletes a queue with its bindings and messages and tells its consumers. Returns the number
+    /// of ready messages it had, and the log position after the deletion.
+    pub(crate) fn delete_live_queue(&self, queue: &Arc<LiveQueue>) -> (u64, u64) {
+        let end = self.forget_queue(queue);
+        let mut effects = Effects::default();
+        let mut state = queue.state.lock();
+        if std::mem::replace(&mut state.is_deleted, true) {
+            return (0, end);
+        }
+        let cached_before = state.core.cached_bytes();
+        let ready_count = state.core.clear(&mut effects);
+        self.count_cached(cached_before, state.core.cached_bytes());
+        let consumers: Vec<_> =
+            state.core.consumers().map(|(_, endpoint)| endpoint.clone()).collect();
+        drop(state);
+        for consumer in consumers {
+            let was_cancelled = consumer.is_cancelled.swap(true, Ordering::AcqRel);
+            if consumer.notifies_cancel && !was_cancelled {
+                let method = BasicCancel { consumer_tag: &consumer.tag, no_wait: true };
+                consumer.outbox.send(consumer.channel, &Method::BasicCancel(method));
+                consumer.outbox.wake();
+            }
+        }
+        self.apply(queue, self.now_ms(), effects);
+        (ready_count, end)
+    }
+
+    /// Takes a queue out of the topology and the durable definitions.
+    fn forget_queue(&self, queue: &LiveQueue) -> u64 {
+        let Some(vhost) = queue.vhost.upgrade() else { return 0 };
+        let mut state = vhost.state.write();
+        // Somebody may have declared a new queue of that name since.
+        let is_there = state.topology.queue_named(&queue.name).is_some_and(|d| d.id == queue.id);
+        if !is_there || state.queues.remove(&queue.id).is_none() {
+            return 0;
+        }
+        let Some(removed) = state.topology.delete_queue(&queue.name) else { return 0 };
+        vhost.changed();
+        let mut end = 0;
+        if queue.durable {
+            let (vhost, name) = (vhost.name.to_string(), queue.name.to_string());
+            let change = Change::QueueDeleted { vhost, name, id: queue.id.0 };
+            ((), end) = self.store.append(None, |appender| appender.change(change));
+        }
+        end.max(self.append_removal(&vhost, &removed.removal))
+    }
+
+    /// Logs what a removal took along; the position after it, 0 when nothing of it was durable.
+    pub(crate) fn append_removal(&self, vhost: &Vhost, removal: &Removal) -> u64 {
+        let vhost = vhost.name.to_string();
+        let bindings = removal.bindings.iter().filter(|binding| binding.is_durable());
+        let bindings = bindings.map(|binding| Change::BindingDeleted {
+            vhost: vhost.clone(),
+            binding: stored::binding(binding),
+        });
+        let exchanges = removal.exchanges.iter().filter(|exchange| exchange.durable);
+        let exchanges = exchanges.map(|exchange| Change::ExchangeDeleted {
+            vhost: vhost.clone(),
+            name: exchange.name.to_string(),
+        });
+        let changes: Vec<Change> = bindings.chain(exchanges).collect();
+        if changes.is_empty() {
+            return 0;
+        }
+        let append = |appender: &mut crate::store::Appender<'_>| {
+            changes.into_iter().for_each(|change| appender.change(change));
+        };
+        self.store.append(None, append).1
+    }
+}

@@ -1,0 +1,147 @@
+//! What follows from work on a queue: settlements into the log, dead letters on their way.
+//!
+//! *Invariant:* a settlement and the dead-letter copy it causes are one group in the log, so a
+//! crash leaves both or neither.
+
+use std::sync::Arc;
+
+use broker::dead_letter::{Death, dead_letter, is_cycle};
+use broker::queue::{Effects, Incoming, NO_POSITION, Removed};
+use broker::{Message, QueueId};
+
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::store::{Appender, records};
+
+/// Messages that die while dead letters are delivered are worked off in turn, not nested.
+type Work = Vec<(Arc<LiveQueue>, Effects)>;
+
+impl Node {
+    /// Does what follows from work on a queue.
+    pub(crate) fn apply(&self, queue: &Arc<LiveQueue>, now_ms: u64, effects: Effects) {
+        if effects.is_empty() {
+            return;
+        }
+        let mut work: Work = vec![(Arc::clone(queue), effects)];
+        while let Some((queue, effects)) = work.pop() {
+            self.log_effects(&queue, &effects);
+            for removed in effects.removed {
+                if removed.dead_letter {
+                    self.dead_letter(&queue, now_ms, removed, &mut work);
+                }
+            }
+        }
+    }
+
+    fn log_effects(&self, queue: &LiveQueue, effects: &Effects) {
+        let is_logged = |r: &&Removed| r.position != NO_POSITION && !r.dead_letter;
+        let has_settled = effects.removed.iter().any(|removed| is_logged(&removed));
+        if has_settled || !effects.attempts.is_empty() {
+            self.store.append(None, |appender| append_effects(appender, queue.id, effects));
+        }
+    }
+
+    /// Sends a dead message on. Without a dead-letter exchange of that name it is gone.
+    fn dead_letter(&self, queue: &Arc<LiveQueue>, now_ms: u64, removed: Removed, work: &mut Work) {
+        let copy = self.dead_letter_copy(queue, now_ms, &removed);
+        let (copy, targets) = copy.unwrap_or((None, Vec::new()));
+        let settle = |appender: &mut Appender<'_>| {
+            if removed.position != NO_POSITION {
+                let position = std::iter::once(removed.position);
+                let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+                records::append_settled(batch, queue.id, removed.reason as u8, position, scratch);
+            }
+        };
+        let Some(copy) = copy.filter(|_| !targets.is_empty()) else {
+            if removed.position != NO_POSITION {
+                self.store.append(None, settle);
+            }
+            return;
+        };
+        let is_durable = copy.head().persistent && targets.iter().any(|target| target.durable);
+        let (position, _) = self.store.append(None, |appender| {
+            appender.batch.begin_group();
+            settle(appender);
+            let ids = targets.iter().map(|target| target.id);
+            let position = if is_durable || !self.keeps_bodies() {
+                records::append_message(appender.batch, ids, &copy)
+            } else {
+                NO_POSITION
+            };
+            appender.batch.end_group();
+            position
+        });
+        let keep_body = position == NO_POSITION || self.keeps_bodies();
+        for target in targets {
+            let message = copy.clone();
+            let incoming = Incoming { message, position, keep_body };
+            let mut effects = Effects::default();
+            let published = self.with_core(&target, now_ms, &mut effects, |core, effects| {
+                core.publish(now_ms, incoming, effects)
+            });
+            if published.is_none() {
+                self.log_lost(&target, position);
+            }
+            work.push((target, effects));
+        }
+    }
+
+    /// The copy and the queues it goes to.
+    fn dead_letter_copy(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        removed: &Removed,
+    ) -> Option<(Option<Message>, Vec<Arc<LiveQueue>>)> {
+        let vhost = queue.vhost.upgrade()?;
+        let message = match &removed.message {
+            Some(message) => message.clone(),
+            None => self.store.read_message(removed.position).ok()?,
+        };
+        let reason = removed.reason.dead_letter_name()?;
+        let exchange = queue.arguments.dead_letter_exchange.as_deref()?;
+        let routing_key = queue.arguments.dead_letter_routing_key.as_deref();
+        let death = Death { queue: &queue.name, reason, exchange, routing_key, now_ms };
+        let (copy, keys) = dead_letter(&message, &death, &mut Vec::new()).ok()?;
+        let extra: Vec<&str> = keys[1..].iter().map(String::as_str).collect();
+        let mut ids: Vec<QueueId> = Vec::new();
+        let state = vhost.state.read();
+        let headers = copy.properties().ok()?.headers;
+        state.topology.route(exchange, &keys[0], &extra, headers, &mut ids).ok()?;
+        let targets = ids.iter().filter_map(|id| state.queues.get(id));
+        let targets = targets.filter(|target| !is_cycle(&copy, reason, &target.name)).cloned();
+        let targets = targets.collect();
+        drop(state);
+        Some((Some(copy), targets))
+    }
+
+    /// A queue was deleted after a message for it was logged: settles it there.
+    pub(crate) fn log_lost(&self, queue: &LiveQueue, position: u64) {
+        if position != NO_POSITION {
+            self.store.append(None, |appender| {
+                let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+                let reason = broker::queue::Reason::QueueDeleted as u8;
+                records::append_settled(
+                    batch,
+                    queue.id,
+                    reason,
+                    std::iter::once(position),
+                    scratch,
+                );
+            });
+        }
+    }
+}
+
+/// Appends a queue's settlements, one record per run of the same reason, and its attempts.
+pub(crate) fn append_effects(appender: &mut Appender<'_>, queue: QueueId, effects: &Effects) {
+    let Appender { batch, scratch, .. } = appender;
+    for run in effects.removed.chunk_by(|a, b| a.reason == b.reason) {
+        let logged = run.iter().filter(|r| r.position != NO_POSITION && !r.dead_letter);
+        let positions = logged.map(|removed| removed.position);
+        records::append_settled(batch, queue, run[0].reason as u8, positions, scratch);
+    }
+    if !effects.attempts.is_empty() {
+        records::append_attempts(batch, queue, &effects.attempts);
+    }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong with a node, each as one clear line that tells the user what to do.
+
+use broker::BrokerError;
+
+use crate::auth::AuthError;
+use crate::definitions::DefinitionError;
+
+/// An error of the node. What a client did wrong is a [`BrokerError`] instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// Another process has the store open.
+    #[error(
+        "the store {path} is in use by another process; stop it, or choose another directory with --data"
+    )]
+    StoreInUse {
+        /// The store's directory.
+        path: String,
+    },
+    /// The operating system refused a file operation.
+    #[error("cannot {action}: {source}")]
+    Disk {
+        /// What was tried.
+        action: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// The message log.
+    #[error("the message log: {0}")]
+    Log(#[from] segment_log::LogError),
+    /// The definitions.
+    #[error(transparent)]
+    Definitions(#[from] DefinitionError),
+    /// Users and permissions.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
+    /// A write or sync failed earlier: nothing is confirmed any more until a restart.
+    #[error("an earlier write to the store failed; restart wilco to recover")]
+    Poisoned,
+    /// Something with that name is there already.
+    #[error("{kind} '{name}' exists already")]
+    Exists {
+        /// `user`, `virtual host`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// Nothing with that name is there.
+    #[error("there is no {kind} '{name}'")]
+    Missing {
+        /// `user`, `virtual host`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A command to the broker was refused.
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+}
+
+impl NodeError {
+    /// For `map_err` on file operations.
+    pub(crate) fn disk(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Disk { action, source }
+    }
+}

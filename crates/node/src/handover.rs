@@ -1,0 +1,137 @@
+//! Working on a queue, and handing its deliveries over.
+//!
+//! Everything that touches a queue's core goes through [`Node::with_queue`]: lock, work, assign,
+//! unlock, hand over, then the effects. Handing over belongs to one thread at a time per queue; the
+//! others leave their deliveries to it, in order, so a consumer's messages never overtake each
+//! other and no two locks are held at once.
+
+use std::sync::Arc;
+
+use broker::queue::{Delivery, Effects, Outgoing, Queue, Settlement};
+use segment_log::LogError;
+
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::outbox::ConsumerEndpoint;
+
+pub(crate) type CoreQueue = Queue<ConsumerEndpoint>;
+
+impl Node {
+    /// Works on a queue under its lock, then does all that follows. `None` when it is deleted.
+    pub(crate) fn with_queue<R>(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        work: impl FnOnce(&mut CoreQueue, &mut Effects) -> R,
+    ) -> Option<R> {
+        let mut effects = Effects::default();
+        let result = self.with_core(queue, now_ms, &mut effects, work);
+        self.apply(queue, now_ms, effects);
+        result
+    }
+
+    /// As [`Node::with_queue`], with the effects left to the caller.
+    pub(crate) fn with_core<R>(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        effects: &mut Effects,
+        work: impl FnOnce(&mut CoreQueue, &mut Effects) -> R,
+    ) -> Option<R> {
+        let mut outgoing = Outgoing::default();
+        let mut state = queue.state.lock();
+        if state.is_deleted {
+            return None;
+        }
+        let core = &mut state.core;
+        let cached_before = core.cached_bytes();
+        let result = work(core, effects);
+        core.assign(now_ms, effects);
+        self.count_cached(cached_before, core.cached_bytes());
+        let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
+        let hands_over = core.begin_handover() && core.take_outgoing(&mut outgoing);
+        drop(state);
+        if let Some(at_ms) = deadline_ms {
+            self.schedule(queue, at_ms);
+        }
+        if hands_over {
+            self.hand_over(queue, now_ms, outgoing, effects);
+        }
+        Some(result)
+    }
+
+    fn hand_over(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        mut outgoing: Outgoing<ConsumerEndpoint>,
+        effects: &mut Effects,
+    ) {
+        let mut settlements = Vec::new();
+        loop {
+            self.push_all(queue, &mut outgoing, &mut settlements);
+            outgoing.clear();
+            let mut state = queue.state.lock();
+            let core = &mut state.core;
+            let cached_before = core.cached_bytes();
+            for (delivery, settlement) in settlements.drain(..) {
+                let Delivery { id, consumer, .. } = delivery;
+                core.settle(now_ms, id, consumer, settlement, effects);
+            }
+            core.assign(now_ms, effects);
+            self.count_cached(cached_before, core.cached_bytes());
+            if !core.take_outgoing(&mut outgoing) {
+                return;
+            }
+        }
+    }
+
+    /// Pushes to each consumer in turn; notes what is to be settled on its behalf.
+    fn push_all(
+        &self,
+        queue: &Arc<LiveQueue>,
+        outgoing: &mut Outgoing<ConsumerEndpoint>,
+        settlements: &mut Vec<(Delivery, Settlement)>,
+    ) {
+        let Outgoing { deliveries, endpoints } = outgoing;
+        // Disk first: nothing is read under an outbox's lock.
+        for delivery in deliveries.iter_mut().filter(|delivery| delivery.message.is_none()) {
+            self.load_body(queue, delivery);
+        }
+        if endpoints.len() > 1 {
+            deliveries.sort_by_key(|delivery| delivery.endpoint);
+        }
+        for of_one in deliveries.chunk_by_mut(|a, b| a.endpoint == b.endpoint) {
+            let consumer = &endpoints[of_one[0].endpoint as usize];
+            if consumer.outbox.push(consumer, queue, of_one) {
+                continue;
+            }
+            // What it does not take goes back; what it had auto-acked is gone with it.
+            of_one.iter_mut().for_each(|delivery| delivery.endpoint = u32::MAX);
+        }
+        for delivery in deliveries.drain(..) {
+            let is_taken = delivery.endpoint != u32::MAX && delivery.message.is_some();
+            match (is_taken, delivery.settle_after) {
+                (true, true) => settlements.push((delivery, Settlement::AutoAck)),
+                (true, false) => {}
+                (false, _) => settlements.push((delivery, Settlement::Undelivered)),
+            }
+        }
+    }
+
+    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery) {
+        match self.store.read_message(delivery.position) {
+            Ok(message) => delivery.message = Some(message),
+            // Compaction has moved it since it was assigned; its entry knows where.
+            Err(LogError::NotFound(_)) => {}
+            Err(error) => {
+                let position = delivery.position;
+                tracing::error!(
+                    queue = &*queue.name,
+                    position,
+                    "a message cannot be read: {error}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A queue of the living node: the pure core behind its mutex, and what others need to know of it
+//! without locking.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use broker::QueueId;
+use broker::arguments::QueueArguments;
+use broker::queue::{Queue, Settings};
+use broker::topology::QueueDefinition;
+use parking_lot::Mutex;
+
+use crate::outbox::ConsumerEndpoint;
+use crate::vhost::Vhost;
+
+/// See the module's documentation.
+pub(crate) struct LiveQueue {
+    pub id: QueueId,
+    pub name: Arc<str>,
+    pub vhost: Weak<Vhost>,
+    pub durable: bool,
+    pub auto_delete: bool,
+    pub arguments: QueueArguments,
+    /// Whether redelivered messages carry `x-delivery-count`.
+    pub counts_deliveries: bool,
+    pub state: Mutex<QueueState>,
+    /// When the timers look at it next; `u64::MAX` for never.
+    pub timer_at_ms: AtomicU64,
+}
+
+/// What the mutex covers.
+pub(crate) struct QueueState {
+    pub core: Queue<ConsumerEndpoint>,
+    /// Set once; whoever still holds the queue then finds nothing to do.
+    pub is_deleted: bool,
+}
+
+impl LiveQueue {
+    pub(crate) fn new(definition: &QueueDefinition, vhost: &Arc<Vhost>, now_ms: u64) -> Self {
+        let settings = Settings::resolve(&definition.settings);
+        Self {
+            id: definition.id,
+            name: Arc::clone(&definition.name),
+            vhost: Arc::downgrade(vhost),
+            durable: definition.durable && definition.exclusive_owner.is_none(),
+            auto_delete: definition.auto_delete,
+            arguments: definition.settings.clone(),
+            counts_deliveries: settings.counts_deliveries,
+            state: Mutex::new(QueueState {
+                core: Queue::new(definition.id, settings, now_ms),
+                is_deleted: false,
+            }),
+            timer_at_ms: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// Notes that the timers must look at it at `at_ms`. `false` when they will do so before.
+    pub(crate) fn claim_timer(&self, at_ms: u64) -> bool {
+        self.timer_at_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms
+    }
+}

@@ -1,0 +1,82 @@
+//! How a node is to be opened; every default in one place.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::clock::{Clock, SystemClock};
+
+/// Options of a node.
+#[derive(Clone)]
+pub struct Options {
+    /// Directory of the store; made when it is not there.
+    pub data: PathBuf,
+    /// The store.
+    pub store: StoreOptions,
+    /// Bounds.
+    pub limits: Limits,
+    /// Users that may connect from this machine only.
+    pub loopback_users: Vec<String>,
+    /// What time it is; a simulator brings its own.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Options of the store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Size at which a segment file is closed and the next one begun.
+    pub segment_bytes_max: u64,
+    /// Memory for bodies of queued messages; beyond it they stay in the log only.
+    pub body_cache_bytes: u64,
+    /// Publishers are held while the disk has less than this.
+    pub disk_free_bytes_min: u64,
+    /// Confirm when the operating system has it, not when the disk has: a power failure then loses
+    /// confirmed messages.
+    pub relaxed: bool,
+}
+
+/// Bounds of what clients may do.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Largest body of a message.
+    pub message_bytes_max: u64,
+    /// Publishers are held while the process takes more memory than this.
+    pub memory_bytes_max: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            data: "wilco-data".into(),
+            store: StoreOptions::default(),
+            limits: Limits::default(),
+            loopback_users: vec!["guest".to_owned()],
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes_max: 64 << 20,
+            body_cache_bytes: 256 << 20,
+            disk_free_bytes_min: 50_000_000,
+            relaxed: false,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { message_bytes_max: 16 << 20, memory_bytes_max: default_memory_bytes_max() }
+    }
+}
+
+/// Six tenths of the machine's memory, as RabbitMQ's high watermark.
+fn default_memory_bytes_max() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    total_kib.map_or(4 << 30, |kib: u64| kib * 1024 / 10 * 6)
+}

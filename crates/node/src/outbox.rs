@@ -1,0 +1,314 @@
+//! What a connection has for others to push into: its outbox.
+//!
+//! Any thread may push deliveries, under the one lock; the connection's own task empties it into
+//! the socket and is woken once per push of a batch. Delivery tags are given out here, under that
+//! lock, so the order of tags is the order on the wire, and an `ack multiple` never covers what the
+//! client has not seen.
+//!
+//! *Invariant:* what is pushed and not yet written is bounded: consumers reserve room before a
+//! queue hands anything out ([`ConsumerHandle::reserve`]), and a full outbox says so once it has
+//! room again ([`Outbox::take_stalled`]).
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::task::Waker;
+
+use amqp::Method;
+use atomic_waker::AtomicWaker;
+use broker::Message;
+use broker::queue::{ConsumerKey, Delivery, Endpoint};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::live_queue::LiveQueue;
+use crate::rewrite;
+use crate::store::Waiter;
+use crate::unsettled::{Unsettled, UnsettledRing};
+
+/// Bytes of deliveries that may wait in an outbox.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
+/// What a delivery takes besides its body.
+const DELIVERY_BYTES: usize = 128;
+
+/// How a connection puts things on its wire. Called under the outbox's lock: encode and return.
+pub trait Wire: Any + Send {
+    /// A method without content.
+    fn send(&mut self, channel: u16, method: &Method<'_>);
+    /// A method with content (`basic.deliver` has its own way): `basic.return`, `basic.get-ok`.
+    fn send_content(&mut self, channel: u16, method: &Method<'_>, properties: &[u8], body: &[u8]);
+    /// A delivery. `properties` are the message's own unless something had to be added.
+    fn deliver(&mut self, delivery: &WireDelivery<'_>);
+}
+
+/// A delivery as it goes on the wire.
+pub struct WireDelivery<'a> {
+    /// Channel number.
+    pub channel: u16,
+    /// The consumer's tag.
+    pub consumer_tag: &'a str,
+    /// To settle it by.
+    pub delivery_tag: u64,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// Encoded properties.
+    pub properties: &'a [u8],
+    /// The message.
+    pub message: &'a Message,
+}
+
+/// See the module's documentation.
+pub struct Outbox {
+    /// Names the connection while the node lives.
+    pub(crate) connection: u64,
+    state: Mutex<OutboxState>,
+    waker: AtomicWaker,
+    /// Woken since its owner last looked.
+    is_dirty: AtomicBool,
+    /// Room taken by deliveries that are assigned or pushed and not written.
+    reserved_bytes: AtomicUsize,
+    /// A consumer was refused room.
+    stalled: AtomicBool,
+    /// Stands in the store's list of those to tell.
+    waits_for_store: AtomicBool,
+}
+
+/// What the lock covers.
+pub(crate) struct OutboxState {
+    pub wire: Box<dyn Wire>,
+    pub channels: HashMap<u16, ChannelOutbox>,
+    /// Part of `reserved_bytes` that is on the wire's buffer.
+    pushed_bytes: usize,
+}
+
+/// One channel's share of the outbox.
+#[derive(Default)]
+pub(crate) struct ChannelOutbox {
+    /// Tells a channel from an earlier one of the same number.
+    pub serial: u64,
+    pub last_tag: u64,
+    pub unsettled: UnsettledRing,
+    /// The queues that `unsettled` names by index.
+    pub queues: Vec<Arc<LiveQueue>>,
+}
+
+/// A consumer, as its queue sees it.
+pub(crate) struct ConsumerHandle {
+    pub outbox: Arc<Outbox>,
+    pub channel: u16,
+    pub channel_serial: u64,
+    pub tag: String,
+    pub no_ack: bool,
+    /// Whether its client understands `basic.cancel` from the server.
+    pub notifies_cancel: bool,
+    /// `false` until `consume-ok` is on the wire.
+    pub is_active: AtomicBool,
+    pub is_cancelled: AtomicBool,
+    /// The channel-wide prefetch (`basic.qos` with global set).
+    pub shared_prefetch: Arc<SharedPrefetch>,
+}
+
+/// A prefetch that a channel's consumers share; 0 is without limit.
+#[derive(Default)]
+pub(crate) struct SharedPrefetch {
+    pub limit: AtomicU32,
+    pub unsettled_count: AtomicU32,
+}
+
+impl Outbox {
+    pub(crate) fn new(connection: u64, wire: Box<dyn Wire>) -> Self {
+        Self {
+            connection,
+            state: Mutex::new(OutboxState { wire, channels: HashMap::default(), pushed_bytes: 0 }),
+            waker: AtomicWaker::new(),
+            is_dirty: AtomicBool::new(false),
+            reserved_bytes: AtomicUsize::new(0),
+            stalled: AtomicBool::new(false),
+            waits_for_store: AtomicBool::new(false),
+        }
+    }
+
+    /// Works on the wire, which is a `W`, and on nothing else under the lock. Returns also the room
+    /// that what was pushed since takes: give it back with [`Outbox::written`].
+    pub fn with_wire<W: Wire, R>(&self, work: impl FnOnce(&mut W) -> R) -> Option<(R, usize)> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let wire: &mut dyn Any = &mut *state.wire;
+        let result = work(wire.downcast_mut::<W>()?);
+        Some((result, std::mem::take(&mut state.pushed_bytes)))
+    }
+
+    /// What was pushed has been written; its room is free again.
+    pub fn written(&self, bytes: usize) {
+        self.reserved_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    /// Whether consumers wait for room, and there is some: then resume them. Answers once.
+    pub(crate) fn take_stalled(&self) -> bool {
+        self.reserved_bytes.load(Ordering::Acquire) < RESERVED_BYTES_MAX / 2
+            && self.stalled.load(Ordering::Acquire)
+            && self.stalled.swap(false, Ordering::AcqRel)
+    }
+
+    /// Puts a method on the wire.
+    pub fn send(&self, channel: u16, method: &Method<'_>) {
+        self.state.lock().wire.send(channel, method);
+    }
+
+    /// Whom to wake when there is something to write or to look at.
+    pub fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Wakes whoever registered.
+    pub fn wake(&self) {
+        self.is_dirty.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Whether it was woken since this was last asked.
+    pub fn take_dirty(&self) -> bool {
+        self.is_dirty.load(Ordering::Acquire) && self.is_dirty.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, OutboxState> {
+        self.state.lock()
+    }
+
+    /// Pushes deliveries, whose bodies are at hand, to one consumer. `false` when it does not take
+    /// them any more: its channel is closed, or it was cancelled.
+    pub(crate) fn push(
+        &self,
+        consumer: &ConsumerHandle,
+        queue: &Arc<LiveQueue>,
+        deliveries: &mut [Delivery],
+    ) -> bool {
+        let mut state = self.state.lock();
+        let OutboxState { wire, channels, pushed_bytes } = &mut *state;
+        let is_cancelled = consumer.is_cancelled.load(Ordering::Acquire) && !consumer.no_ack;
+        let channel = channels
+            .get_mut(&consumer.channel)
+            .filter(|channel| channel.serial == consumer.channel_serial && !is_cancelled);
+        let Some(channel) = channel else {
+            let bodies = deliveries.iter().filter_map(|delivery| delivery.message.as_ref());
+            self.written(bodies.map(|message| room_for(message.body().len())).sum());
+            return false;
+        };
+        let counted = consumer.shared_prefetch.limit.load(Ordering::Relaxed) > 0;
+        let queue_index = if consumer.no_ack { 0 } else { channel.queue_index(queue) };
+        for delivery in deliveries {
+            let Some(message) = &delivery.message else { continue };
+            channel.last_tag += 1;
+            let tag = channel.last_tag;
+            if !consumer.no_ack {
+                let (id, consumer, queue) = (delivery.id, delivery.consumer, queue_index);
+                channel.unsettled.push(Unsettled { tag, id, consumer, queue, counted });
+            }
+            *pushed_bytes += room_for(message.body().len());
+            let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
+            let properties =
+                counted_up.then(|| rewrite::with_delivery_count(message, delivery.attempts_before));
+            wire.deliver(&WireDelivery {
+                channel: consumer.channel,
+                consumer_tag: &consumer.tag,
+                delivery_tag: tag,
+                redelivered: delivery.redelivered,
+                properties: properties.as_deref().unwrap_or(message.properties_bytes()),
+                message,
+            });
+        }
+        drop(state);
+        self.wake();
+        true
+    }
+}
+
+impl ChannelOutbox {
+    /// The index that names a queue in `unsettled`.
+    pub(crate) fn queue_index(&mut self, queue: &Arc<LiveQueue>) -> u32 {
+        if self.unsettled.is_empty() {
+            // Nothing names them: forget queues that are no longer used.
+            self.queues.clear();
+        }
+        let found = self.queues.iter().rposition(|known| Arc::ptr_eq(known, queue));
+        found.unwrap_or_else(|| {
+            self.queues.push(Arc::clone(queue));
+            self.queues.len() - 1
+        }) as u32
+    }
+
+    /// Notes a message that was taken by `basic.get`; its tag.
+    pub(crate) fn got(&mut self, queue: &Arc<LiveQueue>, delivery: &Delivery, no_ack: bool) -> u64 {
+        self.last_tag += 1;
+        if !no_ack {
+            let queue = self.queue_index(queue);
+            let (tag, id, consumer) = (self.last_tag, delivery.id, ConsumerKey::GET);
+            self.unsettled.push(Unsettled { tag, id, consumer, queue, counted: false });
+        }
+        self.last_tag
+    }
+}
+
+impl Waiter for Outbox {
+    fn begin_waiting(&self) -> bool {
+        !self.waits_for_store.swap(true, Ordering::AcqRel)
+    }
+
+    fn committed(&self) {
+        self.waits_for_store.store(false, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// A consumer's handle, shared with its queue.
+#[derive(Clone)]
+pub(crate) struct ConsumerEndpoint(pub Arc<ConsumerHandle>);
+
+impl std::ops::Deref for ConsumerEndpoint {
+    type Target = ConsumerHandle;
+
+    fn deref(&self) -> &ConsumerHandle {
+        &self.0
+    }
+}
+
+impl Endpoint for ConsumerEndpoint {
+    fn reserve(&self, body_bytes: u32) -> bool {
+        if !self.is_active.load(Ordering::Acquire) {
+            return false;
+        }
+        let outbox = &self.outbox;
+        if outbox.reserved_bytes.load(Ordering::Acquire) >= RESERVED_BYTES_MAX {
+            outbox.stalled.store(true, Ordering::SeqCst);
+            // Whoever made room before the mark was set did not see it.
+            if outbox.reserved_bytes.load(Ordering::SeqCst) >= RESERVED_BYTES_MAX {
+                return false;
+            }
+        }
+        if !self.shared_prefetch.reserve() {
+            return false;
+        }
+        outbox.reserved_bytes.fetch_add(room_for(body_bytes as usize), Ordering::AcqRel);
+        true
+    }
+}
+
+impl SharedPrefetch {
+    fn reserve(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return true;
+        }
+        let reserve = |count| (count < limit).then_some(count + 1);
+        self.unsettled_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve).is_ok()
+    }
+
+    pub(crate) fn release(&self, count: u32) {
+        let release = |now: u32| Some(now.saturating_sub(count));
+        let _ = self.unsettled_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, release);
+    }
+}
+
+fn room_for(body_bytes: usize) -> usize {
+    body_bytes + DELIVERY_BYTES
+}

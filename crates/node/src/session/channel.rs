@@ -1,0 +1,53 @@
+//! What a session keeps for each of its channels.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use broker::queue::ConsumerKey;
+
+use super::confirms::Confirms;
+use super::transactions::Transaction;
+use crate::live_queue::LiveQueue;
+use crate::outbox::{ConsumerHandle, SharedPrefetch};
+
+/// One open channel.
+pub(super) struct Channel {
+    pub serial: u64,
+    /// By consumer tag.
+    pub consumers: BTreeMap<String, Consumer>,
+    /// For consumers to come (`basic.qos` without global).
+    pub prefetch: u32,
+    pub shared_prefetch: Arc<SharedPrefetch>,
+    pub confirms: Option<Confirms>,
+    pub transaction: Option<Transaction>,
+}
+
+/// A consumer of this channel.
+pub(super) struct Consumer {
+    pub handle: Arc<ConsumerHandle>,
+    pub source: Source,
+}
+
+/// Where a consumer's messages come from.
+pub(super) enum Source {
+    Queue(Arc<LiveQueue>, ConsumerKey),
+    /// Direct reply-to, by its token.
+    Replies(String),
+}
+
+impl Channel {
+    pub(super) fn new(serial: u64) -> Self {
+        Self {
+            serial,
+            consumers: BTreeMap::new(),
+            prefetch: 0,
+            shared_prefetch: Arc::new(SharedPrefetch {
+                limit: AtomicU32::new(0),
+                unsettled_count: AtomicU32::new(0),
+            }),
+            confirms: None,
+            transaction: None,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! Consumers, `basic.get`, prefetch, and direct reply-to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use amqp::{
+    BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, FieldTable, FieldValue, Method,
+};
+use broker::queue::{ConsumerOptions, Delivery, Effects};
+use broker::{BrokerError, Message};
+
+use super::Session;
+use super::channel::{Channel, Consumer, Source};
+use super::publish::{Publish, REPLY_TO};
+use crate::auth::Access;
+use crate::live_queue::LiveQueue;
+use crate::outbox::{ConsumerEndpoint, ConsumerHandle, WireDelivery};
+
+/// What `basic.consume` asks for.
+#[derive(Debug, Clone, Default)]
+pub struct ConsumeOptions<'a> {
+    /// Names the consumer on its channel; empty: the server names it.
+    pub tag: &'a str,
+    /// Messages are settled when they are sent.
+    pub no_ack: bool,
+    /// No other consumer may be on the queue.
+    pub exclusive: bool,
+    /// No reply.
+    pub no_wait: bool,
+    /// `x-priority`.
+    pub arguments: FieldTable,
+}
+
+impl Session {
+    /// `basic.qos`: unsettled messages that consumers may hold; 0 is without limit. With `global`
+    /// all consumers of the channel share it, else each consumer to come has its own.
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when the channel is not open.
+    pub fn set_prefetch(
+        &mut self,
+        number: u16,
+        count: u16,
+        global: bool,
+    ) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        let channel = self.channel(number)?;
+        if global {
+            channel.shared_prefetch.limit.store(u32::from(count), Ordering::Release);
+            self.resume_consumers(Some(number));
+        } else {
+            channel.prefetch = u32::from(count);
+        }
+        Ok(())
+    }
+
+    /// `basic.consume`. The reply goes out before the first delivery.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `ACCESS_REFUSED` (permission, exclusive use), `RESOURCE_LOCKED`,
+    /// `NOT_ALLOWED` for a tag in use.
+    pub fn consume(
+        &mut self,
+        number: u16,
+        queue: &str,
+        options: &ConsumeOptions<'_>,
+    ) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        let tag = self.consumer_tag(number, options.tag)?;
+        if queue == REPLY_TO {
+            return self.consume_replies(number, tag, options);
+        }
+        self.check(Access::Read, "queue", queue)?;
+        let live = self.live_queue(queue)?;
+        let handle = self.consumer_handle(number, &tag, options.no_ack)?;
+        let asked = ConsumerOptions {
+            prefetch: self.channel(number)?.prefetch,
+            no_ack: options.no_ack,
+            exclusive: options.exclusive,
+            priority: consumer_priority(&options.arguments)?,
+        };
+        let now_ms = self.node.now_ms();
+        let added = self.node.with_queue(&live, now_ms, |core, _| {
+            core.add_consumer(now_ms, ConsumerEndpoint(Arc::clone(&handle)), asked)
+        });
+        let key = match added {
+            Some(Ok(key)) => key,
+            Some(Err(_)) => {
+                return Err(self.vhost.state.read().topology.queue_in_exclusive_use(queue));
+            }
+            None => return Err(self.vhost.state.read().topology.no_queue(queue)),
+        };
+        let source = Source::Queue(Arc::clone(&live), key);
+        let consumer = Consumer { handle: Arc::clone(&handle), source };
+        self.channel(number)?.consumers.insert(tag.clone(), consumer);
+        if !options.no_wait {
+            let consumer_tag = tag.as_str();
+            self.send(number, &Method::BasicConsumeOk(BasicConsumeOk { consumer_tag }));
+        }
+        // Deliveries may come from now on.
+        handle.is_active.store(true, Ordering::Release);
+        self.node.with_queue(&live, now_ms, |core, _| core.resume(key));
+        Ok(())
+    }
+
+    /// `basic.cancel`. A tag that is not there is no error.
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when the channel is not open.
+    pub fn cancel(&mut self, number: u16, tag: &str, no_wait: bool) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        if let Some(consumer) = self.channel(number)?.consumers.remove(tag) {
+            self.drop_consumer(consumer);
+        }
+        if !no_wait {
+            self.send(number, &Method::BasicCancelOk(BasicCancelOk { consumer_tag: tag }));
+        }
+        Ok(())
+    }
+
+    /// `basic.get`; the reply is put on the wire.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `INTERNAL_ERROR` for a body that cannot be
+    /// read.
+    pub fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        self.channel(number)?;
+        self.check(Access::Read, "queue", queue)?;
+        let live = self.live_queue(queue)?;
+        let now_ms = self.node.now_ms();
+        let mut effects = Effects::default();
+        let got = self.node.with_core(&live, now_ms, &mut effects, |core, effects| {
+            let delivery = core.get(now_ms, no_ack, effects);
+            delivery.map(|delivery| (delivery, core.depth().ready_count))
+        });
+        // Its body is read before the log may forget it.
+        let message = got.as_ref().and_then(Option::as_ref).map(|(delivery, _)| {
+            let in_memory = delivery.message.clone().map(Ok);
+            in_memory.unwrap_or_else(|| self.node.store.read_message(delivery.position))
+        });
+        self.node.apply(&live, now_ms, effects);
+        let (Some(Some((delivery, left_count))), Some(message)) = (got, message) else {
+            self.send(number, &Method::BasicGetEmpty(BasicGetEmpty {}));
+            return Ok(());
+        };
+        let message = message.map_err(|error| {
+            BrokerError::internal_error(format!("a message cannot be read: {error}"))
+        })?;
+        self.send_got(number, &live, &delivery, &message, no_ack, left_count);
+        Ok(())
+    }
+
+    fn send_got(
+        &self,
+        number: u16,
+        queue: &Arc<LiveQueue>,
+        delivery: &Delivery,
+        message: &Message,
+        no_ack: bool,
+        left_count: u64,
+    ) {
+        let mut outbox = self.outbox.lock();
+        let Some(channel) = outbox.channels.get_mut(&number) else { return };
+        let method = Method::BasicGetOk(BasicGetOk {
+            delivery_tag: channel.got(queue, delivery, no_ack),
+            redelivered: delivery.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            message_count: u32::try_from(left_count).unwrap_or(u32::MAX),
+        });
+        let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
+        let rewritten = counted_up
+            .then(|| crate::rewrite::with_delivery_count(message, delivery.attempts_before));
+        let properties = rewritten.as_deref().unwrap_or(message.properties_bytes());
+        outbox.wire.send_content(number, &method, properties, message.body());
+    }
+
+    fn consumer_tag(&mut self, number: u16, asked: &str) -> Result<String, BrokerError> {
+        let serial = self.node.next_serial();
+        let connection = self.outbox.connection;
+        let channel = self.channel(number)?;
+        if asked.is_empty() {
+            return Ok(format!("amq.ctag-{connection:x}-{serial:x}"));
+        }
+        match channel.consumers.get(asked) {
+            // Cancelled by the server meanwhile: the tag is free.
+            Some(consumer) if consumer.handle.is_cancelled.load(Ordering::Acquire) => {}
+            Some(_) => {
+                let text = format!("attempt to reuse consumer tag '{asked}'");
+                return Err(BrokerError::not_allowed(text));
+            }
+            None => {}
+        }
+        Ok(asked.to_owned())
+    }
+
+    fn consumer_handle(
+        &mut self,
+        number: u16,
+        tag: &str,
+        no_ack: bool,
+    ) -> Result<Arc<ConsumerHandle>, BrokerError> {
+        let outbox = Arc::clone(&self.outbox);
+        let notifies_cancel = self.notifies_cancel;
+        let channel = self.channel(number)?;
+        Ok(Arc::new(ConsumerHandle {
+            outbox,
+            channel: number,
+            channel_serial: channel.serial,
+            tag: tag.to_owned(),
+            no_ack,
+            notifies_cancel,
+            is_active: AtomicBool::new(false),
+            is_cancelled: AtomicBool::new(false),
+            shared_prefetch: Arc::clone(&channel.shared_prefetch),
+        }))
+    }
+
+    /// Lets consumers go on that had no room, on one channel or on all.
+    pub(super) fn resume_consumers(&self, number: Option<u16>) {
+        let now_ms = self.node.now_ms();
+        let channels = self.channels.iter().filter(|(of, _)| number.is_none_or(|n| n == **of));
+        for consumer in channels.flat_map(|(_, channel)| channel.consumers.values()) {
+            if let Source::Queue(queue, key) = &consumer.source {
+                self.node.with_queue(queue, now_ms, |core, _| core.resume(*key));
+            }
+        }
+    }
+
+    pub(super) fn drop_consumers(&mut self, channel: Channel) {
+        channel.consumers.into_values().for_each(|consumer| self.drop_consumer(consumer));
+    }
+
+    fn drop_consumer(&mut self, consumer: Consumer) {
+        consumer.handle.is_cancelled.store(true, Ordering::Release);
+        let (queue, key) = match consumer.source {
+            Source::Queue(queue, key) => (queue, key),
+            Source::Replies(token) => {
+                self.node.reply_consumers.write().remove(&token);
+                return;
+            }
+        };
+        let now_ms = self.node.now_ms();
+        let is_last = self.node.with_queue(&queue, now_ms, |core, effects| {
+            core.remove_consumer(now_ms, key, effects) && core.depth().consumer_count == 0
+        });
+        if is_last == Some(true) && queue.auto_delete {
+            self.node.delete_live_queue(&queue);
+        }
+    }
+
+    fn consume_replies(
+        &mut self,
+        number: u16,
+        tag: String,
+        options: &ConsumeOptions<'_>,
+    ) -> Result<(), BrokerError> {
+        if !options.no_ack {
+            let text = "reply consumer cannot acknowledge";
+            return Err(BrokerError::precondition_failed(text));
+        }
+        if self.reply_token(number).is_some() {
+            return Err(BrokerError::precondition_failed("reply consumer already set"));
+        }
+        let handle = self.consumer_handle(number, &tag, true)?;
+        // Nobody may guess an address and send to a stranger.
+        let secret = crate::auth::random_token().map_err(|error| {
+            BrokerError::internal_error(format!("no address for replies: {error}"))
+        })?;
+        let token = format!("{:x}.{number:x}.{secret}", self.outbox.connection);
+        self.node.reply_consumers.write().insert(token.clone(), Arc::downgrade(&handle));
+        let consumer = Consumer { handle, source: Source::Replies(token) };
+        self.channel(number)?.consumers.insert(tag.clone(), consumer);
+        if !options.no_wait {
+            let consumer_tag = tag.as_str();
+            self.send(number, &Method::BasicConsumeOk(BasicConsumeOk { consumer_tag }));
+        }
+        Ok(())
+    }
+
+    fn reply_token(&self, number: u16) -> Option<&str> {
+        let channel = self.channels.get(&number)?;
+        channel.consumers.values().find_map(|consumer| match &consumer.source {
+            Source::Replies(token) => Some(token.as_str()),
+            Source::Queue(..) => None,
+        })
+    }
+
+    /// The address that a request with `reply_to: amq.rabbitmq.reply-to` carries.
+    pub(super) fn reply_address(&self, number: u16) -> Result<String, BrokerError> {
+        let token = self.reply_token(number).ok_or_else(|| {
+            BrokerError::precondition_failed("fast reply consumer does not exist")
+        })?;
+        Ok(format!("{REPLY_TO}.{token}"))
+    }
+
+    /// Sends a reply straight to the consumer that its address names.
+    pub(super) fn publish_reply(
+        &mut self,
+        number: u16,
+        publish: &Publish<'_>,
+    ) -> Result<(), BrokerError> {
+        let token = publish.routing_key.strip_prefix(REPLY_TO).unwrap_or_default();
+        let token = token.trim_start_matches('.');
+        let consumer = self.node.reply_consumers.read().get(token).and_then(|weak| weak.upgrade());
+        let delivered = consumer.is_some_and(|consumer| deliver_reply(&consumer, publish));
+        if !delivered && publish.mandatory {
+            self.send_return(number, publish);
+        }
+        if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
+            confirms.last += 1;
+            confirms.wait(confirms.last, 0);
+        }
+        Ok(())
+    }
+
+    /// `queue.declare` passive of a reply address: whether somebody waits there.
+    pub(super) fn has_reply_consumer(&self, name: &str) -> bool {
+        let token = name.strip_prefix(REPLY_TO).unwrap_or_default().trim_start_matches('.');
+        self.node.reply_consumers.read().get(token).is_some_and(|weak| weak.strong_count() > 0)
+    }
+}
+
+fn deliver_reply(consumer: &ConsumerHandle, publish: &Publish<'_>) -> bool {
+    let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
+    let content = (publish.exchange, publish.routing_key, publish.properties, publish.body);
+    let message = Message::new(0, &properties, content, &mut Vec::new());
+    let mut outbox = consumer.outbox.lock();
+    let outbox = &mut *outbox;
+    let Some(channel) = outbox.channels.get_mut(&consumer.channel) else { return false };
+    if channel.serial != consumer.channel_serial {
+        return false;
+    }
+    channel.last_tag += 1;
+    outbox.wire.deliver(&WireDelivery {
+        channel: consumer.channel,
+        consumer_tag: &consumer.tag,
+        delivery_tag: channel.last_tag,
+        redelivered: false,
+        properties: publish.properties,
+        message: &message,
+    });
+    consumer.outbox.wake();
+    true
+}
+
+fn consumer_priority(arguments: &FieldTable) -> Result<i32, BrokerError> {
+    let Some(value) = arguments.get("x-priority") else { return Ok(0) };
+    let priority = value.as_i64().map(|priority| priority.clamp(i32::MIN.into(), i32::MAX.into()));
+    match (priority, value) {
+        (Some(priority), _) => Ok(priority as i32),
+        (None, FieldValue::Void) => Ok(0),
+        (None, _) => Err(BrokerError::precondition_failed(
+            "invalid arg 'x-priority' for consumer: an integer is needed",
+        )),
+    }
+}

@@ -1,0 +1,234 @@
+//! A session: what one connection does in one virtual host, as one user.
+//!
+//! The owner (a connection's task, an embedding program) calls methods with channel numbers; what
+//! others have for it arrives in its [`Outbox`]. Publishes and settlements are gathered and take
+//! effect with [`Session::flush`], a batch at a time; every other method flushes first. A method
+//! whose effect must be durable before it is answered leaves a [`Session::barrier`].
+//!
+//! Never here: sockets, frames, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
+
+mod channel;
+mod confirms;
+mod consume;
+mod publish;
+mod routes;
+mod settle;
+mod topology;
+mod transactions;
+
+use std::sync::Arc;
+
+use amqp::{Method, ReplyCode};
+use broker::BrokerError;
+use hashbrown::HashMap;
+
+use crate::auth::Access;
+use crate::node::Node;
+use crate::outbox::{ChannelOutbox, Outbox, Wire};
+use crate::store::Waiter;
+use crate::vhost::Vhost;
+use channel::Channel;
+use publish::PublishBatch;
+use routes::RouteCache;
+use settle::PendingSettle;
+
+pub use consume::ConsumeOptions;
+pub use publish::Publish;
+pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
+
+/// An error that closes a channel (or, by its code, the connection), and whose channel it is.
+pub type ChannelError = (u16, BrokerError);
+
+/// See the module's documentation.
+pub struct Session {
+    node: Arc<Node>,
+    vhost: Arc<Vhost>,
+    user: String,
+    outbox: Arc<Outbox>,
+    /// The same as `outbox`, as the store knows it.
+    waiter: Arc<dyn Waiter>,
+    channels: HashMap<u16, Channel>,
+    routes: RouteCache,
+    publishes: PublishBatch,
+    settles: Vec<PendingSettle>,
+    barrier: u64,
+    has_published: bool,
+    notifies_cancel: bool,
+}
+
+impl Node {
+    /// Opens a session for a user that has been authenticated.
+    ///
+    /// # Errors
+    /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
+    pub fn open_session(
+        self: &Arc<Self>,
+        vhost: &str,
+        user: &str,
+        wire: Box<dyn Wire>,
+    ) -> Result<Session, BrokerError> {
+        let found = self
+            .vhost(vhost)
+            .ok_or_else(|| BrokerError::not_allowed(format!("vhost {vhost} not found")))?;
+        if !self.access.may_open(vhost, user) {
+            let text = format!("access to vhost '{vhost}' refused for user '{user}'");
+            return Err(BrokerError::not_allowed(text));
+        }
+        let outbox = Arc::new(Outbox::new(self.next_connection(), wire));
+        self.connections.lock().insert(outbox.connection, Arc::downgrade(&outbox));
+        Ok(Session {
+            node: Arc::clone(self),
+            vhost: found,
+            user: user.to_owned(),
+            waiter: Arc::clone(&outbox) as Arc<dyn Waiter>,
+            outbox,
+            channels: HashMap::default(),
+            routes: RouteCache::default(),
+            publishes: PublishBatch::default(),
+            settles: Vec::new(),
+            barrier: 0,
+            has_published: false,
+            notifies_cancel: true,
+        })
+    }
+}
+
+impl Session {
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Where things for this session arrive.
+    pub fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
+    /// Says whether the client understands `basic.cancel` from the server (it is so unless said).
+    pub fn set_notifies_cancel(&mut self, notifies: bool) {
+        self.notifies_cancel = notifies;
+    }
+
+    /// Number of open channels.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Whether a channel is open.
+    pub fn has_channel(&self, number: u16) -> bool {
+        self.channels.contains_key(&number)
+    }
+
+    /// Opens a channel.
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when it is open already.
+    pub fn open_channel(&mut self, number: u16) -> Result<(), BrokerError> {
+        if self.has_channel(number) {
+            return Err(BrokerError::channel_error("second 'channel.open' seen"));
+        }
+        let serial = self.node.next_serial();
+        self.channels.insert(number, Channel::new(serial));
+        let opened = ChannelOutbox { serial, ..ChannelOutbox::default() };
+        self.outbox.lock().channels.insert(number, opened);
+        Ok(())
+    }
+
+    /// Closes a channel: its consumers go, what it holds unsettled goes back to its queues.
+    pub fn close_channel(&mut self, number: u16) {
+        let _ = self.flush();
+        let Some(channel) = self.channels.remove(&number) else { return };
+        let left = self.outbox.lock().channels.remove(&number);
+        self.drop_consumers(channel);
+        if let Some(left) = left {
+            self.requeue_all(left);
+        }
+    }
+
+    /// Closes everything; exclusive queues are deleted.
+    pub fn close(&mut self) {
+        let mut numbers: Vec<u16> = self.channels.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers.into_iter().for_each(|number| self.close_channel(number));
+        self.node.connections.lock().remove(&self.outbox.connection);
+        self.delete_exclusive_queues();
+    }
+
+    /// The reply that is due must wait until the store is durable up to here. Answers once.
+    pub fn barrier(&mut self) -> Option<u64> {
+        let barrier = std::mem::take(&mut self.barrier);
+        (barrier > self.node.store.durable()).then_some(barrier)
+    }
+
+    /// Has the outbox woken when `position` is durable. `Ok(true)`: it is.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the store has failed and it never will be.
+    pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
+        let reached = self.node.store.wait_for(position, &self.waiter);
+        if reached && self.node.store.durable() < position {
+            return Err(BrokerError::internal_error(
+                "the store failed and confirms nothing more; the server must be restarted",
+            ));
+        }
+        Ok(reached)
+    }
+
+    /// Whether this session should stop taking in more: it publishes, and the node has no room
+    /// for messages right now.
+    pub fn is_held(&self) -> bool {
+        self.has_published && self.node.holds_publishers()
+    }
+
+    /// Whether what waits to be written has become too much; the outbox is woken when it is less.
+    pub fn must_pause(&self) -> bool {
+        if self.node.store.has_room() {
+            return false;
+        }
+        self.node.store.append(Some(&self.waiter), |_| ());
+        true
+    }
+
+    /// To be called when the outbox was written: lets consumers go on that waited for room.
+    pub fn after_write(&mut self, written_bytes: usize) {
+        self.outbox.written(written_bytes);
+        if self.outbox.take_stalled() {
+            self.resume_consumers(None);
+        }
+    }
+
+    fn channel(&mut self, number: u16) -> Result<&mut Channel, BrokerError> {
+        self.channels
+            .get_mut(&number)
+            .ok_or_else(|| BrokerError::channel_error("expected 'channel.open'"))
+    }
+
+    fn check(&self, access: Access, kind: &str, name: &str) -> Result<(), BrokerError> {
+        if self.node.access.allow(&self.vhost.name, &self.user, access, name) {
+            return Ok(());
+        }
+        let (access, vhost, user) = (access.name(), &self.vhost.name, &self.user);
+        let shown = if name.is_empty() { "amq.default" } else { name };
+        Err(BrokerError::access_refused(format!(
+            "{access} access to {kind} '{shown}' in vhost '{vhost}' refused for user '{user}'"
+        )))
+    }
+
+    fn send(&self, channel: u16, method: &Method<'_>) {
+        self.outbox.send(channel, method);
+    }
+
+    /// Notes that the next reply must wait for this position.
+    fn wait_until_durable(&mut self, position: u64) {
+        self.barrier = self.barrier.max(position);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// `basic.return`'s code and text for what reached no queue.
+const NO_ROUTE: (ReplyCode, &str) = (ReplyCode::NoRoute, "NO_ROUTE");

@@ -1,0 +1,315 @@
+//! Publishing, a batch at a time: log once, lock each queue once, confirm once.
+
+use std::sync::Arc;
+
+use amqp::{BasicReturn, Method, Properties};
+use broker::queue::{Incoming, NO_POSITION, Published};
+use broker::{BrokerError, Message};
+
+use super::routes::Route;
+use super::{NO_ROUTE, Session};
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::rewrite;
+use crate::store::{Waiter, records};
+
+/// The pseudo queue of direct reply-to, and the prefix of its addresses.
+pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// One `basic.publish`.
+#[derive(Debug, Clone, Copy)]
+pub struct Publish<'a> {
+    /// Exchange; empty for the default exchange.
+    pub exchange: &'a str,
+    /// Routing key.
+    pub routing_key: &'a str,
+    /// Whether it comes back when it reaches no queue.
+    pub mandatory: bool,
+    /// Encoded properties: flags and fields.
+    pub properties: &'a [u8],
+    /// Body.
+    pub body: &'a [u8],
+}
+
+/// A message on its way into its queues.
+pub(super) struct Pending {
+    pub message: Option<Message>,
+    pub route: Arc<Route>,
+    pub position: u64,
+    /// Channel and number of the message there, in confirm mode.
+    pub confirm: Option<(u16, u64)>,
+}
+
+/// Messages gathered since the last flush; keeps its memory.
+#[derive(Default)]
+pub(super) struct PublishBatch {
+    pub pending: Vec<Pending>,
+    scratch: Vec<u8>,
+    groups: Vec<Group>,
+}
+
+/// The messages of a batch that go to one queue.
+struct Group {
+    queue: Arc<LiveQueue>,
+    messages: Vec<u32>,
+}
+
+impl Session {
+    /// Takes a message in; it reaches its queues with the next [`Session::flush`].
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
+    /// `SYNTAX_ERROR` for properties that cannot be decoded.
+    pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
+        let properties = Properties::decode(publish.properties)
+            .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
+        self.check_properties(&properties, publish)?;
+        self.has_published = true;
+        if publish.exchange.is_empty() && publish.routing_key.starts_with(REPLY_TO) {
+            return self.publish_reply(number, publish);
+        }
+        let route = self.route(publish.exchange, publish.routing_key, properties.headers)?;
+        let rewritten = self.rewritten(number, &properties, publish)?;
+        let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+        let channel = self.channel(number)?;
+        let confirm = channel.confirms.as_mut().map(|confirms| {
+            confirms.last += 1;
+            (number, confirms.last)
+        });
+        if route.queues.is_empty() && publish.mandatory {
+            self.send_return(number, publish);
+        }
+        let content = (publish.exchange, publish.routing_key, encoded, publish.body);
+        let now_ms = self.node.now_ms();
+        let message = Message::new(now_ms, &properties, content, &mut self.publishes.scratch);
+        let pending = Pending { message: Some(message), route, position: NO_POSITION, confirm };
+        match &mut self.channel(number)?.transaction {
+            Some(transaction) => transaction.publishes.push(pending),
+            None => self.publishes.pending.push(pending),
+        }
+        Ok(())
+    }
+
+    /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
+    /// something was wrong.
+    pub fn flush(&mut self) -> Vec<super::ChannelError> {
+        if !self.publishes.pending.is_empty() {
+            self.log_pending();
+            self.enqueue_pending();
+        }
+        self.flush_settles()
+    }
+
+    /// Logs those of the gathered messages that must be.
+    fn log_pending(&mut self) {
+        let keeps_bodies = self.node.keeps_bodies();
+        let must_log = |pending: &Pending| {
+            let persistent = pending.message.as_ref().is_some_and(|m| m.head().persistent);
+            (persistent && pending.route.is_durable)
+                || (!keeps_bodies && !pending.route.queues.is_empty())
+        };
+        if !self.publishes.pending.iter().any(must_log) {
+            return;
+        }
+        let awaited = self.publishes.pending.iter().any(|pending| pending.confirm.is_some());
+        let waiter: Option<&Arc<dyn Waiter>> = awaited.then_some(&self.waiter);
+        let pending = &mut self.publishes.pending;
+        self.node.store.append(waiter, |appender| {
+            for pending in pending.iter_mut().filter(|pending| must_log(pending)) {
+                pending.log(appender.batch);
+            }
+        });
+    }
+
+    /// Puts the gathered messages, logged already, into their queues and notes what to confirm.
+    pub(super) fn enqueue_pending(&mut self) {
+        let now_ms = self.node.now_ms();
+        let keep_body = self.node.keeps_bodies();
+        let PublishBatch { pending, groups, .. } = &mut self.publishes;
+        let group_count = group_by_queue(pending, groups);
+        let mut refused = Vec::new();
+        for group in &mut groups[..group_count] {
+            let node = &self.node;
+            enqueue_group(node, now_ms, keep_body, group, pending, &mut refused);
+            group.messages.clear();
+        }
+        // Groups keep their memory for the next batch, not their queues for ever.
+        groups.truncate(16);
+        self.note_confirms(&refused);
+        self.publishes.pending.clear();
+    }
+
+    fn note_confirms(&mut self, refused: &[(u16, u64)]) {
+        let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
+        // One position for the whole batch: the next append's is after all of it.
+        let position = end.map_or(0, |pending| pending.position + 1);
+        let mut last: Option<(u16, u64)> = None;
+        for (number, message) in self.publishes.pending.iter().filter_map(|p| p.confirm) {
+            match last {
+                Some((channel, _)) if channel == number => {}
+                Some((channel, message)) => wait(&mut self.channels, channel, message, position),
+                None => {}
+            }
+            last = Some((number, message));
+        }
+        if let Some((channel, message)) = last {
+            wait(&mut self.channels, channel, message, position);
+        }
+        for &(channel, message) in refused {
+            if let Some(confirms) =
+                self.channels.get_mut(&channel).and_then(|c| c.confirms.as_mut())
+            {
+                confirms.refuse(message);
+            }
+        }
+    }
+
+    fn check_properties(
+        &self,
+        properties: &Properties<'_>,
+        publish: &Publish<'_>,
+    ) -> Result<(), BrokerError> {
+        let failed = |text| Err(BrokerError::precondition_failed(text));
+        if let Some(user) = properties.user_id
+            && user != self.user
+        {
+            let text = format!(
+                "user_id property set to '{user}' but authenticated user was '{}'",
+                self.user
+            );
+            return failed(text);
+        }
+        if let Some(expiration) = properties.expiration
+            && !expiration.parse::<u64>().is_ok_and(|ms| ms <= u64::from(u32::MAX))
+        {
+            return failed(format!("invalid expiration '{expiration}'"));
+        }
+        let max = self.node.message_bytes_max();
+        if publish.body.len() as u64 > max {
+            let size = publish.body.len();
+            return failed(format!("message size {size} is larger than configured max size {max}"));
+        }
+        Ok(())
+    }
+
+    /// The properties, where they must not stay as they came.
+    fn rewritten(
+        &mut self,
+        number: u16,
+        properties: &Properties<'_>,
+        publish: &Publish<'_>,
+    ) -> Result<Option<Vec<u8>>, BrokerError> {
+        let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
+        let mut rewritten = None;
+        if let Some(headers) = properties.headers
+            && headers.get("BCC").map_err(malformed)?.is_some()
+        {
+            rewritten = Some(rewrite::without_bcc(publish.properties).map_err(malformed)?);
+        }
+        if properties.reply_to == Some(REPLY_TO) {
+            let address = self.reply_address(number)?;
+            let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+            rewritten = Some(rewrite::with_reply_to(encoded, address).map_err(malformed)?);
+        }
+        Ok(rewritten)
+    }
+
+    /// `basic.return` for what reached no queue.
+    pub(super) fn send_return(&self, number: u16, publish: &Publish<'_>) {
+        let (code, text) = NO_ROUTE;
+        let method = Method::BasicReturn(BasicReturn {
+            reply_code: code.code(),
+            reply_text: text,
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+        });
+        let mut outbox = self.outbox.lock();
+        outbox.wire.send_content(number, &method, publish.properties, publish.body);
+    }
+}
+
+impl Pending {
+    /// Appends it for all its queues and remembers where.
+    pub(super) fn log(&mut self, batch: &mut segment_log::Batch) {
+        let ids = self.route.queues.iter().map(|queue| queue.id);
+        if let Some(message) = self.message.as_ref().filter(|_| ids.len() > 0) {
+            self.position = records::append_message(batch, ids, message);
+        }
+    }
+
+    /// Whether a restart must bring it back.
+    pub(super) fn is_durable(&self) -> bool {
+        self.route.is_durable && self.message.as_ref().is_some_and(|m| m.head().persistent)
+    }
+}
+
+fn wait(
+    channels: &mut hashbrown::HashMap<u16, super::channel::Channel>,
+    channel: u16,
+    message: u64,
+    position: u64,
+) {
+    if let Some(confirms) = channels.get_mut(&channel).and_then(|c| c.confirms.as_mut()) {
+        confirms.wait(message, position);
+    }
+}
+
+/// Sorts a batch by queue; returns how many groups of `groups` are in use.
+fn group_by_queue(pending: &[Pending], groups: &mut Vec<Group>) -> usize {
+    let mut by_id = hashbrown::HashMap::<u32, usize>::default();
+    let mut count = 0;
+    let mut last: Option<(*const Route, usize)> = None;
+    for (index, pending) in pending.iter().enumerate() {
+        let route = Arc::as_ptr(&pending.route);
+        if let ([_], Some((_, group))) = (&*pending.route.queues, last.filter(|(l, _)| *l == route))
+        {
+            groups[group].messages.push(index as u32);
+            continue;
+        }
+        for queue in &pending.route.queues {
+            let group = *by_id.entry(queue.id.0).or_insert_with(|| {
+                if count == groups.len() {
+                    groups.push(Group { queue: Arc::clone(queue), messages: Vec::new() });
+                } else {
+                    groups[count].queue = Arc::clone(queue);
+                }
+                count += 1;
+                count - 1
+            });
+            groups[group].messages.push(index as u32);
+            last = Some((route, group));
+        }
+    }
+    count
+}
+
+fn enqueue_group(
+    node: &Node,
+    now_ms: u64,
+    keeps_bodies: bool,
+    group: &Group,
+    pending: &mut [Pending],
+    refused: &mut Vec<(u16, u64)>,
+) {
+    let enqueued = node.with_queue(&group.queue, now_ms, |core, effects| {
+        for &index in &group.messages {
+            let pending = &mut pending[index as usize];
+            let position = pending.position;
+            let message = match pending.route.queues.len() {
+                1 => pending.message.take(),
+                _ => pending.message.clone(),
+            };
+            let Some(message) = message else { continue };
+            let keep_body = keeps_bodies || position == NO_POSITION;
+            let incoming = Incoming { message, position, keep_body };
+            if core.publish(now_ms, incoming, effects) == Published::Refused {
+                refused.extend(pending.confirm);
+            }
+        }
+    });
+    if enqueued.is_none() {
+        for &index in &group.messages {
+            node.log_lost(&group.queue, pending[index as usize].position);
+        }
+    }
+}

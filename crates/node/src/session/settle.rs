@@ -1,0 +1,150 @@
+//! Acks, rejects and requeues: gathered, then carried out queue by queue.
+
+use std::sync::Arc;
+
+use broker::BrokerError;
+use broker::queue::{ConsumerKey, DeliveryId, Effects, Settlement};
+
+use super::{ChannelError, Session};
+use crate::live_queue::LiveQueue;
+use crate::outbox::ChannelOutbox;
+use crate::unsettled::Unsettled;
+
+/// One `basic.ack`, `basic.nack` or `basic.reject`.
+pub(super) struct PendingSettle {
+    channel: u16,
+    tag: u64,
+    multiple: bool,
+    settlement: Settlement,
+}
+
+/// A delivery to be settled, with its queue.
+pub(super) type Resolved = (Arc<LiveQueue>, DeliveryId, ConsumerKey, Settlement);
+
+impl Session {
+    /// Settles a delivery, or with `multiple` all up to it; with the next [`Session::flush`].
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when the channel is not open. An unknown tag is told by the flush.
+    pub fn settle(
+        &mut self,
+        channel: u16,
+        tag: u64,
+        multiple: bool,
+        settlement: Settlement,
+    ) -> Result<(), BrokerError> {
+        self.channel(channel)?;
+        self.settles.push(PendingSettle { channel, tag, multiple, settlement });
+        Ok(())
+    }
+
+    /// `basic.recover` with requeue: everything unsettled on a channel goes back.
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when the channel is not open.
+    pub fn recover(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.channel(number)?;
+        let errors = self.flush();
+        let all = PendingSettle {
+            channel: number,
+            tag: 0,
+            multiple: true,
+            settlement: Settlement::Requeue,
+        };
+        self.settles.push(all);
+        let errors = errors.into_iter().chain(self.flush_settles());
+        errors.into_iter().find(|(channel, _)| *channel == number).map_or(Ok(()), |(_, e)| Err(e))
+    }
+
+    /// Carries out the gathered settlements.
+    pub(super) fn flush_settles(&mut self) -> Vec<ChannelError> {
+        let mut errors = Vec::new();
+        if self.settles.is_empty() {
+            return errors;
+        }
+        let settles = std::mem::take(&mut self.settles);
+        let mut resolved = Vec::with_capacity(settles.len());
+        let mut taken = Vec::new();
+        let mut outbox = self.outbox.lock();
+        for settle in &settles {
+            let Some(channel) = outbox.channels.get_mut(&settle.channel) else { continue };
+            taken.clear();
+            if !channel.unsettled.take(settle.tag, settle.multiple, &mut taken) {
+                let text = format!("unknown delivery tag {}", settle.tag);
+                errors.push((settle.channel, BrokerError::precondition_failed(text)));
+                continue;
+            }
+            let owner = self.channels.get_mut(&settle.channel);
+            let transaction = owner.and_then(|channel| channel.transaction.as_mut());
+            match transaction {
+                Some(transaction) => {
+                    let with_settlement = taken.iter().map(|unsettled| {
+                        (resolve(channel, unsettled, settle.settlement), *unsettled)
+                    });
+                    transaction.settles.extend(with_settlement);
+                }
+                None => {
+                    release_shared(&self.channels, settle.channel, &taken);
+                    resolved.extend(taken.iter().map(|u| resolve(channel, u, settle.settlement)));
+                }
+            }
+        }
+        drop(outbox);
+        self.settles = settles;
+        self.settles.clear();
+        self.settle_all(&mut resolved);
+        errors
+    }
+
+    /// Settles deliveries, each queue locked once per run of its own.
+    pub(super) fn settle_all(&mut self, resolved: &mut [Resolved]) {
+        if resolved.is_empty() {
+            return;
+        }
+        let now_ms = self.node.now_ms();
+        resolved.sort_by_key(|(queue, ..)| queue.id);
+        for of_queue in resolved.chunk_by(|a, b| a.0.id == b.0.id) {
+            let queue = Arc::clone(&of_queue[0].0);
+            self.node.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
+                for (_, id, consumer, settlement) in of_queue {
+                    core.settle(now_ms, *id, *consumer, *settlement, effects);
+                }
+            });
+        }
+        // Room in a shared prefetch may let consumers of other queues go on.
+        let shares = |channel: &super::channel::Channel| {
+            channel.shared_prefetch.limit.load(std::sync::atomic::Ordering::Relaxed) > 0
+        };
+        if self.channels.values().any(shares) {
+            self.resume_consumers(None);
+        }
+    }
+
+    /// Gives everything back that a closed channel held.
+    pub(super) fn requeue_all(&mut self, mut left: ChannelOutbox) {
+        let mut taken = Vec::new();
+        left.unsettled.take_all(&mut taken);
+        let requeued = taken.iter().map(|u| resolve(&left, u, Settlement::Requeue));
+        let mut resolved: Vec<Resolved> = requeued.collect();
+        self.settle_all(&mut resolved);
+    }
+}
+
+fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlement) -> Resolved {
+    let queue = Arc::clone(&channel.queues[unsettled.queue as usize]);
+    (queue, unsettled.id, unsettled.consumer, settlement)
+}
+
+/// Gives back room in the channel-wide prefetch.
+pub(super) fn release_shared(
+    channels: &hashbrown::HashMap<u16, super::channel::Channel>,
+    number: u16,
+    taken: &[Unsettled],
+) {
+    let counted = taken.iter().filter(|unsettled| unsettled.counted).count() as u32;
+    if counted > 0
+        && let Some(channel) = channels.get(&number)
+    {
+        channel.shared_prefetch.release(counted);
+    }
+}

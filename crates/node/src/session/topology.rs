@@ -1,0 +1,355 @@
+//! Declaring, binding, deleting and purging.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use amqp::FieldTable;
+use broker::exchange::ExchangeKind;
+use broker::topology::{Declared, Destination, ExchangeDeclaration, QueueDeclaration};
+use broker::{BrokerError, QueueId};
+
+use super::Session;
+use super::publish::REPLY_TO;
+use crate::auth::Access;
+use crate::definitions::Change;
+use crate::live_queue::LiveQueue;
+use crate::stored;
+
+/// What `queue.declare` asks for.
+#[derive(Debug, Clone, Default)]
+pub struct QueueOptions {
+    /// Only look whether it is there.
+    pub passive: bool,
+    /// Outlives a restart.
+    pub durable: bool,
+    /// Belongs to this connection and goes with it.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// `x-` arguments.
+    pub arguments: FieldTable,
+}
+
+/// What `queue.declare` answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueDeclared {
+    /// Its name; the server's where none was given.
+    pub name: String,
+    /// Ready messages.
+    pub message_count: u32,
+    /// Consumers.
+    pub consumer_count: u32,
+}
+
+/// What `exchange.declare` asks for.
+#[derive(Debug, Clone, Default)]
+pub struct ExchangeOptions {
+    /// Only look whether it is there.
+    pub passive: bool,
+    /// Outlives a restart.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Only other exchanges publish to it.
+    pub internal: bool,
+    /// `alternate-exchange`.
+    pub arguments: FieldTable,
+}
+
+impl Session {
+    /// `queue.declare`.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` (passive), `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `PRECONDITION_FAILED`.
+    pub fn declare_queue(
+        &mut self,
+        name: &str,
+        options: &QueueOptions,
+    ) -> Result<QueueDeclared, BrokerError> {
+        let _ = self.flush();
+        if options.passive {
+            if name.starts_with(REPLY_TO) && self.has_reply_consumer(name) {
+                let name = name.to_owned();
+                return Ok(QueueDeclared { name, message_count: 0, consumer_count: 1 });
+            }
+            let live = self.live_queue(name)?;
+            return self.declared(&live);
+        }
+        let server_named = name.is_empty();
+        let name = match server_named {
+            true => {
+                let (connection, serial) = (self.outbox.connection, self.node.next_serial());
+                let token = crate::auth::random_token()
+                    .unwrap_or_else(|_| format!("{connection:x}-{serial:x}"));
+                format!("amq.gen-{token}")
+            }
+            false => name.to_owned(),
+        };
+        self.check(Access::Configure, "queue", &name)?;
+        self.check_dead_letter_access(&name, options)?;
+        let id = QueueId(self.node.next_queue_id.fetch_add(1, Ordering::Relaxed));
+        let declaration = QueueDeclaration {
+            id,
+            name: &name,
+            server_named,
+            durable: options.durable,
+            exclusive: options.exclusive,
+            auto_delete: options.auto_delete,
+            arguments: options.arguments.clone(),
+            connection: self.outbox.connection,
+        };
+        let now_ms = self.node.now_ms();
+        let live = {
+            let vhost = Arc::clone(&self.vhost);
+            let mut state = vhost.state.write();
+            let state = &mut *state;
+            match state.topology.declare_queue(declaration)? {
+                Declared::Existing(definition) => state.queues.get(&definition.id).cloned(),
+                Declared::Created(definition) => {
+                    let live = Arc::new(LiveQueue::new(definition, &vhost, now_ms));
+                    if live.durable {
+                        let queue = stored::queue(definition);
+                        self.append_change(Change::QueuePut {
+                            vhost: vhost.name.to_string(),
+                            queue,
+                        });
+                    }
+                    state.queues.insert(live.id, Arc::clone(&live));
+                    vhost.changed();
+                    Some(live)
+                }
+            }
+        };
+        match live {
+            Some(live) => self.declared(&live),
+            None => Err(self.vhost.state.read().topology.no_queue(&name)),
+        }
+    }
+
+    /// `queue.delete`; returns the number of ready messages it had. A queue that is not there is no
+    /// error.
+    ///
+    /// # Errors
+    /// `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `PRECONDITION_FAILED` when in use or not empty.
+    pub fn delete_queue(
+        &mut self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<u32, BrokerError> {
+        let _ = self.flush();
+        self.check(Access::Configure, "queue", name)?;
+        if self.vhost.state.read().topology.queue_named(name).is_none() {
+            return Ok(0);
+        }
+        let live = self.live_queue(name)?;
+        let depth = live.state.lock().core.depth();
+        if if_unused && depth.consumer_count > 0 {
+            return Err(self.vhost.state.read().topology.queue_in_use(name));
+        }
+        if if_empty && depth.ready_count > 0 {
+            return Err(self.vhost.state.read().topology.queue_not_empty(name));
+        }
+        let (count, position) = self.node.delete_live_queue(&live);
+        self.wait_until_durable(position);
+        Ok(clamped(count))
+    }
+
+    /// `queue.purge`; returns the number of messages removed.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `RESOURCE_LOCKED`.
+    pub fn purge_queue(&mut self, name: &str) -> Result<u32, BrokerError> {
+        let _ = self.flush();
+        self.check(Access::Read, "queue", name)?;
+        let live = self.live_queue(name)?;
+        let now_ms = self.node.now_ms();
+        let purged = self.node.with_queue(&live, now_ms, |core, effects| core.purge(effects));
+        if live.durable {
+            let ((), end) = self.node.store.append(Some(&self.waiter), |_| ());
+            self.wait_until_durable(end);
+        }
+        Ok(clamped(purged.unwrap_or(0)))
+    }
+
+    /// `exchange.declare`.
+    ///
+    /// # Errors
+    /// `COMMAND_INVALID` for an unknown type, `NOT_FOUND` (passive), `ACCESS_REFUSED`,
+    /// `PRECONDITION_FAILED`.
+    pub fn declare_exchange(
+        &mut self,
+        name: &str,
+        kind: &str,
+        options: &ExchangeOptions,
+    ) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        if options.passive {
+            self.vhost.state.read().topology.declare_exchange_passive(name)?;
+            return Ok(());
+        }
+        let kind = ExchangeKind::parse(kind)?;
+        self.check(Access::Configure, "exchange", name)?;
+        if let Some(alternate) =
+            options.arguments.get("alternate-exchange").and_then(|v| v.as_str())
+        {
+            self.check(Access::Read, "exchange", name)?;
+            self.check(Access::Write, "exchange", alternate)?;
+        }
+        let declaration = ExchangeDeclaration {
+            name,
+            kind,
+            durable: options.durable,
+            auto_delete: options.auto_delete,
+            internal: options.internal,
+            arguments: options.arguments.clone(),
+        };
+        let vhost = Arc::clone(&self.vhost);
+        let mut state = vhost.state.write();
+        if let Declared::Created(definition) = state.topology.declare_exchange(declaration)? {
+            if definition.durable {
+                let exchange = stored::exchange(definition);
+                self.append_change(Change::ExchangePut { vhost: vhost.name.to_string(), exchange });
+            }
+            vhost.changed();
+        }
+        Ok(())
+    }
+
+    /// `exchange.delete`. An exchange that is not there is no error.
+    ///
+    /// # Errors
+    /// `ACCESS_REFUSED`, `PRECONDITION_FAILED` when in use.
+    pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        self.check(Access::Configure, "exchange", name)?;
+        let vhost = Arc::clone(&self.vhost);
+        let mut state = vhost.state.write();
+        let removal = state.topology.delete_exchange(name, if_unused)?;
+        let end = self.node.append_removal(&vhost, &removal);
+        vhost.changed();
+        drop(state);
+        self.wait_until_durable(end);
+        Ok(())
+    }
+
+    /// `queue.bind` and `exchange.bind`.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `PRECONDITION_FAILED`.
+    pub fn bind(
+        &mut self,
+        source: &str,
+        destination: &Destination,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        self.check_bind(source, destination)?;
+        let vhost = Arc::clone(&self.vhost);
+        let connection = self.outbox.connection;
+        let mut state = vhost.state.write();
+        let bound = state.topology.bind(source, destination, routing_key, arguments, connection)?;
+        if let Declared::Created(definition) = bound {
+            if definition.is_durable() {
+                let binding = stored::binding(definition);
+                self.append_change(Change::BindingPut { vhost: vhost.name.to_string(), binding });
+            }
+            vhost.changed();
+        }
+        Ok(())
+    }
+
+    /// `queue.unbind` and `exchange.unbind`. A binding that is not there is no error.
+    ///
+    /// # Errors
+    /// As [`Session::bind`].
+    pub fn unbind(
+        &mut self,
+        source: &str,
+        destination: &Destination,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<(), BrokerError> {
+        let _ = self.flush();
+        self.check_bind(source, destination)?;
+        let vhost = Arc::clone(&self.vhost);
+        let connection = self.outbox.connection;
+        let mut state = vhost.state.write();
+        let removal =
+            state.topology.unbind(source, destination, routing_key, arguments, connection)?;
+        let end = self.node.append_removal(&vhost, &removal);
+        vhost.changed();
+        drop(state);
+        self.wait_until_durable(end);
+        Ok(())
+    }
+
+    /// The living queue of a name, if this connection may use it.
+    pub(super) fn live_queue(&self, name: &str) -> Result<Arc<LiveQueue>, BrokerError> {
+        let state = self.vhost.state.read();
+        let id = state.topology.queue(name, self.outbox.connection)?.id;
+        state.queues.get(&id).cloned().ok_or_else(|| state.topology.no_queue(name))
+    }
+
+    /// Deletes the exclusive queues of this connection.
+    pub(super) fn delete_exclusive_queues(&self) {
+        let state = self.vhost.state.read();
+        let mine = state.topology.exclusive_queues(self.outbox.connection);
+        let mine: Vec<_> = mine.filter_map(|queue| state.queues.get(&queue.id).cloned()).collect();
+        drop(state);
+        mine.iter().for_each(|queue| {
+            self.node.delete_live_queue(queue);
+        });
+    }
+
+    fn declared(&mut self, live: &Arc<LiveQueue>) -> Result<QueueDeclared, BrokerError> {
+        let now_ms = self.node.now_ms();
+        let depth = self.node.with_queue(live, now_ms, |core, _| {
+            core.touch(now_ms);
+            core.depth()
+        });
+        let depth = depth.unwrap_or_default();
+        Ok(QueueDeclared {
+            name: live.name.to_string(),
+            message_count: clamped(depth.ready_count),
+            consumer_count: depth.consumer_count,
+        })
+    }
+
+    /// Who may not read a queue, or not write to an exchange, must not reach it by dead-lettering.
+    fn check_dead_letter_access(
+        &self,
+        name: &str,
+        options: &QueueOptions,
+    ) -> Result<(), BrokerError> {
+        let exchange = options.arguments.get("x-dead-letter-exchange").and_then(|v| v.as_str());
+        let Some(exchange) = exchange else { return Ok(()) };
+        self.check(Access::Read, "queue", name)?;
+        self.check(Access::Write, "exchange", exchange)
+    }
+
+    fn check_bind(&self, source: &str, destination: &Destination) -> Result<(), BrokerError> {
+        let kind = match destination {
+            Destination::Queue(_) => "queue",
+            Destination::Exchange(_) => "exchange",
+        };
+        if destination.name().is_empty() || source.is_empty() {
+            // The topology refuses the default exchange with its own text.
+            return Ok(());
+        }
+        self.check(Access::Write, kind, destination.name())?;
+        self.check(Access::Read, "exchange", source)
+    }
+
+    /// Logs a change of the definitions; the reply waits for it.
+    fn append_change(&mut self, change: Change) {
+        let waiter = Arc::clone(&self.waiter);
+        let ((), end) = self.node.store.append(Some(&waiter), |appender| appender.change(change));
+        self.wait_until_durable(end);
+    }
+}
+
+fn clamped(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

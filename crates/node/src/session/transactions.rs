@@ -1,0 +1,126 @@
+//! Transactions: publishes and settlements of a channel that take effect together or not at all.
+//!
+//! A commit is one group in the log, so a crash leaves all of it or nothing; its reply waits until
+//! the group is durable.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use amqp::{Method, TxCommitOk, TxRollbackOk, TxSelectOk};
+use broker::BrokerError;
+use broker::queue::Effects;
+
+use super::Session;
+use super::publish::Pending;
+use super::settle::{Resolved, release_shared};
+use crate::effects::append_effects;
+use crate::live_queue::LiveQueue;
+use crate::unsettled::Unsettled;
+
+/// What a channel has gathered since its last commit or rollback.
+#[derive(Default)]
+pub(super) struct Transaction {
+    pub publishes: Vec<Pending>,
+    pub settles: Vec<(Resolved, Unsettled)>,
+}
+
+impl Session {
+    /// Makes a channel transactional.
+    ///
+    /// # Errors
+    /// `PRECONDITION_FAILED` on a channel in confirm mode.
+    pub fn select_transactions(&mut self, number: u16) -> Result<(), BrokerError> {
+        let channel = self.channel(number)?;
+        if channel.confirms.is_some() {
+            let text = "cannot switch from confirm to tx mode";
+            return Err(BrokerError::precondition_failed(text));
+        }
+        channel.transaction.get_or_insert_default();
+        self.send(number, &Method::TxSelectOk(TxSelectOk {}));
+        Ok(())
+    }
+
+    /// Carries out what was gathered. The caller sends the reply, after the barrier.
+    ///
+    /// # Errors
+    /// `PRECONDITION_FAILED` when the channel is not transactional.
+    pub fn commit(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
+        let Transaction { mut publishes, settles } = std::mem::take(self.transaction(number)?);
+        let now_ms = self.node.now_ms();
+        let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
+        let effects = self.settle_in_core(now_ms, settles);
+        let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
+        if is_logged {
+            let ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
+                appender.batch.begin_group();
+                let keeps_bodies = self.node.keeps_bodies();
+                let logged = publishes.iter_mut().filter(|p| p.is_durable() || !keeps_bodies);
+                logged.for_each(|pending| pending.log(appender.batch));
+                for (queue, effects) in &effects {
+                    append_effects(appender, queue.id, effects);
+                }
+                appender.batch.end_group();
+            });
+            self.wait_until_durable(end);
+        }
+        self.publishes.pending.append(&mut publishes);
+        self.enqueue_pending();
+        for (queue, mut effects) in effects {
+            // What dies by a reject goes its own way, each with its copy in one group.
+            effects.removed.retain(|removed| removed.dead_letter);
+            effects.attempts.clear();
+            self.node.apply(&queue, now_ms, effects);
+            self.node.with_queue(&queue, now_ms, |_, _| ());
+        }
+        release_shared(&self.channels, number, &unsettled);
+        self.resume_consumers(Some(number));
+        Ok(Method::TxCommitOk(TxCommitOk {}))
+    }
+
+    /// Forgets what was gathered; the deliveries are unsettled again.
+    ///
+    /// # Errors
+    /// `PRECONDITION_FAILED` when the channel is not transactional.
+    pub fn rollback(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
+        let Transaction { settles, .. } = std::mem::take(self.transaction(number)?);
+        let mut outbox = self.outbox.lock();
+        if let Some(channel) = outbox.channels.get_mut(&number) {
+            let mut back: Vec<Unsettled> = settles.into_iter().map(|(_, u)| u).collect();
+            channel.unsettled.take_all(&mut back);
+            back.sort_by_key(|unsettled| unsettled.tag);
+            back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));
+        }
+        Ok(Method::TxRollbackOk(TxRollbackOk {}))
+    }
+
+    /// Settles in memory; what goes into the log comes back, by queue.
+    fn settle_in_core(
+        &mut self,
+        now_ms: u64,
+        settles: Vec<(Resolved, Unsettled)>,
+    ) -> Vec<(Arc<LiveQueue>, Effects)> {
+        let mut effects: HashMap<u32, (Arc<LiveQueue>, Effects)> = HashMap::new();
+        for ((queue, id, consumer, settlement), _) in settles {
+            let entry = effects.entry(queue.id.0);
+            let (queue, effects) = entry.or_insert_with(|| (queue, Effects::default()));
+            let mut state = queue.state.lock();
+            let cached_before = state.core.cached_bytes();
+            if !state.is_deleted {
+                state.core.settle(now_ms, id, consumer, settlement, effects);
+            }
+            self.node.count_cached(cached_before, state.core.cached_bytes());
+        }
+        effects.into_values().collect()
+    }
+
+    fn transaction(&mut self, number: u16) -> Result<&mut Transaction, BrokerError> {
+        let errors = self.flush();
+        if let Some((_, error)) = errors.into_iter().find(|(channel, _)| *channel == number) {
+            return Err(error);
+        }
+        self.channel(number)?
+            .transaction
+            .as_mut()
+            .ok_or_else(|| BrokerError::precondition_failed("channel is not transactional"))
+    }
+}

@@ -1,0 +1,184 @@
+//! From an opened store to a living node: the lock on the directory, the definitions, the queues.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use amqp::FieldTable;
+use broker::arguments::{QueueArguments, QueueProperties};
+use broker::exchange::{ExchangeDefinition, ExchangeKind};
+use broker::queue::Restored;
+use broker::topology::{BindingDefinition, Destination, QueueDefinition};
+use broker::{BrokerError, QueueId};
+use segment_log::{Quarantine, Recovery};
+
+use crate::NodeError;
+use crate::definitions::{Definitions, Permissions, StoredBinding, StoredExchange, StoredQueue};
+use crate::live_queue::LiveQueue;
+use crate::node::{DEFAULT_VHOST, Node, RecoverySummary};
+use crate::vhost::Vhost;
+
+/// Takes the directory for this process. The lock goes with the file handle, so also with a crash.
+pub(crate) fn lock_directory(directory: &Path) -> Result<File, NodeError> {
+    let shown = directory.display();
+    std::fs::create_dir_all(directory).map_err(NodeError::disk(format!("create {shown}")))?;
+    let path = directory.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(NodeError::disk(format!("open {shown}/lock")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(NodeError::StoreInUse { path: shown.to_string() }),
+        Err(TryLockError::Error(error)) => Err(NodeError::disk(format!("lock {shown}"))(error)),
+    }
+}
+
+/// Counts what recovery found and logs what was wrong.
+pub(crate) fn summarize(
+    log: &Recovery,
+    queues: &HashMap<QueueId, Vec<Restored>>,
+    definitions: &Definitions,
+) -> RecoverySummary {
+    let mut warnings = Vec::new();
+    if let Some(tail) = &log.torn_tail {
+        let (position, bytes) = (tail.position, tail.bytes);
+        warnings.push(format!(
+            "the log ended in {bytes} unfinished bytes at position {position}, never confirmed; they are cut off"
+        ));
+    }
+    warnings.extend(log.quarantined.iter().filter(|q| !q.is_known).map(|quarantine| {
+        let Quarantine { position, bytes, damage, file, .. } = quarantine;
+        let kept = file.as_deref().unwrap_or("the segment itself");
+        format!("{bytes} bytes at position {position} are damaged ({damage:?}); they are kept in {kept}, everything else was read")
+    }));
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    RecoverySummary {
+        message_count: queues.values().map(|messages| messages.len() as u64).sum(),
+        queue_count: definitions.queues.len(),
+        log_bytes: log.bytes,
+        warnings,
+    }
+}
+
+/// Brings virtual hosts, topology and messages to life. A new store gets the virtual host `/` and
+/// the user `guest`.
+pub(crate) fn restore(
+    node: &Arc<Node>,
+    mut messages: HashMap<QueueId, Vec<Restored>>,
+) -> Result<(), NodeError> {
+    let definitions = node.accounts.read().clone();
+    for name in &definitions.vhosts {
+        let vhost = Arc::new(Vhost::new(name));
+        node.vhosts.write().insert(name.clone(), Arc::clone(&vhost));
+        restore_topology(&vhost, name, &definitions, node, &mut messages);
+    }
+    for ((vhost, user), permissions) in &definitions.permissions {
+        node.access.set(vhost, user, permissions)?;
+    }
+    let mut accounts = node.accounts.write();
+    accounts.exchanges.clear();
+    accounts.queues.clear();
+    accounts.bindings.clear();
+    drop(accounts);
+    if definitions.vhosts.is_empty() && definitions.users.is_empty() {
+        node.add_vhost(DEFAULT_VHOST)?;
+        node.add_user("guest", "guest", &["administrator".to_owned()])?;
+        let all = || ".*".to_owned();
+        let permissions = Permissions { configure: all(), write: all(), read: all() };
+        node.set_permissions(DEFAULT_VHOST, "guest", permissions)?;
+    }
+    Ok(())
+}
+
+fn restore_topology(
+    vhost: &Arc<Vhost>,
+    name: &str,
+    definitions: &Definitions,
+    node: &Node,
+    messages: &mut HashMap<QueueId, Vec<Restored>>,
+) {
+    let now_ms = node.now_ms();
+    let mut state = vhost.state.write();
+    let state = &mut *state;
+    let of_vhost = |of: &str| of == name;
+    for ((of, _), stored) in definitions.exchanges.iter().filter(|((of, _), _)| of_vhost(of)) {
+        let restored =
+            exchange(stored).map(|definition| state.topology.restore_exchange(definition));
+        note(of, "exchange", &stored.name, restored);
+    }
+    for ((of, _), stored) in definitions.queues.iter().filter(|((of, _), _)| of_vhost(of)) {
+        let Some(definition) = queue(stored) else {
+            note(of, "queue", &stored.name, None);
+            continue;
+        };
+        let live = Arc::new(LiveQueue::new(&definition, vhost, now_ms));
+        let restored = messages.remove(&live.id).unwrap_or_default();
+        let mut core = live.state.lock();
+        restored.iter().for_each(|message| core.core.restore(message));
+        let deadline_ms = core.core.next_deadline_ms();
+        drop(core);
+        if let Some(at_ms) = deadline_ms {
+            node.schedule(&live, at_ms);
+        }
+        state.queues.insert(live.id, live);
+        note(of, "queue", &stored.name, Some(state.topology.restore_queue(definition)));
+    }
+    for (of, stored) in definitions.bindings.iter().filter(|(of, _)| of_vhost(of)) {
+        let restored = binding(stored).map(|definition| state.topology.restore_binding(definition));
+        note(of, "binding to", &stored.destination, restored);
+    }
+}
+
+/// What cannot be restored is left out with a warning: the rest matters more.
+fn note(vhost: &str, kind: &str, name: &str, restored: Option<Result<(), BrokerError>>) {
+    match restored {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::warn!("{kind} '{name}' of '{vhost}' is left out: {error}"),
+        None => tracing::warn!("{kind} '{name}' of '{vhost}' is left out: it cannot be read"),
+    }
+}
+
+fn exchange(stored: &StoredExchange) -> Option<ExchangeDefinition> {
+    let kind = ExchangeKind::parse(&stored.kind).ok()?;
+    let arguments = FieldTable::decode(&stored.arguments).ok()?;
+    let StoredExchange { durable, auto_delete, internal, .. } = *stored;
+    let definition = ExchangeDefinition::new(stored.name.as_str(), kind, arguments);
+    Some(ExchangeDefinition { durable, auto_delete, internal, ..definition })
+}
+
+fn queue(stored: &StoredQueue) -> Option<QueueDefinition> {
+    let arguments = FieldTable::decode(&stored.arguments).ok()?;
+    let properties = QueueProperties {
+        durable: stored.durable,
+        exclusive: false,
+        auto_delete: stored.auto_delete,
+    };
+    let settings = QueueArguments::parse(&arguments, properties, &stored.name).ok()?;
+    Some(QueueDefinition {
+        id: QueueId(stored.id),
+        name: stored.name.as_str().into(),
+        durable: stored.durable,
+        exclusive_owner: None,
+        auto_delete: stored.auto_delete,
+        arguments,
+        settings,
+    })
+}
+
+fn binding(stored: &StoredBinding) -> Option<BindingDefinition> {
+    let destination = match stored.destination_is_queue {
+        true => Destination::queue(&stored.destination),
+        false => Destination::exchange(&stored.destination),
+    };
+    Some(BindingDefinition {
+        source: stored.source.as_str().into(),
+        destination,
+        routing_key: stored.routing_key.as_str().into(),
+        arguments: FieldTable::decode(&stored.arguments).ok()?,
+        durable: true,
+    })
+}

@@ -1,0 +1,172 @@
+//! One turn of the committer: swap, write, sync, tell.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use segment_log::{Batch, LogError, records};
+
+use super::{LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
+use crate::NodeError;
+
+/// How long a full disk is left alone before the same batch is tried again.
+const DISK_FULL_RETRY: Duration = Duration::from_millis(100);
+
+/// What a turn did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Commit {
+    /// Something became durable, or there was nothing to do.
+    Done,
+    /// No room on the disk: the same batch comes again.
+    DiskFull,
+}
+
+impl Store {
+    /// The committer's life: until [`Store::close`], or until the disk fails.
+    pub(crate) fn run_committer(&self) {
+        while self.await_work() {
+            match self.commit() {
+                Ok(Commit::Done) => {}
+                Ok(Commit::DiskFull) => std::thread::sleep(DISK_FULL_RETRY),
+                Err(error) => {
+                    tracing::error!("the store is poisoned and confirms nothing more: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Writes and syncs all that has been appended, and tells those who wait.
+    pub(crate) fn commit(&self) -> Result<Commit, NodeError> {
+        if self.is_poisoned() {
+            return Err(NodeError::Poisoned);
+        }
+        let (batch, waiters) = self.take_batch();
+        if !batch.is_empty() {
+            match self.write(&batch) {
+                Ok(()) => {}
+                Err(LogError::DiskFull) => {
+                    self.put_back(waiters);
+                    return Ok(Commit::DiskFull);
+                }
+                Err(error) => {
+                    self.poisoned.store(true, Ordering::Release);
+                    waiters.iter().for_each(|waiter| waiter.committed());
+                    return Err(error.into());
+                }
+            }
+            self.durable.store(batch.end(), Ordering::Release);
+        }
+        waiters.iter().for_each(|waiter| waiter.committed());
+        self.account(&batch);
+        self.recycle(batch);
+        self.delete_segments()
+    }
+
+    /// Ends the committer's life; what is appended is written first.
+    pub(crate) fn close(&self) {
+        self.appending.lock().closing = true;
+        self.work.notify_one();
+    }
+
+    /// Sleeps until there is something to write. `false`: closed and nothing left.
+    fn await_work(&self) -> bool {
+        let mut appending = self.appending.lock();
+        let mut since: Option<Instant> = None;
+        loop {
+            let is_empty = appending.batch.is_empty() && appending.waiters.is_empty();
+            let retries = appending.in_flight.is_some();
+            if appending.closing && is_empty && !retries {
+                return false;
+            }
+            let hurries = !appending.waiters.is_empty()
+                || appending.closing
+                || retries
+                || appending.batch.len_bytes() >= LAZY_COMMIT_BYTES;
+            if hurries {
+                return true;
+            }
+            appending.committer_sleeps = true;
+            if is_empty {
+                since = None;
+                // Appends that nobody waits for do not wake us; look after them regularly.
+                self.work.wait_for(&mut appending, LAZY_COMMIT);
+            } else {
+                let deadline = *since.get_or_insert_with(|| Instant::now() + LAZY_COMMIT);
+                if self.work.wait_until(&mut appending, deadline).timed_out() {
+                    return true;
+                }
+            }
+            appending.committer_sleeps = false;
+        }
+    }
+
+    /// The batch to write: a new one, or again the one that found the disk full.
+    fn take_batch(&self) -> (Arc<Batch>, Vec<Arc<dyn Waiter>>) {
+        let mut appending = self.appending.lock();
+        let waiters = std::mem::take(&mut appending.waiters);
+        if let Some(batch) = &appending.in_flight {
+            return (Arc::clone(batch), waiters);
+        }
+        let end = appending.batch.end();
+        let next = match appending.spare.take() {
+            Some(mut spare) => {
+                spare.reset(end);
+                spare
+            }
+            None => Batch::new(end),
+        };
+        let batch = Arc::new(std::mem::replace(&mut appending.batch, next));
+        appending.in_flight = Some(Arc::clone(&batch));
+        self.appended_bytes.store(0, Ordering::Relaxed);
+        (batch, waiters)
+    }
+
+    fn put_back(&self, mut waiters: Vec<Arc<dyn Waiter>>) {
+        self.disk_full.store(true, Ordering::Release);
+        let mut appending = self.appending.lock();
+        waiters.append(&mut appending.waiters);
+        appending.waiters = waiters;
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), LogError> {
+        let mut device = self.device.lock();
+        device.write(batch)?;
+        self.disk_full.store(false, Ordering::Release);
+        if self.relaxed {
+            // A confirm then means: the operating system has it.
+            return Ok(());
+        }
+        device.sync()
+    }
+
+    fn account(&self, batch: &Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let base = self.device.lock().active_base();
+        let mut segments = self.segments.lock();
+        segments.add(base);
+        records(batch.as_bytes(), batch.start()).for_each(|record| segments.account(&record));
+    }
+
+    /// Its bytes can be read from the log now; its memory serves the next batch but one.
+    fn recycle(&self, batch: Arc<Batch>) {
+        self.appending.lock().in_flight = None;
+        if let Ok(batch) = Arc::try_unwrap(batch) {
+            self.appending.lock().spare = Some(batch);
+        }
+    }
+
+    fn delete_segments(&self) -> Result<Commit, NodeError> {
+        let deletable = {
+            let segments = self.segments.lock();
+            segments.deletable(self.definitions.applied_position())
+        };
+        for base in deletable {
+            self.device.lock().delete_segment(base)?;
+            self.segments.lock().remove(base);
+        }
+        Ok(Commit::Done)
+    }
+}

@@ -1,0 +1,178 @@
+//! Compaction: what still lives in mostly dead segments is written again at the end of the log, so
+//! that the segments can go.
+//!
+//! Messages that queues still hold are appended as *moved*: the record names the old position, so
+//! that a settlement which reaches the log after it, naming the old one, still finds its message at
+//! recovery. Settlements of messages in other segments are carried along. When all that is durable
+//! the old segments hold nothing any more, and the committer deletes them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use broker::QueueId;
+use broker::queue::{Attempt, DeliveryId};
+use parking_lot::{Condvar, Mutex};
+
+use super::records::{self, MessageRecord, Moved};
+use super::{Store, Waiter};
+use crate::NodeError;
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+
+/// Segments taken at a time.
+const VICTIMS_MAX: usize = 4;
+/// Entries of a queue looked at under its lock at a time.
+const ENTRIES_AT_A_TIME: usize = 4096;
+
+/// A message that must move: the queues that hold it.
+type Holders = Vec<(Arc<LiveQueue>, DeliveryId)>;
+
+impl Node {
+    /// Empties a few mostly dead segments, if there are any.
+    pub(crate) fn compact(&self, has_committer: bool) -> Result<(), NodeError> {
+        let victims: BTreeSet<u64> =
+            self.store.segments.lock().compactable().into_iter().take(VICTIMS_MAX).collect();
+        if victims.is_empty() {
+            return Ok(());
+        }
+        let holders = self.holders(&victims);
+        let mut moves = Vec::new();
+        for &base in &victims {
+            self.move_forward(base, &victims, &holders, &mut moves)?;
+        }
+        for (old, new) in &moves {
+            self.relocate(&holders[old], *old, *new);
+        }
+        self.store.sync_all(has_committer)?;
+        let mut segments = self.store.segments.lock();
+        victims.iter().for_each(|&base| segments.carried_forward(base));
+        tracing::debug!(segments = victims.len(), messages = moves.len(), "log compacted");
+        Ok(())
+    }
+
+    /// The messages in these segments that queues still hold.
+    fn holders(&self, victims: &BTreeSet<u64>) -> HashMap<u64, Holders> {
+        let ranges = self.store.segments.lock().ranges(victims);
+        let wanted = |position: u64| ranges.iter().any(|range| range.contains(&position));
+        let mut holders: HashMap<u64, Holders> = HashMap::new();
+        for queue in self.all_queues() {
+            let mut at = Some((0, 0));
+            let mut found = Vec::new();
+            while let Some(from) = at {
+                let state = queue.state.lock();
+                at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
+            }
+            for (id, position) in found {
+                holders.entry(position).or_default().push((Arc::clone(&queue), id));
+            }
+        }
+        holders
+    }
+
+    fn move_forward(
+        &self,
+        base: u64,
+        victims: &BTreeSet<u64>,
+        holders: &HashMap<u64, Holders>,
+        moves: &mut Vec<(u64, u64)>,
+    ) -> Result<(), NodeError> {
+        let store = &self.store;
+        store.reader.scan_segment(base, &mut |record| match record.kind {
+            records::MESSAGE => {
+                let (Some(old), Some(holders)) =
+                    (MessageRecord::parse(&record), holders.get(&record.position))
+                else {
+                    return;
+                };
+                let from = record.position;
+                let origin = old.moved.map_or(from, |moved| moved.origin);
+                let ids = holders.iter().map(|(queue, _)| queue.id);
+                let moved = Moved { from, origin };
+                let (new, _) = store.append(None, |appender| {
+                    let new = records::append_moved(appender.batch, ids, moved, &old);
+                    for (queue, id) in
+                        holders.iter().filter(|(q, id)| q.counts_deliveries && id.attempt() > 0)
+                    {
+                        let attempt = Attempt { position: new, count: id.attempt() };
+                        records::append_attempts(appender.batch, queue.id, &[attempt]);
+                    }
+                    new
+                });
+                moves.push((from, new));
+            }
+            records::SETTLED => {
+                let Some((queue, reason, positions)) = records::parse_settled(record.payload)
+                else {
+                    return;
+                };
+                let kept: Vec<u64> = {
+                    let segments = store.segments.lock();
+                    let stays = |position: &u64| {
+                        segments.base_of(*position).is_some_and(|of| !victims.contains(&of))
+                    };
+                    positions.filter(stays).collect()
+                };
+                store.append_settled(queue, reason, kept);
+            }
+            _ => {}
+        })?;
+        Ok(())
+    }
+
+    /// Tells the queues where their message is now. Where it was settled meanwhile, that is said
+    /// again for the new position.
+    fn relocate(&self, holders: &Holders, old: u64, new: u64) {
+        for (queue, id) in holders {
+            let mut state = queue.state.lock();
+            let relocated = !state.is_deleted && state.core.relocate(*id, old, new);
+            drop(state);
+            if !relocated {
+                let reason = broker::queue::Reason::Acked as u8;
+                self.store.append_settled(queue.id, reason, vec![new]);
+            }
+        }
+    }
+}
+
+impl Store {
+    fn append_settled(&self, queue: QueueId, reason: u8, positions: Vec<u64>) {
+        if !positions.is_empty() {
+            self.append(None, |appender| {
+                let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+                records::append_settled(batch, queue, reason, positions.into_iter(), scratch);
+            });
+        }
+    }
+
+    /// Waits until everything appended so far is durable.
+    fn sync_all(&self, has_committer: bool) -> Result<(), NodeError> {
+        if !has_committer {
+            return self.commit().map(|_| ());
+        }
+        let waiting = Arc::new(Sleeper::default());
+        let waiter: Arc<dyn Waiter> = waiting.clone();
+        let ((), end) = self.append(Some(&waiter), |_| ());
+        let mut told = waiting.told.lock();
+        while self.durable() < end && !self.is_poisoned() {
+            waiting.woken.wait_for(&mut told, std::time::Duration::from_millis(100));
+        }
+        if self.is_poisoned() { Err(NodeError::Poisoned) } else { Ok(()) }
+    }
+}
+
+/// A thread that waits for the committer.
+#[derive(Default)]
+struct Sleeper {
+    told: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Waiter for Sleeper {
+    fn begin_waiting(&self) -> bool {
+        true
+    }
+
+    fn committed(&self) {
+        self.woken.notify_all();
+    }
+}

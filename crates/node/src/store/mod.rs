@@ -1,0 +1,213 @@
+//! The durable store: one log for all messages and settlements, and the definitions.
+//!
+//! Whoever has something to keep appends it to a buffer in memory ([`Store::append`]) and goes on.
+//! The committer ([`Store::commit`], on a thread of its own in a living node) swaps the buffer,
+//! writes it, syncs, moves [`Store::durable`] on and tells everybody who waited. While it syncs the
+//! next batch gathers: that is the group commit. It hurries only when somebody waits; what nobody
+//! waits for (acks, unconfirmed messages) is gathered for [`LAZY_COMMIT`] or [`LAZY_COMMIT_BYTES`].
+//!
+//! *Invariants:* a position below [`Store::durable`] survives a crash. After a failed write or sync
+//! the store is poisoned: it never says durable again. A full disk is not a failure: the batch
+//! waits, [`Store::is_disk_full`] holds publishers, and writing goes on when there is room.
+
+mod committer;
+mod compaction;
+pub(crate) mod device;
+mod reading;
+pub(crate) mod records;
+pub(crate) mod recovery;
+mod segments;
+
+pub(crate) use committer::Commit;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use segment_log::Batch;
+
+use crate::NodeError;
+use crate::definitions::{Change, DefinitionStore};
+use device::{Device, ReadDevice};
+use segments::Segments;
+
+/// How long what nobody waits for may gather before it is written.
+pub(crate) const LAZY_COMMIT: Duration = Duration::from_millis(10);
+/// How much of it may.
+const LAZY_COMMIT_BYTES: usize = 4 << 20;
+/// Publishers pause while this much waits to be written.
+const APPENDED_BYTES_MAX: usize = 32 << 20;
+
+/// Somebody who waits for a position to become durable.
+pub(crate) trait Waiter: Send + Sync {
+    /// Notes that it waits. `false` when it was waiting already.
+    fn begin_waiting(&self) -> bool;
+    /// More is durable now, or the store is poisoned, or there is room again.
+    fn committed(&self);
+}
+
+/// See the module's documentation.
+pub(crate) struct Store {
+    appending: Mutex<Appending>,
+    /// Tells the committer that there is something to do.
+    work: Condvar,
+    device: Mutex<Box<dyn Device>>,
+    reader: Box<dyn ReadDevice>,
+    segments: Mutex<Segments>,
+    definitions: DefinitionStore,
+    durable: AtomicU64,
+    appended_bytes: AtomicU64,
+    poisoned: AtomicBool,
+    disk_full: AtomicBool,
+    relaxed: bool,
+    /// Tells the read-ahead buffers of one store from those of another.
+    serial: u64,
+}
+
+struct Appending {
+    batch: Batch,
+    /// What the committer is writing right now, still readable here.
+    in_flight: Option<Arc<Batch>>,
+    /// Memory for the next batch.
+    spare: Option<Batch>,
+    waiters: Vec<Arc<dyn Waiter>>,
+    /// Changes that the definition store has not got yet, with the position after each.
+    changes: Vec<(Change, u64)>,
+    committer_sleeps: bool,
+    closing: bool,
+    settle_scratch: Vec<u8>,
+}
+
+/// What an append closure writes to.
+pub(crate) struct Appender<'a> {
+    pub batch: &'a mut Batch,
+    pub scratch: &'a mut Vec<u8>,
+    changes: &'a mut Vec<(Change, u64)>,
+}
+
+impl Appender<'_> {
+    /// Appends a change of the definitions.
+    pub(crate) fn change(&mut self, change: Change) {
+        records::append_change(self.batch, &change);
+        self.changes.push((change, self.batch.end()));
+    }
+}
+
+impl Store {
+    pub(crate) fn new(
+        device: Box<dyn Device>,
+        definitions: DefinitionStore,
+        segments: Segments,
+        relaxed: bool,
+    ) -> Self {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let start = device.next_position();
+        Self {
+            appending: Mutex::new(Appending {
+                batch: Batch::new(start),
+                in_flight: None,
+                spare: None,
+                waiters: Vec::new(),
+                changes: Vec::new(),
+                committer_sleeps: false,
+                closing: false,
+                settle_scratch: Vec::new(),
+            }),
+            work: Condvar::new(),
+            reader: device.reader(),
+            device: Mutex::new(device),
+            segments: Mutex::new(segments),
+            definitions,
+            durable: AtomicU64::new(start),
+            appended_bytes: AtomicU64::new(0),
+            poisoned: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+            relaxed,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+
+    /// Appends records; returns the position after them, which will be durable some time.
+    /// With a `waiter` it will be soon, and the waiter is told.
+    pub(crate) fn append<R>(
+        &self,
+        waiter: Option<&Arc<dyn Waiter>>,
+        write: impl FnOnce(&mut Appender<'_>) -> R,
+    ) -> (R, u64) {
+        let mut appending = self.appending.lock();
+        let Appending { batch, settle_scratch, changes, .. } = &mut *appending;
+        let result = write(&mut Appender { batch, scratch: settle_scratch, changes });
+        let end = appending.batch.end();
+        let bytes = appending.batch.len_bytes();
+        self.appended_bytes.store(bytes as u64, Ordering::Relaxed);
+        let mut wake = bytes >= LAZY_COMMIT_BYTES;
+        if let Some(waiter) = waiter {
+            wake = true;
+            if waiter.begin_waiting() {
+                appending.waiters.push(Arc::clone(waiter));
+            }
+        }
+        let wake = wake && std::mem::take(&mut appending.committer_sleeps);
+        drop(appending);
+        if wake {
+            self.work.notify_one();
+        }
+        (result, end)
+    }
+
+    /// Tells `waiter` when `position` is durable; `true` when it is already (or never will be).
+    pub(crate) fn wait_for(&self, position: u64, waiter: &Arc<dyn Waiter>) -> bool {
+        if self.durable() >= position || self.is_poisoned() {
+            return true;
+        }
+        self.append(Some(waiter), |_| ());
+        self.durable() >= position || self.is_poisoned()
+    }
+
+    /// Everything before this position survives a crash.
+    pub(crate) fn durable(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Whether more may be appended without the buffer growing past its bound.
+    pub(crate) fn has_room(&self) -> bool {
+        self.appended_bytes.load(Ordering::Relaxed) < APPENDED_BYTES_MAX as u64
+    }
+
+    /// Whether a write or sync failed for good.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned.load(Ordering::Acquire)
+    }
+
+    /// Whether the last write found no room.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Acquire)
+    }
+
+    /// Bytes free on the disk.
+    pub(crate) fn free_bytes(&self) -> std::io::Result<u64> {
+        self.reader.free_bytes()
+    }
+
+    /// Brings the definition store up to what is durable in the log.
+    pub(crate) fn apply_definitions(&self) -> Result<(), NodeError> {
+        let durable = self.durable();
+        let mut appending = self.appending.lock();
+        let count = appending.changes.partition_point(|(_, end)| *end <= durable);
+        if count == 0 {
+            return Ok(());
+        }
+        let ready: Vec<(Change, u64)> = appending.changes.drain(..count).collect();
+        drop(appending);
+        let end = ready.last().map_or(0, |(_, end)| *end);
+        let changes: Vec<Change> = ready.into_iter().map(|(change, _)| change).collect();
+        self.definitions.apply(&changes, end)?;
+        Ok(())
+    }
+
+    /// Number of segment files.
+    pub(crate) fn segment_count(&self) -> usize {
+        self.segments.lock().count()
+    }
+}

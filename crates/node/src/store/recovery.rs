@@ -1,0 +1,237 @@
+//! From the files to what was alive: one pass over the log, oldest record first.
+//!
+//! Per queue the messages are gathered in the order of their positions, 40 bytes each; a settlement
+//! finds its message by binary search, and nearly always right after the one before. Definitions
+//! come from the definition store, then from the log what the store had not got yet.
+//!
+//! There is no checkpoint: the log holds little else than what is alive, because dead segments are
+//! deleted and mostly dead ones compacted, and every start checks every CRC.
+
+use std::collections::HashMap;
+
+use broker::queue::Restored;
+use broker::{Message, QueueId};
+use segment_log::{Disk, Log, RecordRef, Recovery};
+
+use super::Store;
+use super::records::{self, MessageRecord};
+use super::segments::Segments;
+use crate::NodeError;
+use crate::definitions::{Change, DefinitionStore, Definitions};
+
+/// A store that was opened, and what was in it.
+pub(crate) struct Recovered {
+    pub store: Store,
+    pub definitions: Definitions,
+    /// Living messages by queue, in order.
+    pub queues: HashMap<QueueId, Vec<Restored>>,
+    pub log: Recovery,
+}
+
+/// Opens the log and the definitions on a disk.
+pub(crate) fn recover<D: Disk + Clone>(
+    disk: D,
+    definition_store: DefinitionStore,
+    segment_bytes_max: u64,
+    relaxed: bool,
+) -> Result<Recovered, NodeError> {
+    let mut scan = Scan {
+        definitions: definition_store.load()?,
+        applied: definition_store.applied_position(),
+        changes: Vec::new(),
+        changes_end: 0,
+        queues: HashMap::new(),
+        moved: HashMap::new(),
+        segments: Segments::default(),
+        unreadable_count: 0,
+    };
+    let options = segment_log::Options { segment_bytes_max };
+    for base in segment_bases(&disk)? {
+        scan.segments.add(base);
+    }
+    let (log, recovery) = Log::open(disk, options, &mut |record| scan.visit(&record))?;
+    if scan.unreadable_count > 0 {
+        tracing::warn!(
+            "{} records of the log are not understood and left out",
+            scan.unreadable_count
+        );
+    }
+    if !scan.changes.is_empty() {
+        definition_store.apply(&scan.changes, scan.changes_end)?;
+    }
+    let mut segments = scan.segments;
+    segments.retain(&log.segments());
+    let exists: std::collections::HashSet<u32> =
+        scan.definitions.queues.values().map(|queue| queue.id).collect();
+    let mut queues = HashMap::new();
+    for (id, queue) in scan.queues {
+        if !exists.contains(&id.0) {
+            continue;
+        }
+        let living = queue.into_living();
+        living.iter().for_each(|message| segments.add_live(message.position));
+        queues.insert(id, living);
+    }
+    let store = Store::new(Box::new(log), definition_store, segments, relaxed);
+    Ok(Recovered { store, definitions: scan.definitions, queues, log: recovery })
+}
+
+/// Segment files by the position in their names, so that records can be accounted while scanning.
+fn segment_bases<D: Disk>(disk: &D) -> Result<Vec<u64>, NodeError> {
+    let names = disk.list().map_err(NodeError::disk("list the store"))?;
+    Ok(names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect())
+}
+
+struct Scan {
+    definitions: Definitions,
+    applied: u64,
+    changes: Vec<Change>,
+    changes_end: u64,
+    queues: HashMap<QueueId, QueueScan>,
+    /// Former positions of moved messages: a settlement may still name the old one.
+    moved: HashMap<u64, u64>,
+    segments: Segments,
+    unreadable_count: u64,
+}
+
+#[derive(Default)]
+struct QueueScan {
+    messages: Vec<Found>,
+    /// Where the last settled message was.
+    hint: usize,
+    dead_count: usize,
+    has_moved: bool,
+}
+
+struct Found {
+    restored: Restored,
+    /// `DEAD` once it is settled or moved away.
+    origin: u64,
+}
+
+const DEAD: u64 = u64::MAX;
+
+impl Scan {
+    fn visit(&mut self, record: &RecordRef<'_>) {
+        self.segments.account(record);
+        let understood = match record.kind {
+            records::MESSAGE => self.message(record),
+            records::SETTLED => self.settled(record),
+            records::ATTEMPTS => self.attempts(record),
+            records::DEFINITION => self.definition(record),
+            _ => None,
+        };
+        if understood.is_none() {
+            self.unreadable_count += 1;
+        }
+    }
+
+    fn message(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let parsed = MessageRecord::parse(record)?;
+        if parsed.paged {
+            return Some(());
+        }
+        let (head, body_bytes) = Message::peek(parsed.message)?;
+        for id in parsed.queues() {
+            let queue = self.queues.entry(id).or_default();
+            let mut attempts = 0;
+            if let Some(moved) = parsed.moved {
+                queue.has_moved = true;
+                attempts = queue.kill(moved.from).unwrap_or(0);
+            }
+            let restored = Restored {
+                position: record.position,
+                published_at_ms: head.published_at_ms,
+                expiration_ms: head.expiration_ms,
+                body_bytes,
+                priority: head.priority,
+                attempts,
+            };
+            let origin = parsed.moved.map_or(record.position, |moved| moved.origin);
+            queue.messages.push(Found { restored, origin });
+        }
+        if let Some(moved) = parsed.moved {
+            self.moved.insert(moved.from, record.position);
+        }
+        Some(())
+    }
+
+    fn settled(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (id, _, positions) = records::parse_settled(record.payload)?;
+        let queue = self.queues.entry(id).or_default();
+        for position in positions {
+            if queue.kill(position).is_none()
+                && let Some(&position) = self.moved.get(&position)
+            {
+                queue.kill(position);
+            }
+        }
+        Some(())
+    }
+
+    fn attempts(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (id, attempts) = records::parse_attempts(record.payload)?;
+        let queue = self.queues.entry(id).or_default();
+        for attempt in attempts {
+            let position = attempt.position;
+            let position = self.moved.get(&position).copied().unwrap_or(position);
+            if let Some(at) = queue.find(position) {
+                queue.messages[at].restored.attempts = attempt.count;
+            }
+        }
+        Some(())
+    }
+
+    fn definition(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let end = record.position + record.size_bytes();
+        if end <= self.applied {
+            return Some(());
+        }
+        let change = Change::decode(record.payload).ok()?;
+        self.definitions.apply(&change);
+        self.changes.push(change);
+        self.changes_end = end;
+        Some(())
+    }
+}
+
+impl QueueScan {
+    fn find(&mut self, position: u64) -> Option<usize> {
+        let is_there = |found: &Found| found.restored.position == position;
+        let next = self.hint + 1;
+        if self.messages.get(next).is_some_and(is_there) {
+            self.hint = next;
+            return Some(next);
+        }
+        let at = self.messages.binary_search_by_key(&position, |f| f.restored.position).ok()?;
+        self.hint = at;
+        Some(at)
+    }
+
+    /// Takes the message at a position out; its attempts so far.
+    fn kill(&mut self, position: u64) -> Option<u16> {
+        let at = self.find(position)?;
+        let found = &mut self.messages[at];
+        if found.origin == DEAD {
+            return None;
+        }
+        found.origin = DEAD;
+        self.dead_count += 1;
+        let attempts = found.restored.attempts;
+        // A queue that much goes through must not grow by what is long gone.
+        if self.dead_count > 1024 && self.dead_count > self.messages.len() / 2 {
+            self.messages.retain(|found| found.origin != DEAD);
+            self.dead_count = 0;
+            self.hint = 0;
+        }
+        Some(attempts)
+    }
+
+    fn into_living(mut self) -> Vec<Restored> {
+        self.messages.retain(|found| found.origin != DEAD);
+        if self.has_moved {
+            self.messages.sort_by_key(|found| found.origin);
+        }
+        self.messages.into_iter().map(|found| found.restored).collect()
+    }
+}

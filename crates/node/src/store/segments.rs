@@ -1,0 +1,185 @@
+//! Which segments are still needed: counted from the same records that recovery reads.
+//!
+//! A segment may go when none of its messages is in a queue any more, when its settlements concern
+//! no message of a segment that still stands (else a restart would bring those messages back), and
+//! when its definitions have reached the definition store.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use segment_log::{RecordRef, SegmentStat};
+
+use super::records::{self, MessageRecord};
+
+/// A segment is worth compacting when at most this share of its references is alive.
+const COMPACT_SHARE: u64 = 4;
+
+#[derive(Debug, Default, Clone)]
+struct Segment {
+    /// `None` while it grows.
+    end: Option<u64>,
+    references_total: u64,
+    references_live: u64,
+    /// Segments whose messages are settled in this one.
+    settles_for: BTreeSet<u64>,
+    /// Position after its last change of the definitions.
+    definitions_until: u64,
+}
+
+/// See the module's documentation. Segments are named by their base position.
+#[derive(Debug, Default)]
+pub(crate) struct Segments {
+    segments: BTreeMap<u64, Segment>,
+    active: u64,
+}
+
+impl Segments {
+    /// A segment exists; the last one named takes the records to come.
+    pub(crate) fn add(&mut self, base: u64) {
+        if base > self.active
+            && let Some(before) = self.segments.get_mut(&self.active)
+        {
+            before.end.get_or_insert(base);
+        }
+        self.segments.entry(base).or_default();
+        self.active = self.active.max(base);
+    }
+
+    /// Takes note of a record in the active segment, or of an older one during recovery.
+    pub(crate) fn account(&mut self, record: &RecordRef<'_>) {
+        match record.kind {
+            records::MESSAGE => {
+                let Some(message) = MessageRecord::parse(record) else { return };
+                let count = message.queue_count();
+                if let Some(segment) = self.at(record.position) {
+                    segment.references_total += count;
+                    segment.references_live += count;
+                }
+                if let Some(moved) = message.moved {
+                    self.release(record.position, moved.from, count);
+                }
+            }
+            records::SETTLED => {
+                let Some((_, _, positions)) = records::parse_settled(record.payload) else {
+                    return;
+                };
+                self.release_all(record.position, positions);
+            }
+            records::DEFINITION => {
+                let end = record.position + 1;
+                if let Some(segment) = self.at(record.position) {
+                    segment.definitions_until = segment.definitions_until.max(end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// After recovery: these segments are there, and nothing in them is alive until
+    /// [`Segments::add_live`] says so.
+    pub(crate) fn retain(&mut self, segments: &[SegmentStat]) {
+        self.segments.retain(|base, _| segments.iter().any(|segment| segment.base == *base));
+        for stat in segments {
+            self.add(stat.base);
+            if let Some(segment) = self.segments.get_mut(&stat.base) {
+                segment.references_live = 0;
+                segment.end = (!stat.is_active).then_some(stat.end);
+            }
+        }
+    }
+
+    /// After recovery: one queue holds the message at this position.
+    pub(crate) fn add_live(&mut self, position: u64) {
+        if let Some(segment) = self.at(position) {
+            segment.references_live += 1;
+        }
+    }
+
+    /// Segments that may be deleted now.
+    pub(crate) fn deletable(&self, definitions_applied: u64) -> Vec<u64> {
+        let is_deletable = |(base, segment): &(&u64, &Segment)| {
+            **base != self.active
+                && segment.references_live == 0
+                && segment.definitions_until <= definitions_applied
+                && !segment.settles_for.iter().any(|other| self.segments.contains_key(other))
+        };
+        self.segments.iter().filter(is_deletable).map(|(&base, _)| base).collect()
+    }
+
+    /// Segments that hold little or nothing and still cannot go.
+    pub(crate) fn compactable(&self) -> BTreeSet<u64> {
+        let is_mostly_dead = |(base, segment): &(&u64, &Segment)| {
+            **base != self.active
+                && segment.references_live * COMPACT_SHARE <= segment.references_total
+        };
+        self.segments.iter().filter(is_mostly_dead).map(|(&base, _)| base).collect()
+    }
+
+    /// The positions that these segments cover.
+    pub(crate) fn ranges(&self, bases: &BTreeSet<u64>) -> Vec<Range<u64>> {
+        let range = |base: &u64| Some(*base..self.segments.get(base)?.end.unwrap_or(u64::MAX));
+        bases.iter().filter_map(range).collect()
+    }
+
+    /// Its settlements were written again further on.
+    pub(crate) fn carried_forward(&mut self, base: u64) {
+        if let Some(segment) = self.segments.get_mut(&base) {
+            segment.settles_for.clear();
+        }
+    }
+
+    pub(crate) fn remove(&mut self, base: u64) {
+        self.segments.remove(&base);
+    }
+
+    /// The segment that holds a position, if it still stands.
+    pub(crate) fn base_of(&self, position: u64) -> Option<u64> {
+        let (&base, segment) = self.segments.range(..=position).next_back()?;
+        segment.end.is_none_or(|end| position < end).then_some(base)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.segments.len()
+    }
+
+    fn at(&mut self, position: u64) -> Option<&mut Segment> {
+        let base = self.base_of(position)?;
+        self.segments.get_mut(&base)
+    }
+
+    fn release(&mut self, by: u64, position: u64, count: u64) {
+        (0..count).for_each(|_| self.release_all(by, std::iter::once(position)));
+    }
+
+    /// Settlements come in order of position nearly always: neighbours share their segment.
+    fn release_all(&mut self, by: u64, positions: impl Iterator<Item = u64>) {
+        let Some(by_base) = self.base_of(by) else { return };
+        let mut run: Option<(u64, u64, u64)> = None;
+        for position in positions {
+            match &mut run {
+                Some((base, end, count)) if (*base..*end).contains(&position) => *count += 1,
+                _ => {
+                    self.release_run(by_base, run);
+                    let base = self.base_of(position);
+                    run = base.map(|base| {
+                        let end = self.segments.get(&base).and_then(|segment| segment.end);
+                        (base, end.unwrap_or(u64::MAX), 1)
+                    });
+                }
+            }
+        }
+        self.release_run(by_base, run);
+    }
+
+    fn release_run(&mut self, by_base: u64, run: Option<(u64, u64, u64)>) {
+        let Some((base, _, count)) = run else { return };
+        if let Some(segment) = self.segments.get_mut(&base) {
+            segment.references_live = segment.references_live.saturating_sub(count);
+        }
+        if base != by_base
+            && let Some(segment) = self.segments.get_mut(&by_base)
+        {
+            segment.settles_for.insert(base);
+        }
+    }
+}

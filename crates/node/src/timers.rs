@@ -1,0 +1,132 @@
+//! The keeper: a thread that does what is due by time, and what nobody should wait for.
+//!
+//! Queues are looked at when their first deadline comes (expiry, consumer time-outs, `x-expires`).
+//! Every [`ROUND`] it brings the definition store up to date, compacts the log, and looks at free
+//! disk and memory to hold publishers or let them go.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use broker::queue::Tick;
+use parking_lot::{Condvar, Mutex};
+
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+
+/// How often the keeper makes its round.
+const ROUND: Duration = Duration::from_millis(250);
+
+/// Queues by the time they are to be looked at.
+#[derive(Default)]
+pub(crate) struct Timers {
+    state: Mutex<TimerState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct TimerState {
+    queues: BTreeMap<(u64, u32), Weak<LiveQueue>>,
+    is_closed: bool,
+}
+
+impl Timers {
+    pub(crate) fn add(&self, at_ms: u64, queue: &Arc<LiveQueue>) {
+        let key = (at_ms, queue.id.0);
+        let mut state = self.state.lock();
+        let is_first = state.queues.first_key_value().is_none_or(|(first, _)| key < *first);
+        state.queues.insert(key, Arc::downgrade(queue));
+        drop(state);
+        if is_first {
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.changed.notify_one();
+    }
+
+    fn take_due(&self, now_ms: u64) -> Vec<Arc<LiveQueue>> {
+        let mut state = self.state.lock();
+        let later = state.queues.split_off(&(now_ms.saturating_add(1), 0));
+        let due = std::mem::replace(&mut state.queues, later);
+        due.into_values().filter_map(|queue| queue.upgrade()).collect()
+    }
+
+    /// Waits for the next deadline or the next round. `false` when closed.
+    fn wait(&self, now_ms: u64, round_at: Instant) -> bool {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            return false;
+        }
+        let due_at = state.queues.first_key_value().map(|((at_ms, _), _)| {
+            Instant::now() + Duration::from_millis(at_ms.saturating_sub(now_ms))
+        });
+        let until = due_at.map_or(round_at, |due_at| due_at.min(round_at));
+        self.changed.wait_until(&mut state, until);
+        !state.is_closed
+    }
+}
+
+impl Node {
+    pub(crate) fn run_keeper(&self) {
+        let mut round_at = Instant::now() + ROUND;
+        while self.timers.wait(self.now_ms(), round_at) {
+            self.look_at_due_queues();
+            if Instant::now() >= round_at {
+                self.round(true);
+                round_at = Instant::now() + ROUND;
+            }
+        }
+    }
+
+    /// Does what is due now. Only for a node without threads.
+    pub fn keep(&self) {
+        self.look_at_due_queues();
+        self.round(false);
+    }
+
+    fn look_at_due_queues(&self) {
+        let now_ms = self.now_ms();
+        for queue in self.timers.take_due(now_ms) {
+            queue.timer_at_ms.store(u64::MAX, Ordering::Release);
+            let tick = self.with_queue(&queue, now_ms, |core, effects| core.tick(now_ms, effects));
+            if tick == Some(Tick::QueueExpired) {
+                self.delete_live_queue(&queue);
+            }
+        }
+    }
+
+    fn round(&self, has_committer: bool) {
+        if let Err(error) = self.store.apply_definitions() {
+            tracing::error!("the definition store cannot be written: {error}");
+        }
+        if let Err(error) = self.compact(has_committer) {
+            tracing::warn!("the log could not be compacted: {error}");
+        }
+        self.watch_resources();
+    }
+
+    fn watch_resources(&self) {
+        let is_low = |free: u64| free < self.store_options.disk_free_bytes_min;
+        let disk_is_low = self.store.free_bytes().is_ok_and(is_low);
+        let memory_is_low = resident_bytes() > self.limits.memory_bytes_max;
+        let hold = disk_is_low || memory_is_low || self.store.is_disk_full();
+        if self.publishers_held.swap(hold, Ordering::AcqRel) == hold {
+            return;
+        }
+        match hold {
+            true => tracing::warn!(disk_is_low, memory_is_low, "publishers are held"),
+            false => tracing::info!("publishers go on"),
+        }
+        self.wake_connections();
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}

@@ -1,0 +1,156 @@
+//! The deliveries of one channel that wait for their settlement, by delivery tag.
+//!
+//! Tags only grow and mostly leave in order, so this is a ring sorted by tag: the front goes for
+//! nothing, anything else is found by binary search and leaves a gap, and gaps are swept out when
+//! they outnumber what is left.
+
+use std::collections::VecDeque;
+
+use broker::queue::{ConsumerKey, DeliveryId};
+
+/// One delivery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unsettled {
+    pub tag: u64,
+    pub id: DeliveryId,
+    pub consumer: ConsumerKey,
+    /// Index into the channel's list of queues.
+    pub queue: u32,
+    /// Whether it counts against the channel-wide prefetch.
+    pub counted: bool,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct UnsettledRing {
+    ring: VecDeque<Option<Unsettled>>,
+    /// Tag of each place, kept for gaps too.
+    tags: VecDeque<u64>,
+    count: usize,
+}
+
+impl UnsettledRing {
+    pub(crate) fn push(&mut self, unsettled: Unsettled) {
+        debug_assert!(self.tags.back().is_none_or(|&tag| tag < unsettled.tag));
+        self.tags.push_back(unsettled.tag);
+        self.ring.push_back(Some(unsettled));
+        self.count += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Takes out one tag, or with `multiple` every tag up to it (all of them for 0), in order.
+    /// `false` when the tag is not there.
+    pub(crate) fn take(&mut self, tag: u64, multiple: bool, out: &mut Vec<Unsettled>) -> bool {
+        if tag == 0 && multiple {
+            self.take_all(out);
+            return true;
+        }
+        let place = match self.tags.front() {
+            Some(&front) if front == tag => 0,
+            _ => match self.tags.binary_search(&tag) {
+                Ok(place) => place,
+                Err(_) => return false,
+            },
+        };
+        if self.ring[place].is_none() {
+            return false;
+        }
+        if multiple {
+            self.tags.drain(..=place);
+            let before = out.len();
+            out.extend(self.ring.drain(..=place).flatten());
+            self.count -= out.len() - before;
+        } else {
+            out.extend(self.ring[place].take());
+            self.count -= 1;
+        }
+        self.sweep();
+        true
+    }
+
+    /// Takes out everything, in order.
+    pub(crate) fn take_all(&mut self, out: &mut Vec<Unsettled>) {
+        out.extend(self.ring.drain(..).flatten());
+        self.tags.clear();
+        self.count = 0;
+    }
+
+    fn sweep(&mut self) {
+        while let Some(None) = self.ring.front() {
+            self.ring.pop_front();
+            self.tags.pop_front();
+        }
+        if self.ring.len() > 64 + 2 * self.count {
+            self.ring.retain(Option::is_some);
+            self.tags = self.ring.iter().flatten().map(|unsettled| unsettled.tag).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn unsettled(tag: u64) -> Unsettled {
+        // Any delivery id will do; take one from a queue.
+        let mut queue =
+            broker::queue::Queue::<Nowhere>::new(broker::QueueId(1), Default::default(), 0);
+        let properties = amqp::Properties::default();
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let content = ("", "q", encoded.as_slice(), &b"x"[..]);
+        let message = broker::Message::new(0, &properties, content, &mut Vec::new());
+        let position = broker::queue::NO_POSITION;
+        let incoming = broker::queue::Incoming { message, position, keep_body: true };
+        let mut effects = Default::default();
+        queue.publish(0, incoming, &mut effects);
+        let id = queue.get(0, false, &mut effects).expect("just published").id;
+        Unsettled { tag, id, consumer: ConsumerKey::GET, queue: 0, counted: false }
+    }
+
+    #[derive(Clone)]
+    struct Nowhere;
+    impl broker::queue::Endpoint for Nowhere {
+        fn reserve(&self, _: u32) -> bool {
+            false
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn takes_what_a_sorted_set_takes(steps in prop::collection::vec((0u64..40, any::<bool>(), any::<bool>()), 1..200)) {
+            let mut ring = UnsettledRing::default();
+            let mut model = BTreeSet::new();
+            let mut next = 1;
+            for (pick, push, multiple) in steps {
+                if push {
+                    ring.push(unsettled(next));
+                    model.insert(next);
+                    next += 1;
+                    continue;
+                }
+                let tag = pick;
+                let mut out = Vec::new();
+                let found = ring.take(tag, multiple, &mut out);
+                let taken: Vec<u64> = out.iter().map(|u| u.tag).collect();
+                if tag == 0 && multiple {
+                    prop_assert_eq!(taken, std::mem::take(&mut model).into_iter().collect::<Vec<_>>());
+                } else if !model.contains(&tag) {
+                    prop_assert!(!found && taken.is_empty());
+                } else if multiple {
+                    let rest = model.split_off(&(tag + 1));
+                    prop_assert_eq!(taken, std::mem::replace(&mut model, rest).into_iter().collect::<Vec<_>>());
+                } else {
+                    model.remove(&tag);
+                    prop_assert_eq!(taken, vec![tag]);
+                }
+                prop_assert_eq!(ring.is_empty(), model.is_empty());
+            }
+        }
+    }
+}
