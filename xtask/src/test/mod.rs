@@ -12,12 +12,14 @@ mod venv;
 use std::{
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
     time::Instant,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::tally::{Note, Tally};
+use self::venv::Venv;
 use crate::{command, tidy::Tidy, workspace::Workspace};
 
 /// What `cargo xtask test` takes.
@@ -35,13 +37,17 @@ pub(crate) struct TestArgs {
 }
 
 /// A group of tests with one way to run them.
-pub(crate) trait Part {
+pub(crate) trait Part: Sync {
     /// One word, for `--only` and for the report.
     fn name(&self) -> &'static str;
     /// One line for `--list`.
     fn about(&self) -> &'static str;
     /// What must be built first.
     fn needs(&self) -> Needs;
+    /// Whether its tests mostly wait, so that it may run beside others of that kind.
+    fn mostly_waits(&self) -> bool {
+        false
+    }
     /// Runs the tests. An error is a failure of the part itself, counted as one failed test.
     fn run(&self, context: &Context) -> Result<Tally>;
 }
@@ -61,6 +67,8 @@ pub(crate) enum Needs {
 pub(crate) struct Context {
     /// The workspace under test.
     pub(crate) workspace: Workspace,
+    /// The Python environment, made by the first part that asks for it.
+    pub(crate) venv: OnceLock<Result<Venv, String>>,
     binary: Option<PathBuf>,
     against: Option<String>,
 }
@@ -105,8 +113,12 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
         arguments.only.is_empty() || arguments.only.iter().any(|only| only == part.name())
     });
 
-    let mut context =
-        Context { workspace: Workspace::load()?, binary: None, against: arguments.against.clone() };
+    let mut context = Context {
+        workspace: Workspace::load()?,
+        venv: OnceLock::new(),
+        binary: None,
+        against: arguments.against.clone(),
+    };
     let mut total = Tally::default();
     let needs = parts.iter().map(|part| part.needs()).max().unwrap_or(Needs::Nothing);
     let built = match build(&mut context, needs) {
@@ -116,12 +128,19 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
             false
         }
     };
-    for part in parts {
-        if !built && part.needs() != Needs::Nothing {
-            println!("{}: not run, the build failed", part.name());
-            continue;
-        }
-        total.add(run_part(&*part, &context));
+    if !built {
+        parts.retain(|part| part.needs() == Needs::Nothing);
+        println!("the build failed: only what needs none is run");
+    }
+    for group in parts.chunk_by(|a, b| a.mostly_waits() && b.mostly_waits()) {
+        std::thread::scope(|scope| {
+            let context = &context;
+            let running: Vec<_> =
+                group.iter().map(|part| scope.spawn(move || run_part(&**part, context))).collect();
+            for part in running {
+                total.add(part.join().unwrap_or_else(|_| Tally::fail("xtask", "panicked")));
+            }
+        });
     }
     for note in &total.skipped {
         println!("skipped: {note}");
@@ -137,11 +156,8 @@ fn run_part(part: &dyn Part, context: &Context) -> Tally {
     let name = part.name();
     println!("{name}: {}", part.about());
     let start = Instant::now();
-    let mut tally = part.run(context).unwrap_or_else(|error| {
-        let mut tally = Tally::default();
-        tally.note_failed(name, format!("{error:#}"));
-        tally
-    });
+    let mut tally =
+        part.run(context).unwrap_or_else(|error| Tally::fail(name, format!("{error:#}")));
     for note in tally.failed.iter_mut().chain(&mut tally.skipped) {
         if note.name != name {
             note.name = format!("{name}: {}", note.name);

@@ -70,17 +70,20 @@ impl Part for Suite {
         Needs::Binary
     }
 
+    fn mostly_waits(&self) -> bool {
+        true
+    }
+
     fn run(&self, context: &Context) -> Result<Tally> {
-        let ready = Venv::ready(context).and_then(|venv| {
-            let directory = match self.package {
-                Some(package) => venv.source(context, package)?,
-                None => python_tests(context),
-            };
-            Ok((venv, directory))
-        });
-        match ready {
-            Ok((venv, directory)) => self.run_in(context, &venv, &directory),
-            Err(reason) => Ok(Tally::skip(self.name, format!("{reason:#}"))),
+        match context.venv.get_or_init(|| Venv::ready(context)) {
+            Ok(venv) => {
+                let directory = match self.package {
+                    Some(package) => venv.source(context, package)?,
+                    None => python_tests(context),
+                };
+                self.run_in(context, venv, &directory)
+            }
+            Err(reason) => Ok(Tally::skip(self.name, reason)),
         }
     }
 }

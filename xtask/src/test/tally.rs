@@ -39,6 +39,13 @@ impl Tally {
         tally
     }
 
+    /// A part that broke down: one failed test in its place.
+    pub(crate) fn fail(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        let mut tally = Self::default();
+        tally.note_failed(name, reason);
+        tally
+    }
+
     /// Counts one passed test.
     pub(crate) fn note_passed(&mut self) {
         self.passed_count += 1;

@@ -24,22 +24,12 @@ pub(crate) struct Venv {
 }
 
 impl Venv {
-    /// Makes or reuses it. The error is the reason why the Python tests cannot run here.
-    pub(crate) fn ready(context: &Context) -> Result<Self> {
-        let directory = context.workspace.scratch().join("venv");
-        let requirements = python_tests(context).join("requirements.txt");
-        let venv = Self { python: directory.join("bin/python") };
-        if !is_current(&directory, &requirements) || !venv.python.exists() {
-            let system = system_python()?;
-            if directory.exists() {
-                fs::remove_dir_all(&directory)?;
-            }
-            let log = context.log("venv");
-            run(Command::new(system).args(["-m", "venv"]).arg(&directory), &log)?;
-            run(venv.pip().args(["install", "--require-hashes", "-r"]).arg(&requirements), &log)?;
-            mark_current(&directory, &requirements)?;
-        }
-        Ok(venv)
+    /// Makes or reuses it, and the suites' sources. The error is the reason why the Python tests
+    /// cannot run here.
+    pub(crate) fn ready(context: &Context) -> Result<Self, String> {
+        let venv = Self { python: context.workspace.scratch().join("venv/bin/python") };
+        let made = venv.install(context).and_then(|()| venv.download(context));
+        made.map(|()| venv).map_err(|error| format!("{error:#}"))
     }
 
     /// The environment's interpreter.
@@ -49,26 +39,41 @@ impl Venv {
 
     /// The unpacked source of a package in tests/python/suites.txt.
     pub(crate) fn source(&self, context: &Context, package: &str) -> Result<PathBuf> {
-        let list = python_tests(context).join("suites.txt");
-        let directory = context.workspace.scratch().join("suites");
-        let source = directory.join(source_name(&fs::read_to_string(&list)?, package)?);
-        if !is_current(&directory, &list) {
-            if directory.exists() {
-                fs::remove_dir_all(&directory)?;
-            }
-            fs::create_dir_all(&directory)?;
-            let log = context.log("suites");
-            let mut download = self.pip();
-            download.args(["download", "--no-deps", "--no-binary=:all:", "--require-hashes"]);
-            run(download.arg("--dest").arg(&directory).arg("-r").arg(&list), &log)?;
-            for entry in fs::read_dir(&directory)? {
-                let archive = entry?.path();
-                run(Command::new("tar").arg("-C").arg(&directory).arg("-xzf").arg(archive), &log)?;
-            }
-            mark_current(&directory, &list)?;
+        let list = fs::read_to_string(python_tests(context).join("suites.txt"))?;
+        Ok(suites(context).join(source_name(&list, package)?))
+    }
+
+    fn install(&self, context: &Context) -> Result<()> {
+        let directory = context.workspace.scratch().join("venv");
+        let requirements = python_tests(context).join("requirements.txt");
+        if is_current(&directory, &requirements) && self.python.exists() {
+            return Ok(());
         }
-        ensure!(source.is_dir(), "{package}'s source package holds no {}", source.display());
-        Ok(source)
+        let system = system_python()?;
+        remove(&directory)?;
+        let log = context.log("venv");
+        run(Command::new(system).args(["-m", "venv"]).arg(&directory), &log)?;
+        run(self.pip().args(["install", "--require-hashes", "-r"]).arg(&requirements), &log)?;
+        mark_current(&directory, &requirements)
+    }
+
+    fn download(&self, context: &Context) -> Result<()> {
+        let directory = suites(context);
+        let list = python_tests(context).join("suites.txt");
+        if is_current(&directory, &list) {
+            return Ok(());
+        }
+        remove(&directory)?;
+        fs::create_dir_all(&directory)?;
+        let log = context.log("suites");
+        let mut download = self.pip();
+        download.args(["download", "--no-deps", "--no-binary=:all:", "--require-hashes"]);
+        run(download.arg("--dest").arg(&directory).arg("-r").arg(&list), &log)?;
+        for entry in fs::read_dir(&directory)? {
+            let archive = entry?.path();
+            run(Command::new("tar").arg("-C").arg(&directory).arg("-xzf").arg(archive), &log)?;
+        }
+        mark_current(&directory, &list)
     }
 
     fn pip(&self) -> Command {
@@ -81,6 +86,17 @@ impl Venv {
 /// Where wilco's Python tests are.
 pub(crate) fn python_tests(context: &Context) -> PathBuf {
     context.workspace.root().join("tests/python")
+}
+
+fn suites(context: &Context) -> PathBuf {
+    context.workspace.scratch().join("suites")
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
+    Ok(())
 }
 
 /// A Python new enough for the client packages, with the module that makes environments.
