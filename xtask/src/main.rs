@@ -1,6 +1,7 @@
 //! Project tasks, run as `cargo xtask <task>`.
 //!
 //! - `test`: every test of the project, with all the set-up it needs.
+//! - `bench`: wilco and another broker measured in turn.
 //! - `tidy`: the house rules no compiler checks.
 //!
 //! It never touches anything outside the workspace's target directory, and what it cannot set up
@@ -8,6 +9,7 @@
 
 #![allow(clippy::print_stdout, reason = "reporting to a terminal is what this program does")]
 
+mod bench;
 mod command;
 mod test;
 mod tidy;
@@ -28,6 +30,8 @@ struct Arguments {
 enum Task {
     /// Runs every test; the last line is `N passed, N failed, N skipped`.
     Test(test::TestArgs),
+    /// Measures wilco and another broker in turn and prints the ratios.
+    Bench(bench::BenchArgs),
     /// Checks the house rules: dependency arrows, file lengths, module docs, names.
     Tidy,
 }
@@ -35,6 +39,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test(arguments) => test::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Tidy => tidy::run(),
     };
     match outcome {
