@@ -21,7 +21,7 @@ pub struct Broker {
     data: PathBuf,
     arguments: Vec<String>,
     output: Arc<Mutex<String>>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 struct Process {
@@ -42,6 +42,13 @@ pub fn shared() -> Session {
     let broker = Arc::new(Broker::external().unwrap_or_else(|| Broker::launch(None, &[])));
     *shared = Arc::downgrade(&broker);
     Session(broker)
+}
+
+impl Session {
+    /// A broker of the test's own where others would share, with further arguments.
+    pub fn own(arguments: &[&str]) -> Session {
+        Session(Arc::new(Broker::launch(None, arguments)))
+    }
 }
 
 impl std::ops::Deref for Session {
@@ -86,7 +93,7 @@ impl Broker {
             data: directory.path().to_owned(),
             arguments: Vec::new(),
             output: Arc::default(),
-            _directory: directory,
+            directory,
         })
     }
 
@@ -100,7 +107,7 @@ impl Broker {
             data,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             output: Arc::default(),
-            _directory: directory,
+            directory,
         };
         broker.start();
         broker
@@ -108,8 +115,25 @@ impl Broker {
 
     /// Starts the process and waits for the line that says it is ready.
     pub fn start(&mut self) {
+        let ready = self.spawn();
+        // Both readers hang up when the process ends, so an early exit is seen at once.
+        if ready.recv_timeout(PATIENCE).is_err() {
+            self.kill_nine();
+            panic!("the broker did not get ready:\n{}", self.output());
+        }
+    }
+
+    /// Starts the process and kills it after a while, ready or not.
+    pub fn start_and_kill_after(&mut self, while_: Duration) {
+        self.spawn();
+        std::thread::sleep(while_);
+        self.kill_nine();
+    }
+
+    fn spawn(&mut self) -> mpsc::Receiver<()> {
         assert!(self.process.is_none(), "already running");
-        let mut child = Command::new(binary())
+        let mut child = wilco()
+            .current_dir(self.directory.path())
             .arg("serve")
             .args(["--amqp", &self.address, "--http", "127.0.0.1:0"])
             .arg("--data")
@@ -129,11 +153,7 @@ impl Broker {
             readers.push(collect(stderr, self.output.clone(), Some(ready)));
         }
         self.process = Some(Process { child, readers });
-        // Both readers hang up when the process ends, so an early exit is seen at once.
-        if is_ready.recv_timeout(PATIENCE).is_err() {
-            self.kill_nine();
-            panic!("the broker did not get ready:\n{}", self.output());
-        }
+        is_ready
     }
 
     /// `kill -9`: nothing gets flushed.
@@ -292,6 +312,15 @@ pub fn is_external() -> bool {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("its address").port()
+}
+
+/// A command of the binary, deaf to the surroundings of the tests.
+pub fn wilco() -> Command {
+    let mut command = Command::new(binary());
+    for variable in ["WILCO_DATA", "WILCO_AMQP", "WILCO_HTTP", "WILCO_CONFIG", "WILCO_LOG"] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 /// The broker's binary: `WILCO_BIN`, or `wilco` beside this test, built if it is not there.

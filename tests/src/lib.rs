@@ -8,12 +8,16 @@
 //! own the process then skip by name.
 
 pub mod broker;
+mod bystander;
 pub mod client;
+mod random;
 pub mod raw;
 pub mod table;
 
 pub use broker::{Broker, Session, shared};
+pub use bystander::Bystander;
 pub use client::{Channel, Client, Consumer, Level, Refusal};
+pub use random::Random;
 pub use table::{int, table, text};
 
 use std::{

@@ -263,13 +263,12 @@ impl Raw {
         }
     }
 
-    /// The next frame must be connection.close with this code; answers it, then expects the end.
+    /// The next frame must be connection.close; answers it and returns code and text.
     #[track_caller]
-    pub fn expect_connection_close(&mut self, code: u16) {
+    pub fn expect_connection_close(&mut self) -> (u16, String) {
         let close = self.expect(10, 50);
-        assert_eq!(close.reply_code(), code, "{}", close.reply_text());
         self.method(0, 10, 51, &Args::new());
-        self.expect_closed();
+        (close.reply_code(), close.reply_text())
     }
 
     /// The next frame must be channel.close on this channel with this code; answers it.
@@ -286,6 +285,48 @@ impl Raw {
         if let Some(frame) = self.next_frame() {
             panic!("expected the socket to be closed, got {frame:?}");
         }
+    }
+
+    /// Whatever comes, the connection must end; a connection.close on the way is returned.
+    #[track_caller]
+    pub fn ends(&mut self) -> Option<Frame> {
+        let mut close = None;
+        while let Some(frame) = self.next_frame() {
+            if frame.is(10, 50) {
+                self.method(0, 10, 51, &Args::new());
+                close = Some(frame);
+            }
+        }
+        close
+    }
+
+    /// Publishes a persistent message and waits for its confirm.
+    #[track_caller]
+    pub fn publish_confirmed(&mut self, channel: u16, key: &str, body: &[u8]) {
+        self.send(&publish(channel, "", key, body));
+        self.expect(60, 80);
+    }
+
+    /// The next frames must be a delivery; its body.
+    #[track_caller]
+    pub fn delivery(&mut self) -> Vec<u8> {
+        self.expect(60, 60);
+        self.content()
+    }
+
+    /// The next frames must be a content header and the body it announces.
+    #[track_caller]
+    pub fn content(&mut self) -> Vec<u8> {
+        let header = self.next_frame().expect("a content header");
+        assert_eq!(header.kind, HEADER, "{header:?}");
+        let size = header.fields().u64() as usize;
+        let mut body = Vec::new();
+        while body.len() < size {
+            let frame = self.next_frame().expect("a body frame");
+            assert_eq!(frame.kind, BODY, "{frame:?}");
+            body.extend(frame.payload);
+        }
+        body
     }
 
     /// What is left to read as bytes, up to the end of the stream.

@@ -1,0 +1,273 @@
+//! What the clients know about every message in every queue.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
+
+/// A publisher's number and its count: unique for the whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Id {
+    pub(crate) publisher: usize,
+    pub(crate) sequence: u64,
+}
+
+impl Id {
+    /// A body of some length that tells the message.
+    pub(crate) fn body(self, padding: usize) -> Vec<u8> {
+        let mut body = format!("{}:{}:", self.publisher, self.sequence).into_bytes();
+        body.resize(body.len() + padding, b'.');
+        body
+    }
+
+    /// The message a body tells.
+    pub(crate) fn parse(body: &[u8]) -> Option<Id> {
+        let text = String::from_utf8_lossy(body);
+        let mut parts = text.split(':');
+        let publisher = parts.next()?.parse().ok()?;
+        let sequence = parts.next()?.parse().ok()?;
+        parts.next().filter(|padding| padding.bytes().all(|byte| byte == b'.'))?;
+        Some(Id { publisher, sequence })
+    }
+}
+
+/// A message in a queue.
+pub(crate) type Message = (&'static str, Id);
+
+/// How far an ack got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ack {
+    #[default]
+    None,
+    /// Sent; nobody knows whether the broker saw it.
+    Sent,
+    /// A publish after it was confirmed.
+    Durable,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    confirmed: bool,
+    ack: Ack,
+}
+
+/// Something one client saw, in its order.
+#[derive(Clone, Debug)]
+pub(crate) enum Fact {
+    Published {
+        queue: &'static str,
+        id: Id,
+    },
+    Confirmed {
+        queue: &'static str,
+        id: Id,
+    },
+    Acked {
+        queue: &'static str,
+        id: Id,
+        ack: Ack,
+    },
+    /// A transaction was sent for commit: these messages in these queues belong together.
+    Committing {
+        published: Vec<Message>,
+        acked: Vec<Message>,
+    },
+    /// The last commit was answered.
+    Committed,
+}
+
+/// A transaction nobody knows the end of.
+struct Unresolved {
+    published: Vec<Message>,
+    acked: Vec<Message>,
+}
+
+/// Counts over all rounds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    confirmed_count: u64,
+    acked_count: u64,
+    unknown_count: u64,
+    transaction_count: u64,
+    unresolved_count: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Model {
+    queues: BTreeMap<&'static str, HashMap<Id, Entry>>,
+    unresolved: Vec<Unresolved>,
+    sequences: HashMap<usize, u64>,
+    totals: Totals,
+}
+
+impl Model {
+    /// Where a publisher goes on.
+    pub(crate) fn next_sequence(&self, publisher: usize) -> u64 {
+        self.sequences.get(&publisher).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Takes in what one client saw up to the crash.
+    pub(crate) fn take_down(&mut self, facts: Vec<Fact>) {
+        let mut pending = None;
+        for fact in facts {
+            match fact {
+                Fact::Published { queue, id } => self.published(queue, id),
+                Fact::Confirmed { queue, id } => {
+                    self.entry(queue, id).confirmed = true;
+                    self.totals.confirmed_count += 1;
+                }
+                Fact::Acked { queue, id, ack } => {
+                    let entry = self.entry(queue, id);
+                    entry.ack = entry.ack.max(ack);
+                    self.totals.acked_count += u64::from(ack == Ack::Durable);
+                }
+                Fact::Committing { published, acked } => {
+                    for (queue, id) in &published {
+                        self.published(queue, *id);
+                    }
+                    for (queue, id) in &acked {
+                        self.entry(queue, *id).ack = Ack::Sent;
+                    }
+                    pending = Some(Unresolved { published, acked });
+                }
+                Fact::Committed => {
+                    let done: Unresolved = pending.take().expect("a commit to be answered");
+                    for (queue, id) in done.published {
+                        self.entry(queue, id).confirmed = true;
+                    }
+                    for (queue, id) in done.acked {
+                        self.entry(queue, id).ack = Ack::Durable;
+                    }
+                    self.totals.transaction_count += 1;
+                }
+            }
+        }
+        self.totals.unresolved_count += u64::from(pending.is_some());
+        self.unresolved.extend(pending);
+    }
+
+    fn published(&mut self, queue: &'static str, id: Id) {
+        self.entry(queue, id);
+        let next = self.sequences.entry(id.publisher).or_default();
+        // A message moved from queue to queue keeps the number its publisher gave it.
+        *next = (*next).max(id.sequence + 1);
+    }
+
+    /// Clients report one after the other, so an ack may come in before its publish.
+    fn entry(&mut self, queue: &'static str, id: Id) -> &mut Entry {
+        self.queues.entry(queue).or_default().entry(id).or_default()
+    }
+
+    /// Holds what is in all queues against what is known; what is there is known from now on.
+    pub(crate) fn check(&mut self, found: &BTreeMap<&'static str, Vec<Id>>) -> Result<(), String> {
+        for (queue, ids) in found {
+            self.check_queue(queue, ids)?;
+        }
+        let present: BTreeMap<_, HashSet<Id>> =
+            found.iter().map(|(queue, ids)| (*queue, ids.iter().copied().collect())).collect();
+        for transaction in std::mem::take(&mut self.unresolved) {
+            self.check_whole(&transaction, &present)?;
+        }
+        for (queue, ids) in found {
+            let known = Entry { confirmed: true, ack: Ack::None };
+            self.queues.insert(queue, ids.iter().map(|id| (*id, known)).collect());
+        }
+        Ok(())
+    }
+
+    /// These were acked for good: should they come back, they are unknown.
+    pub(crate) fn settled(&mut self, queue: &'static str, ids: &[Id]) {
+        let entries = self.queues.entry(queue).or_default();
+        for id in ids {
+            entries.remove(id);
+        }
+    }
+
+    fn check_queue(&mut self, queue: &'static str, ids: &[Id]) -> Result<(), String> {
+        let entries = self.queues.entry(queue).or_default();
+        let mut last: HashMap<usize, u64> = HashMap::new();
+        let mut seen = HashSet::new();
+        for id in ids {
+            let entry = entries.get(id).ok_or_else(|| format!("{queue}: {id:?} is unknown"))?;
+            if entry.ack == Ack::Durable {
+                return Err(format!("{queue}: {id:?} was acked for good and is back"));
+            }
+            if !seen.insert(*id) {
+                return Err(format!("{queue}: {id:?} is there twice"));
+            }
+            self.totals.unknown_count += u64::from(!entry.confirmed || entry.ack != Ack::None);
+            if let Some(before) = last.insert(id.publisher, id.sequence)
+                && before > id.sequence
+            {
+                return Err(format!("{queue}: {id:?} comes after {before}"));
+            }
+        }
+        let mut lost: Vec<_> = entries
+            .iter()
+            .filter(|(id, entry)| entry.confirmed && entry.ack == Ack::None && !seen.contains(*id))
+            .map(|(id, _)| *id)
+            .collect();
+        lost.sort();
+        match lost.first() {
+            None => Ok(()),
+            Some(id) => Err(format!(
+                "{queue}: {} confirmed messages are lost, the first {id:?}; {} are there",
+                lost.len(),
+                ids.len()
+            )),
+        }
+    }
+
+    /// All effects of a transaction or none; a message that was moved is in exactly one place.
+    fn check_whole(
+        &self,
+        transaction: &Unresolved,
+        present: &BTreeMap<&'static str, HashSet<Id>>,
+    ) -> Result<(), String> {
+        let is_in = |(queue, id): &Message| present.get(queue).is_some_and(|ids| ids.contains(id));
+        // What a consumer may have acked by now says nothing.
+        let untouched = transaction
+            .published
+            .iter()
+            .filter(|(queue, id)| self.queues[queue].get(id).is_some_and(|e| e.ack == Ack::None));
+        let (there, missing): (Vec<&Message>, Vec<&Message>) =
+            untouched.partition(|message| is_in(message));
+        if let (Some(there), Some(missing)) = (there.first(), missing.first()) {
+            return Err(format!("torn transaction: {there:?} is there, {missing:?} is not"));
+        }
+        for from in &transaction.acked {
+            let to = transaction.published.iter().find(|(_, id)| *id == from.1);
+            let places = usize::from(is_in(from)) + usize::from(to.is_some_and(is_in));
+            let confirmed = self.queues[from.0].get(&from.1).is_some_and(|e| e.confirmed);
+            if places > 1 || (places == 0 && confirmed) {
+                return Err(format!("moved message {from:?} is in {places} places"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Totals {
+    /// Whether the run was worth anything.
+    pub(crate) fn is_load(&self) -> bool {
+        self.confirmed_count > 2000 && self.acked_count > 500 && self.transaction_count > 100
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} confirmed, {} acked for good, {} transactions, {} of them cut off, {} of unknown fate",
+            self.confirmed_count,
+            self.acked_count,
+            self.transaction_count,
+            self.unresolved_count,
+            self.unknown_count
+        )
+    }
+}
