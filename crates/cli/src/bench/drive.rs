@@ -220,7 +220,10 @@ impl<'a> Measure<'a> {
         match event {
             Event::Subscribed => Ok(None),
             Event::Failed(error) => Err(error),
-            Event::ConsumersDone { at_ns } => Ok(Some(at_ns)),
+            // With publishers the run lasts until the last confirm.
+            Event::ConsumersDone { at_ns } => {
+                Ok((self.publishers_done == self.args.publishers).then_some(at_ns))
+            }
             Event::PublisherDone { at_ns } => {
                 self.publishers_done += 1;
                 if self.publishers_done < self.args.publishers {
@@ -234,7 +237,8 @@ impl<'a> Measure<'a> {
                 let target = counts.published.saturating_sub(counts.nacked + counts.returned);
                 self.shared.consume_target.store(target, Ordering::Relaxed);
                 let consumed = self.shared.consumed.load(Ordering::Relaxed);
-                Ok((consumed >= target).then_some(at_ns))
+                let consumed_at_ns = self.shared.consumed_at_ns.load(Ordering::Relaxed);
+                Ok((consumed >= target).then_some(at_ns.max(consumed_at_ns)))
             }
         }
     }

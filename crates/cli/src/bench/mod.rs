@@ -21,6 +21,9 @@ mod stats;
 mod uri;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Display;
 use std::io::Write;
 use std::time::Duration;
