@@ -143,10 +143,10 @@ impl<'a> Consumer<'a> {
 
     fn count(&self, total: u64, more: u64, events: &Sender<Event>) {
         self.worker.counters.consumed.store(total, Ordering::Relaxed);
-        let before = self.shared.consumed.fetch_add(more, Ordering::Relaxed);
         let at_ns = now_ns();
         self.shared.consumed_at_ns.store(at_ns, Ordering::Relaxed);
-        let target = self.shared.consume_target.load(Ordering::Relaxed);
+        let before = self.shared.consumed.fetch_add(more, Ordering::SeqCst);
+        let target = self.shared.consume_target.load(Ordering::SeqCst);
         if before < target && before + more >= target {
             let _ = events.send(Event::ConsumersDone { at_ns });
         }

@@ -232,11 +232,12 @@ impl<'a> Measure<'a> {
                 if self.args.consumers == 0 {
                     return Ok(Some(at_ns));
                 }
-                // What was refused or returned will not be delivered.
+                // What was refused or returned will not be delivered. The order of store and load,
+                // here and in the consumers, makes one of both see that the target is reached.
                 let counts = self.shared.counts();
                 let target = counts.published.saturating_sub(counts.nacked + counts.returned);
-                self.shared.consume_target.store(target, Ordering::Relaxed);
-                let consumed = self.shared.consumed.load(Ordering::Relaxed);
+                self.shared.consume_target.store(target, Ordering::SeqCst);
+                let consumed = self.shared.consumed.load(Ordering::SeqCst);
                 let consumed_at_ns = self.shared.consumed_at_ns.load(Ordering::Relaxed);
                 Ok((consumed >= target).then_some(at_ns.max(consumed_at_ns)))
             }
