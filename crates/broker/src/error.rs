@@ -13,6 +13,13 @@ pub struct BrokerError {
     text: String,
 }
 
+/// What cannot be decoded is the sender's fault.
+impl From<amqp::DecodeError> for BrokerError {
+    fn from(error: amqp::DecodeError) -> Self {
+        Self { code: error.reply_code(), text: error.to_string() }
+    }
+}
+
 macro_rules! constructors {
     ($($name:ident => $code:ident, $doc:literal;)*) => {
         $(

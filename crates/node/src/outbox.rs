@@ -128,18 +128,18 @@ impl Outbox {
         }
     }
 
-    /// Works on the wire, which is a `W`, and on nothing else under the lock. Returns also the room
-    /// that what was pushed since takes: give it back with [`Outbox::written`].
-    pub fn with_wire<W: Wire, R>(&self, work: impl FnOnce(&mut W) -> R) -> Option<(R, usize)> {
+    /// Works on the wire, which is a `W`, and on nothing else under the lock. The second argument
+    /// is the room that pushed deliveries take: whoever takes them off the wire takes it along and
+    /// gives it back with [`Session::after_write`](crate::Session::after_write).
+    pub fn with_wire<W: Wire, R>(&self, work: impl FnOnce(&mut W, &mut usize) -> R) -> Option<R> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let wire: &mut dyn Any = &mut *state.wire;
-        let result = work(wire.downcast_mut::<W>()?);
-        Some((result, std::mem::take(&mut state.pushed_bytes)))
+        Some(work(wire.downcast_mut::<W>()?, &mut state.pushed_bytes))
     }
 
     /// What was pushed has been written; its room is free again.
-    pub fn written(&self, bytes: usize) {
+    pub(crate) fn written(&self, bytes: usize) {
         self.reserved_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 

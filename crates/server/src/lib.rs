@@ -1,1 +1,20 @@
-//! Being written.
+//! AMQP 0-9-1 over TCP: listener, handshake, connections. A thin shell over `node`.
+//!
+//! A connection is one task and one hand-written future ([`connection`]): it reads once, decodes
+//! every complete frame, calls its [`node::Session`], and writes its outbox. It owns sockets,
+//! framing and the order of methods; it decides nothing about messages.
+//!
+//! *Invariant:* whatever a client sends costs at most its own connection, with a reply code that
+//! says why.
+
+mod connection;
+mod content;
+mod dispatch;
+mod handshake;
+mod heartbeat;
+mod listener;
+mod reading;
+mod replies;
+mod wire;
+
+pub use listener::{Options, Server};

@@ -174,6 +174,15 @@ impl Session {
         Ok(reached)
     }
 
+    /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
+    ///
+    /// # Errors
+    /// As [`Session::is_durable`].
+    pub fn is_settled_in_store(&self) -> Result<bool, BrokerError> {
+        let ((), end) = self.node.store.append(None, |_| ());
+        self.is_durable(end)
+    }
+
     /// Whether this session should stop taking in more: it publishes, and the node has no room
     /// for messages right now.
     pub fn is_held(&self) -> bool {

@@ -1,0 +1,348 @@
+//! What each frame does: methods to the session, content together, errors to the right level.
+
+use amqp::{
+    BasicPublish, ChannelCloseOk, ChannelFlowOk, ChannelOpenOk, ConnectionCloseOk,
+    ConnectionUpdateSecretOk, ContentHeader, Frame, FrameKind, Method, decode_content_header,
+    decode_frame,
+};
+use node::{BrokerError, Publish, Settlement};
+
+use crate::connection::{Connection, Phase};
+use crate::content::{Content, unexpected};
+
+/// An error and the class and method it is about; 0, 0 when none.
+pub(crate) struct Fault {
+    pub error: BrokerError,
+    pub ids: (u16, u16),
+}
+
+impl From<BrokerError> for Fault {
+    fn from(error: BrokerError) -> Self {
+        Self { error, ids: (0, 0) }
+    }
+}
+
+/// How a message was found in the read buffer.
+enum InBuffer {
+    /// Whole; published; this many bytes after the method.
+    Whole(usize),
+    /// Its end is still to come.
+    Incomplete,
+    /// In pieces, or mixed with other frames.
+    InPieces,
+}
+
+/// `basic.publish`, which content errors are about.
+const PUBLISH: (u16, u16) = (60, 40);
+
+impl Connection {
+    /// Takes in bytes; returns how many. Stops at an unfinished frame, or where what follows must
+    /// wait.
+    pub(crate) fn take_in(&mut self, input: &[u8]) -> usize {
+        let mut at = 0;
+        while self.may_take_in() {
+            let (frame, taken) = match decode_frame(&input[at..], self.frame_max) {
+                Ok(Some(decoded)) => decoded,
+                Ok(None) => break,
+                Err(error) => {
+                    let fault = BrokerError::from(error);
+                    self.fail(&fault, (0, 0));
+                    return input.len();
+                }
+            };
+            match self.take_frame(&frame, &input[at + taken..]) {
+                Ok(Some(more)) => at += taken + more,
+                Ok(None) => break,
+                Err(fault) => {
+                    at += taken;
+                    self.fault(frame.channel, &fault);
+                }
+            }
+        }
+        self.flush();
+        if self.phase == Phase::Closed { input.len() } else { at }
+    }
+
+    /// One frame. Returns the further bytes of `rest` it used, `None` to come again with more.
+    fn take_frame(&mut self, frame: &Frame<'_>, rest: &[u8]) -> Result<Option<usize>, Fault> {
+        let channel = frame.channel;
+        if frame.kind == FrameKind::Heartbeat {
+            return match channel {
+                0 => Ok(Some(0)),
+                _ => Err(BrokerError::frame_error("heartbeat on a channel").into()),
+            };
+        }
+        if self.phase != Phase::Open || self.closing_channels.contains(&channel) {
+            self.take_while_closing(frame);
+            return Ok(Some(0));
+        }
+        if channel == 0 && frame.kind != FrameKind::Method {
+            return Err(BrokerError::unexpected_frame("content on channel 0").into());
+        }
+        if channel != 0 && frame.kind != FrameKind::Method && !self.session.has_channel(channel) {
+            return Err(BrokerError::channel_error("expected 'channel.open'").into());
+        }
+        match frame.kind {
+            FrameKind::Header => {
+                let header = decode_content_header(frame.payload).map_err(BrokerError::from)?;
+                self.take_header(channel, &header).map_err(about_publish)?;
+            }
+            FrameKind::Body => self.take_body(channel, frame.payload).map_err(about_publish)?,
+            _ => return self.take_method(channel, frame.payload, rest),
+        }
+        Ok(Some(0))
+    }
+
+    fn take_method(
+        &mut self,
+        channel: u16,
+        payload: &[u8],
+        rest: &[u8],
+    ) -> Result<Option<usize>, Fault> {
+        let method = Method::decode(payload).map_err(BrokerError::from)?;
+        let ids = (method.class_id(), method.method_id());
+        if self.contents.contains_key(&channel) {
+            return Err(Fault { error: unexpected("header", "method"), ids });
+        }
+        let about = |error| Fault { error, ids };
+        match &method {
+            Method::BasicPublish(publish) => return self.publish(channel, publish, rest),
+            Method::BasicAck(ack) => {
+                let settled =
+                    self.session.settle(channel, ack.delivery_tag, ack.multiple, Settlement::Ack);
+                settled.map_err(about)?;
+            }
+            Method::BasicNack(nack) => {
+                let settlement = refusal(nack.requeue);
+                let settled =
+                    self.session.settle(channel, nack.delivery_tag, nack.multiple, settlement);
+                settled.map_err(about)?;
+            }
+            Method::BasicReject(reject) => {
+                let settlement = refusal(reject.requeue);
+                let settled = self.session.settle(channel, reject.delivery_tag, false, settlement);
+                settled.map_err(about)?;
+            }
+            method => {
+                // Whatever was gathered happens before.
+                self.flush();
+                if self.phase != Phase::Open || self.closing_channels.contains(&channel) {
+                    return Ok(Some(0));
+                }
+                match channel {
+                    0 => self.take_connection_method(method).map_err(about)?,
+                    _ => self.take_channel_method(channel, method).map_err(about)?,
+                }
+            }
+        }
+        Ok(Some(0))
+    }
+
+    fn publish(
+        &mut self,
+        channel: u16,
+        publish: &BasicPublish<'_>,
+        rest: &[u8],
+    ) -> Result<Option<usize>, Fault> {
+        if publish.immediate {
+            return Err(about_publish(BrokerError::not_implemented("immediate=true")));
+        }
+        if !self.session.has_channel(channel) {
+            return Err(about_publish(BrokerError::channel_error("expected 'channel.open'")));
+        }
+        match self.publish_in_buffer(channel, publish, rest)? {
+            InBuffer::Whole(taken) => Ok(Some(taken)),
+            InBuffer::Incomplete => Ok(None),
+            InBuffer::InPieces => {
+                self.contents.insert(channel, Content::new(publish));
+                Ok(Some(0))
+            }
+        }
+    }
+
+    /// Publishes straight from the read buffer when header and body follow at once.
+    fn publish_in_buffer(
+        &mut self,
+        channel: u16,
+        publish: &BasicPublish<'_>,
+        rest: &[u8],
+    ) -> Result<InBuffer, Fault> {
+        let (frame, header_bytes) = match decode_frame(rest, self.frame_max) {
+            Ok(Some(decoded)) => decoded,
+            Ok(None) => return Ok(InBuffer::Incomplete),
+            Err(_) => return Ok(InBuffer::InPieces),
+        };
+        if frame.kind != FrameKind::Header || frame.channel != channel {
+            return Ok(InBuffer::InPieces);
+        }
+        let header = decode_content_header(frame.payload)
+            .map_err(|error| about_publish(BrokerError::from(error)))?;
+        let (mut body, mut body_bytes) = (&[][..], 0);
+        if header.body_size > 0 {
+            if header.body_size > u64::from(self.frame_max) {
+                return Ok(InBuffer::InPieces);
+            }
+            let (frame, taken) = match decode_frame(&rest[header_bytes..], self.frame_max) {
+                Ok(Some(decoded)) => decoded,
+                Ok(None) => return Ok(InBuffer::Incomplete),
+                Err(_) => return Ok(InBuffer::InPieces),
+            };
+            let is_whole = frame.payload.len() as u64 == header.body_size;
+            if frame.kind != FrameKind::Body || frame.channel != channel || !is_whole {
+                return Ok(InBuffer::InPieces);
+            }
+            (body, body_bytes) = (frame.payload, taken);
+        }
+        check_header(&header, self.session.node().message_bytes_max())?;
+        let message = Publish {
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+            mandatory: publish.mandatory,
+            properties: header.properties,
+            body,
+        };
+        let taken = header_bytes + body_bytes;
+        match self.session.publish(channel, &message) {
+            Ok(()) => Ok(InBuffer::Whole(taken)),
+            Err(error) => {
+                self.fault(channel, &about_publish(error));
+                Ok(InBuffer::Whole(taken))
+            }
+        }
+    }
+
+    fn take_header(&mut self, channel: u16, header: &ContentHeader<'_>) -> Result<(), BrokerError> {
+        let Some(content) = self.contents.get_mut(&channel) else {
+            return Err(unexpected("method", "header"));
+        };
+        if let Err(fault) = check_header(header, self.session.node().message_bytes_max()) {
+            self.contents.remove(&channel);
+            return Err(fault.error);
+        }
+        content.header(header)?;
+        self.publish_if_whole(channel)
+    }
+
+    fn take_body(&mut self, channel: u16, payload: &[u8]) -> Result<(), BrokerError> {
+        let Some(content) = self.contents.get_mut(&channel) else {
+            return Err(unexpected("method", "body"));
+        };
+        content.body(payload)?;
+        self.publish_if_whole(channel)
+    }
+
+    fn publish_if_whole(&mut self, channel: u16) -> Result<(), BrokerError> {
+        let Some(content) = self.contents.remove(&channel) else { return Ok(()) };
+        match content.whole() {
+            Some(publish) => self.session.publish(channel, &publish),
+            None => {
+                self.contents.insert(channel, content);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_connection_method(&mut self, method: &Method<'_>) -> Result<(), BrokerError> {
+        match method {
+            Method::ConnectionClose(_) => {
+                self.session.close();
+                self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
+                self.phase = Phase::Leaving;
+            }
+            Method::ConnectionUpdateSecret(_) => {
+                // PLAIN and AMQPLAIN have no secret that expires; taken note of, as by RabbitMQ.
+                self.reply(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk {}));
+            }
+            other => {
+                let text = format!("unexpected method '{}' on channel 0", other.name());
+                return Err(BrokerError::command_invalid(text));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_channel_method(
+        &mut self,
+        channel: u16,
+        method: &Method<'_>,
+    ) -> Result<(), BrokerError> {
+        match method {
+            Method::ChannelOpen(_) => {
+                let (count, max) = (self.session.channel_count(), self.channel_max);
+                if count >= usize::from(max) || channel > max {
+                    return Err(BrokerError::not_allowed(format!(
+                        "number of channels opened ({count}) has reached the negotiated channel_max ({max}), or channel number {channel} is above it"
+                    )));
+                }
+                self.session.open_channel(channel)?;
+                self.reply(channel, &Method::ChannelOpenOk(ChannelOpenOk {}));
+                return Ok(());
+            }
+            _ if !self.session.has_channel(channel) => {
+                return Err(BrokerError::channel_error("expected 'channel.open'"));
+            }
+            Method::ChannelClose(_) => {
+                self.session.close_channel(channel);
+                self.contents.remove(&channel);
+                self.reply(channel, &Method::ChannelCloseOk(ChannelCloseOk {}));
+            }
+            Method::ChannelCloseOk(_) => {}
+            Method::ChannelFlow(flow) => {
+                if !flow.active {
+                    return Err(BrokerError::not_implemented("active=false"));
+                }
+                self.reply(channel, &Method::ChannelFlowOk(ChannelFlowOk { active: true }));
+            }
+            Method::ChannelFlowOk(_) => {}
+            other => return self.take_session_method(channel, other),
+        }
+        Ok(())
+    }
+
+    /// While a close is on its way only its answer, or the peer's own close, matters.
+    fn take_while_closing(&mut self, frame: &Frame<'_>) {
+        if frame.kind != FrameKind::Method {
+            return;
+        }
+        match Method::decode(frame.payload) {
+            Ok(Method::ConnectionCloseOk(_)) if frame.channel == 0 => self.phase = Phase::Closed,
+            Ok(Method::ConnectionClose(_)) if frame.channel == 0 => {
+                self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
+                self.phase = Phase::Leaving;
+            }
+            Ok(Method::ChannelCloseOk(_)) => {
+                self.closing_channels.remove(&frame.channel);
+            }
+            Ok(Method::ChannelClose(_)) if self.phase == Phase::Open => {
+                self.reply(frame.channel, &Method::ChannelCloseOk(ChannelCloseOk {}));
+                self.closing_channels.remove(&frame.channel);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn refusal(requeue: bool) -> Settlement {
+    if requeue { Settlement::Requeue } else { Settlement::Reject }
+}
+
+fn about_publish(error: BrokerError) -> Fault {
+    Fault { error, ids: PUBLISH }
+}
+
+fn check_header(header: &ContentHeader<'_>, body_bytes_max: u64) -> Result<(), Fault> {
+    if header.class_id != amqp::CLASS_BASIC {
+        let text = format!(
+            "expected content header for class 60, got one for class {} instead",
+            header.class_id
+        );
+        return Err(about_publish(BrokerError::unexpected_frame(text)));
+    }
+    if header.body_size > body_bytes_max {
+        let size = header.body_size;
+        let text =
+            format!("message size {size} is larger than configured max size {body_bytes_max}");
+        return Err(about_publish(BrokerError::precondition_failed(text)));
+    }
+    Ok(())
+}
