@@ -36,6 +36,8 @@ struct Input {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// Whether the last read left no room.
+    was_full: bool,
 }
 
 impl Connection {
@@ -56,7 +58,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(WAKE_UP))?;
         stream.set_write_timeout(Some(WAKE_UP))?;
-        let input = Input { bytes: vec![0; 4096], start: 0, end: 0 };
+        let input = Input { bytes: vec![0; 4096], start: 0, end: 0, was_full: false };
         let mut connection = Self { stream, input, frame_max: FRAME_MAX };
         connection.stream.write_all(&amqp::PROTOCOL_HEADER)?;
         connection.expect(0, |reply| matches!(reply, Method::ConnectionStart(_)).then_some(()))?;
@@ -154,6 +156,7 @@ impl Connection {
             Ok((0, _)) => bail!("the broker closed the connection"),
             Ok((count, _)) => {
                 self.input.end += count;
+                self.input.was_full = self.input.end == self.input.bytes.len();
                 Ok(true)
             }
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(false),
@@ -223,9 +226,13 @@ impl Input {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        // Idle connections stay small: the buffer grows with the first full read.
-        if self.end * 2 >= self.bytes.len() || self.bytes.len() - self.end < 2048 {
-            self.bytes.resize((self.bytes.len() * 2).max(READ_BYTES), 0);
+        // A buffer that was read full grows, to its usual size at first, then as a long frame needs:
+        // so idle connections stay small.
+        if self.was_full {
+            let bytes_max = self.bytes.len();
+            if bytes_max < READ_BYTES || self.end * 2 > bytes_max {
+                self.bytes.resize((bytes_max * 2).max(READ_BYTES), 0);
+            }
         }
         &mut self.bytes[self.end..]
     }
