@@ -61,6 +61,7 @@ pub(crate) struct Shared {
 /// A server that listens.
 pub struct Server {
     listener: TcpListener,
+    address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -78,15 +79,12 @@ impl Server {
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from_std(socket.into())?;
         let shared = Shared { node, options, is_stopping: AtomicBool::new(false) };
-        Ok(Self { listener, shared: Arc::new(shared) })
+        Ok(Self { address: listener.local_addr()?, listener, shared: Arc::new(shared) })
     }
 
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// What the operating system says.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Where it listens: the port is a real one even where any was asked for.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Serves until `shutdown` is done; then closes every connection in good order, with what can
