@@ -52,9 +52,6 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         }
     };
     let control = listen_for_control(&config.store.data, &node);
-    for warning in &node.recovered().warnings {
-        tracing::warn!("{warning}");
-    }
     output::text(&opened.announcement(config, server.local_address()))?;
 
     let shutdown = async move {

@@ -108,7 +108,7 @@ impl Default for Store {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections_max: 50_000,
+            connections_max: 65_536,
             channel_max: 2047,
             frame_max: 131_072,
             heartbeat_s: 60,
