@@ -101,15 +101,18 @@ impl Opened<'_> {
             Durability::Relaxed => "relaxed: a crash of the machine loses the last messages",
         };
         let recovered = self.node.recovered();
-        format!(
-            "wilco {}\n  amqp       {}\n  store      {} ({durability})\n  recovered  {} messages in {} queues in {} ms\n",
-            env!("CARGO_PKG_VERSION"),
-            uri(address, self.guest_is_open()),
-            store.display(),
-            recovered.message_count,
-            recovered.queue_count,
-            self.duration.as_millis(),
-        )
+        let lines = [
+            format!("wilco {}", env!("CARGO_PKG_VERSION")),
+            format!("  amqp       {}", uri(address, self.guest_is_open())),
+            format!("  store      {} ({durability})", store.display()),
+            format!(
+                "  recovered  {} in {} in {} ms",
+                counted(recovered.message_count, "message"),
+                counted(recovered.queue_count as u64, "queue"),
+                self.duration.as_millis()
+            ),
+        ];
+        lines.map(|line| line + "\n").concat()
     }
 
     /// Whether the URL everybody tries first works.
@@ -118,6 +121,10 @@ impl Opened<'_> {
         let guest = users.iter().find(|user| user.name == "guest");
         guest.is_some_and(|guest| auth::verify("guest", &guest.password_hash))
     }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// The URL for a client on this machine.

@@ -4,7 +4,7 @@
 //! store's files may change what is in them. One JSON [`Request`] a line, one JSON [`Response`] a
 //! line back. Where no server runs, [`call`] opens the store itself and does the same to it.
 //!
-//! Never does: decide what a request means. That is [`execute`]'s, the same for both ways.
+//! Never does: decide what a request means. That is [`execute()`]'s, the same for both ways.
 
 mod client;
 mod execute;
