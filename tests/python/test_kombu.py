@@ -17,14 +17,17 @@ def test_server_presents_itself_as_kombu_expects(kombu_connection):
     kombu_connection.ensure_connection(max_retries=1)
     properties = kombu_connection.connection.server_properties
     assert properties['product'] == 'RabbitMQ'
-    assert tuple(int(part) for part in properties['version'].split('.')[:2]) >= (3, 8)
+    version = tuple(int(part) for part in properties['version'].split('.')[:2])
+    assert version >= (3, 8)
     capabilities = properties['capabilities']
     for capability in ('publisher_confirms', 'exchange_exchange_bindings', 'basic.nack',
                        'consumer_cancel_notify', 'connection.blocked', 'consumer_priorities',
                        'authentication_failure_close', 'per_consumer_qos', 'direct_reply_to'):
         assert capabilities[capability] is True, capability
-    # Since 3.3 prefetch is per consumer unless `global` is set; kombu reads that off the version.
-    assert not kombu_connection.transport.qos_semantics_matches_spec(kombu_connection.connection)
+    # kombu sets its prefetch with `global` on 3.x and per consumer from 4.0 on.
+    per_consumer = kombu_connection.transport.qos_semantics_matches_spec(
+        kombu_connection.connection)
+    assert per_consumer == (version >= (4, 0))
 
 
 def test_simple_queue_gives_back_what_was_put(kombu_connection, name):
