@@ -118,9 +118,9 @@ fn record_death(
 }
 
 fn mark(headers: &mut FieldTable, which: &str, message: &Message, death: &Death<'_>) {
-    headers.insert(&format!("x-{which}-death-reason"), FieldValue::from(death.reason));
-    headers.insert(&format!("x-{which}-death-queue"), FieldValue::from(death.queue));
-    headers.insert(&format!("x-{which}-death-exchange"), FieldValue::from(message.exchange()));
+    headers.insert(format!("x-{which}-death-reason"), FieldValue::from(death.reason));
+    headers.insert(format!("x-{which}-death-queue"), FieldValue::from(death.queue));
+    headers.insert(format!("x-{which}-death-exchange"), FieldValue::from(message.exchange()));
 }
 
 fn counted_again(entry: FieldValue) -> FieldValue {

@@ -11,6 +11,11 @@ pub trait Endpoint: Clone {
     /// Room for one more message of this size, reserved by asking (channel-wide prefetch, bounded
     /// buffers). When it answers no, whoever makes room calls [`super::Queue::resume`].
     fn reserve(&self, body_bytes: u32) -> bool;
+
+    /// Takes a reservation back: the message was assigned and does not come after all.
+    fn release(&self, body_bytes: u32) {
+        let _ = body_bytes;
+    }
 }
 
 /// A consumer of one queue, never used again.

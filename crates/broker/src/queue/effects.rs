@@ -4,7 +4,7 @@
 use crate::Message;
 
 /// Why a message left a queue. Each leaves exactly once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Reason {
     /// A consumer acked it.
@@ -106,6 +106,8 @@ pub struct Delivery {
     pub message: Option<Message>,
     /// Where it stands in the log, or [`super::NO_POSITION`].
     pub position: u64,
+    /// Size of its body, for which room is reserved.
+    pub body_bytes: u32,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
     /// Deliveries before this one.

@@ -1,6 +1,7 @@
 //! What passes with time: messages at the head, deliveries nobody settles, the queue itself.
 
-use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Queue, Reason, Settlement, State};
+use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Queue, Reason, Settlement};
+
 /// What a look at the clock found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
@@ -19,11 +20,11 @@ impl<E: Endpoint> Queue<E> {
         {
             return Tick::QueueExpired;
         }
-        while let Some(&(deadline_ms, id, consumer)) = self.consumer_deadlines.front() {
-            if deadline_ms > now_ms {
-                break;
-            }
-            self.consumer_deadlines.pop_front();
+        // Those that are there now: what is given back may be delivered anew meanwhile.
+        for _ in 0..self.consumer_deadlines.len() {
+            let due =
+                self.consumer_deadlines.pop_front_if(|(deadline_ms, ..)| *deadline_ms <= now_ms);
+            let Some((_, id, consumer)) = due else { break };
             self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
         }
         // Whoever takes a message in the very millisecond of its expiry still gets it; a time to
@@ -87,12 +88,17 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
+    /// This delivery did not take place, so it cannot time out either.
+    pub(super) fn forget_timeout(&mut self, id: DeliveryId) {
+        // It was assigned a moment ago, so it stands near the end.
+        if let Some(place) = self.consumer_deadlines.iter().rposition(|(_, of, _)| *of == id) {
+            self.consumer_deadlines.remove(place);
+        }
+    }
+
     fn forget_settled_deadlines(&mut self) {
-        let levels = &self.levels;
-        self.consumer_deadlines.retain(|(_, id, _)| {
-            levels[id.level as usize]
-                .at(id.number)
-                .is_some_and(|entry| entry.state == State::Unsettled && entry.attempt == id.attempt)
-        });
+        let mut deadlines = std::mem::take(&mut self.consumer_deadlines);
+        deadlines.retain(|(_, id, _)| self.is_unsettled(*id));
+        self.consumer_deadlines = deadlines;
     }
 }

@@ -112,7 +112,7 @@ impl Index {
             self.returned.remove(&number);
         }
         self.unsettled_count += 1;
-        if self.unsettled_count.is_multiple_of(CHUNK) || self.cursor.is_multiple_of(CHUNK) {
+        if self.cursor.is_multiple_of(CHUNK) {
             self.move_stragglers();
         }
         let entry = self.at_mut(number)?;
@@ -149,15 +149,15 @@ impl Index {
         }
         let entry = std::mem::take(entry);
         chunk.live_count -= 1;
-        if chunk.live_count == 0 && self.base + (slot as u64 + 1) * CHUNK <= self.end {
+        let is_empty = chunk.live_count == 0 && self.base + (slot as u64 + 1) * CHUNK <= self.end;
+        if is_empty {
             self.spare = self.chunks[slot].take();
         }
         self.forget(number, entry.state);
-        while let Some(None) = self.chunks.front() {
-            self.chunks.pop_front();
-            self.base += CHUNK;
+        if is_empty {
+            self.free_front();
+            self.move_stragglers();
         }
-        self.cursor = self.cursor.max(self.base);
         Some(entry)
     }
 
@@ -191,6 +191,12 @@ impl Index {
         )
     }
 
+    /// Places for chunks, freed ones among them.
+    #[cfg(test)]
+    pub(super) fn chunk_count(&self) -> usize {
+        self.chunks.len()
+    }
+
     fn forget(&mut self, number: u64, state: State) {
         match state {
             State::Unsettled => self.unsettled_count -= 1,
@@ -199,6 +205,16 @@ impl Index {
             }
             _ => {}
         }
+    }
+
+    /// Forgets the places of freed chunks at the front. The cursor may lag behind what was removed
+    /// unseen, but never behind the front.
+    fn free_front(&mut self) {
+        while let Some(None) = self.chunks.front() {
+            self.chunks.pop_front();
+            self.base += CHUNK;
+        }
+        self.cursor = self.cursor.max(self.base);
     }
 
     /// Frees front chunks that a few messages hold: at most one chunk in eight may be that empty.
@@ -215,12 +231,11 @@ impl Index {
                         self.stragglers.insert(number, std::mem::take(entry));
                     }
                 }
+                chunk.live_count = 0;
+                self.spare = Some(chunk);
             }
             self.base += CHUNK;
-            while let Some(None) = self.chunks.front() {
-                self.chunks.pop_front();
-                self.base += CHUNK;
-            }
+            self.free_front();
         }
     }
 }

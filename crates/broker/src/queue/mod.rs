@@ -13,7 +13,10 @@ mod consumers;
 mod effects;
 mod expiry;
 mod index;
+mod limits;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -23,13 +26,14 @@ pub use expiry::Tick;
 pub use index::NO_POSITION;
 pub use settings::Settings;
 
-use crate::arguments::Overflow;
 use crate::{BrokerError, Message, QueueId};
 use consumers::Consumers;
 use index::{Entry, Index, NEVER, State};
 
 /// Deliveries that may wait for their handover.
 const OUTGOING_MAX: usize = 512;
+/// The largest delivery limit that attempts can be counted against.
+const ATTEMPTS_MAX: u32 = u16::MAX as u32 - 1;
 
 /// A message that was routed here.
 #[derive(Debug)]
@@ -178,15 +182,8 @@ impl<E: Endpoint> Queue<E> {
 
     /// Puts a message in at the end.
     pub fn publish(&mut self, now_ms: u64, incoming: Incoming, effects: &mut Effects) -> Published {
-        if self.settings.overflow != Overflow::DropHead && self.is_full() {
-            let dead_letter = self.settings.overflow == Overflow::RejectPublishDlx;
-            let Incoming { message, position, .. } = incoming;
-            effects.removed.push(Removed {
-                message: Some(message),
-                position,
-                reason: Reason::Refused,
-                dead_letter: dead_letter && self.settings.dead_letters,
-            });
+        if !self.has_room_for(now_ms, incoming.message.body().len() as u64, effects) {
+            self.refuse(incoming, effects);
             return Published::Refused;
         }
         let expires_at_ms = self.expires_at_ms(now_ms, incoming.message.head().expiration_ms);
@@ -221,10 +218,7 @@ impl<E: Endpoint> Queue<E> {
         settlement: Settlement,
         effects: &mut Effects,
     ) -> bool {
-        let Some(entry) = self.levels.get(id.level as usize).and_then(|l| l.at(id.number)) else {
-            return false;
-        };
-        if entry.state != State::Unsettled || entry.attempt != id.attempt {
+        if !self.is_unsettled(id) {
             return false;
         }
         self.consumers.settled(consumer);
@@ -234,21 +228,28 @@ impl<E: Endpoint> Queue<E> {
             Settlement::AutoAck => self.remove(id, Reason::AutoAcked, effects),
             Settlement::Requeue => {
                 let limit = self.settings.delivery_limit;
-                if limit.is_some_and(|limit| u32::from(id.attempt) > limit) {
+                if limit.is_some_and(|limit| u32::from(id.attempt) > limit.min(ATTEMPTS_MAX)) {
                     self.remove(id, Reason::DeliveryLimit, effects);
                 } else {
                     self.give_back(id, true, effects);
                     self.enforce_limits(now_ms, effects);
                 }
             }
-            Settlement::Undelivered => self.give_back(id, false, effects),
+            Settlement::Undelivered => {
+                self.give_back(id, false, effects);
+                self.enforce_limits(now_ms, effects);
+            }
         }
         true
     }
 
     /// Assigns ready messages to consumers with room, as far as the handover's buffer goes.
     pub fn assign(&mut self, now_ms: u64, effects: &mut Effects) {
-        while self.outgoing.deliveries.len() < OUTGOING_MAX && self.ready_count > 0 {
+        self.assign_up_to(OUTGOING_MAX, now_ms, effects);
+    }
+
+    fn assign_up_to(&mut self, outgoing_max: usize, now_ms: u64, effects: &mut Effects) {
+        while self.outgoing.deliveries.len() < outgoing_max && self.ready_count > 0 {
             let Some((level, number)) = self.first_live(now_ms, effects) else { return };
             let entry = self.levels[level as usize].at(number);
             let body_bytes = entry.map_or(0, |entry| entry.body_bytes);
@@ -295,8 +296,9 @@ impl<E: Endpoint> Queue<E> {
         endpoint: E,
         options: ConsumerOptions,
     ) -> Result<ConsumerKey, BrokerError> {
-        let occupied = options.exclusive && self.consumers.count() > 0;
-        if occupied || self.consumers.has_exclusive() {
+        // Who is to be alone cannot be one of several that stand by for each other.
+        let occupied = self.consumers.count() > 0 || self.settings.single_active_consumer;
+        if options.exclusive && occupied || self.consumers.has_exclusive() {
             return Err(BrokerError::access_refused("queue in exclusive use"));
         }
         self.had_consumers = true;
@@ -314,15 +316,16 @@ impl<E: Endpoint> Queue<E> {
     ) -> bool {
         let Some(consumer) = self.consumers.remove(key) else { return false };
         self.last_used_ms = now_ms;
+        // What it does not ack is gone from here already, so that still goes out.
         if !consumer.options.no_ack {
-            let (mine, others) = std::mem::take(&mut self.outgoing.deliveries)
-                .into_iter()
-                .partition(|delivery| delivery.consumer == key);
-            self.outgoing.deliveries = others;
-            let mine: Vec<Delivery> = mine;
-            for delivery in mine {
-                self.give_back(delivery.id, false, effects);
+            let mine = self.outgoing.deliveries.extract_if(.., |delivery| delivery.consumer == key);
+            for delivery in mine.collect::<Vec<_>>() {
+                consumer.endpoint.release(delivery.body_bytes);
+                if self.is_unsettled(delivery.id) {
+                    self.give_back(delivery.id, false, effects);
+                }
             }
+            self.enforce_limits(now_ms, effects);
         }
         true
     }
@@ -356,7 +359,12 @@ impl<E: Endpoint> Queue<E> {
     /// ready messages there were.
     pub fn clear(&mut self, effects: &mut Effects) -> u64 {
         let ready_count = self.ready_count;
+        for delivery in self.outgoing.deliveries.drain(..) {
+            self.outgoing.endpoints[delivery.endpoint as usize].release(delivery.body_bytes);
+        }
         self.outgoing.clear();
+        self.outgoing_turn += 1;
+        self.consumer_deadlines.clear();
         for level in 0..self.levels.len() {
             let numbers: Vec<u64> = self.levels[level].iter_from(0).map(|(n, _)| n).collect();
             for number in numbers {
@@ -401,9 +409,10 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.settings.length_max.is_some_and(|max| self.ready_count >= max)
-            || self.settings.bytes_max.is_some_and(|max| self.ready_bytes >= max)
+    /// Chunks of memory that hold its messages.
+    #[cfg(test)]
+    fn chunk_count(&self) -> usize {
+        self.levels.iter().map(Index::chunk_count).sum()
     }
 
     fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {
@@ -426,26 +435,6 @@ impl<E: Endpoint> Queue<E> {
             state: State::Ready,
             redelivered: false,
         });
-    }
-
-    /// Drops from the head what is over the limits; consumers with room come first.
-    fn enforce_limits(&mut self, now_ms: u64, effects: &mut Effects) {
-        if self.settings.length_max.is_none() && self.settings.bytes_max.is_none() {
-            return;
-        }
-        if self.settings.overflow != Overflow::DropHead || !self.is_over() {
-            return;
-        }
-        self.assign(now_ms, effects);
-        while self.is_over() {
-            let Some((level, number)) = self.first_ready() else { return };
-            self.remove(DeliveryId { number, level, attempt: 0 }, Reason::MaxLength, effects);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.settings.length_max.is_some_and(|max| self.ready_count > max)
-            || self.settings.bytes_max.is_some_and(|max| self.ready_bytes > max)
     }
 
     fn first_ready(&mut self) -> Option<(u8, u64)> {
@@ -501,6 +490,7 @@ impl<E: Endpoint> Queue<E> {
             endpoint,
             message: entry.message.clone(),
             position: entry.position,
+            body_bytes: entry.body_bytes,
             redelivered: entry.redelivered,
             attempts_before: entry.attempt.wrapping_sub(1),
             settle_after: false,
@@ -511,11 +501,22 @@ impl<E: Endpoint> Queue<E> {
         Some(delivery)
     }
 
+    /// Whether a message is unsettled, and by this very delivery.
+    fn is_unsettled(&self, id: DeliveryId) -> bool {
+        let entry = self.levels.get(id.level as usize).and_then(|level| level.at(id.number));
+        entry.is_some_and(|entry| entry.state == State::Unsettled && entry.attempt == id.attempt)
+    }
+
+    /// Moves an unsettled message back to ready.
     fn give_back(&mut self, id: DeliveryId, was_delivered: bool, effects: &mut Effects) {
+        if !was_delivered {
+            // The next delivery has the same number of attempts, so nothing may remember this one.
+            self.forget_timeout(id);
+        }
         let Some(entry) = self.levels[id.level as usize].give_back(id.number) else { return };
         if was_delivered {
             entry.redelivered = true;
-            if self.settings.delivery_limit.is_some() && entry.position != NO_POSITION {
+            if self.settings.keeps_attempts() && entry.position != NO_POSITION {
                 effects.attempts.push(Attempt { position: entry.position, count: entry.attempt });
             }
         } else {

@@ -33,6 +33,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether the attempts at a message must outlive a restart.
+    pub(super) fn keeps_attempts(&self) -> bool {
+        self.counts_deliveries || self.delivery_limit.is_some()
+    }
+
     /// Resolves the settings of a queue.
     pub fn resolve(arguments: &QueueArguments) -> Self {
         Self {

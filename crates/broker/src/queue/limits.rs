@@ -1,0 +1,52 @@
+//! How long a queue may get: `x-max-length`, `x-max-length-bytes` and what `x-overflow` makes of
+//! them. Only ready messages count, and whoever has room takes his before any is lost: for that
+//! even the bound on what may wait for its handover gives way.
+
+use super::{DeliveryId, Effects, Endpoint, Incoming, Queue, Reason, Removed};
+use crate::arguments::Overflow;
+
+impl<E: Endpoint> Queue<E> {
+    /// Whether a message of this size may come in at all; always, where the head makes room for it.
+    pub(super) fn has_room_for(
+        &mut self,
+        now_ms: u64,
+        body_bytes: u64,
+        effects: &mut Effects,
+    ) -> bool {
+        if self.settings.overflow == Overflow::DropHead || !self.is_over(1, body_bytes) {
+            return true;
+        }
+        self.assign_up_to(usize::MAX, now_ms, effects);
+        !self.is_over(1, body_bytes)
+    }
+
+    /// Sends back a message that the queue has no room for.
+    pub(super) fn refuse(&self, incoming: Incoming, effects: &mut Effects) {
+        let is_sent_on = self.settings.overflow == Overflow::RejectPublishDlx;
+        effects.removed.push(Removed {
+            message: Some(incoming.message),
+            position: incoming.position,
+            reason: Reason::Refused,
+            dead_letter: is_sent_on && self.settings.dead_letters,
+        });
+    }
+
+    /// Drops from the head what is over the limits.
+    pub(super) fn enforce_limits(&mut self, now_ms: u64, effects: &mut Effects) {
+        if self.settings.overflow != Overflow::DropHead || !self.is_over(0, 0) {
+            return;
+        }
+        self.assign_up_to(usize::MAX, now_ms, effects);
+        while self.is_over(0, 0) {
+            let Some((level, number)) = self.first_ready() else { return };
+            self.remove(DeliveryId { number, level, attempt: 0 }, Reason::MaxLength, effects);
+        }
+    }
+
+    /// Whether it is over its limits, or would be with so much more.
+    fn is_over(&self, count: u64, bytes: u64) -> bool {
+        let is_over = |max: Option<u64>, is: u64| max.is_some_and(|max| is > max);
+        is_over(self.settings.length_max, self.ready_count + count)
+            || is_over(self.settings.bytes_max, self.ready_bytes + bytes)
+    }
+}

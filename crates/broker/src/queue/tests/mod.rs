@@ -1,0 +1,221 @@
+//! A queue with everything around it in memory: consumers with settable room, a driver that hands
+//! over, and names instead of bodies.
+
+mod attempts;
+mod consumers;
+mod dropping;
+mod effects;
+mod expiry;
+mod handover;
+mod priorities;
+mod settling;
+mod stragglers;
+mod timeouts;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use amqp::Properties;
+
+use super::*;
+use crate::arguments::Overflow;
+
+/// Where a consumer's deliveries go: it has room for so many more.
+#[derive(Clone, Default)]
+struct Port(Rc<PortState>);
+
+#[derive(Default)]
+struct PortState {
+    room: Cell<u32>,
+    reserved_count: Cell<u32>,
+    released_count: Cell<u32>,
+}
+
+impl Port {
+    fn with_room(room: u32) -> Self {
+        let port = Self::default();
+        port.0.room.set(room);
+        port
+    }
+}
+
+impl Endpoint for Port {
+    fn reserve(&self, _body_bytes: u32) -> bool {
+        let room = self.0.room.get();
+        if room == 0 {
+            return false;
+        }
+        self.0.room.set(room - 1);
+        self.0.reserved_count.set(self.0.reserved_count.get() + 1);
+        true
+    }
+
+    fn release(&self, _body_bytes: u32) {
+        self.0.room.set(self.0.room.get() + 1);
+        self.0.released_count.set(self.0.released_count.get() + 1);
+    }
+}
+
+/// What a message is, besides its name.
+#[derive(Clone, Copy, Default)]
+struct Kind {
+    priority: u8,
+    expiration_ms: Option<u32>,
+    /// Stands in the log, with its body only there.
+    position: Option<u64>,
+}
+
+struct Rig {
+    queue: Queue<Port>,
+    effects: Effects,
+    now_ms: u64,
+}
+
+/// Settings to be changed in place.
+fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
+    let mut settings = Settings { dead_letters: true, ..Settings::default() };
+    change(&mut settings);
+    settings
+}
+
+fn message(name: &str, kind: Kind) -> Message {
+    let expiration = kind.expiration_ms.map(|ms| ms.to_string());
+    let properties = Properties {
+        priority: Some(kind.priority),
+        expiration: expiration.as_deref(),
+        ..Properties::default()
+    };
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let content = ("", "q", encoded.as_slice(), name.as_bytes());
+    Message::new(0, &properties, content, &mut Vec::new())
+}
+
+fn name_of(message: &Message) -> String {
+    String::from_utf8_lossy(message.body()).into_owned()
+}
+
+impl Rig {
+    fn new(settings: Settings) -> Self {
+        let queue = Queue::new(QueueId(1), settings, 1000);
+        Self { queue, effects: Effects::default(), now_ms: 1000 }
+    }
+
+    fn plain() -> Self {
+        Self::new(settings(|_| ()))
+    }
+
+    fn publish(&mut self, name: &str) -> Published {
+        self.publish_kind(name, Kind::default())
+    }
+
+    fn publish_all(&mut self, names: &str) {
+        for name in names.split(' ') {
+            self.publish(name);
+        }
+    }
+
+    fn publish_kind(&mut self, name: &str, kind: Kind) -> Published {
+        let incoming = Incoming {
+            message: message(name, kind),
+            position: kind.position.unwrap_or(NO_POSITION),
+            keep_body: kind.position.is_none(),
+        };
+        self.queue.publish(self.now_ms, incoming, &mut self.effects)
+    }
+
+    /// A consumer with room for everything.
+    fn consume(&mut self, change: impl FnOnce(&mut ConsumerOptions)) -> ConsumerKey {
+        self.consume_at(Port::with_room(u32::MAX / 2), change)
+    }
+
+    fn consume_at(&mut self, port: Port, change: impl FnOnce(&mut ConsumerOptions)) -> ConsumerKey {
+        let mut options = ConsumerOptions::default();
+        change(&mut options);
+        self.queue.add_consumer(self.now_ms, port, options).expect("the queue is free")
+    }
+
+    fn remove(&mut self, consumer: ConsumerKey) -> bool {
+        self.queue.remove_consumer(self.now_ms, consumer, &mut self.effects)
+    }
+
+    fn assign(&mut self) {
+        self.queue.assign(self.now_ms, &mut self.effects);
+    }
+
+    /// Assigns and hands over until nothing is left to do.
+    fn deliver(&mut self) -> Vec<Delivery> {
+        let mut delivered = Vec::new();
+        let mut taken = Outgoing::default();
+        self.assign();
+        assert!(self.queue.begin_handover(), "one driver at a time");
+        while self.queue.take_outgoing(&mut taken) {
+            delivered.append(&mut taken.deliveries);
+            taken.clear();
+            self.assign();
+        }
+        delivered
+    }
+
+    /// What is delivered now, by name.
+    fn names(&mut self) -> Vec<String> {
+        self.deliver().iter().map(|delivery| delivery.name()).collect()
+    }
+
+    fn settle(&mut self, delivery: &Delivery, settlement: Settlement) -> bool {
+        let Delivery { id, consumer, .. } = *delivery;
+        self.queue.settle(self.now_ms, id, consumer, settlement, &mut self.effects)
+    }
+
+    fn get(&mut self) -> Option<Delivery> {
+        self.queue.get(self.now_ms, false, &mut self.effects)
+    }
+
+    fn tick(&mut self) -> Tick {
+        self.queue.tick(self.now_ms, &mut self.effects)
+    }
+
+    /// What has left the queue since last asked: name and reason.
+    fn gone(&mut self) -> Vec<(String, Reason)> {
+        let gone = self.effects.removed.drain(..);
+        gone.map(|removed| (removed.name(), removed.reason)).collect()
+    }
+
+    fn ready(&self) -> u64 {
+        self.queue.depth().ready_count
+    }
+
+    fn unsettled(&self) -> u64 {
+        self.queue.depth().unsettled_count
+    }
+
+    /// Takes everything that is ready, by name, for good.
+    fn drain(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        while let Some(delivery) = self.queue.get(self.now_ms, true, &mut self.effects) {
+            names.push(delivery.name());
+        }
+        names
+    }
+}
+
+/// The name of a message, or where it stands in the log.
+trait Named {
+    fn name(&self) -> String;
+}
+
+impl Named for Delivery {
+    fn name(&self) -> String {
+        self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
+    }
+}
+
+impl Named for Removed {
+    fn name(&self) -> String {
+        self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
+    }
+}
+
+fn reasons(names: &str, reason: Reason) -> Vec<(String, Reason)> {
+    names.split(' ').map(|name| (name.to_owned(), reason)).collect()
+}
