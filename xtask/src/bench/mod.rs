@@ -102,8 +102,9 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
         }
         None => {
             let points = points::chosen(&arguments.points)?;
-            let peers = peers(common, &wilco, &scratch)?;
-            let results = points::run(&load, &peers, &points, arguments.rounds, arguments.seconds)?;
+            let mut peers = peers(common, &wilco, &scratch)?;
+            let results =
+                points::run(&load, &mut peers, &points, arguments.rounds, arguments.seconds)?;
             let names: Vec<_> = peers.iter().map(Peer::name).collect();
             print!("\n{}", table::markdown(&names, &points, &results));
         }

@@ -108,6 +108,11 @@ impl Peer {
         self.pid
     }
 
+    /// Whether it was started here.
+    pub(super) fn can_restart(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Stops it with `signal`, starts it again, and returns how long it took from the start until
     /// it listened.
     pub(super) fn restart(&mut self, signal: Signal) -> Result<Duration> {

@@ -1,6 +1,7 @@
 //! The loads, and running them in turn.
 
 use anyhow::{Result, bail};
+use rustix::process::Signal;
 
 use super::load::{Load, Measured};
 use super::peer::Peer;
@@ -96,7 +97,7 @@ pub(super) fn chosen(keys: &[String]) -> Result<Vec<Point>> {
 /// Measures every point on every peer, `rounds` times.
 pub(super) fn run(
     load: &Load,
-    peers: &[Peer],
+    peers: &mut [Peer],
     points: &[Point],
     rounds: usize,
     seconds: u64,
@@ -105,7 +106,11 @@ pub(super) fn run(
     for round in 1..=rounds {
         let mut backlogs = vec![0; peers.len()];
         for (at, point) in points.iter().enumerate() {
-            for (who, peer) in peers.iter().enumerate() {
+            for (who, peer) in peers.iter_mut().enumerate() {
+                if point.shows == Shows::Memory && peer.can_restart() {
+                    // Memory that earlier loads have left free would hide what is taken.
+                    peer.restart(Signal::TERM)?;
+                }
                 let arguments = point
                     .arguments
                     .replace("{seconds}", &seconds.to_string())
