@@ -193,7 +193,6 @@ fn users_are_managed_on_a_running_server_and_on_the_store() {
 }
 
 #[test]
-#[ignore = "the node answers before the change is on disk"]
 fn what_was_answered_survives_a_kill() {
     let directory = tempfile::tempdir().expect("a directory");
     for number in 0..10 {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::NodeError;
 use crate::auth::{CompiledPermissions, hash_password};
 use crate::definitions::{Change, Permissions, User};
-use crate::node::Node;
+use crate::node::{DEFAULT_VHOST, Node};
 use crate::vhost::Vhost;
 
 const USER: &str = "user";
@@ -156,11 +156,46 @@ impl Node {
         crate::auth::may_connect_from(user, peer, &self.loopback_users)
     }
 
-    /// A change in memory and in the log, under one lock so that both have the same order.
+    /// What a new store begins with: the virtual host `/`, and the user `guest` that may do
+    /// everything there. All of it, or nothing if the first start does not get that far.
+    pub(crate) fn add_defaults(&self) -> Result<(), NodeError> {
+        let (vhost, name) = (DEFAULT_VHOST.to_owned(), "guest".to_owned());
+        let tags = vec!["administrator".to_owned()];
+        let all = || ".*".to_owned();
+        let permissions = Permissions { configure: all(), write: all(), read: all() };
+        self.access.set(&vhost, &name, &permissions)?;
+        self.vhosts.write().insert(vhost.clone(), Arc::new(Vhost::new(&vhost)));
+        let password_hash = hash_password("guest")?;
+        let user = User { name: name.clone(), password_hash, tags };
+        self.change_all(vec![
+            Change::VhostPut { name: vhost.clone() },
+            Change::UserPut(user),
+            Change::PermissionsPut { vhost, user: name, permissions },
+        ]);
+        Ok(())
+    }
+
+    /// Makes a change, and waits until it is durable.
     fn change_accounts(&self, change: Change) {
+        self.change_all(vec![change]);
+    }
+
+    /// Changes in memory and in the log, under one lock so that both have the same order; all of
+    /// them or none survive a crash.
+    fn change_all(&self, changes: Vec<Change>) {
         let mut accounts = self.accounts.write();
-        accounts.apply(&change);
-        self.store.append(None, |appender| appender.change(change));
+        changes.iter().for_each(|change| accounts.apply(change));
+        self.store.append(None, |appender| {
+            appender.batch.begin_group();
+            changes.into_iter().for_each(|change| appender.change(change));
+            appender.batch.end_group();
+        });
+        drop(accounts);
+        if let Err(error) = self.store.sync_all() {
+            tracing::error!(
+                "a change of users or virtual hosts may not survive a restart: {error}"
+            );
+        }
     }
 
     /// Sessions keep what they may do with their routes; have them ask again.

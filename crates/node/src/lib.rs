@@ -6,7 +6,7 @@
 //! no frame, no async here: a session is called, and what others have for it waits in its
 //! [`Outbox`], which wakes a [`std::task::Waker`].
 //!
-//! See [`node`](mod@node) for threads and locks, [`store`] for what durable means.
+//! See [`node`](mod@node) for threads and locks, module `store` for what durable means.
 
 mod admin;
 pub mod auth;

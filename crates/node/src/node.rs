@@ -1,6 +1,6 @@
 //! The node: opens a store, owns its threads, and is what sessions work on.
 //!
-//! Threads: the committer ([`crate::store`]) and the keeper (timers, definitions, compaction, free
+//! Threads: the committer (module `store`) and the keeper (timers, definitions, compaction, free
 //! disk and memory). A simulator opens a node without threads and calls [`Node::commit`] and
 //! [`Node::keep`] itself.
 //!
@@ -141,6 +141,7 @@ impl Node {
                 .spawn(move || life(&node))
                 .map_err(NodeError::disk("start a thread"))
         };
+        self.store.expect_committer();
         let committer = spawn("wilco-committer", |node| node.store.run_committer())?;
         let keeper = spawn("wilco-keeper", Node::run_keeper)?;
         *self.threads.lock() = vec![committer, keeper];

@@ -254,8 +254,11 @@ impl Waiter for Outbox {
         !self.waits_for_store.swap(true, Ordering::AcqRel)
     }
 
-    fn committed(&self) {
+    fn taken(&self) {
         self.waits_for_store.store(false, Ordering::Release);
+    }
+
+    fn committed(&self) {
         self.wake();
     }
 }

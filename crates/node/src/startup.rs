@@ -14,9 +14,9 @@ use broker::{BrokerError, QueueId};
 use segment_log::{Quarantine, Recovery};
 
 use crate::NodeError;
-use crate::definitions::{Definitions, Permissions, StoredBinding, StoredExchange, StoredQueue};
+use crate::definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue};
 use crate::live_queue::LiveQueue;
-use crate::node::{DEFAULT_VHOST, Node, RecoverySummary};
+use crate::node::{Node, RecoverySummary};
 use crate::vhost::Vhost;
 
 /// Takes the directory for this process. The lock goes with the file handle, so also with a crash.
@@ -85,11 +85,7 @@ pub(crate) fn restore(
     accounts.bindings.clear();
     drop(accounts);
     if definitions.vhosts.is_empty() && definitions.users.is_empty() {
-        node.add_vhost(DEFAULT_VHOST)?;
-        node.add_user("guest", "guest", &["administrator".to_owned()])?;
-        let all = || ".*".to_owned();
-        let permissions = Permissions { configure: all(), write: all(), read: all() };
-        node.set_permissions(DEFAULT_VHOST, "guest", permissions)?;
+        node.add_defaults()?;
     }
     Ok(())
 }

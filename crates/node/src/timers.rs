@@ -76,7 +76,7 @@ impl Node {
         while self.timers.wait(self.now_ms(), round_at) {
             self.look_at_due_queues();
             if Instant::now() >= round_at {
-                self.round(true);
+                self.round();
                 round_at = Instant::now() + ROUND;
             }
         }
@@ -85,7 +85,7 @@ impl Node {
     /// Does what is due now. Only for a node without threads.
     pub fn keep(&self) {
         self.look_at_due_queues();
-        self.round(false);
+        self.round();
     }
 
     fn look_at_due_queues(&self) {
@@ -99,11 +99,11 @@ impl Node {
         }
     }
 
-    fn round(&self, has_committer: bool) {
+    fn round(&self) {
         if let Err(error) = self.store.apply_definitions() {
             tracing::error!("the definition store cannot be written: {error}");
         }
-        if let Err(error) = self.compact(has_committer) {
+        if let Err(error) = self.compact() {
             tracing::warn!("the log could not be compacted: {error}");
         }
         self.watch_resources();

@@ -105,6 +105,7 @@ impl Store {
     fn take_batch(&self) -> (Arc<Batch>, Vec<Arc<dyn Waiter>>) {
         let mut appending = self.appending.lock();
         let waiters = std::mem::take(&mut appending.waiters);
+        waiters.iter().for_each(|waiter| waiter.taken());
         if let Some(batch) = &appending.in_flight {
             return (Arc::clone(batch), waiters);
         }
@@ -125,6 +126,9 @@ impl Store {
     fn put_back(&self, mut waiters: Vec<Arc<dyn Waiter>>) {
         self.disk_full.store(true, Ordering::Release);
         let mut appending = self.appending.lock();
+        waiters.iter().for_each(|waiter| {
+            waiter.begin_waiting();
+        });
         waiters.append(&mut appending.waiters);
         appending.waiters = waiters;
     }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use broker::QueueId;
 use broker::queue::{Attempt, DeliveryId};
-use parking_lot::{Condvar, Mutex};
+use segment_log::LogError;
 
+use super::Store;
 use super::records::{self, MessageRecord, Moved};
-use super::{Store, Waiter};
 use crate::NodeError;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
@@ -29,7 +29,7 @@ type Holders = Vec<(Arc<LiveQueue>, DeliveryId)>;
 
 impl Node {
     /// Empties a few mostly dead segments, if there are any.
-    pub(crate) fn compact(&self, has_committer: bool) -> Result<(), NodeError> {
+    pub(crate) fn compact(&self) -> Result<(), NodeError> {
         let victims: BTreeSet<u64> =
             self.store.segments.lock().compactable().into_iter().take(VICTIMS_MAX).collect();
         if victims.is_empty() {
@@ -43,7 +43,7 @@ impl Node {
         for (old, new) in &moves {
             self.relocate(&holders[old], *old, *new);
         }
-        self.store.sync_all(has_committer)?;
+        self.store.sync_all()?;
         let mut segments = self.store.segments.lock();
         victims.iter().for_each(|&base| segments.carried_forward(base));
         tracing::debug!(segments = victims.len(), messages = moves.len(), "log compacted");
@@ -77,7 +77,7 @@ impl Node {
         moves: &mut Vec<(u64, u64)>,
     ) -> Result<(), NodeError> {
         let store = &self.store;
-        store.reader.scan_segment(base, &mut |record| match record.kind {
+        let scanned = store.reader.scan_segment(base, &mut |record| match record.kind {
             records::MESSAGE => {
                 let (Some(old), Some(holders)) =
                     (MessageRecord::parse(&record), holders.get(&record.position))
@@ -115,8 +115,12 @@ impl Node {
                 store.append_settled(queue, reason, kept);
             }
             _ => {}
-        })?;
-        Ok(())
+        });
+        match scanned {
+            // Its last message was settled meanwhile, and the committer was faster.
+            Ok(()) | Err(LogError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Tells the queues where their message is now. Where it was settled meanwhile, that is said
@@ -142,37 +146,5 @@ impl Store {
                 records::append_settled(batch, queue, reason, positions.into_iter(), scratch);
             });
         }
-    }
-
-    /// Waits until everything appended so far is durable.
-    fn sync_all(&self, has_committer: bool) -> Result<(), NodeError> {
-        if !has_committer {
-            return self.commit().map(|_| ());
-        }
-        let waiting = Arc::new(Sleeper::default());
-        let waiter: Arc<dyn Waiter> = waiting.clone();
-        let ((), end) = self.append(Some(&waiter), |_| ());
-        let mut told = waiting.told.lock();
-        while self.durable() < end && !self.is_poisoned() {
-            waiting.woken.wait_for(&mut told, std::time::Duration::from_millis(100));
-        }
-        if self.is_poisoned() { Err(NodeError::Poisoned) } else { Ok(()) }
-    }
-}
-
-/// A thread that waits for the committer.
-#[derive(Default)]
-struct Sleeper {
-    told: Mutex<()>,
-    woken: Condvar,
-}
-
-impl Waiter for Sleeper {
-    fn begin_waiting(&self) -> bool {
-        true
-    }
-
-    fn committed(&self) {
-        self.woken.notify_all();
     }
 }

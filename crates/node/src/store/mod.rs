@@ -17,6 +17,7 @@ mod reading;
 pub(crate) mod records;
 pub(crate) mod recovery;
 mod segments;
+mod sleeper;
 
 pub(crate) use committer::Commit;
 
@@ -43,6 +44,8 @@ const APPENDED_BYTES_MAX: usize = 32 << 20;
 pub(crate) trait Waiter: Send + Sync {
     /// Notes that it waits. `false` when it was waiting already.
     fn begin_waiting(&self) -> bool;
+    /// The committer has begun on what it waits for: for more it must wait anew.
+    fn taken(&self);
     /// More is durable now, or the store is poisoned, or there is room again.
     fn committed(&self);
 }
@@ -61,6 +64,8 @@ pub(crate) struct Store {
     poisoned: AtomicBool,
     disk_full: AtomicBool,
     relaxed: bool,
+    /// Whether a thread commits; else whoever needs it does.
+    has_committer: AtomicBool,
     /// Tells the read-ahead buffers of one store from those of another.
     serial: u64,
 }
@@ -124,6 +129,7 @@ impl Store {
             poisoned: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             relaxed,
+            has_committer: AtomicBool::new(false),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -204,6 +210,11 @@ impl Store {
         let changes: Vec<Change> = ready.into_iter().map(|(change, _)| change).collect();
         self.definitions.apply(&changes, end)?;
         Ok(())
+    }
+
+    /// Says that a thread runs [`Store::run_committer`] from now on.
+    pub(crate) fn expect_committer(&self) {
+        self.has_committer.store(true, Ordering::Release);
     }
 
     /// Number of segment files.

@@ -1,0 +1,49 @@
+//! Threads that wait for the committer: operators' changes, compaction. Sessions never sleep so.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::{Store, Waiter};
+use crate::NodeError;
+
+/// A missed wake-up costs no more than this.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl Store {
+    /// Waits until everything appended so far is durable. Without a committer it commits itself.
+    pub(crate) fn sync_all(&self) -> Result<(), NodeError> {
+        if !self.has_committer.load(Ordering::Acquire) {
+            return self.commit().map(|_| ());
+        }
+        let sleeper = Arc::new(Sleeper::default());
+        let waiter: Arc<dyn Waiter> = sleeper.clone();
+        let ((), end) = self.append(Some(&waiter), |_| ());
+        let mut guard = sleeper.guard.lock();
+        while self.durable() < end && !self.is_poisoned() {
+            sleeper.woken.wait_for(&mut guard, LOOK_AGAIN);
+        }
+        if self.is_poisoned() { Err(NodeError::Poisoned) } else { Ok(()) }
+    }
+}
+
+/// A thread that waits for the committer.
+#[derive(Default)]
+struct Sleeper {
+    guard: Mutex<()>,
+    woken: Condvar,
+}
+
+impl Waiter for Sleeper {
+    fn begin_waiting(&self) -> bool {
+        true
+    }
+
+    fn taken(&self) {}
+
+    fn committed(&self) {
+        self.woken.notify_all();
+    }
+}

@@ -1,0 +1,131 @@
+//! What is published, and whether what comes out is what went in.
+
+use amqp::{FieldTable, FieldValue, OwnedProperties};
+
+use crate::topology::{Name, queue_name};
+use crate::wire::Delivered;
+
+/// A published message. Its number is in the property `message_id`.
+#[derive(Debug, Clone)]
+pub(crate) struct Published {
+    pub number: u32,
+    pub persistent: bool,
+    pub priority: Option<u8>,
+    pub expiration_ms: Option<u64>,
+    pub body_bytes: usize,
+    pub has_headers: bool,
+    pub exchange: &'static str,
+    pub routing_key: &'static str,
+    /// The channel it was published on, unlike any other, and its place there.
+    pub channel: u64,
+    pub sequence: u64,
+}
+
+/// Where and why a message died once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Death {
+    pub queue: Name,
+    pub reason: String,
+    pub count: i64,
+}
+
+/// What can be read off a message that came out of a queue.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub number: u32,
+    /// `x-death`, the last one first.
+    pub deaths: Vec<Death>,
+    /// `x-first-death-queue`.
+    pub origin: Option<Name>,
+    pub delivery_count: Option<i64>,
+}
+
+impl Seen {
+    /// Tells one copy of a message from the others in the same queue; empty as it was published.
+    pub(crate) fn history(&self) -> String {
+        let deaths = self.deaths.iter().map(|d| format!("{}:{}:{}", d.queue, d.reason, d.count));
+        deaths.collect::<Vec<_>>().join("|")
+    }
+}
+
+impl Published {
+    pub(crate) fn properties(&self) -> OwnedProperties {
+        let mut headers = FieldTable::new();
+        headers.insert("number", FieldValue::I64(i64::from(self.number)));
+        OwnedProperties {
+            message_id: Some(format!("m{}", self.number)),
+            delivery_mode: Some(if self.persistent { 2 } else { 1 }),
+            priority: self.priority,
+            expiration: self.expiration_ms.map(|ms| ms.to_string()),
+            headers: self.has_headers.then_some(headers),
+            ..OwnedProperties::default()
+        }
+    }
+
+    pub(crate) fn encoded_properties(&self) -> Vec<u8> {
+        let mut encoded = Vec::new();
+        self.properties().encode(&mut encoded);
+        encoded
+    }
+
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let byte = |at: usize| (self.number as usize * 31 + at * 7 + at / 251) as u8;
+        (0..self.body_bytes).map(byte).collect()
+    }
+
+    /// Priority level in a queue.
+    pub(crate) fn level(&self, priority_max: u8) -> u8 {
+        self.priority.unwrap_or(0).min(priority_max)
+    }
+}
+
+/// The number in the properties of something that came back or out.
+pub(crate) fn number_of(properties: &OwnedProperties) -> u32 {
+    let id = properties.message_id.as_deref().unwrap_or_default();
+    let number = id.strip_prefix('m').and_then(|digits| digits.parse().ok());
+    number.unwrap_or_else(|| panic!("a message that nobody published: {properties:?}"))
+}
+
+/// Checks content and properties against what was published.
+pub(crate) fn read(delivered: &Delivered, all: &[Published]) -> Seen {
+    let mut properties = OwnedProperties::decode(&delivered.properties).expect("well-formed");
+    let number = number_of(&properties);
+    let published = all
+        .get(number as usize)
+        .unwrap_or_else(|| panic!("m{number} came out and was never published"));
+    assert_eq!(delivered.body, published.body(), "the body of m{number} is not what was published");
+    let mut expected = published.properties();
+    let mut headers = properties.headers.take().unwrap_or_default();
+    let delivery_count = headers.remove("x-delivery-count").and_then(|count| count.as_i64());
+    let deaths = deaths(headers.remove("x-death"));
+    let mut origin = None;
+    for which in ["first", "last"] {
+        for what in ["queue", "reason", "exchange"] {
+            let value = headers.remove(&format!("x-{which}-death-{what}"));
+            if (which, what) == ("first", "queue") {
+                origin = value.as_ref().and_then(FieldValue::as_str).map(queue_name);
+            }
+        }
+    }
+    if deaths.is_empty() {
+        let at = (delivered.exchange.as_str(), delivered.routing_key.as_str());
+        assert_eq!(at, (published.exchange, published.routing_key), "the address of m{number}");
+    } else {
+        expected.expiration = None;
+    }
+    properties.headers = Some(headers);
+    expected.headers.get_or_insert_default();
+    assert_eq!(properties, expected, "the properties of m{number} are not what was published");
+    Seen { number, deaths, origin, delivery_count }
+}
+
+fn deaths(value: Option<FieldValue>) -> Vec<Death> {
+    let Some(FieldValue::Array(entries)) = value else { return Vec::new() };
+    let read = |entry: &FieldValue| {
+        let table = entry.as_table().expect("a table");
+        let text = |name| table.get(name).and_then(FieldValue::as_str).expect("text").to_owned();
+        let count = table.get("count").and_then(FieldValue::as_i64).expect("a count");
+        Death { queue: queue_name(&text("queue")), reason: text("reason"), count }
+    };
+    entries.iter().map(read).collect()
+}

@@ -1,0 +1,282 @@
+//! What was promised, as naively as possible: every copy of every message in every queue, and what
+//! is known of it.
+//!
+//! The model does not foretell when messages expire or are dropped at a limit: it knows when they
+//! may be, and then asks that they be found where the dead go. A message is followed from the
+//! queue it was routed to; its dead-lettered copies are known by their `x-death` when they are seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::message::{Published, Seen};
+use crate::topology::{Kind, Name, Overflow, Topology};
+
+/// A copy of a message in a queue: message number, queue, history (`x-death`).
+pub(crate) type Key = (u32, Name, String);
+
+/// Why a copy left its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// A client acked it, or took it without acks.
+    Taken,
+    /// A client rejected it.
+    Rejected,
+    /// Purged, or its queue was deleted.
+    Removed,
+    /// It was found among the dead.
+    Died,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    /// Delivered and not settled, as far as the client knows.
+    Held,
+    Gone {
+        cause: Cause,
+        /// Sure not to come back with a crash.
+        is_stored: bool,
+    },
+}
+
+/// One copy.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub state: State,
+    /// Sure to be there after a crash.
+    pub is_stored: bool,
+    /// A queue may have refused it.
+    pub may_be_refused: bool,
+    /// Delivered since the node was opened.
+    pub was_delivered: bool,
+    /// Found in the store when the node was opened.
+    pub was_restored: bool,
+    pub delivery_count: u32,
+    /// Returns that are sure to be counted after a crash, and those that are not yet.
+    pub return_count_stored: u32,
+    pub return_count: u32,
+    /// The queue that first held the message.
+    pub origin: Name,
+    pub enqueued_at_step: u64,
+    /// When it may expire, and when it must have; `None` is never.
+    pub expires_ms: Option<(u64, u64)>,
+}
+
+/// A transaction that was committed.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub is_stored: bool,
+    pub published: Vec<Key>,
+    pub settled: Vec<(Key, Cause)>,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Model {
+    pub now_ms: u64,
+    pub step: u64,
+    pub topology: Topology,
+    pub messages: Vec<Published>,
+    pub items: BTreeMap<Key, Item>,
+    pub groups: Vec<Group>,
+}
+
+impl Model {
+    /// A message reaches its queues; which they are.
+    pub(crate) fn enqueue(&mut self, number: u32) -> BTreeSet<Name> {
+        let message = &self.messages[number as usize];
+        let queues = self.topology.route(message.exchange, message.routing_key);
+        self.enqueue_to(number, &queues);
+        queues
+    }
+
+    pub(crate) fn enqueue_to(&mut self, number: u32, queues: &BTreeSet<Name>) {
+        let message = &self.messages[number as usize];
+        for &name in queues {
+            let Some(queue) = self.topology.queues.get(name) else { continue };
+            let ttl_ms = [message.expiration_ms, queue.kind.ttl_ms].into_iter().flatten().min();
+            let item = Item {
+                state: State::Ready,
+                is_stored: false,
+                may_be_refused: queue.kind.overflow != Overflow::DropHead,
+                was_delivered: false,
+                was_restored: false,
+                delivery_count: 0,
+                return_count_stored: 0,
+                return_count: 0,
+                origin: name,
+                enqueued_at_step: self.step,
+                expires_ms: ttl_ms.map(|ttl_ms| (self.now_ms + ttl_ms, self.now_ms + ttl_ms)),
+            };
+            let before = self.items.insert((number, name, String::new()), item);
+            assert!(before.is_none(), "m{number} is published once");
+        }
+    }
+
+    pub(crate) fn kind(&self, queue: Name) -> Kind {
+        self.topology.queues.get(queue).map_or(crate::topology::PLAIN, |queue| queue.kind)
+    }
+
+    pub(crate) fn is_durable(&self, key: &Key) -> bool {
+        self.messages[key.0 as usize].persistent
+            && self.topology.queues.get(key.1).is_some_and(|queue| queue.is_durable())
+    }
+
+    /// Whether a ready copy may have died without anybody's doing.
+    pub(crate) fn may_have_died(&self, key: &Key, item: &Item) -> bool {
+        let kind = self.kind(key.1);
+        item.expires_ms.is_some_and(|(from_ms, _)| self.now_ms >= from_ms)
+            || kind.length_max.is_some() && kind.overflow == Overflow::DropHead
+            || kind.redeliveries_max().is_some_and(|max| item.delivery_count > max)
+    }
+
+    /// Whether a ready copy must be where it is: nothing but a client takes it from there.
+    pub(crate) fn is_certain(&self, key: &Key, item: &Item) -> bool {
+        item.state == State::Ready && !item.may_be_refused && !self.may_have_died(key, item)
+    }
+
+    /// The copies in a queue.
+    pub(crate) fn items_in(&self, queue: Name) -> impl Iterator<Item = (&Key, &Item)> {
+        self.items.iter().filter(move |(key, _)| key.1 == queue)
+    }
+
+    /// All that a queue holds goes.
+    pub(crate) fn empty_queue(&mut self, queue: Name, with_held: bool) {
+        for (_, item) in self.items.iter_mut().filter(|(key, _)| key.1 == queue) {
+            if item.state == State::Ready || (with_held && item.state == State::Held) {
+                item.state = State::Gone { cause: Cause::Removed, is_stored: false };
+            }
+        }
+        if let Some(state) = self.topology.queues.get_mut(queue) {
+            state.emptied_at_step = self.step;
+        }
+    }
+
+    /// A copy leaves its queue.
+    pub(crate) fn remove(&mut self, key: &Key, cause: Cause) {
+        if let Some(item) = self.items.get_mut(key)
+            && !matches!(item.state, State::Gone { .. })
+        {
+            item.state = State::Gone { cause, is_stored: false };
+        }
+    }
+
+    /// A client gives a copy back.
+    pub(crate) fn give_back(&mut self, key: &Key) {
+        if let Some(item) = self.items.get_mut(key)
+            && item.state == State::Held
+        {
+            item.state = State::Ready;
+            item.return_count += 1;
+        }
+    }
+
+    /// Everything that was done so far is durable.
+    pub(crate) fn store_all(&mut self) {
+        self.topology.store_all();
+        let messages = &self.messages;
+        let queues = &self.topology.queues;
+        for (key, item) in &mut self.items {
+            let queue = queues.get(key.1);
+            item.is_stored |= messages[key.0 as usize].persistent
+                && queue.is_some_and(|queue| queue.is_durable())
+                && !item.may_be_refused;
+            item.return_count_stored = item.return_count;
+            if let State::Gone { is_stored, .. } = &mut item.state {
+                *is_stored = true;
+            }
+        }
+        self.groups.iter_mut().for_each(|group| group.is_stored = true);
+    }
+
+    /// A message was confirmed: it is stored wherever it went, if it was to be.
+    pub(crate) fn confirm(&mut self, number: u32, is_ack: bool) {
+        let keys: Vec<Key> =
+            self.items.keys().filter(|key| key.0 == number && key.2.is_empty()).cloned().collect();
+        for key in keys {
+            let is_durable = self.is_durable(&key);
+            if let Some(item) = self.items.get_mut(&key) {
+                item.may_be_refused &= !is_ack;
+                item.is_stored |= is_ack && is_durable;
+            }
+        }
+    }
+
+    /// A copy came out of a queue: checks that it may, and answers which it is.
+    pub(crate) fn observe(&mut self, queue: Name, seen: &Seen) -> Key {
+        let number = seen.number;
+        let key = (number, queue, seen.history());
+        if seen.deaths.is_empty() {
+            assert!(self.items.contains_key(&key), "m{number} never went to {queue}");
+        } else {
+            self.observe_dead(&key, seen);
+        }
+        let (now_ms, kind) = (self.now_ms, self.kind(queue));
+        let item = self.items.get_mut(&key).expect("just looked");
+        match item.state {
+            State::Ready => {}
+            state => panic!("{key:?} comes out of {queue} although it is {state:?}"),
+        }
+        if let Some((_, until_ms)) = item.expires_ms {
+            assert!(now_ms <= until_ms, "{key:?} expired at {until_ms} and comes out at {now_ms}");
+        }
+        item.may_be_refused = false;
+        if kind.counts_deliveries() {
+            let count = seen.delivery_count.unwrap_or(0);
+            let (least, most) = (item.return_count, item.delivery_count);
+            assert!(
+                (i64::from(least)..=i64::from(most)).contains(&count),
+                "{key:?} was delivered {most} times, returned {least} times, and says {count}"
+            );
+        }
+        key
+    }
+
+    fn observe_dead(&mut self, key: &Key, seen: &Seen) {
+        let (number, queue, _) = *key;
+        let origin = seen.origin.expect("a dead letter names the queue it died in first");
+        let last = &seen.deaths[0];
+        let first_key = (number, origin, String::new());
+        let Some(first) = self.items.get_mut(&first_key) else {
+            panic!("m{number} was never in {origin} and comes dead-lettered from there");
+        };
+        match first.state {
+            State::Ready => first.state = State::Gone { cause: Cause::Died, is_stored: false },
+            State::Gone { cause: Cause::Taken, .. } => {
+                panic!("{key:?} was dead-lettered from {origin} although it was acked there")
+            }
+            State::Held => panic!("{key:?} was dead-lettered from {origin} and is held there"),
+            State::Gone { .. } => {}
+        }
+        if self.items.contains_key(key) {
+            return;
+        }
+        let (expiration_ms, kind) = (self.now_ms, self.kind(queue));
+        let ttl_ms = kind.ttl_ms.map(|ttl_ms| (0, expiration_ms + ttl_ms));
+        assert_ne!(last.reason, "", "a death has a reason");
+        let item = Item {
+            state: State::Ready,
+            is_stored: false,
+            may_be_refused: false,
+            was_delivered: false,
+            was_restored: false,
+            delivery_count: 0,
+            return_count_stored: 0,
+            return_count: 0,
+            origin,
+            enqueued_at_step: self.step,
+            expires_ms: ttl_ms,
+        };
+        self.items.insert(key.clone(), item);
+    }
+
+    /// Whether a message that is not where it was routed to may be nowhere: it died where the dead
+    /// are not kept, or its dead-lettered copy was seen and has gone its way.
+    pub(crate) fn may_be_nowhere(&self, key: &Key, item: &Item) -> bool {
+        let (number, name, _) = *key;
+        let followed = |(other, copy): (&Key, &Item)| {
+            other.0 == number && !other.2.is_empty() && copy.origin == name
+        };
+        let sinks = self.topology.sinks(&self.kind(name), item.enqueued_at_step);
+        !sinks || self.items.iter().any(followed)
+    }
+}
