@@ -97,6 +97,7 @@ fn low_disk_holds_publishers_and_nobody_else() {
     simple.login(&Login { capabilities: &[], ..Login::default() }).expect("a handshake");
     simple.open_channel(1);
     simple.confirm_select(1);
+    simple.publish_confirmed(1, "q", b"10");
 
     let filler = disk.filler(35);
     // Being blocked is told when it happens or at the next publish.
@@ -116,7 +117,7 @@ fn low_disk_holds_publishers_and_nobody_else() {
 
     // Consuming, acknowledging and declaring go on.
     let client = broker.client();
-    for n in 0..10 {
+    for n in 0..=10 {
         let message = client.get("q").expect("a message");
         assert_eq!(message.data, n.to_string().as_bytes());
         client.ack(&message);

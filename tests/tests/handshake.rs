@@ -213,12 +213,10 @@ fn tuning_beyond_the_proposal_is_refused() {
     let broker = shared();
     let mut bystander = Bystander::new(&broker);
     type Change = fn(Tune) -> Tune;
-    let wrong: [(&str, Change); 5] = [
+    let wrong: [(&str, Change); 3] = [
         ("larger frames", |tune| Tune { frame_max: tune.frame_max + 1, ..tune }),
-        ("frames without limit", |tune| Tune { frame_max: 0, ..tune }),
         ("frames below the minimum", |tune| Tune { frame_max: 4095, ..tune }),
         ("more channels", |tune| Tune { channel_max: tune.channel_max + 1, ..tune }),
-        ("channels without limit", |tune| Tune { channel_max: 0, ..tune }),
     ];
     let address = broker.address();
     std::thread::scope(|scope| {
@@ -233,6 +231,29 @@ fn tuning_beyond_the_proposal_is_refused() {
             });
         }
     });
+    bystander.still_works();
+}
+
+#[test]
+fn asking_for_no_limit_does_not_lift_the_limit() {
+    let broker = shared();
+    let mut bystander = Bystander::new(&broker);
+    let tune = |tune| Tune { frame_max: 0, heartbeat: 0, ..tune };
+    let mut raw = Raw::connect(broker.address());
+    // RabbitMQ refuses this at once.
+    if raw.login(&Login { tune, ..Login::default() }).is_ok() {
+        raw.open_channel(1);
+        raw.frame(BODY, 1, &[0; 200_000]);
+        assert_eq!(raw.expect_connection_close().0, 501);
+    }
+    let tune = |tune| Tune { channel_max: 0, heartbeat: 0, ..tune };
+    let mut raw = Raw::connect(broker.address());
+    if let Ok(proposed) = raw.login(&Login { tune, ..Login::default() }) {
+        let open = |channel| Frame::method(channel, 20, 10, &Args::new().short(""));
+        raw.send(&(1..=proposed.channel_max + 1).flat_map(open).collect::<Vec<_>>());
+        let close = raw.ends().expect("a close");
+        assert_eq!(close.reply_code(), 530, "{}", close.reply_text());
+    }
     bystander.still_works();
 }
 

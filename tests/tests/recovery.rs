@@ -15,14 +15,15 @@ fn fill(broker: &Broker, queue: &str, count: usize) {
     let client = broker.client();
     client.confirm_select();
     client.declare(queue, FieldTable::default());
-    let confirms: Vec<_> = (0..count)
-        .map(|n| {
+    // A batch is never divided between segments, so not all at once.
+    for numbers in (0..count).collect::<Vec<_>>().chunks(200) {
+        let send = |number: &usize| {
             let properties = BasicProperties::default().with_delivery_mode(2);
-            client.send("", queue, body(n), properties, false)
-        })
-        .collect();
-    for confirm in confirms {
-        assert!(block(confirm).expect("a confirm").is_ack());
+            client.send("", queue, body(*number), properties, false)
+        };
+        for confirm in numbers.iter().map(send).collect::<Vec<_>>() {
+            assert!(block(confirm).expect("a confirm").is_ack());
+        }
     }
 }
 

@@ -271,3 +271,62 @@ impl fmt::Display for Totals {
         )
     }
 }
+
+/// One publisher's messages in queue "q", and what a check says of what is found there.
+fn verdict(facts: Vec<Fact>, found: &[u64]) -> Result<(), String> {
+    let mut model = Model::default();
+    model.take_down(facts);
+    let found = found.iter().map(|sequence| id(*sequence)).collect();
+    model.check(&BTreeMap::from([("q", found), ("to", Vec::new())]))
+}
+
+fn id(sequence: u64) -> Id {
+    Id { publisher: 1, sequence }
+}
+
+fn confirmed(sequence: u64) -> [Fact; 2] {
+    let (queue, id) = ("q", id(sequence));
+    [Fact::Published { queue, id }, Fact::Confirmed { queue, id }]
+}
+
+fn acked(sequence: u64, ack: Ack) -> Fact {
+    Fact::Acked { queue: "q", id: id(sequence), ack }
+}
+
+#[test]
+fn the_check_accepts_what_nobody_can_know() {
+    let facts = [confirmed(0), confirmed(1)].concat();
+    assert_eq!(verdict(facts.clone(), &[0, 1]), Ok(()));
+    let unconfirmed = [facts.clone(), vec![Fact::Published { queue: "q", id: id(2) }]].concat();
+    assert_eq!(verdict(unconfirmed.clone(), &[0, 1]), Ok(()));
+    assert_eq!(verdict(unconfirmed, &[0, 1, 2]), Ok(()));
+    let acked = [facts, vec![acked(0, Ack::Sent)]].concat();
+    assert_eq!(verdict(acked.clone(), &[0, 1]), Ok(()));
+    assert_eq!(verdict(acked, &[1]), Ok(()));
+}
+
+#[test]
+fn the_check_notices_each_kind_of_harm() {
+    let facts = [confirmed(0), confirmed(1)].concat();
+    let durable = [facts.clone(), vec![acked(0, Ack::Durable)]].concat();
+    assert_eq!(verdict(durable.clone(), &[1]), Ok(()));
+    let cases = [
+        (facts.clone(), vec![0], "lost"),
+        (facts.clone(), vec![0, 1, 2], "unknown"),
+        (facts.clone(), vec![1, 0], "comes after"),
+        (facts.clone(), vec![0, 0, 1], "twice"),
+        (durable, vec![0, 1], "is back"),
+    ];
+    for (facts, found, word) in cases {
+        let wrong = verdict(facts, &found).expect_err("harm");
+        assert!(wrong.contains(word), "{wrong}");
+    }
+    let torn = Fact::Committing { published: vec![("q", id(0)), ("q", id(1))], acked: vec![] };
+    assert_eq!(verdict(vec![torn.clone()], &[0, 1]), Ok(()));
+    assert_eq!(verdict(vec![torn.clone()], &[]), Ok(()));
+    assert!(verdict(vec![torn], &[1]).expect_err("harm").contains("torn"));
+    let moving = Fact::Committing { published: vec![("to", id(0))], acked: vec![("q", id(0))] };
+    let moved = [confirmed(0).to_vec(), vec![moving]].concat();
+    assert_eq!(verdict(moved.clone(), &[0]), Ok(()));
+    assert!(verdict(moved, &[]).expect_err("harm").contains("0 places"));
+}
