@@ -8,18 +8,18 @@ use super::peer::Peer;
 
 const MIB: f64 = (1 << 20) as f64;
 /// Messages per speed measurement, at most a tenth of the backlog.
-const SAMPLE: u64 = 500_000;
+const SAMPLE: u64 = 1_000_000;
+/// Speed measurements of each kind; their median counts.
+const ROUNDS: usize = 3;
 
 /// Measures wilco with `count` persistent messages of 100 bytes in one durable queue.
 pub(super) fn run(load: &Load, peer: &mut Peer, count: u64) -> Result<()> {
     let sample = SAMPLE.min(count / 10).max(1);
-    let before_publishing = publish(load, peer, "empty", sample)?;
-    let before_consuming = consume(load, peer, "empty", sample)?;
+    let empty = speed(load, peer, "empty", sample)?;
 
     println!("filling the queue with {count} messages");
     let filled = publish(load, peer, "backlog", count)?;
-    let publishing = publish(load, peer, "backlog", sample)?;
-    let consuming = consume(load, peer, "backlog", sample)?;
+    let long = speed(load, peer, "backlog", sample)?;
     let stopped = peer.restart(Signal::TERM)?;
     let first = consume(load, peer, "backlog", 1)?;
     let killed = peer.restart(Signal::KILL)?;
@@ -28,18 +28,38 @@ pub(super) fn run(load: &Load, peer: &mut Peer, count: u64) -> Result<()> {
     println!("\n| {count} messages of 100 bytes, persistent | |\n|---|---|");
     row("filled at", &rate(filled.publish_rate));
     row("memory when full", &memory(&filled));
-    row("publishing, empty queue", &rate(before_publishing.publish_rate));
-    let slower = publishing.publish_rate / before_publishing.publish_rate;
-    row("publishing, long queue", &format!("{} ({slower:.2})", rate(publishing.publish_rate)));
-    row("consuming, empty queue", &rate(before_consuming.consume_rate));
-    let slower = consuming.consume_rate / before_consuming.consume_rate;
-    row("consuming, long queue", &format!("{} ({slower:.2})", rate(consuming.consume_rate)));
+    for (what, empty, long) in
+        [("publishing", empty.publish, long.publish), ("consuming", empty.consume, long.consume)]
+    {
+        row(&format!("{what}, empty queue"), &rate(empty));
+        row(&format!("{what}, long queue"), &format!("{} ({:.2})", rate(long), long / empty));
+    }
     row("restart after SIGTERM", &format!("{:.2} s", stopped.as_secs_f64()));
     row("first message after that", &format!("{:.2} s", first.seconds));
     row("restart after SIGKILL", &format!("{:.2} s", killed.as_secs_f64()));
     row("the rest consumed at", &rate(rest.consume_rate));
     row("memory when empty again", &memory(&rest));
     Ok(())
+}
+
+/// Messages per second.
+struct Speed {
+    publish: f64,
+    consume: f64,
+}
+
+/// Publishes and then consumes `count` messages, a few times.
+fn speed(load: &Load, peer: &Peer, queue: &str, count: u64) -> Result<Speed> {
+    let (mut published, mut consumed) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        published.push(publish(load, peer, queue, count)?.publish_rate);
+        consumed.push(consume(load, peer, queue, count)?.consume_rate);
+    }
+    let median = |mut rates: Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2]
+    };
+    Ok(Speed { publish: median(published), consume: median(consumed) })
 }
 
 fn publish(load: &Load, peer: &Peer, queue: &str, count: u64) -> Result<Measured> {
