@@ -1,1 +1,346 @@
-//! In process.
+//! The broker in process: a [`Node`] and its sessions without sockets or frames.
+//!
+//! ```
+//! use node::embedded::{Event, Link};
+//! use node::{ConsumeOptions, Node, Options, Properties, Publish, QueueOptions, Settlement};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! let node = Node::open(Options { data: directory.path().into(), ..Options::default() })?;
+//! let mut link = Link::open(&node, "/", "guest")?;
+//! let channel = link.open_channel()?;
+//! link.select_confirms(channel)?;
+//! link.declare_queue("tasks", &QueueOptions { durable: true, ..QueueOptions::default() })?;
+//!
+//! let persistent = Properties { delivery_mode: Some(2), ..Properties::default() };
+//! link.publish(channel, "", "tasks", &persistent, b"Hello World!")?;
+//! link.wait_for_confirms(channel)?; // on disk now
+//!
+//! link.consume(channel, "tasks", &ConsumeOptions { tag: "worker", ..ConsumeOptions::default() })?;
+//! let Some(Event::Delivered(delivery)) = link.next_event(None) else { panic!("there is one") };
+//! assert_eq!(delivery.message.body(), b"Hello World!");
+//! link.settle(channel, delivery.tag, Settlement::Ack)?;
+//! link.close();
+//! node.close();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Link`] blocks the thread that calls it, never the node. For anything that it does not offer
+//! (transactions, exchanges, an event loop of one's own) use a [`Session`] with a [`Wire`] directly:
+//! that is all the AMQP server does, too.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use amqp::{Method, Properties};
+use broker::queue::Settlement;
+use broker::{BrokerError, Message};
+
+use crate::node::Node;
+use crate::outbox::{Wire, WireDelivery};
+use crate::session::{ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
+
+/// How long a wait sleeps at most before it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// What arrives for a link.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message for one of its consumers.
+    Delivered(Delivery),
+    /// A mandatory message that reached no queue.
+    Returned {
+        /// The channel it was published on.
+        channel: u16,
+        /// Its routing key.
+        routing_key: String,
+        /// Its body.
+        body: Vec<u8>,
+    },
+    /// The queue of a consumer is gone.
+    Cancelled {
+        /// The consumer's channel.
+        channel: u16,
+        /// The consumer's tag.
+        tag: String,
+    },
+}
+
+/// A message delivered to a consumer.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The consumer's channel.
+    pub channel: u16,
+    /// The consumer's tag.
+    pub consumer_tag: String,
+    /// To settle it by.
+    pub tag: u64,
+    /// Whether it may have been delivered before.
+    pub redelivered: bool,
+    /// The message.
+    pub message: Message,
+}
+
+/// A session that blocks its caller. See the module's documentation.
+pub struct Link {
+    session: Session,
+    next_channel: u16,
+    events: VecDeque<Event>,
+    /// Numbers of messages published and confirmed, and of those refused, by channel.
+    confirms: HashMap<u16, Confirmed>,
+}
+
+#[derive(Default)]
+struct Confirmed {
+    published: u64,
+    confirmed: u64,
+    refused: Vec<u64>,
+}
+
+/// Collects what arrives; the link takes it from here.
+#[derive(Default)]
+struct Inbox {
+    events: Vec<Event>,
+    /// Channel, number, whether up to it, whether accepted.
+    confirms: Vec<(u16, u64, bool, bool)>,
+}
+
+impl Link {
+    /// Opens a link as a user that the embedding program vouches for.
+    ///
+    /// # Errors
+    /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
+    pub fn open(node: &Arc<Node>, vhost: &str, user: &str) -> Result<Self, BrokerError> {
+        let session = node.open_session(vhost, user, Box::<Inbox>::default())?;
+        Ok(Self { session, next_channel: 1, events: VecDeque::new(), confirms: HashMap::new() })
+    }
+
+    /// The session underneath, for what a link has no method for. Call [`Link::wait_until_durable`]
+    /// after a method that must be durable.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// Opens a channel and returns its number.
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when 65,535 are open.
+    pub fn open_channel(&mut self) -> Result<u16, BrokerError> {
+        let number = self.next_channel;
+        self.session.open_channel(number)?;
+        self.next_channel = number.checked_add(1).unwrap_or(1);
+        Ok(number)
+    }
+
+    /// Declares a queue; returns when that is durable.
+    ///
+    /// # Errors
+    /// As [`Session::declare_queue`].
+    pub fn declare_queue(
+        &mut self,
+        name: &str,
+        options: &QueueOptions,
+    ) -> Result<QueueDeclared, BrokerError> {
+        let declared = self.session.declare_queue(name, options)?;
+        self.wait_until_durable()?;
+        Ok(declared)
+    }
+
+    /// Puts a channel into confirm mode.
+    ///
+    /// # Errors
+    /// As [`Session::select_confirms`].
+    pub fn select_confirms(&mut self, channel: u16) -> Result<(), BrokerError> {
+        self.session.select_confirms(channel, true)?;
+        self.confirms.entry(channel).or_default();
+        Ok(())
+    }
+
+    /// Publishes a message.
+    ///
+    /// # Errors
+    /// As [`Session::publish`].
+    pub fn publish(
+        &mut self,
+        channel: u16,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties<'_>,
+        body: &[u8],
+    ) -> Result<(), BrokerError> {
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let publish =
+            Publish { exchange, routing_key, mandatory: false, properties: &encoded, body };
+        self.session.publish(channel, &publish)?;
+        if let Some(confirms) = self.confirms.get_mut(&channel) {
+            confirms.published += 1;
+        }
+        self.flush(channel)
+    }
+
+    /// Waits until everything published on a channel in confirm mode is confirmed. Returns the
+    /// numbers, from 1 in order of publishing, of messages that a full queue has refused.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the store has failed.
+    pub fn wait_for_confirms(&mut self, channel: u16) -> Result<Vec<u64>, BrokerError> {
+        loop {
+            self.session.release_confirms();
+            self.receive();
+            let Some(confirms) = self.confirms.get_mut(&channel) else { return Ok(Vec::new()) };
+            if confirms.confirmed >= confirms.published {
+                return Ok(std::mem::take(&mut confirms.refused));
+            }
+            // Also tells a store that has failed.
+            self.session.is_settled_in_store()?;
+            self.sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Adds a consumer; its messages come with [`Link::next_event`].
+    ///
+    /// # Errors
+    /// As [`Session::consume`].
+    pub fn consume(
+        &mut self,
+        channel: u16,
+        queue: &str,
+        options: &ConsumeOptions<'_>,
+    ) -> Result<(), BrokerError> {
+        let options = ConsumeOptions { no_wait: true, ..options.clone() };
+        self.session.consume(channel, queue, &options)
+    }
+
+    /// Settles a delivery.
+    ///
+    /// # Errors
+    /// `PRECONDITION_FAILED` for an unknown tag.
+    pub fn settle(
+        &mut self,
+        channel: u16,
+        tag: u64,
+        settlement: Settlement,
+    ) -> Result<(), BrokerError> {
+        self.session.settle(channel, tag, false, settlement)?;
+        self.flush(channel)
+    }
+
+    /// The next event; waits for it, at most as long as given. `None`: there was none in time.
+    pub fn next_event(&mut self, timeout: Option<Duration>) -> Option<Event> {
+        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        loop {
+            self.receive();
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            let left = match deadline {
+                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
+                None => LOOK_AGAIN,
+            };
+            if left.is_zero() {
+                return None;
+            }
+            self.sleep(left.min(LOOK_AGAIN));
+        }
+    }
+
+    /// Waits until what the last method changed is durable.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the store has failed.
+    pub fn wait_until_durable(&mut self) -> Result<(), BrokerError> {
+        let Some(barrier) = self.session.barrier() else { return Ok(()) };
+        while !self.session.is_durable(barrier)? {
+            self.sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Closes the link: what it holds unsettled goes back to its queues.
+    pub fn close(mut self) {
+        self.session.close();
+    }
+
+    fn flush(&mut self, channel: u16) -> Result<(), BrokerError> {
+        let errors = self.session.flush();
+        errors.into_iter().find(|(of, _)| *of == channel).map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Takes what has arrived.
+    fn receive(&mut self) {
+        let outbox = Arc::clone(self.session.outbox());
+        let taken = outbox.with_wire::<Inbox, _>(|inbox, room| {
+            let events = std::mem::take(&mut inbox.events);
+            (events, std::mem::take(&mut inbox.confirms), std::mem::take(room))
+        });
+        let Some((events, confirms, room)) = taken else { return };
+        self.events.extend(events);
+        for (channel, number, multiple, accepted) in confirms {
+            let confirmed = self.confirms.entry(channel).or_default();
+            confirmed.confirmed = confirmed.confirmed.max(number);
+            debug_assert!(accepted || !multiple, "the node refuses messages one by one");
+            if !accepted {
+                confirmed.refused.push(number);
+            }
+        }
+        self.session.after_write(room);
+    }
+
+    fn sleep(&self, at_most: Duration) {
+        let outbox = self.session.outbox();
+        outbox.register(&Waker::from(Arc::new(Unpark(std::thread::current()))));
+        if !outbox.take_dirty() {
+            std::thread::park_timeout(at_most);
+        }
+    }
+}
+
+/// Wakes a parked thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl Wire for Inbox {
+    fn send(&mut self, channel: u16, method: &Method<'_>) {
+        match method {
+            Method::BasicAck(ack) => {
+                self.confirms.push((channel, ack.delivery_tag, ack.multiple, true));
+            }
+            Method::BasicNack(nack) => {
+                self.confirms.push((channel, nack.delivery_tag, nack.multiple, false));
+            }
+            Method::BasicCancel(cancel) => {
+                let tag = cancel.consumer_tag.to_owned();
+                self.events.push(Event::Cancelled { channel, tag });
+            }
+            _ => {}
+        }
+    }
+
+    fn send_content(&mut self, channel: u16, method: &Method<'_>, _: &[u8], body: &[u8]) {
+        if let Method::BasicReturn(returned) = method {
+            let routing_key = returned.routing_key.to_owned();
+            self.events.push(Event::Returned { channel, routing_key, body: body.to_vec() });
+        }
+    }
+
+    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
+        self.events.push(Event::Delivered(Delivery {
+            channel: delivery.channel,
+            consumer_tag: delivery.consumer_tag.to_owned(),
+            tag: delivery.delivery_tag,
+            redelivered: delivery.redelivered,
+            message: delivery.message.clone(),
+        }));
+    }
+}

@@ -30,6 +30,7 @@ mod timers;
 mod unsettled;
 mod vhost;
 
+pub use amqp::Properties;
 pub use broker::queue::Settlement;
 pub use broker::topology::Destination;
 pub use broker::{BrokerError, Message};

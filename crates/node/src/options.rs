@@ -59,7 +59,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             segment_bytes_max: 64 << 20,
-            body_cache_bytes: 256 << 20,
+            body_cache_bytes: 64 << 20,
             disk_free_bytes_min: 50_000_000,
             relaxed: false,
         }

@@ -99,7 +99,7 @@ impl Default for Store {
             data: PathBuf::from("wilco-data"),
             durability: Durability::Synced,
             segment_bytes: 64 << 20,
-            body_cache_bytes: 256 << 20,
+            body_cache_bytes: 64 << 20,
             disk_free_bytes_min: 50_000_000,
         }
     }

@@ -50,8 +50,7 @@ impl Store {
                     return Ok(Commit::DiskFull);
                 }
                 Err(error) => {
-                    self.poisoned.store(true, Ordering::Release);
-                    waiters.iter().for_each(|waiter| waiter.committed());
+                    self.poison(&waiters);
                     return Err(error.into());
                 }
             }
@@ -168,9 +167,21 @@ impl Store {
             segments.deletable(self.definitions.applied_position())
         };
         for base in deletable {
-            self.device.lock().delete_segment(base)?;
+            let deleted = self.device.lock().delete_segment(base);
+            if let Err(error) = deleted {
+                // The log takes nothing more; who waits for the next batch must not do so for ever.
+                let waiters = std::mem::take(&mut self.appending.lock().waiters);
+                self.poison(&waiters);
+                return Err(error.into());
+            }
             self.segments.lock().remove(base);
         }
         Ok(Commit::Done)
+    }
+
+    /// Nothing is durable any more from here on: says so to those who wait.
+    fn poison(&self, waiters: &[Arc<dyn Waiter>]) {
+        self.poisoned.store(true, Ordering::Release);
+        waiters.iter().for_each(|waiter| waiter.committed());
     }
 }

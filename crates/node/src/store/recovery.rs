@@ -44,6 +44,7 @@ pub(crate) fn recover<D: Disk + Clone>(
         moved: HashMap::new(),
         segments: Segments::default(),
         unreadable_count: 0,
+        queue_ids_end: 0,
     };
     let options = segment_log::Options { segment_bytes_max };
     for base in segment_bases(&disk)? {
@@ -61,6 +62,10 @@ pub(crate) fn recover<D: Disk + Clone>(
     }
     let mut segments = scan.segments;
     segments.retain(&log.segments());
+    // Ids of queues that are gone, or never outlived anything, still stand in the log: a queue to
+    // come must not find their messages.
+    let definitions = &mut scan.definitions;
+    definitions.next_queue_id = definitions.next_queue_id.max(scan.queue_ids_end);
     let exists: std::collections::HashSet<u32> =
         scan.definitions.queues.values().map(|queue| queue.id).collect();
     let mut queues = HashMap::new();
@@ -92,6 +97,8 @@ struct Scan {
     moved: HashMap<u64, u64>,
     segments: Segments,
     unreadable_count: u64,
+    /// One above the highest queue id met.
+    queue_ids_end: u32,
 }
 
 #[derive(Default)]
@@ -128,6 +135,8 @@ impl Scan {
 
     fn message(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let parsed = MessageRecord::parse(record)?;
+        let ids_end = parsed.queues().map(|id| id.0.saturating_add(1)).max();
+        self.queue_ids_end = self.queue_ids_end.max(ids_end.unwrap_or(0));
         if parsed.paged {
             return Some(());
         }
