@@ -394,7 +394,7 @@ impl<E: Endpoint> Queue<E> {
                 found.push((id, entry.position));
             }
         }
-        (usize::from(level) + 1 < self.levels.len()).then_some((level + 1, 0))
+        (usize::from(level) + 1 < self.levels.len()).then(|| (level + 1, 0))
     }
 
     /// Compaction moved a message's record. `false` when the message is gone meanwhile.

@@ -56,7 +56,7 @@ fn memory_is_counted_for_bodies_that_are_kept() {
 
 #[test]
 fn compaction_finds_what_is_in_the_log_and_moves_it() {
-    let mut rig = Rig::new(settings(|s| s.priority_max = 1));
+    let mut rig = Rig::new(settings(|s| s.priority_max = 255));
     let logged =
         |position, priority| Kind { position: Some(position), priority, ..Kind::default() };
     for position in 0..300 {

@@ -1,0 +1,408 @@
+//! Random commands on a queue and on a naive model of it: after each both say the same.
+
+mod commands;
+mod model;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use amqp::Properties;
+use broker::queue::{
+    ConsumerKey, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Outgoing, Published, Queue,
+    Restored, Settings, Settlement, Tick,
+};
+use broker::{Message, QueueId};
+use proptest::prelude::*;
+
+use commands::{Command, Publication};
+use model::{Delivered, Model, State};
+
+/// An endpoint with room for so many messages.
+#[derive(Clone)]
+struct Port(Rc<Cell<u32>>);
+
+impl Endpoint for Port {
+    fn reserve(&self, _body_bytes: u32) -> bool {
+        let room = self.0.get();
+        self.0.set(room.saturating_sub(1));
+        room > 0
+    }
+
+    fn release(&self, _body_bytes: u32) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+/// The queue and its model, side by side.
+struct Pair {
+    queue: Queue<Port>,
+    model: Model,
+    effects: Effects,
+    now_ms: u64,
+    /// By the model's numbers.
+    keys: Vec<ConsumerKey>,
+    ports: Vec<Port>,
+    /// A handover under way.
+    in_flight: Option<Vec<(Delivery, Delivered)>>,
+    /// Deliveries that somebody got.
+    got: Vec<(Delivery, Delivered)>,
+    next_position: u64,
+}
+
+impl Pair {
+    fn new(settings: Settings) -> Self {
+        Self {
+            queue: Queue::new(QueueId(1), settings.clone(), 1000),
+            model: Model::new(settings, 1000),
+            effects: Effects::default(),
+            now_ms: 1000,
+            keys: Vec::new(),
+            ports: Vec::new(),
+            in_flight: None,
+            got: Vec::new(),
+            next_position: 0,
+        }
+    }
+
+    /// The body says which message it is.
+    fn body(&self, body_bytes: usize) -> Vec<u8> {
+        let mut body = (self.model.messages.len() as u32).to_le_bytes().to_vec();
+        body.resize(4 + body_bytes, b'.');
+        body
+    }
+
+    fn position(&mut self, is_logged: bool) -> u64 {
+        self.next_position += 1;
+        if is_logged { self.next_position } else { NO_POSITION }
+    }
+
+    fn restore(&mut self, publication: &Publication, attempts: u16) {
+        let published_at_ms = self.now_ms - 10;
+        let position = self.position(true);
+        let body_bytes = publication.body_bytes as u32;
+        let Publication { priority, expiration_ms, .. } = *publication;
+        self.queue.restore(&Restored {
+            position,
+            published_at_ms,
+            expiration_ms,
+            body_bytes,
+            priority,
+            attempts,
+        });
+        let message = model::Message {
+            level: priority,
+            body_bytes: u64::from(body_bytes),
+            memory_bytes: None,
+            position,
+            expires_at_ms: None,
+            attempts,
+            redelivered: true,
+            state: State::Ready,
+        };
+        self.model.restore(published_at_ms, message, expiration_ms.map(u64::from));
+    }
+
+    fn publish(&mut self, publication: &Publication) {
+        let Publication { priority, expiration_ms, body_bytes, is_logged, keep_body } =
+            *publication;
+        let expiration = expiration_ms.map(|ms| ms.to_string());
+        let properties = Properties {
+            priority: Some(priority),
+            expiration: expiration.as_deref(),
+            ..Properties::default()
+        };
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let body = self.body(body_bytes);
+        let content = ("", "q", encoded.as_slice(), body.as_slice());
+        let message = Message::new(self.now_ms, &properties, content, &mut Vec::new());
+        let position = self.position(is_logged);
+        let keep_body = keep_body || !is_logged;
+        let expected = model::Message {
+            level: priority,
+            body_bytes: body.len() as u64,
+            memory_bytes: keep_body.then_some(message.memory_bytes() as u64),
+            position,
+            expires_at_ms: None,
+            attempts: 0,
+            redelivered: false,
+            state: State::Ready,
+        };
+        let incoming = Incoming { message, position, keep_body };
+        let published = self.queue.publish(self.now_ms, incoming, &mut self.effects);
+        let expected = self.model.publish(self.now_ms, expected, expiration_ms.map(u64::from));
+        assert_eq!(published, expected);
+        if published == Published::Refused {
+            let refused = self.effects.removed.last().expect("it is among the effects");
+            assert!(refused.message.is_some());
+        }
+    }
+
+    fn run(&mut self, command: &Command) {
+        let now_ms = self.now_ms;
+        match command {
+            Command::Publish(publication) => self.publish(publication),
+            Command::PublishMany(publication, count) => {
+                (0..*count).for_each(|_| self.publish(publication));
+            }
+            Command::Assign => {
+                self.queue.assign(now_ms, &mut self.effects);
+                self.model.assign(now_ms);
+            }
+            Command::Take => {
+                let begun = self.queue.begin_handover();
+                assert_eq!(begun, self.in_flight.is_none());
+                if begun {
+                    self.take();
+                }
+            }
+            Command::HandOver(unreached) => self.hand_over(*unreached),
+            Command::Settle(pick, settlement) => {
+                let Some(pick) = self.got.len().checked_sub(pick + 1) else { return };
+                let (Delivery { id, consumer, .. }, expected) = &self.got[pick];
+                let settled =
+                    self.queue.settle(now_ms, *id, *consumer, *settlement, &mut self.effects);
+                assert_eq!(settled, self.model.settle(now_ms, expected, *settlement));
+            }
+            Command::Get { no_ack } => {
+                let delivery = self.queue.get(now_ms, *no_ack, &mut self.effects);
+                let expected = self.model.get(now_ms, *no_ack);
+                assert_eq!(delivery.is_some(), expected.is_some());
+                if let (Some(delivery), Some(expected)) = (delivery, expected) {
+                    assert_eq!(delivery.consumer, ConsumerKey::GET);
+                    self.check_delivery(&delivery, &expected);
+                    self.got.push((delivery, expected));
+                }
+            }
+            Command::AddConsumer(options, room) => {
+                let port = Port(Rc::new(Cell::new(*room)));
+                let added = self.queue.add_consumer(now_ms, port.clone(), *options);
+                assert_eq!(added.is_ok(), self.model.add_consumer(now_ms, *options, *room));
+                if let Ok(key) = added {
+                    assert!(!self.keys.contains(&key), "a key is never used again");
+                    self.keys.push(key);
+                    self.ports.push(port);
+                }
+            }
+            Command::RemoveConsumer(pick) => {
+                let Some(consumer) = self.pick_consumer(*pick) else { return };
+                let key = self.keys[consumer];
+                let removed = self.queue.remove_consumer(now_ms, key, &mut self.effects);
+                assert_eq!(removed, self.model.remove_consumer(now_ms, consumer));
+            }
+            Command::MakeRoom(pick, room, is_told) => {
+                let Some(consumer) = self.pick_consumer(*pick) else { return };
+                self.ports[consumer].0.set(*room);
+                self.model.consumers[consumer].room = *room;
+                if *is_told {
+                    self.queue.resume(self.keys[consumer]);
+                    self.model.resume(consumer);
+                }
+            }
+            Command::Purge => {
+                assert_eq!(self.queue.purge(&mut self.effects), self.model.purge());
+            }
+            Command::Tick => self.tick(),
+            Command::Wait(ms) => self.now_ms += ms,
+            Command::Touch => {
+                self.queue.touch(now_ms);
+                self.model.touch(now_ms);
+            }
+            Command::Relocate(pick) => self.relocate(*pick),
+        }
+    }
+
+    /// Any consumer there ever was, the latest first.
+    fn pick_consumer(&self, pick: usize) -> Option<usize> {
+        self.keys.len().checked_sub(pick + 1)
+    }
+
+    fn take(&mut self) {
+        let mut taken = Outgoing::default();
+        let is_taken = self.queue.take_outgoing(&mut taken);
+        let expected = std::mem::take(&mut self.model.outgoing);
+        assert_eq!(is_taken, !expected.is_empty());
+        assert_eq!(taken.deliveries.len(), expected.len());
+        for (delivery, expected) in taken.deliveries.iter().zip(&expected) {
+            self.check_delivery(delivery, expected);
+            let consumer = expected.consumer.expect("a consumer's");
+            let endpoint = &taken.endpoints[delivery.endpoint as usize];
+            assert!(Rc::ptr_eq(&endpoint.0, &self.ports[consumer].0));
+        }
+        self.in_flight = is_taken.then(|| taken.deliveries.into_iter().zip(expected).collect());
+    }
+
+    fn hand_over(&mut self, unreached: u64) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        for (place, (delivery, expected)) in in_flight.into_iter().enumerate() {
+            let settlement = match unreached >> (place % 64) & 1 {
+                1 => Settlement::Undelivered,
+                _ if delivery.settle_after => Settlement::AutoAck,
+                _ => {
+                    self.got.push((delivery, expected));
+                    continue;
+                }
+            };
+            let Delivery { id, consumer, .. } = delivery;
+            let settled =
+                self.queue.settle(self.now_ms, id, consumer, settlement, &mut self.effects);
+            assert_eq!(settled, self.model.settle(self.now_ms, &expected, settlement));
+        }
+        self.take();
+    }
+
+    fn tick(&mut self) {
+        let tick = self.queue.tick(self.now_ms, &mut self.effects);
+        if self.model.tick(self.now_ms) {
+            assert_eq!(tick, Tick::QueueExpired);
+            return;
+        }
+        let Tick::Again(again_at_ms) = tick else { panic!("expired too early") };
+        assert!(again_at_ms.is_none_or(|at_ms| at_ms > self.now_ms), "all that was due is done");
+    }
+
+    fn relocate(&mut self, pick: usize) {
+        let mut found = Vec::new();
+        self.queue.positions_in(&|_| true, (0, 0), usize::MAX, &mut found);
+        let Some((id, from)) = found.get(pick).copied() else { return };
+        let to = self.position(true);
+        assert!(!self.queue.relocate(id, to, from));
+        assert!(self.queue.relocate(id, from, to));
+        let moved = self.model.messages.iter_mut().find(|message| message.position == from);
+        let moved = moved.expect("the model knows it");
+        assert!(!matches!(moved.state, State::Removed(_)));
+        moved.position = to;
+    }
+
+    fn check_delivery(&self, delivery: &Delivery, expected: &Delivered) {
+        let message = &self.model.messages[expected.message];
+        assert_eq!(delivery.message.is_some(), message.memory_bytes.is_some());
+        assert_eq!(u64::from(delivery.body_bytes), message.body_bytes);
+        if let Some(message) = &delivery.message {
+            assert_eq!(number_of(message), expected.message);
+        } else if delivery.position != message.position {
+            // Compaction has been there since it was assigned.
+            assert!(delivery.position < message.position);
+        }
+        assert_eq!(delivery.redelivered, expected.redelivered);
+        assert_eq!(delivery.attempts_before, expected.attempts_before);
+        assert_eq!(delivery.id.attempt(), expected.attempts_before + 1);
+        assert_eq!(delivery.settle_after, expected.settle_after);
+        let consumer = expected.consumer.map_or(ConsumerKey::GET, |consumer| self.keys[consumer]);
+        assert_eq!(delivery.consumer, consumer);
+    }
+
+    /// Everything that can be seen from outside is the same.
+    fn check(&mut self) {
+        let depth = self.queue.depth();
+        assert_eq!(depth.ready_count, self.model.ready().len() as u64);
+        assert_eq!(depth.unsettled_count, self.model.unsettled().len() as u64);
+        assert_eq!(depth.ready_bytes, self.model.ready_bytes());
+        assert_eq!(depth.consumer_count as usize, self.model.consumer_count());
+        assert_eq!(self.queue.cached_bytes(), self.model.cached_bytes());
+        let active = self.model.active.map(|consumer| self.keys[consumer]);
+        assert_eq!(self.queue.active_consumer(), active);
+        for (port, consumer) in self.ports.iter().zip(&self.model.consumers) {
+            assert_eq!(port.0.get(), consumer.room);
+        }
+        self.check_effects();
+        self.check_order();
+        let deadline_ms = self.model.deadline_ms();
+        let looks_at_ms = self.queue.next_deadline_ms();
+        assert!(deadline_ms.is_none_or(|at_ms| looks_at_ms.is_some_and(|looks| looks <= at_ms)));
+        assert!(deadline_ms.is_none() || self.queue.has_deadlines());
+    }
+
+    fn check_effects(&mut self) {
+        let removed: Vec<_> = self.model.removed.drain(..).collect();
+        assert_eq!(self.effects.removed.len(), removed.len());
+        for (actual, (index, reason, dead_letter)) in self.effects.removed.drain(..).zip(removed) {
+            let expected = &self.model.messages[index];
+            assert_eq!(actual.position, expected.position);
+            assert_eq!((actual.reason, actual.dead_letter), (reason, dead_letter));
+            match &actual.message {
+                Some(message) => assert_eq!(number_of(message), index),
+                None => assert_eq!(expected.memory_bytes, None),
+            }
+        }
+        let attempts: Vec<_> =
+            self.effects.attempts.drain(..).map(|a| (a.position, a.count)).collect();
+        assert_eq!(attempts, std::mem::take(&mut self.model.attempts));
+    }
+
+    /// The order of all logged messages, ready or unsettled, with their attempts.
+    fn check_order(&self) {
+        let mut found = Vec::new();
+        let mut at = Some((0, 0));
+        while let Some(from) = at {
+            at = self.queue.positions_in(&|_| true, from, 100, &mut found);
+        }
+        let mut expected: Vec<_> = self.model.live();
+        expected.retain(|&index| self.model.messages[index].position != NO_POSITION);
+        expected.sort_by_key(|&index| (self.model.messages[index].level, index));
+        assert_eq!(found.len(), expected.len());
+        for ((id, position), index) in found.iter().zip(expected) {
+            let message = &self.model.messages[index];
+            assert_eq!((*position, id.attempt()), (message.position, message.attempts));
+        }
+    }
+
+    /// Takes what is left in order, or all at once.
+    fn finish(mut self, clear: bool) {
+        if clear {
+            assert_eq!(self.queue.clear(&mut self.effects), self.model.clear());
+            self.check();
+        }
+        self.run(&Command::Take);
+        while self.in_flight.is_some() {
+            self.run(&Command::HandOver(0));
+        }
+        self.check();
+        while self.queue.depth().ready_count > 0 {
+            self.run(&Command::Get { no_ack: true });
+            self.check();
+        }
+        for pick in 0..self.got.len() {
+            self.run(&Command::Settle(pick, Settlement::Ack));
+        }
+        for consumer in 0..self.keys.len() {
+            self.run(&Command::RemoveConsumer(consumer));
+        }
+        self.run(&Command::Purge);
+        self.check();
+        assert_eq!(self.queue.depth(), Default::default(), "nothing is left");
+        assert_eq!(self.queue.cached_bytes(), 0);
+    }
+}
+
+fn number_of(message: &Message) -> usize {
+    let bytes = message.body()[..4].try_into().expect("four bytes");
+    u32::from_le_bytes(bytes) as usize
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases.max(1500),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn a_queue_does_what_its_model_does(
+        settings in commands::settings(),
+        restored in prop::collection::vec(commands::restored(), 0..4),
+        commands in prop::collection::vec(commands::command(), 1..120),
+        clear in prop::bool::weighted(0.2),
+    ) {
+        let mut pair = Pair::new(settings);
+        for (publication, attempts) in &restored {
+            pair.restore(publication, *attempts);
+        }
+        pair.check();
+        for command in &commands {
+            pair.run(command);
+            pair.check();
+        }
+        pair.finish(clear);
+    }
+}

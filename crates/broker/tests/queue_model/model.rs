@@ -1,0 +1,445 @@
+//! A queue as anybody would write it who has never heard of speed: one list of messages, each with
+//! its state, looked through from the front for every question.
+
+use broker::queue::{ConsumerOptions, NO_POSITION, Published, Reason, Settings, Settlement};
+
+use broker::arguments::Overflow;
+
+/// Deliveries that may wait for their handover.
+const OUTGOING_MAX: usize = 512;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Ready,
+    /// With the one delivery that may settle it, and when that times out.
+    Unsettled {
+        delivery: u64,
+        consumer: Option<usize>,
+        deadline_ms: Option<u64>,
+    },
+    Removed(Reason),
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    pub level: u8,
+    pub body_bytes: u64,
+    /// What its body costs, where that is kept in memory.
+    pub memory_bytes: Option<u64>,
+    pub position: u64,
+    pub expires_at_ms: Option<u64>,
+    pub attempts: u16,
+    pub redelivered: bool,
+    pub state: State,
+}
+
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub options: ConsumerOptions,
+    pub is_there: bool,
+    /// Messages its endpoint still takes.
+    pub room: u32,
+}
+
+/// What a delivery looks like from outside.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Delivered {
+    pub message: usize,
+    pub delivery: u64,
+    pub consumer: Option<usize>,
+    pub redelivered: bool,
+    pub attempts_before: u16,
+    pub settle_after: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Model {
+    pub settings: Settings,
+    pub messages: Vec<Message>,
+    pub consumers: Vec<Consumer>,
+    pub active: Option<usize>,
+    pub outgoing: Vec<Delivered>,
+    /// What left, in order; whether it is sent on.
+    pub removed: Vec<(usize, Reason, bool)>,
+    /// Attempts to be logged: position and count.
+    pub attempts: Vec<(u64, u16)>,
+    /// Consumers that are thought to have room, in the order of their turn.
+    line: Vec<usize>,
+    last_used_ms: u64,
+    next_delivery: u64,
+}
+
+impl Model {
+    pub(crate) fn new(settings: Settings, now_ms: u64) -> Self {
+        Self {
+            settings,
+            messages: Vec::new(),
+            consumers: Vec::new(),
+            active: None,
+            outgoing: Vec::new(),
+            removed: Vec::new(),
+            attempts: Vec::new(),
+            line: Vec::new(),
+            last_used_ms: now_ms,
+            next_delivery: 0,
+        }
+    }
+
+    /// Ready messages in the order in which they go.
+    pub(crate) fn ready(&self) -> Vec<usize> {
+        let is_ready = |&index: &usize| self.messages[index].state == State::Ready;
+        let mut ready: Vec<usize> = (0..self.messages.len()).filter(is_ready).collect();
+        ready.sort_by_key(|&index| (u8::MAX - self.messages[index].level, index));
+        ready
+    }
+
+    pub(crate) fn unsettled(&self) -> Vec<usize> {
+        let is_unsettled =
+            |&index: &usize| matches!(self.messages[index].state, State::Unsettled { .. });
+        (0..self.messages.len()).filter(is_unsettled).collect()
+    }
+
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        self.ready().iter().map(|&index| self.messages[index].body_bytes).sum()
+    }
+
+    pub(crate) fn cached_bytes(&self) -> u64 {
+        let live = self.messages.iter().filter(|m| !matches!(m.state, State::Removed(_)));
+        live.filter_map(|message| message.memory_bytes).sum()
+    }
+
+    pub(crate) fn consumer_count(&self) -> usize {
+        self.consumers.iter().filter(|consumer| consumer.is_there).count()
+    }
+
+    /// Adds a message; `time_to_live_ms` is its own. The caller says where it stands.
+    pub(crate) fn publish(
+        &mut self,
+        now_ms: u64,
+        mut message: Message,
+        time_to_live_ms: Option<u64>,
+    ) -> Published {
+        message.level = message.level.min(self.settings.priority_max);
+        message.expires_at_ms = self.time_to_live(time_to_live_ms).map(|ttl| now_ms + ttl);
+        message.state = State::Ready;
+        let body_bytes = message.body_bytes;
+        let index = self.messages.len();
+        if self.settings.overflow != Overflow::DropHead && self.is_over(1, body_bytes) {
+            self.assign_up_to(usize::MAX, now_ms);
+            if self.is_over(1, body_bytes) {
+                message.state = State::Removed(Reason::Refused);
+                self.messages.push(message);
+                let is_sent_on = self.settings.overflow == Overflow::RejectPublishDlx;
+                let dead_letter = is_sent_on && self.settings.dead_letters;
+                self.removed.push((index, Reason::Refused, dead_letter));
+                return Published::Refused;
+            }
+        }
+        self.messages.push(message);
+        self.drop_head(now_ms);
+        Published::Enqueued
+    }
+
+    pub(crate) fn restore(&mut self, published_at_ms: u64, message: Message, ttl_ms: Option<u64>) {
+        let expires_at_ms = self.time_to_live(ttl_ms).map(|ttl| published_at_ms + ttl);
+        let level = message.level.min(self.settings.priority_max);
+        self.messages.push(Message { level, expires_at_ms, redelivered: true, ..message });
+    }
+
+    pub(crate) fn settle(&mut self, now_ms: u64, of: &Delivered, settlement: Settlement) -> bool {
+        match self.messages[of.message].state {
+            State::Unsettled { delivery, .. } if delivery == of.delivery => {}
+            _ => return false,
+        }
+        match settlement {
+            Settlement::Ack => self.remove(of.message, Reason::Acked),
+            Settlement::AutoAck => self.remove(of.message, Reason::AutoAcked),
+            Settlement::Reject => self.remove(of.message, Reason::Rejected),
+            Settlement::Requeue | Settlement::Undelivered => {}
+        }
+        let message = &mut self.messages[of.message];
+        if settlement == Settlement::Requeue {
+            let limit = self.settings.delivery_limit;
+            if limit.is_some_and(|limit| u32::from(message.attempts) > limit) {
+                self.remove(of.message, Reason::DeliveryLimit);
+            } else {
+                message.state = State::Ready;
+                message.redelivered = true;
+                let is_kept = limit.is_some() || self.settings.counts_deliveries;
+                if is_kept && message.position != NO_POSITION {
+                    self.attempts.push((message.position, message.attempts));
+                }
+            }
+        } else if settlement == Settlement::Undelivered {
+            message.state = State::Ready;
+            message.attempts -= 1;
+        }
+        // Its consumer may have room again: it joins the line, where it does not stand in it.
+        self.join(of.consumer);
+        if self.messages[of.message].state == State::Ready {
+            self.drop_head(now_ms);
+        }
+        true
+    }
+
+    pub(crate) fn assign(&mut self, now_ms: u64) {
+        self.assign_up_to(OUTGOING_MAX, now_ms);
+    }
+
+    pub(crate) fn get(&mut self, now_ms: u64, no_ack: bool) -> Option<Delivered> {
+        self.last_used_ms = now_ms;
+        self.expire(now_ms);
+        let head = *self.ready().first()?;
+        let delivered = self.deliver(now_ms, head, None, no_ack);
+        if no_ack {
+            self.remove(head, Reason::AutoAcked);
+        }
+        Some(delivered)
+    }
+
+    pub(crate) fn add_consumer(
+        &mut self,
+        now_ms: u64,
+        options: ConsumerOptions,
+        room: u32,
+    ) -> bool {
+        let others: Vec<&Consumer> = self.consumers.iter().filter(|c| c.is_there).collect();
+        let has_exclusive = others.iter().any(|consumer| consumer.options.exclusive);
+        let alone = others.is_empty() && !self.settings.single_active_consumer;
+        if has_exclusive || (options.exclusive && !alone) {
+            return false;
+        }
+        self.last_used_ms = now_ms;
+        self.consumers.push(Consumer { options, is_there: true, room });
+        let consumer = self.consumers.len() - 1;
+        if self.settings.single_active_consumer && self.active.is_none() {
+            self.active = Some(consumer);
+        }
+        self.join(Some(consumer));
+        true
+    }
+
+    pub(crate) fn remove_consumer(&mut self, now_ms: u64, consumer: usize) -> bool {
+        if !std::mem::replace(&mut self.consumers[consumer].is_there, false) {
+            return false;
+        }
+        self.last_used_ms = now_ms;
+        self.line.retain(|&other| other != consumer);
+        if self.active == Some(consumer) {
+            let there = (0..self.consumers.len()).filter(|&other| self.consumers[other].is_there);
+            // The first of those with the highest priority.
+            self.active = there.rev().max_by_key(|&other| self.consumers[other].options.priority);
+            self.join(self.active);
+        }
+        if !self.consumers[consumer].options.no_ack {
+            let is_mine = |delivered: &Delivered| delivered.consumer == Some(consumer);
+            let outgoing = std::mem::take(&mut self.outgoing);
+            let (mine, others) = outgoing.into_iter().partition(is_mine);
+            self.outgoing = others;
+            let mine: Vec<Delivered> = mine;
+            for delivered in mine {
+                self.consumers[consumer].room += 1;
+                self.undeliver(&delivered);
+            }
+            self.drop_head(now_ms);
+        }
+        true
+    }
+
+    /// A consumer's endpoint says that it has room.
+    pub(crate) fn resume(&mut self, consumer: usize) {
+        self.join(Some(consumer));
+    }
+
+    pub(crate) fn purge(&mut self) -> u64 {
+        let ready = self.ready();
+        ready.iter().for_each(|&index| self.remove(index, Reason::Purged));
+        ready.len() as u64
+    }
+
+    pub(crate) fn clear(&mut self) -> u64 {
+        let ready_count = self.ready().len() as u64;
+        for delivered in std::mem::take(&mut self.outgoing) {
+            self.consumers[delivered.consumer.expect("a consumer's")].room += 1;
+        }
+        let mut live = self.live();
+        live.sort_by_key(|&index| (self.messages[index].level, index));
+        live.iter().for_each(|&index| self.remove(index, Reason::QueueDeleted));
+        ready_count
+    }
+
+    /// Everything ready or unsettled, as published.
+    pub(crate) fn live(&self) -> Vec<usize> {
+        let is_live = |&index: &usize| !matches!(self.messages[index].state, State::Removed(_));
+        (0..self.messages.len()).filter(is_live).collect()
+    }
+
+    /// `true`: the queue has expired.
+    pub(crate) fn tick(&mut self, now_ms: u64) -> bool {
+        if let Some(expires_ms) = self.settings.expires_ms
+            && self.consumer_count() == 0
+            && now_ms >= self.last_used_ms + expires_ms
+        {
+            return true;
+        }
+        let mut due: Vec<Delivered> = Vec::new();
+        for index in self.unsettled() {
+            let State::Unsettled { delivery, consumer, deadline_ms } = self.messages[index].state
+            else {
+                continue;
+            };
+            if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+                due.push(Delivered {
+                    message: index,
+                    delivery,
+                    consumer,
+                    redelivered: false,
+                    attempts_before: 0,
+                    settle_after: false,
+                });
+            }
+        }
+        due.sort_by_key(|delivered| delivered.delivery);
+        for delivered in due {
+            self.settle(now_ms, &delivered, Settlement::Requeue);
+        }
+        self.expire(now_ms + 1);
+        false
+    }
+
+    pub(crate) fn touch(&mut self, now_ms: u64) {
+        self.last_used_ms = now_ms;
+    }
+
+    /// When something is due that is known now.
+    pub(crate) fn deadline_ms(&self) -> Option<u64> {
+        let head = self.ready().first().and_then(|&head| self.messages[head].expires_at_ms);
+        let queue = self.settings.expires_ms.filter(|_| self.consumer_count() == 0);
+        let queue = queue.map(|expires_ms| self.last_used_ms + expires_ms);
+        let deliveries = self.messages.iter().filter_map(|message| match message.state {
+            State::Unsettled { deadline_ms, .. } => deadline_ms,
+            _ => None,
+        });
+        deliveries.chain(head).chain(queue).min()
+    }
+
+    fn time_to_live(&self, of_message: Option<u64>) -> Option<u64> {
+        of_message.into_iter().chain(self.settings.message_ttl_ms).min()
+    }
+
+    fn assign_up_to(&mut self, outgoing_max: usize, now_ms: u64) {
+        while self.outgoing.len() < outgoing_max {
+            self.expire(now_ms);
+            let Some(&head) = self.ready().first() else { return };
+            let Some(consumer) = self.taker() else { return };
+            let no_ack = self.consumers[consumer].options.no_ack;
+            let mut delivered = self.deliver(now_ms, head, Some(consumer), no_ack);
+            if no_ack && self.messages[head].memory_bytes.is_some() {
+                self.remove(head, Reason::AutoAcked);
+            } else {
+                delivered.settle_after = no_ack;
+            }
+            self.outgoing.push(delivered);
+        }
+    }
+
+    /// The first in line, of the highest priority, with room. Who has none leaves the line.
+    fn taker(&mut self) -> Option<usize> {
+        let mut priorities: Vec<i32> =
+            self.line.iter().map(|&c| self.consumers[c].options.priority).collect();
+        priorities.sort_unstable_by(|a, b| b.cmp(a));
+        for priority in priorities {
+            let of_priority = |&&c: &&usize| self.consumers[c].options.priority == priority;
+            let Some(&first) = self.line.iter().find(of_priority) else { continue };
+            self.line.retain(|&other| other != first);
+            let may = !self.settings.single_active_consumer || self.active == Some(first);
+            if may && self.is_below_prefetch(first) && self.consumers[first].room > 0 {
+                self.consumers[first].room -= 1;
+                self.line.push(first);
+                return Some(first);
+            }
+        }
+        None
+    }
+
+    fn join(&mut self, consumer: Option<usize>) {
+        let Some(consumer) = consumer else { return };
+        let is_in_line = self.line.contains(&consumer);
+        if self.consumers[consumer].is_there && !is_in_line && self.is_below_prefetch(consumer) {
+            self.line.push(consumer);
+        }
+    }
+
+    fn is_below_prefetch(&self, consumer: usize) -> bool {
+        let ConsumerOptions { prefetch, no_ack, .. } = self.consumers[consumer].options;
+        let mine = self.messages.iter().filter(
+            |message| matches!(message.state, State::Unsettled { consumer: Some(c), .. } if c == consumer),
+        );
+        prefetch == 0 || no_ack || mine.count() < prefetch as usize
+    }
+
+    fn deliver(
+        &mut self,
+        now_ms: u64,
+        index: usize,
+        consumer: Option<usize>,
+        no_ack: bool,
+    ) -> Delivered {
+        let delivery = self.next_delivery;
+        self.next_delivery += 1;
+        let deadline_ms = self.settings.consumer_timeout_ms.filter(|_| !no_ack);
+        let deadline_ms = deadline_ms.map(|timeout_ms| now_ms + timeout_ms);
+        let message = &mut self.messages[index];
+        message.state = State::Unsettled { delivery, consumer, deadline_ms };
+        message.attempts += 1;
+        Delivered {
+            message: index,
+            delivery,
+            consumer,
+            redelivered: message.redelivered,
+            attempts_before: message.attempts - 1,
+            settle_after: false,
+        }
+    }
+
+    fn undeliver(&mut self, of: &Delivered) {
+        let message = &mut self.messages[of.message];
+        if matches!(message.state, State::Unsettled { delivery, .. } if delivery == of.delivery) {
+            message.state = State::Ready;
+            message.attempts -= 1;
+        }
+    }
+
+    /// Removes from the head what expired before `now_ms`.
+    fn expire(&mut self, now_ms: u64) {
+        for index in self.ready() {
+            match self.messages[index].expires_at_ms {
+                Some(at_ms) if at_ms < now_ms => self.remove(index, Reason::Expired),
+                _ => return,
+            }
+        }
+    }
+
+    fn drop_head(&mut self, now_ms: u64) {
+        if self.settings.overflow != Overflow::DropHead || !self.is_over(0, 0) {
+            return;
+        }
+        self.assign_up_to(usize::MAX, now_ms);
+        while self.is_over(0, 0) && !self.ready().is_empty() {
+            self.remove(self.ready()[0], Reason::MaxLength);
+        }
+    }
+
+    fn is_over(&self, count: u64, bytes: u64) -> bool {
+        self.settings.length_max.is_some_and(|max| self.ready().len() as u64 + count > max)
+            || self.settings.bytes_max.is_some_and(|max| self.ready_bytes() + bytes > max)
+    }
+
+    /// The only way out, and nobody goes twice.
+    fn remove(&mut self, index: usize, reason: Reason) {
+        let state = std::mem::replace(&mut self.messages[index].state, State::Removed(reason));
+        assert!(!matches!(state, State::Removed(_)), "message {index} was gone already");
+        let dead_letter = self.settings.dead_letters && reason.dead_letter_name().is_some();
+        self.removed.push((index, reason, dead_letter));
+    }
+}
