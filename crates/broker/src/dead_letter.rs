@@ -43,12 +43,13 @@ pub fn dead_letter(
     let mut encoded = Vec::with_capacity(message.properties_bytes().len() + 256);
     properties.encode(&mut encoded);
     let parsed = Properties::decode(&encoded)?;
-    let content = (death.exchange, keys[0].as_str(), encoded.as_slice(), message.body());
+    let (exchange, routing_key) = (short_string(death.exchange), short_string(&keys[0]));
+    let content = (exchange, routing_key, encoded.as_slice(), message.body());
     Ok((Message::new(death.now_ms, &parsed, content, scratch), keys))
 }
 
-/// Whether sending a message that died in `queues`' history to `queue` would go round for ever:
-/// it died there before, and nothing since was a consumer's own reject.
+/// Whether sending a message on to `queue` would go round for ever: it died there before, and no
+/// client had a hand in it since, be it by a reject or by what no broker writes.
 pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
     if reason == "rejected" {
         return false;
@@ -67,13 +68,20 @@ pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
     let Some(there) = deaths.iter().position(|death| field(death, "queue", queue)) else {
         return false;
     };
-    !deaths[..=there].iter().any(|death| field(death, "reason", "rejected"))
+    deaths[..=there]
+        .iter()
+        .all(|death| death.as_table().is_some() && !field(death, "reason", "rejected"))
 }
 
 /// The further routing keys in a `CC` or `BCC` header.
 pub fn copy_keys(headers: &FieldTable, name: &str) -> Vec<String> {
     let keys = headers.get(name).and_then(FieldValue::as_array).unwrap_or_default();
     keys.iter().filter_map(FieldValue::as_str).map(str::to_owned).collect()
+}
+
+/// As much as the wire can carry: a queue's arguments may name more.
+fn short_string(text: &str) -> &str {
+    &text[..text.floor_char_boundary(255)]
 }
 
 fn record_death(
@@ -87,6 +95,7 @@ fn record_death(
         Some(FieldValue::Array(deaths)) => deaths,
         _ => Vec::new(),
     };
+    let is_first = deaths.is_empty();
     let is_same = |entry: &FieldValue| {
         let table = entry.as_table();
         let text = |name| table.and_then(|t| t.get(name)).and_then(FieldValue::as_str);
@@ -111,7 +120,7 @@ fn record_death(
     };
     deaths.insert(0, entry);
     headers.insert("x-death", FieldValue::Array(deaths));
-    if headers.get("x-first-death-reason").is_none() {
+    if is_first || !headers.contains("x-first-death-reason") {
         mark(headers, "first", message, death);
     }
     mark(headers, "last", message, death);

@@ -69,8 +69,9 @@ impl Message {
     pub fn from_encoded(bytes: &[u8]) -> Option<Self> {
         let (head, _) = Self::peek(bytes)?;
         let content = bytes.get(HEAD_BYTES..)?;
-        let strings = head.exchange_bytes as usize + head.routing_key_bytes as usize;
-        std::str::from_utf8(content.get(..strings)?).ok()?;
+        let (exchange, rest) = content.split_at_checked(head.exchange_bytes as usize)?;
+        let routing_key = rest.get(..head.routing_key_bytes as usize)?;
+        std::str::from_utf8(exchange).and(std::str::from_utf8(routing_key)).ok()?;
         Some(Self(ThinArc::from_header_and_slice(head, content)))
     }
 
@@ -170,3 +171,6 @@ impl std::fmt::Debug for Message {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! A message in memory and in the log.
+
+use amqp::Properties;
+use proptest::prelude::*;
+
+use super::*;
+
+fn message(exchange: &str, routing_key: &str, properties: &Properties<'_>, body: &[u8]) -> Message {
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let content = (exchange, routing_key, encoded.as_slice(), body);
+    Message::new(1234, properties, content, &mut Vec::new())
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    [&message.encode_head()[..], message.content()].concat()
+}
+
+#[test]
+fn the_head_holds_what_the_broker_asks_for() {
+    // Expiration as text, priority, delivery mode; the same as the head has them.
+    let cases = [
+        (None, None, None, (None, 0, false)),
+        (Some("0"), Some(0), Some(1), (Some(0), 0, false)),
+        (Some("60000"), Some(255), Some(2), (Some(60_000), 255, true)),
+        (Some("4294967295"), Some(9), Some(3), (Some(u32::MAX), 9, false)),
+        (Some("99999999999"), None, None, (Some(u32::MAX), 0, false)),
+        (Some("-1"), None, None, (None, 0, false)),
+        (Some("soon"), None, None, (None, 0, false)),
+        (Some(""), None, None, (None, 0, false)),
+    ];
+    for (expiration, priority, delivery_mode, expected) in cases {
+        let properties =
+            Properties { expiration, priority, delivery_mode, ..Properties::default() };
+        let message = message("x", "key", &properties, b"body");
+        let head = message.head();
+        assert_eq!((head.expiration_ms, head.priority, head.persistent), expected);
+        assert_eq!(head.published_at_ms, 1234);
+        assert_eq!(message.properties().as_ref(), Ok(&properties));
+        assert_eq!(Message::from_encoded(&encoded(&message)), Some(message));
+    }
+}
+
+#[test]
+fn the_parts_are_as_they_came() {
+    let long = "ü".repeat(127);
+    for (exchange, key, body) in
+        [("", "", &b""[..]), ("x", "a.b", b"\0\xff"), (&long, &long, &[7; 70_000])]
+    {
+        let properties = Properties { message_id: Some("m"), ..Properties::default() };
+        let message = message(exchange, key, &properties, body);
+        let restored = Message::from_encoded(&encoded(&message)).expect("it is whole");
+        for message in [&message, &restored] {
+            assert_eq!((message.exchange(), message.routing_key()), (exchange, key));
+            assert_eq!(message.body(), body);
+            assert_eq!(message.properties().as_ref(), Ok(&properties));
+            assert!(message.memory_bytes() >= message.content().len());
+        }
+        let (head, body_bytes) = Message::peek(&encoded(&message)).expect("it is whole");
+        assert_eq!((&head, body_bytes as usize), (message.head(), body.len()));
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_missed_up_to_the_body() {
+    let properties = Properties { content_type: Some("text/plain"), ..Properties::default() };
+    let whole = message("exchange", "key", &properties, b"body");
+    let bytes = encoded(&whole);
+    let body_at = bytes.len() - 4;
+    for cut in 0..bytes.len() {
+        let message = Message::from_encoded(&bytes[..cut]);
+        match cut.checked_sub(body_at) {
+            None => assert_eq!((message, Message::peek(&bytes[..cut])), (None, None), "{cut}"),
+            // Only the record knows how long the body was.
+            Some(left) => assert_eq!(message.expect("a shorter body").body(), &b"body"[..left]),
+        }
+    }
+}
+
+#[test]
+fn strings_that_are_none_are_refused() {
+    let whole = encoded(&message("é", "ü", &Properties::default(), b""));
+    assert!(Message::from_encoded(&whole).is_some());
+    // Each string alone must be one, not only both together.
+    for (exchange_bytes, key_bytes) in [(1, 3), (3, 1), (1, 2), (2, 1)] {
+        let mut bytes = whole.clone();
+        (bytes[16], bytes[17]) = (exchange_bytes, key_bytes);
+        assert_eq!(Message::from_encoded(&bytes), None, "{exchange_bytes} and {key_bytes}");
+    }
+    let mut bytes = whole;
+    bytes[HEAD_BYTES] = 0xff;
+    assert_eq!(Message::from_encoded(&bytes), None);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let peeked = Message::peek(&bytes);
+        if let Some(message) = Message::from_encoded(&bytes) {
+            let (head, body_bytes) = peeked.expect("it is whole");
+            prop_assert_eq!(message.head(), &head);
+            prop_assert_eq!(message.body().len(), body_bytes as usize);
+            let strings = message.exchange().len() + message.routing_key().len();
+            prop_assert_eq!(
+                strings + message.properties_bytes().len() + message.body().len(),
+                message.content().len()
+            );
+            let _ = message.properties();
+        }
+    }
+
+    #[test]
+    fn heads_survive_the_log(
+        published_at_ms in any::<u64>(),
+        expiration in prop::option::of(any::<u32>()),
+        priority in prop::option::of(any::<u8>()),
+        persistent in any::<bool>(),
+        strings in ("\\PC{0,60}", "\\PC{0,60}"),
+        body in prop::collection::vec(any::<u8>(), 0..50),
+    ) {
+        let text = expiration.map(|ms| ms.to_string());
+        let properties = Properties {
+            expiration: text.as_deref(),
+            priority,
+            delivery_mode: persistent.then_some(2),
+            ..Properties::default()
+        };
+        let mut properties_bytes = Vec::new();
+        properties.encode(&mut properties_bytes);
+        let content = (strings.0.as_str(), strings.1.as_str(), properties_bytes.as_slice(), body.as_slice());
+        let message = Message::new(published_at_ms, &properties, content, &mut vec![1, 2, 3]);
+        prop_assert_eq!(message.head().expiration_ms, expiration);
+        let bytes = encoded(&message);
+        prop_assert_eq!(Message::from_encoded(&bytes), Some(message));
+    }
+}
