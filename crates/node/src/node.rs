@@ -194,7 +194,9 @@ impl Node {
 
     /// Whether publishers are to be held: too little disk or memory left.
     pub fn holds_publishers(&self) -> bool {
-        self.publishers_held.load(Ordering::Acquire) || self.store.is_disk_full()
+        // A full disk is noticed by the keeper too: it alone sets this mark and wakes everybody when
+        // it takes it away. Until then the append buffer's bound holds publishers.
+        self.publishers_held.load(Ordering::Acquire)
     }
 
     /// Wakes every connection, to look at something all of them must know.

@@ -201,9 +201,10 @@ impl Connection {
             if self.has_frames {
                 continue;
             }
-            self.poll_timers(cx);
+            let listens = self.may_read();
+            self.poll_timers(cx, listens);
             // Whoever does not read our replies is not read either.
-            let reads_on = is_written && self.may_read();
+            let reads_on = is_written && listens;
             let is_read = reads_on && self.poll_read(cx)?.is_ready();
             if self.phase == Phase::Closed {
                 return Poll::Ready(Ok(()));
@@ -325,14 +326,13 @@ impl Connection {
         }
     }
 
-    fn poll_timers(&mut self, cx: &mut Context<'_>) {
+    fn poll_timers(&mut self, cx: &mut Context<'_>, listens: bool) {
         if let Some(timer) = &mut self.close_timer
             && timer.as_mut().poll(cx).is_ready()
         {
             self.phase = Phase::Closed;
             self.close_timer = None;
         }
-        let listens = !self.session.is_held();
         match self.heartbeat.poll(cx, listens) {
             Beat::Nothing => {}
             Beat::Send => {
