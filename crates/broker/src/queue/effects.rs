@@ -91,6 +91,10 @@ impl DeliveryId {
     pub fn attempt(&self) -> u16 {
         self.attempt
     }
+
+    pub(super) fn place(&self) -> super::Place {
+        (self.level, self.number)
+    }
 }
 
 /// A message on its way to a consumer, or to who asked for it.

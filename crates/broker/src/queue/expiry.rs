@@ -1,6 +1,6 @@
 //! What passes with time: messages at the head, deliveries nobody settles, the queue itself.
 
-use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Queue, Reason, Settlement};
+use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Place, Queue, Reason, Settlement};
 
 /// What a look at the clock found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +35,8 @@ impl<E: Endpoint> Queue<E> {
 
     /// When [`Queue::tick`] has something to do, as far as is known now.
     pub fn next_deadline_ms(&mut self) -> Option<u64> {
-        let head = self.first_ready().and_then(|(level, number)| {
-            let entry = self.levels[level as usize].at(number)?;
-            (entry.expires_at_ms != NEVER).then_some(entry.expires_at_ms)
-        });
+        let head = self.first_ready().and_then(|place| self.levels.at(place));
+        let head = head.map(|entry| entry.expires_at_ms).filter(|&at_ms| at_ms != NEVER);
         let queue = self
             .settings
             .expires_ms
@@ -54,15 +52,14 @@ impl<E: Endpoint> Queue<E> {
     }
 
     /// The first ready message that has not expired; removes those before it that have.
-    pub(super) fn first_live(&mut self, now_ms: u64, effects: &mut Effects) -> Option<(u8, u64)> {
+    pub(super) fn first_live(&mut self, now_ms: u64, effects: &mut Effects) -> Option<Place> {
         loop {
-            let (level, number) = self.first_ready()?;
-            match self.levels[level as usize].at(number) {
+            let place = self.first_ready()?;
+            match self.levels.at(place) {
                 Some(entry) if entry.expires_at_ms < now_ms => {
-                    let id = DeliveryId { number, level, attempt: 0 };
-                    self.remove(id, Reason::Expired, effects);
+                    self.remove(place, Reason::Expired, effects);
                 }
-                _ => return Some((level, number)),
+                _ => return Some(place),
             }
         }
     }

@@ -2,7 +2,7 @@
 //! them. Only ready messages count, and whoever has room takes his before any is lost: for that
 //! even the bound on what may wait for its handover gives way.
 
-use super::{DeliveryId, Effects, Endpoint, Incoming, Queue, Reason, Removed};
+use super::{Effects, Endpoint, Incoming, Queue, Reason, Removed};
 use crate::arguments::Overflow;
 
 impl<E: Endpoint> Queue<E> {
@@ -38,8 +38,8 @@ impl<E: Endpoint> Queue<E> {
         }
         self.assign_up_to(usize::MAX, now_ms, effects);
         while self.is_over(0, 0) {
-            let Some((level, number)) = self.first_ready() else { return };
-            self.remove(DeliveryId { number, level, attempt: 0 }, Reason::MaxLength, effects);
+            let Some(place) = self.first_ready() else { return };
+            self.remove(place, Reason::MaxLength, effects);
         }
     }
 

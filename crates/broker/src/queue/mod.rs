@@ -9,11 +9,14 @@
 //!
 //! *Never here:* the log, other queues, names of exchanges. Dead-lettering is an effect.
 
+mod compaction;
 mod consumers;
 mod effects;
 mod expiry;
 mod index;
+mod levels;
 mod limits;
+mod moves;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -28,7 +31,8 @@ pub use settings::Settings;
 
 use crate::{BrokerError, Message, QueueId};
 use consumers::Consumers;
-use index::{Entry, Index, NEVER, State};
+use index::{Entry, NEVER, State};
+use levels::{Levels, Place};
 
 /// Deliveries that may wait for their handover.
 const OUTGOING_MAX: usize = 512;
@@ -104,8 +108,7 @@ pub struct Depth {
 pub struct Queue<E> {
     id: QueueId,
     settings: Settings,
-    /// By priority, lowest first; one for ordinary queues.
-    levels: Vec<Index>,
+    levels: Levels,
     ready_count: u64,
     ready_bytes: u64,
     unsettled_count: u64,
@@ -125,12 +128,11 @@ pub struct Queue<E> {
 impl<E: Endpoint> Queue<E> {
     /// An empty queue.
     pub fn new(id: QueueId, settings: Settings, now_ms: u64) -> Self {
-        let levels = (0..=settings.priority_max).map(|_| Index::default()).collect();
         Self {
             id,
             consumers: Consumers::new(settings.single_active_consumer),
+            levels: Levels::new(settings.priority_max),
             settings,
-            levels,
             ready_count: 0,
             ready_bytes: 0,
             unsettled_count: 0,
@@ -197,16 +199,19 @@ impl<E: Endpoint> Queue<E> {
         let ttl = self.expires_at_ms(restored.published_at_ms, restored.expiration_ms);
         self.ready_count += 1;
         self.ready_bytes += u64::from(restored.body_bytes);
-        self.levels[restored.priority.min(self.settings.priority_max) as usize].push(Entry {
-            message: None,
-            position: restored.position,
-            expires_at_ms: ttl,
-            body_bytes: restored.body_bytes,
-            attempt: restored.attempts,
-            state: State::Ready,
-            // Deliveries are not logged, so after a restart any message may have been delivered.
-            redelivered: true,
-        });
+        self.levels.push(
+            restored.priority,
+            Entry {
+                message: None,
+                position: restored.position,
+                expires_at_ms: ttl,
+                body_bytes: restored.body_bytes,
+                attempt: restored.attempts,
+                state: State::Ready,
+                // Deliveries are not logged, so after a restart any message may have been delivered.
+                redelivered: true,
+            },
+        );
     }
 
     /// Settles a delivery. `false` when it is not (or no longer) this one's to settle.
@@ -223,13 +228,13 @@ impl<E: Endpoint> Queue<E> {
         }
         self.consumers.settled(consumer);
         match settlement {
-            Settlement::Ack => self.remove(id, Reason::Acked, effects),
-            Settlement::Reject => self.remove(id, Reason::Rejected, effects),
-            Settlement::AutoAck => self.remove(id, Reason::AutoAcked, effects),
+            Settlement::Ack => self.remove(id.place(), Reason::Acked, effects),
+            Settlement::Reject => self.remove(id.place(), Reason::Rejected, effects),
+            Settlement::AutoAck => self.remove(id.place(), Reason::AutoAcked, effects),
             Settlement::Requeue => {
                 let limit = self.settings.delivery_limit;
                 if limit.is_some_and(|limit| u32::from(id.attempt) > limit.min(ATTEMPTS_MAX)) {
-                    self.remove(id, Reason::DeliveryLimit, effects);
+                    self.remove(id.place(), Reason::DeliveryLimit, effects);
                 } else {
                     self.give_back(id, true, effects);
                     self.enforce_limits(now_ms, effects);
@@ -250,21 +255,20 @@ impl<E: Endpoint> Queue<E> {
 
     fn assign_up_to(&mut self, outgoing_max: usize, now_ms: u64, effects: &mut Effects) {
         while self.outgoing.deliveries.len() < outgoing_max && self.ready_count > 0 {
-            let Some((level, number)) = self.first_live(now_ms, effects) else { return };
-            let entry = self.levels[level as usize].at(number);
-            let body_bytes = entry.map_or(0, |entry| entry.body_bytes);
+            let Some(place) = self.first_live(now_ms, effects) else { return };
+            let body_bytes = self.levels.at(place).map_or(0, |entry| entry.body_bytes);
             let Some(key) = self.consumers.next(body_bytes) else { return };
-            self.deliver_to(now_ms, key, level, number, effects);
+            self.deliver_to(now_ms, key, place, effects);
         }
     }
 
     /// Takes one message for `basic.get`.
     pub fn get(&mut self, now_ms: u64, no_ack: bool, effects: &mut Effects) -> Option<Delivery> {
         self.last_used_ms = now_ms;
-        let (level, number) = self.first_live(now_ms, effects)?;
-        let delivery = self.take(level, number, ConsumerKey::GET, 0)?;
+        let place = self.first_live(now_ms, effects)?;
+        let delivery = self.take(place, ConsumerKey::GET, 0)?;
         if no_ack {
-            self.remove(delivery.id, Reason::AutoAcked, effects);
+            self.remove(delivery.id.place(), Reason::AutoAcked, effects);
         } else {
             self.watch_timeout(now_ms, &delivery);
         }
@@ -348,8 +352,8 @@ impl<E: Endpoint> Queue<E> {
     /// Removes every ready message; returns how many.
     pub fn purge(&mut self, effects: &mut Effects) -> u64 {
         let mut count = 0;
-        while let Some((level, number)) = self.first_ready() {
-            self.remove(DeliveryId { number, level, attempt: 0 }, Reason::Purged, effects);
+        while let Some(place) = self.first_ready() {
+            self.remove(place, Reason::Purged, effects);
             count += 1;
         }
         count
@@ -365,186 +369,14 @@ impl<E: Endpoint> Queue<E> {
         self.outgoing.clear();
         self.outgoing_turn += 1;
         self.consumer_deadlines.clear();
-        for level in 0..self.levels.len() {
-            let numbers: Vec<u64> = self.levels[level].iter_from(0).map(|(n, _)| n).collect();
+        for level in 0..=self.settings.priority_max {
+            let index = self.levels.level(level.into());
+            let numbers: Vec<u64> =
+                index.into_iter().flat_map(|index| index.iter_from(0)).map(|(n, _)| n).collect();
             for number in numbers {
-                let id = DeliveryId { number, level: level as u8, attempt: 0 };
-                self.remove(id, Reason::QueueDeleted, effects);
+                self.remove((level, number), Reason::QueueDeleted, effects);
             }
         }
         ready_count
-    }
-
-    /// Messages whose log position lies in one of the ranges, for compaction: from `cursor` on at
-    /// most `max` messages are looked at. Returns where to go on, or `None` at the end.
-    pub fn positions_in(
-        &self,
-        wanted: &dyn Fn(u64) -> bool,
-        (level, number): (u8, u64),
-        max: usize,
-        found: &mut Vec<(DeliveryId, u64)>,
-    ) -> Option<(u8, u64)> {
-        let index = self.levels.get(level as usize)?;
-        for (looked_at, (number, entry)) in index.iter_from(number).enumerate() {
-            if looked_at == max {
-                return Some((level, number));
-            }
-            if entry.position != NO_POSITION && wanted(entry.position) {
-                let id = DeliveryId { number, level, attempt: entry.attempt };
-                found.push((id, entry.position));
-            }
-        }
-        (usize::from(level) + 1 < self.levels.len()).then(|| (level + 1, 0))
-    }
-
-    /// Compaction moved a message's record. `false` when the message is gone meanwhile.
-    pub fn relocate(&mut self, id: DeliveryId, from: u64, to: u64) -> bool {
-        let entry = self.levels.get_mut(id.level as usize).and_then(|l| l.at_mut(id.number));
-        match entry {
-            Some(entry) if entry.position == from => {
-                entry.position = to;
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Chunks of memory that hold its messages.
-    #[cfg(test)]
-    fn chunk_count(&self) -> usize {
-        self.levels.iter().map(Index::chunk_count).sum()
-    }
-
-    fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {
-        let Incoming { message, position, keep_body } = incoming;
-        debug_assert!(keep_body || position != NO_POSITION);
-        let priority = message.head().priority.min(self.settings.priority_max);
-        let body_bytes = message.body().len() as u32;
-        self.ready_count += 1;
-        self.ready_bytes += u64::from(body_bytes);
-        let message = keep_body.then(|| {
-            self.cached_bytes += message.memory_bytes() as u64;
-            message
-        });
-        self.levels[priority as usize].push(Entry {
-            message,
-            position,
-            expires_at_ms,
-            body_bytes,
-            attempt: 0,
-            state: State::Ready,
-            redelivered: false,
-        });
-    }
-
-    fn first_ready(&mut self) -> Option<(u8, u64)> {
-        if self.ready_count == 0 {
-            return None;
-        }
-        let levels = self.levels.iter_mut().enumerate().rev();
-        levels.into_iter().find_map(|(level, index)| Some((level as u8, index.first_ready()?)))
-    }
-
-    fn deliver_to(
-        &mut self,
-        now_ms: u64,
-        key: ConsumerKey,
-        level: u8,
-        number: u64,
-        effects: &mut Effects,
-    ) {
-        let Some(consumer) = self.consumers.by_key(key) else { return };
-        if consumer.outgoing.0 != self.outgoing_turn {
-            consumer.outgoing = (self.outgoing_turn, self.outgoing.endpoints.len() as u32);
-            self.outgoing.endpoints.push(consumer.endpoint.clone());
-        }
-        let endpoint = consumer.outgoing.1;
-        let no_ack = consumer.options.no_ack;
-        if !no_ack {
-            consumer.unsettled_count += 1;
-        }
-        let Some(mut delivery) = self.take(level, number, key, endpoint) else { return };
-        if no_ack && delivery.message.is_some() {
-            self.remove(delivery.id, Reason::AutoAcked, effects);
-        } else if no_ack {
-            // Its body is still to be read, so the log must keep it until the handover.
-            delivery.settle_after = true;
-        } else {
-            self.watch_timeout(now_ms, &delivery);
-        }
-        self.outgoing.deliveries.push(delivery);
-    }
-
-    /// Moves a ready message to unsettled.
-    fn take(
-        &mut self,
-        level: u8,
-        number: u64,
-        consumer: ConsumerKey,
-        endpoint: u32,
-    ) -> Option<Delivery> {
-        let entry = self.levels[level as usize].deliver(number)?;
-        let delivery = Delivery {
-            id: DeliveryId { number, level, attempt: entry.attempt },
-            consumer,
-            endpoint,
-            message: entry.message.clone(),
-            position: entry.position,
-            body_bytes: entry.body_bytes,
-            redelivered: entry.redelivered,
-            attempts_before: entry.attempt.wrapping_sub(1),
-            settle_after: false,
-        };
-        self.ready_count -= 1;
-        self.ready_bytes -= u64::from(entry.body_bytes);
-        self.unsettled_count += 1;
-        Some(delivery)
-    }
-
-    /// Whether a message is unsettled, and by this very delivery.
-    fn is_unsettled(&self, id: DeliveryId) -> bool {
-        let entry = self.levels.get(id.level as usize).and_then(|level| level.at(id.number));
-        entry.is_some_and(|entry| entry.state == State::Unsettled && entry.attempt == id.attempt)
-    }
-
-    /// Moves an unsettled message back to ready.
-    fn give_back(&mut self, id: DeliveryId, was_delivered: bool, effects: &mut Effects) {
-        if !was_delivered {
-            // The next delivery has the same number of attempts, so nothing may remember this one.
-            self.forget_timeout(id);
-        }
-        let Some(entry) = self.levels[id.level as usize].give_back(id.number) else { return };
-        if was_delivered {
-            entry.redelivered = true;
-            if self.settings.keeps_attempts() && entry.position != NO_POSITION {
-                effects.attempts.push(Attempt { position: entry.position, count: entry.attempt });
-            }
-        } else {
-            entry.attempt = entry.attempt.wrapping_sub(1);
-        }
-        self.ready_count += 1;
-        self.ready_bytes += u64::from(entry.body_bytes);
-        self.unsettled_count -= 1;
-    }
-
-    /// Takes a message out for good.
-    fn remove(&mut self, id: DeliveryId, reason: Reason, effects: &mut Effects) {
-        let Some(entry) = self.levels[id.level as usize].remove(id.number) else { return };
-        match entry.state {
-            State::Ready => {
-                self.ready_count -= 1;
-                self.ready_bytes -= u64::from(entry.body_bytes);
-            }
-            _ => self.unsettled_count -= 1,
-        }
-        if let Some(message) = &entry.message {
-            self.cached_bytes -= message.memory_bytes() as u64;
-        }
-        effects.removed.push(Removed {
-            message: entry.message,
-            position: entry.position,
-            reason,
-            dead_letter: self.settings.dead_letters && reason.dead_letter_name().is_some(),
-        });
     }
 }

@@ -16,11 +16,11 @@ fn flow_past(rig: &mut Rig, consumer_takes: bool, count: u64) -> usize {
         }
         if number % 4096 == 0 {
             rig.effects.removed.clear();
-            most = most.max(rig.queue.chunk_count());
+            most = most.max(rig.queue.levels.chunk_count());
         }
     }
     rig.effects.removed.clear();
-    most.max(rig.queue.chunk_count())
+    most.max(rig.queue.levels.chunk_count())
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn one_unsettled_message_does_not_hold_what_expires_behind_it() {
         rig.tick();
         rig.effects.removed.clear();
     }
-    assert!(rig.queue.chunk_count() <= FEW);
+    assert!(rig.queue.levels.chunk_count() <= FEW);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn many_sleepers_cost_by_their_number() {
         rig.effects.removed.clear();
     }
     // 200 sleepers: at most one chunk for eight of them, and the few that are free.
-    assert!(rig.queue.chunk_count() <= FEW + 200 / 8);
+    assert!(rig.queue.levels.chunk_count() <= FEW + 200 / 8);
     for sleeper in sleepers.iter().rev() {
         assert!(rig.settle(sleeper, Settlement::Requeue));
     }
@@ -114,7 +114,7 @@ fn an_emptied_queue_keeps_no_chunks_but_the_last() {
     for _ in 0..10_000 {
         rig.publish("x");
     }
-    assert!(rig.queue.chunk_count() >= 10_000 / 64);
+    assert!(rig.queue.levels.chunk_count() >= 10_000 / 64);
     rig.queue.purge(&mut rig.effects);
-    assert!(rig.queue.chunk_count() <= 1);
+    assert!(rig.queue.levels.chunk_count() <= 1);
 }

@@ -1,0 +1,143 @@
+//! A message's way through a queue: ready, unsettled, gone, with the counts that follow it. Nothing
+//! else changes a message's state.
+
+use super::{
+    Attempt, ConsumerKey, Delivery, DeliveryId, Effects, Endpoint, Entry, Incoming, NO_POSITION,
+    Place, Queue, Reason, Removed, State,
+};
+
+impl<E: Endpoint> Queue<E> {
+    pub(super) fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {
+        let Incoming { message, position, keep_body } = incoming;
+        debug_assert!(keep_body || position != NO_POSITION);
+        let priority = message.head().priority;
+        let body_bytes = message.body().len() as u32;
+        self.ready_count += 1;
+        self.ready_bytes += u64::from(body_bytes);
+        let message = keep_body.then(|| {
+            self.cached_bytes += message.memory_bytes() as u64;
+            message
+        });
+        self.levels.push(
+            priority,
+            Entry {
+                message,
+                position,
+                expires_at_ms,
+                body_bytes,
+                attempt: 0,
+                state: State::Ready,
+                redelivered: false,
+            },
+        );
+    }
+
+    pub(super) fn first_ready(&mut self) -> Option<Place> {
+        if self.ready_count == 0 {
+            return None;
+        }
+        self.levels.first_ready()
+    }
+
+    pub(super) fn deliver_to(
+        &mut self,
+        now_ms: u64,
+        key: ConsumerKey,
+        place: Place,
+        effects: &mut Effects,
+    ) {
+        let Some(consumer) = self.consumers.by_key(key) else { return };
+        if consumer.outgoing.0 != self.outgoing_turn {
+            consumer.outgoing = (self.outgoing_turn, self.outgoing.endpoints.len() as u32);
+            self.outgoing.endpoints.push(consumer.endpoint.clone());
+        }
+        let endpoint = consumer.outgoing.1;
+        let no_ack = consumer.options.no_ack;
+        if !no_ack {
+            consumer.unsettled_count += 1;
+        }
+        let Some(mut delivery) = self.take(place, key, endpoint) else { return };
+        if no_ack && delivery.message.is_some() {
+            self.remove(delivery.id.place(), Reason::AutoAcked, effects);
+        } else if no_ack {
+            // Its body is still to be read, so the log must keep it until the handover.
+            delivery.settle_after = true;
+        } else {
+            self.watch_timeout(now_ms, &delivery);
+        }
+        self.outgoing.deliveries.push(delivery);
+    }
+
+    /// Moves a ready message to unsettled.
+    pub(super) fn take(
+        &mut self,
+        place: Place,
+        consumer: ConsumerKey,
+        endpoint: u32,
+    ) -> Option<Delivery> {
+        let entry = self.levels.deliver(place)?;
+        let (level, number) = place;
+        let delivery = Delivery {
+            id: DeliveryId { number, level, attempt: entry.attempt },
+            consumer,
+            endpoint,
+            message: entry.message.clone(),
+            position: entry.position,
+            body_bytes: entry.body_bytes,
+            redelivered: entry.redelivered,
+            attempts_before: entry.attempt.wrapping_sub(1),
+            settle_after: false,
+        };
+        self.ready_count -= 1;
+        self.ready_bytes -= u64::from(entry.body_bytes);
+        self.unsettled_count += 1;
+        Some(delivery)
+    }
+
+    /// Whether a message is unsettled, and by this very delivery.
+    pub(super) fn is_unsettled(&self, id: DeliveryId) -> bool {
+        let entry = self.levels.at(id.place());
+        entry.is_some_and(|entry| entry.state == State::Unsettled && entry.attempt == id.attempt)
+    }
+
+    /// Moves an unsettled message back to ready.
+    pub(super) fn give_back(&mut self, id: DeliveryId, was_delivered: bool, effects: &mut Effects) {
+        if !was_delivered {
+            // The next delivery has the same number of attempts, so nothing may remember this one.
+            self.forget_timeout(id);
+        }
+        let Some(entry) = self.levels.give_back(id.place()) else { return };
+        if was_delivered {
+            entry.redelivered = true;
+            if self.settings.keeps_attempts() && entry.position != NO_POSITION {
+                effects.attempts.push(Attempt { position: entry.position, count: entry.attempt });
+            }
+        } else {
+            entry.attempt = entry.attempt.wrapping_sub(1);
+        }
+        self.ready_count += 1;
+        self.ready_bytes += u64::from(entry.body_bytes);
+        self.unsettled_count -= 1;
+    }
+
+    /// Takes a message out for good.
+    pub(super) fn remove(&mut self, place: Place, reason: Reason, effects: &mut Effects) {
+        let Some(entry) = self.levels.remove(place) else { return };
+        match entry.state {
+            State::Ready => {
+                self.ready_count -= 1;
+                self.ready_bytes -= u64::from(entry.body_bytes);
+            }
+            _ => self.unsettled_count -= 1,
+        }
+        if let Some(message) = &entry.message {
+            self.cached_bytes -= message.memory_bytes() as u64;
+        }
+        effects.removed.push(Removed {
+            message: entry.message,
+            position: entry.position,
+            reason,
+            dead_letter: self.settings.dead_letters && reason.dead_letter_name().is_some(),
+        });
+    }
+}
