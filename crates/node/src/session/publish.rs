@@ -93,11 +93,24 @@ impl Session {
     /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
     /// something was wrong.
     pub fn flush(&mut self) -> Vec<super::ChannelError> {
-        if !self.publishes.pending.is_empty() {
-            self.log_pending();
-            self.enqueue_pending();
+        if self.publishes.pending.is_empty() {
+            return self.flush_settles();
         }
-        self.flush_settles()
+        self.log_pending();
+        let refused = self.enqueue_pending();
+        let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
+        // Durable comes in whole batches, so past the last message's first byte is past it.
+        let mut position = end.map_or(0, |pending| pending.position + 1);
+        // Messages stand before settlements in the log: a worker's result before the ack of what it
+        // was made from. And a confirm also covers the acks that came before it on this connection,
+        // so it waits for them too.
+        let has_settles = !self.settles.is_empty();
+        let errors = self.flush_settles();
+        if has_settles && position > 0 {
+            ((), position) = self.node.store.append(Some(&self.waiter), |_| ());
+        }
+        self.note_confirms(position, &refused);
+        errors
     }
 
     /// Logs those of the gathered messages that must be.
@@ -121,8 +134,9 @@ impl Session {
         });
     }
 
-    /// Puts the gathered messages, logged already, into their queues and notes what to confirm.
-    pub(super) fn enqueue_pending(&mut self) {
+    /// Puts the gathered messages, logged already, into their queues; returns those that a queue
+    /// refused. [`Session::note_confirms`] must follow.
+    pub(super) fn enqueue_pending(&mut self) -> Vec<(u16, u64)> {
         let now_ms = self.node.now_ms();
         let keep_body = self.node.keeps_bodies();
         let PublishBatch { pending, groups, .. } = &mut self.publishes;
@@ -135,14 +149,11 @@ impl Session {
         }
         // Groups keep their memory for the next batch, not their queues for ever.
         groups.truncate(16);
-        self.note_confirms(&refused);
-        self.publishes.pending.clear();
+        refused
     }
 
-    fn note_confirms(&mut self, refused: &[(u16, u64)]) {
-        let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
-        // One position for the whole batch: the next append's is after all of it.
-        let position = end.map_or(0, |pending| pending.position + 1);
+    /// Notes which confirms wait for `position`, and forgets the batch.
+    pub(super) fn note_confirms(&mut self, position: u64, refused: &[(u16, u64)]) {
         let mut last: Option<(u16, u64)> = None;
         for (number, message) in self.publishes.pending.iter().filter_map(|p| p.confirm) {
             match last {
@@ -162,6 +173,7 @@ impl Session {
                 confirms.refuse(message);
             }
         }
+        self.publishes.pending.clear();
     }
 
     fn check_properties(

@@ -64,7 +64,8 @@ impl Session {
             self.wait_until_durable(end);
         }
         self.publishes.pending.append(&mut publishes);
-        self.enqueue_pending();
+        let refused = self.enqueue_pending();
+        self.note_confirms(0, &refused);
         for (queue, mut effects) in effects {
             // What dies by a reject goes its own way, each with its copy in one group.
             effects.removed.retain(|removed| removed.dead_letter);
