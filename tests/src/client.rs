@@ -129,6 +129,17 @@ impl Client {
         let refusal = self.refusal(call(&self.open()));
         assert_eq!((refusal.code, refusal.level), (code, level), "{}", refusal.text);
     }
+
+    /// As [`Client::refuses`], for a call without an answer of its own: a consumer hears the error.
+    #[track_caller]
+    pub fn refuses_unasked(&self, code: u16, level: Level, call: impl FnOnce(&Channel)) {
+        let channel = self.open();
+        let consumer = channel.consume(&channel.queue("witness", FieldTable::default()));
+        call(&channel);
+        let heard = consumer.deliveries.recv_timeout(PATIENCE).expect("an error in time");
+        let refusal = self.refusal(heard);
+        assert_eq!((refusal.code, refusal.level), (code, level), "{}", refusal.text);
+    }
 }
 
 impl std::ops::Deref for Client {

@@ -344,23 +344,15 @@ fn unknown_delivery_tag_closes_the_channel() {
     let broker = shared();
     let client = broker.client();
     let queue = filled(&client, 1);
-    let round_trip = |channel: &Channel| {
-        let options = QueueDeclareOptions::default().passive();
-        channel.try_declare(&queue, options, FieldTable::default())
+    let ack = |channel: &Channel, tag, multiple| {
+        channel.ack_tag(tag, multiple).expect("written");
     };
-    client.refuses(406, Level::Channel, |channel| {
-        channel.ack_tag(77, false)?;
-        round_trip(channel)
-    });
-    client.refuses(406, Level::Channel, |channel| {
-        channel.ack_tag(77, true)?;
-        round_trip(channel)
-    });
-    client.refuses(406, Level::Channel, |channel| {
+    client.refuses_unasked(406, Level::Channel, |channel| ack(channel, 77, false));
+    client.refuses_unasked(406, Level::Channel, |channel| ack(channel, 77, true));
+    client.refuses_unasked(406, Level::Channel, |channel| {
         let message = channel.get_soon(&queue);
         channel.ack(&message);
-        channel.ack_tag(message.delivery_tag, false)?;
-        round_trip(channel)
+        ack(channel, message.delivery_tag, false);
     });
 }
 
@@ -370,10 +362,8 @@ fn settling_on_another_channel_is_an_unknown_tag() {
     let client = broker.client();
     let queue = filled(&client, 1);
     let message = client.get(&queue).expect("a message");
-    client.refuses(406, Level::Channel, |channel| {
-        channel.ack_tag(message.delivery_tag, false)?;
-        let options = QueueDeclareOptions::default().passive();
-        channel.try_declare(&queue, options, FieldTable::default())
+    client.refuses_unasked(406, Level::Channel, |channel| {
+        channel.ack_tag(message.delivery_tag, false).expect("written");
     });
     client.ack(&message);
     client.round_trip();

@@ -1,10 +1,7 @@
 //! Mandatory publishes that nobody takes come back.
 
 use end_to_end::{Level, client::block, int, shared, table, text, unique};
-use lapin::{
-    BasicProperties, ExchangeKind, options::BasicPublishOptions, options::ExchangeDeclareOptions,
-    types::FieldTable,
-};
+use lapin::{BasicProperties, ExchangeKind, options::BasicPublishOptions, types::FieldTable};
 
 #[test]
 fn unroutable_mandatory_publish_returns_with_no_route() {
@@ -110,17 +107,11 @@ fn mandatory_publish_through_an_empty_chain_of_exchanges_returns() {
 fn immediate_is_not_implemented_and_closes_the_connection() {
     let broker = shared();
     let client = broker.client();
-    client.refuses(540, Level::Connection, |channel| {
+    client.refuses_unasked(540, Level::Connection, |channel| {
         let options = BasicPublishOptions { immediate: true, ..Default::default() };
         let properties = BasicProperties::default();
-        drop(block(channel.lapin().basic_publish(
-            "".into(),
-            "q".into(),
-            options,
-            b"x",
-            properties,
-        )));
-        let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
-        channel.try_exchange("amq.direct", ExchangeKind::Direct, options, FieldTable::default())
+        let publish =
+            channel.lapin().basic_publish("".into(), "q".into(), options, b"x", properties);
+        drop(block(publish).expect("written"));
     });
 }

@@ -131,10 +131,8 @@ fn expiration_must_be_a_number_of_milliseconds() {
     let client = broker.client();
     let queue = client.queue("q", FieldTable::default());
     for wrong in ["soon", "-1", "1.5", ""] {
-        client.refuses(406, Level::Channel, |channel| {
+        client.refuses_unasked(406, Level::Channel, |channel| {
             channel.publish_with("", &queue, "x", expiring(wrong));
-            let options = QueueDeclareOptions::default().passive();
-            channel.try_declare(&queue, options, FieldTable::default())
         });
     }
 }

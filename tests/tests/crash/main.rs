@@ -20,7 +20,7 @@ use model::Model;
 use std::time::{Duration, Instant};
 
 /// How often, unless `WILCO_TEST_ROUNDS` says otherwise.
-const ROUNDS: u32 = 24;
+const ROUNDS: u32 = 60;
 
 /// Queues that publishers fill and consumers read.
 const QUEUES: [&str; 9] =
