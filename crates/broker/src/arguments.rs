@@ -145,8 +145,11 @@ impl QueueArguments {
         // RabbitMQ checks in this order, values first, then names that belong to another type.
         let mut parsed = Self {
             queue_type,
-            expires_ms: arguments.positive("x-expires")?,
-            message_ttl_ms: arguments.non_negative("x-message-ttl")?,
+            expires_ms: match arguments.positive("x-expires")? {
+                Some(_) => arguments.milliseconds("x-expires")?,
+                None => None,
+            },
+            message_ttl_ms: arguments.milliseconds("x-message-ttl")?,
             dead_letter_exchange: arguments.string("x-dead-letter-exchange")?,
             dead_letter_routing_key: arguments.dead_letter_routing_key()?,
             ..Self::default()

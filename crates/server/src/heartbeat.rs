@@ -1,5 +1,5 @@
 //! Heartbeats both ways (AMQP 0-9-1 section 4.2.7): something is sent at least every interval, and
-//! a peer that was silent for two intervals is gone.
+//! a peer that was silent for two intervals and a half is gone.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

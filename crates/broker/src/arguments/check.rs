@@ -84,6 +84,16 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// A time in ms, at most as RabbitMQ's timers go.
+    pub(super) fn milliseconds(&self, key: &str) -> Result<Option<u64>, BrokerError> {
+        match self.non_negative(key)? {
+            Some(ms) if ms > u64::from(u32::MAX) => {
+                Err(self.invalid(key, &format!("{{value_too_big,{ms}}}")))
+            }
+            ms => Ok(ms),
+        }
+    }
+
     pub(super) fn boolean(&self, key: &str) -> Result<bool, BrokerError> {
         match self.get(key) {
             None => Ok(false),

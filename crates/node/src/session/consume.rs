@@ -50,6 +50,10 @@ impl Session {
             self.resume_consumers(Some(number));
         } else {
             channel.prefetch = u32::from(count);
+            // As in RabbitMQ, it also ends a shared limit.
+            if channel.shared_prefetch.limit.swap(0, Ordering::AcqRel) > 0 {
+                self.resume_consumers(Some(number));
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use broker::{BrokerError, Message};
 
 use super::routes::Route;
 use super::{NO_ROUTE, Session};
+use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::rewrite;
@@ -29,6 +30,32 @@ pub struct Publish<'a> {
     pub properties: &'a [u8],
     /// Body.
     pub body: &'a [u8],
+}
+
+/// A [`Publish`] that owns what it is made of.
+pub(super) struct OwnedPublish {
+    exchange: String,
+    routing_key: String,
+    properties: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl From<&Publish<'_>> for OwnedPublish {
+    fn from(publish: &Publish<'_>) -> Self {
+        Self {
+            exchange: publish.exchange.to_owned(),
+            routing_key: publish.routing_key.to_owned(),
+            properties: publish.properties.to_vec(),
+            body: publish.body.to_vec(),
+        }
+    }
+}
+
+impl OwnedPublish {
+    pub(super) fn as_publish(&self) -> Publish<'_> {
+        let Self { exchange, routing_key, properties, body } = self;
+        Publish { exchange, routing_key, mandatory: true, properties, body }
+    }
 }
 
 /// A message on its way into its queues.
@@ -61,23 +88,30 @@ impl Session {
     /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
     /// `SYNTAX_ERROR` for properties that cannot be decoded.
     pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
-        let properties = Properties::decode(publish.properties)
+        let mut properties = Properties::decode(publish.properties)
             .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
         self.check_properties(&properties, publish)?;
         self.has_published = true;
         if publish.exchange.is_empty() && publish.routing_key.starts_with(REPLY_TO) {
+            self.check(Access::Write, "exchange", publish.exchange)?;
             return self.publish_reply(number, publish);
         }
         let route = self.route(publish.exchange, publish.routing_key, properties.headers)?;
         let rewritten = self.rewritten(number, &properties, publish)?;
         let encoded = rewritten.as_deref().unwrap_or(publish.properties);
-        let channel = self.channel(number)?;
-        let confirm = channel.confirms.as_mut().map(|confirms| {
+        let confirm = self.channel(number)?.confirms.as_mut().map(|confirms| {
             confirms.last += 1;
             (number, confirms.last)
         });
         if route.queues.is_empty() && publish.mandatory {
-            self.send_return(number, publish);
+            match &mut self.channel(number)?.transaction {
+                Some(transaction) => transaction.returns.push(publish.into()),
+                None => self.send_return(number, publish),
+            }
+        }
+        if route.keeps_transient {
+            // What the message says of itself stays as it is.
+            properties.delivery_mode = Some(2);
         }
         let content = (publish.exchange, publish.routing_key, encoded, publish.body);
         let now_ms = self.node.now_ms();
@@ -135,8 +169,8 @@ impl Session {
     }
 
     /// Puts the gathered messages, logged already, into their queues; returns those that a queue
-    /// refused. [`Session::note_confirms`] must follow.
-    pub(super) fn enqueue_pending(&mut self) -> Vec<(u16, u64)> {
+    /// refused, by their confirms. [`Session::note_confirms`] must follow.
+    pub(super) fn enqueue_pending(&mut self) -> Vec<Option<(u16, u64)>> {
         let now_ms = self.node.now_ms();
         let keep_body = self.node.keeps_bodies();
         let PublishBatch { pending, groups, .. } = &mut self.publishes;
@@ -153,7 +187,7 @@ impl Session {
     }
 
     /// Notes which confirms wait for `position`, and forgets the batch.
-    pub(super) fn note_confirms(&mut self, position: u64, refused: &[(u16, u64)]) {
+    pub(super) fn note_confirms(&mut self, position: u64, refused: &[Option<(u16, u64)>]) {
         let mut last: Option<(u16, u64)> = None;
         for (number, message) in self.publishes.pending.iter().filter_map(|p| p.confirm) {
             match last {
@@ -166,7 +200,7 @@ impl Session {
         if let Some((channel, message)) = last {
             wait(&mut self.channels, channel, message, position);
         }
-        for &(channel, message) in refused {
+        for &(channel, message) in refused.iter().flatten() {
             if let Some(confirms) =
                 self.channels.get_mut(&channel).and_then(|c| c.confirms.as_mut())
             {
@@ -301,7 +335,7 @@ fn enqueue_group(
     keeps_bodies: bool,
     group: &Group,
     pending: &mut [Pending],
-    refused: &mut Vec<(u16, u64)>,
+    refused: &mut Vec<Option<(u16, u64)>>,
 ) {
     let enqueued = node.with_queue(&group.queue, now_ms, |core, effects| {
         for &index in &group.messages {
@@ -315,7 +349,7 @@ fn enqueue_group(
             let keep_body = keeps_bodies || position == NO_POSITION;
             let incoming = Incoming { message, position, keep_body };
             if core.publish(now_ms, incoming, effects) == Published::Refused {
-                refused.extend(pending.confirm);
+                refused.push(pending.confirm);
             }
         }
     });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use amqp::TableRef;
+use broker::arguments::QueueType;
 use broker::dead_letter::copy_keys;
 use broker::{BrokerError, QueueId};
 use hashbrown::HashMap;
@@ -20,6 +21,8 @@ pub(crate) struct Route {
     pub queues: Vec<Arc<LiveQueue>>,
     /// Whether any of them outlives a restart.
     pub is_durable: bool,
+    /// Whether any of them keeps transient messages, too: quorum queues do.
+    pub keeps_transient: bool,
 }
 
 /// Routes by exchange and routing key, all of one epoch.
@@ -100,10 +103,8 @@ impl Session {
         copies: &[&str],
         headers: Option<TableRef<'_>>,
     ) -> Result<(Route, bool), BrokerError> {
-        let state = self.vhost.state.read();
-        // A missing exchange is told before a missing permission, as in RabbitMQ.
-        state.topology.exchange(exchange)?;
         self.check(Access::Write, "exchange", exchange)?;
+        let state = self.vhost.state.read();
         state.topology.exchange_for_publish(exchange)?;
         let mut ids: Vec<QueueId> = Vec::new();
         state.topology.route(exchange, routing_key, copies, headers, &mut ids)?;
@@ -114,7 +115,9 @@ impl Session {
             return Err(BrokerError::resource_error(text));
         }
         let is_durable = queues.iter().any(|queue| queue.durable);
-        Ok((Route { queues, is_durable }, state.topology.is_cacheable(exchange)))
+        let keeps_transient =
+            queues.iter().any(|queue| queue.arguments.queue_type == QueueType::Quorum);
+        Ok((Route { queues, is_durable, keeps_transient }, state.topology.is_cacheable(exchange)))
     }
 }
 

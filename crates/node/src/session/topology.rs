@@ -67,11 +67,12 @@ impl Session {
         options: &QueueOptions,
     ) -> Result<QueueDeclared, BrokerError> {
         let _ = self.flush();
+        // Clients probe for direct reply-to by declaring its pseudo queue, passively or not.
+        if name == REPLY_TO || (name.starts_with(REPLY_TO) && self.has_reply_consumer(name)) {
+            let name = name.to_owned();
+            return Ok(QueueDeclared { name, message_count: 0, consumer_count: 1 });
+        }
         if options.passive {
-            if name.starts_with(REPLY_TO) && self.has_reply_consumer(name) {
-                let name = name.to_owned();
-                return Ok(QueueDeclared { name, message_count: 0, consumer_count: 1 });
-            }
             let live = self.live_queue(name)?;
             return self.declared(&live);
         }

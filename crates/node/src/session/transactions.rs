@@ -11,7 +11,7 @@ use broker::BrokerError;
 use broker::queue::Effects;
 
 use super::Session;
-use super::publish::Pending;
+use super::publish::{OwnedPublish, Pending};
 use super::settle::{Resolved, release_shared};
 use crate::effects::append_effects;
 use crate::live_queue::LiveQueue;
@@ -22,6 +22,8 @@ use crate::unsettled::Unsettled;
 pub(super) struct Transaction {
     pub publishes: Vec<Pending>,
     pub settles: Vec<(Resolved, Unsettled)>,
+    /// Mandatory messages that reached no queue.
+    pub returns: Vec<OwnedPublish>,
 }
 
 impl Session {
@@ -43,9 +45,11 @@ impl Session {
     /// Carries out what was gathered. The caller sends the reply, after the barrier.
     ///
     /// # Errors
-    /// `PRECONDITION_FAILED` when the channel is not transactional.
+    /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
+    /// message: the rest has been carried out.
     pub fn commit(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
-        let Transaction { mut publishes, settles } = std::mem::take(self.transaction(number)?);
+        let Transaction { mut publishes, settles, returns } =
+            std::mem::take(self.transaction(number)?);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let effects = self.settle_in_core(now_ms, settles);
@@ -75,6 +79,10 @@ impl Session {
         }
         release_shared(&self.channels, number, &unsettled);
         self.resume_consumers(Some(number));
+        returns.iter().for_each(|returned| self.send_return(number, &returned.as_publish()));
+        if !refused.is_empty() {
+            return Err(BrokerError::precondition_failed("partial tx completion"));
+        }
         Ok(Method::TxCommitOk(TxCommitOk {}))
     }
 
