@@ -15,6 +15,11 @@ pub(crate) fn declare(raw: &mut Raw) {
     for queue in QUEUES {
         raw.declare(1, queue);
     }
+    // What is published there only tells that what came before is durable.
+    let short = Args::new().short("x-max-length").u8(b'I').u32(1);
+    let scratch = Args::new().u16(0).short("scratch").u8(0b10).table(&short);
+    raw.method(1, 50, 10, &scratch);
+    raw.expect(50, 11);
     let table = Args::new();
     let fan = Args::new().u16(0).short("fan").short("fanout").u8(0b10).table(&table);
     raw.method(1, 40, 10, &fan);
