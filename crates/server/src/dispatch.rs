@@ -177,6 +177,7 @@ impl Connection {
         }
         let header = decode_content_header(frame.payload)
             .map_err(|error| about_publish(BrokerError::from(error)))?;
+        check_header(&header, self.session.node().message_bytes_max())?;
         let (mut body, mut body_bytes) = (&[][..], 0);
         if header.body_size > 0 {
             if header.body_size > u64::from(self.frame_max) {
@@ -193,7 +194,6 @@ impl Connection {
             }
             (body, body_bytes) = (frame.payload, taken);
         }
-        check_header(&header, self.session.node().message_bytes_max())?;
         let message = Publish {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
@@ -255,7 +255,7 @@ impl Connection {
             }
             other => {
                 let text = format!("unexpected method '{}' on channel 0", other.name());
-                return Err(BrokerError::command_invalid(text));
+                return Err(BrokerError::channel_error(text));
             }
         }
         Ok(())
@@ -286,7 +286,6 @@ impl Connection {
                 self.contents.remove(&channel);
                 self.reply(channel, &Method::ChannelCloseOk(ChannelCloseOk {}));
             }
-            Method::ChannelCloseOk(_) => {}
             Method::ChannelFlow(flow) => {
                 if !flow.active {
                     return Err(BrokerError::not_implemented("active=false"));
