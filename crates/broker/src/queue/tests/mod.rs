@@ -7,6 +7,7 @@ mod dropping;
 mod effects;
 mod expiry;
 mod handover;
+mod index;
 mod priorities;
 mod settling;
 mod stragglers;

@@ -1,0 +1,154 @@
+//! The index of one level against a map from number to state, in long runs that leave a few
+//! messages behind everywhere.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::index::Index;
+use super::*;
+
+/// What to do with so many messages; which of them is told by a pattern of bits.
+#[derive(Debug, Clone)]
+enum Step {
+    Push(u16),
+    Deliver(u16),
+    /// Of the unsettled, from the front.
+    Remove(u16, u64),
+    GiveBack(u16, u64),
+    /// Of the ready, from the head: expired or dropped.
+    RemoveReady(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let count = || prop_oneof![2 => 1u16..10, 2 => 1u16..2000];
+    // Few bits, many bits, all of them.
+    let bits = || {
+        let few = (0u32..64).prop_map(|bit| 1u64 << bit);
+        prop_oneof![few.clone(), few.prop_map(|bits| !bits), Just(u64::MAX), any::<u64>()]
+    };
+    prop_oneof![
+        3 => count().prop_map(Step::Push),
+        3 => count().prop_map(Step::Deliver),
+        4 => (count(), bits()).prop_map(|(count, bits)| Step::Remove(count, bits)),
+        1 => (1u16..100, bits()).prop_map(|(count, bits)| Step::GiveBack(count, bits)),
+        1 => count().prop_map(Step::RemoveReady),
+    ]
+}
+
+#[derive(Default)]
+struct Pair {
+    index: Index,
+    /// Ready or unsettled, and deliveries so far.
+    model: BTreeMap<u64, (State, u16)>,
+}
+
+impl Pair {
+    fn push(&mut self) {
+        let state = State::Ready;
+        let number = self.index.push(Entry { state, position: 7, ..Entry::default() });
+        assert!(self.model.last_key_value().is_none_or(|(last, _)| *last < number));
+        self.model.insert(number, (state, 0));
+    }
+
+    fn first(&self, state: State, count: u16, bits: u64) -> Vec<u64> {
+        let numbers = self.model.iter().filter(|(_, (of, _))| *of == state).map(|(n, _)| *n);
+        let picked = numbers.take(count.into()).enumerate();
+        picked.filter(|(at, _)| bits >> (at % 64) & 1 == 1).map(|(_, number)| number).collect()
+    }
+
+    fn remove(&mut self, number: u64) {
+        let (state, attempt) = self.model.remove(&number).expect("the model has it");
+        let entry = self.index.remove(number).expect("the model has it");
+        assert_eq!((entry.state, entry.attempt, entry.position), (state, attempt, 7));
+        assert!(self.index.remove(number).is_none());
+    }
+
+    fn deliver(&mut self) -> Option<u64> {
+        let number = self.index.first_ready()?;
+        let attempt = self.index.deliver(number).expect("it is ready").attempt;
+        let (state, count) = self.model.get_mut(&number).expect("the model has it");
+        assert_eq!(std::mem::replace(state, State::Unsettled), State::Ready);
+        *count += 1;
+        assert_eq!(attempt, *count);
+        Some(number)
+    }
+
+    fn run(&mut self, step: &Step) {
+        match *step {
+            Step::Push(count) => (0..count).for_each(|_| self.push()),
+            Step::Deliver(count) => {
+                for expected in self.first(State::Ready, count, u64::MAX) {
+                    assert_eq!(self.deliver(), Some(expected));
+                }
+            }
+            Step::Remove(count, bits) => {
+                for number in self.first(State::Unsettled, count, bits) {
+                    self.remove(number);
+                }
+            }
+            Step::GiveBack(count, bits) => {
+                for number in self.first(State::Unsettled, count, bits) {
+                    let entry = self.index.give_back(number).expect("it is unsettled");
+                    assert_eq!(entry.state, State::Ready);
+                    self.model.get_mut(&number).expect("the model has it").0 = State::Ready;
+                    assert!(self.index.give_back(number).is_none());
+                }
+            }
+            Step::RemoveReady(count) => {
+                for expected in self.first(State::Ready, count, u64::MAX) {
+                    assert_eq!(self.index.first_ready(), Some(expected));
+                    self.remove(expected);
+                }
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        let ready = self.first(State::Ready, 1, 1).first().copied();
+        assert_eq!(self.index.first_ready(), ready);
+        let half = self.model.keys().nth(self.model.len() / 2).copied().unwrap_or_default();
+        for from in [0, half] {
+            let entries =
+                self.index.iter_from(from).map(|(n, entry)| (n, (entry.state, entry.attempt)));
+            assert!(entries.eq(self.model.range(from..).map(|(n, of)| (*n, *of))));
+        }
+        for (&number, (state, _)) in self.model.iter().step_by(17) {
+            assert_eq!(self.index.at(number).map(|entry| entry.state), Some(*state));
+            assert_eq!(self.index.at_mut(number).map(|entry| entry.state), Some(*state));
+        }
+    }
+
+    /// A few messages flow past, and memory is what the messages left behind are worth.
+    fn check_memory(&mut self) {
+        self.run(&Step::Deliver(u16::MAX));
+        for _ in 0..130 {
+            self.push();
+            let number = self.deliver().expect("just pushed");
+            self.remove(number);
+        }
+        let live_count = self.model.len();
+        assert!(self.index.chunk_count() <= 10 + live_count / 8);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
+
+    #[test]
+    fn an_index_is_a_map_that_costs_by_what_is_in_it(
+        steps in prop::collection::vec(step(), 1..40)
+    ) {
+        let mut pair = Pair::default();
+        for step in &steps {
+            pair.run(step);
+            pair.check();
+        }
+        pair.check_memory();
+        pair.check();
+        while let Some((&number, _)) = pair.model.first_key_value() {
+            pair.remove(number);
+        }
+        pair.check();
+    }
+}
