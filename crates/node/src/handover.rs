@@ -7,12 +7,16 @@
 
 use std::sync::Arc;
 
-use broker::queue::{Delivery, Effects, Outgoing, Queue, Settlement};
+use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
 use segment_log::LogError;
 
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::outbox::ConsumerEndpoint;
+
+/// In place of the position of a delivery whose record is damaged: it is neither delivered nor given
+/// back, which would only bring it here again. Recovery reports the damage.
+const UNREADABLE: u64 = u64::MAX - 1;
 
 pub(crate) type CoreQueue = Queue<ConsumerEndpoint>;
 
@@ -55,7 +59,7 @@ impl Node {
             self.schedule(queue, at_ms);
         }
         if hands_over {
-            self.hand_over(queue, now_ms, outgoing, effects);
+            self.hand_over(queue, outgoing, effects);
         }
         Some(result)
     }
@@ -63,7 +67,6 @@ impl Node {
     fn hand_over(
         &self,
         queue: &Arc<LiveQueue>,
-        now_ms: u64,
         mut outgoing: Outgoing<ConsumerEndpoint>,
         effects: &mut Effects,
     ) {
@@ -71,6 +74,8 @@ impl Node {
         loop {
             self.push_all(queue, &mut outgoing, &mut settlements);
             outgoing.clear();
+            // Under load this goes on for long, on behalf of others too: time passes meanwhile.
+            let now_ms = self.now_ms();
             let mut state = queue.state.lock();
             let core = &mut state.core;
             let cached_before = core.cached_bytes();
@@ -81,6 +86,11 @@ impl Node {
             core.assign(now_ms, effects);
             self.count_cached(cached_before, core.cached_bytes());
             if !core.take_outgoing(&mut outgoing) {
+                let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
+                drop(state);
+                if let Some(at_ms) = deadline_ms {
+                    self.schedule(queue, at_ms);
+                }
                 return;
             }
         }
@@ -95,41 +105,45 @@ impl Node {
     ) {
         let Outgoing { deliveries, endpoints } = outgoing;
         // Disk first: nothing is read under an outbox's lock.
-        for delivery in deliveries.iter_mut().filter(|delivery| delivery.message.is_none()) {
-            self.load_body(queue, delivery);
-        }
+        deliveries
+            .retain_mut(|delivery| delivery.message.is_some() || self.load_body(queue, delivery));
         if endpoints.len() > 1 {
             deliveries.sort_by_key(|delivery| delivery.endpoint);
         }
         for of_one in deliveries.chunk_by_mut(|a, b| a.endpoint == b.endpoint) {
             let consumer = &endpoints[of_one[0].endpoint as usize];
-            if consumer.outbox.push(consumer, queue, of_one) {
-                continue;
+            if !consumer.outbox.push(consumer, queue, of_one) {
+                // What it does not take goes back; what it had auto-acked is gone with it.
+                of_one.iter_mut().for_each(|delivery| delivery.message = None);
             }
-            // What it does not take goes back; what it had auto-acked is gone with it.
-            of_one.iter_mut().for_each(|delivery| delivery.endpoint = u32::MAX);
         }
         for delivery in deliveries.drain(..) {
-            let is_taken = delivery.endpoint != u32::MAX && delivery.message.is_some();
-            match (is_taken, delivery.settle_after) {
-                (true, true) => settlements.push((delivery, Settlement::AutoAck)),
-                (true, false) => {}
-                (false, _) => settlements.push((delivery, Settlement::Undelivered)),
+            if delivery.message.is_some() {
+                if delivery.settle_after {
+                    settlements.push((delivery, Settlement::AutoAck));
+                }
+                continue;
+            }
+            endpoints[delivery.endpoint as usize].release(delivery.body_bytes);
+            if delivery.position != UNREADABLE {
+                settlements.push((delivery, Settlement::Undelivered));
             }
         }
     }
 
-    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery) {
+    /// `false` for a message that cannot be read. It stays unsettled, out of everybody's way, until
+    /// a restart tries again: given back it would be the next to be delivered, over and over.
+    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery) -> bool {
         match self.store.read_message(delivery.position) {
             Ok(message) => delivery.message = Some(message),
             // Compaction has moved it since it was assigned; its entry knows where.
             Err(LogError::NotFound(_)) => {}
             Err(error) => {
-                let position = delivery.position;
+                let position = std::mem::replace(&mut delivery.position, UNREADABLE);
                 tracing::error!(
                     queue = &*queue.name,
                     position,
-                    "a message cannot be read: {error}"
+                    "a message cannot be read and stays unsettled until a restart: {error}"
                 );
             }
         }

@@ -175,13 +175,14 @@ impl Outbox {
         self.state.lock()
     }
 
-    /// Pushes deliveries, whose bodies are at hand, to one consumer. `false` when it does not take
-    /// them any more: its channel is closed, or it was cancelled.
+    /// Pushes those deliveries whose bodies are at hand to one consumer. `false` when it does not
+    /// take them any more: its channel is closed, or it was cancelled. The room they reserved is
+    /// then the caller's to give back.
     pub(crate) fn push(
         &self,
         consumer: &ConsumerHandle,
         queue: &Arc<LiveQueue>,
-        deliveries: &mut [Delivery],
+        deliveries: &[Delivery],
     ) -> bool {
         let mut state = self.state.lock();
         let OutboxState { wire, channels, pushed_bytes } = &mut *state;
@@ -189,12 +190,8 @@ impl Outbox {
         let channel = channels
             .get_mut(&consumer.channel)
             .filter(|channel| channel.serial == consumer.channel_serial && !is_cancelled);
-        let Some(channel) = channel else {
-            let bodies = deliveries.iter().filter_map(|delivery| delivery.message.as_ref());
-            self.written(bodies.map(|message| room_for(message.body().len())).sum());
-            return false;
-        };
-        let counted = consumer.shared_prefetch.limit.load(Ordering::Relaxed) > 0;
+        let Some(channel) = channel else { return false };
+        let counted = consumer.is_counted();
         let queue_index = if consumer.no_ack { 0 } else { channel.queue_index(queue) };
         for delivery in deliveries {
             let Some(message) = &delivery.message else { continue };
@@ -204,7 +201,7 @@ impl Outbox {
                 let (id, consumer, queue) = (delivery.id, delivery.consumer, queue_index);
                 channel.unsettled.push(Unsettled { tag, id, consumer, queue, counted });
             }
-            *pushed_bytes += room_for(message.body().len());
+            *pushed_bytes += room_for(delivery.body_bytes);
             let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
             let properties =
                 counted_up.then(|| rewrite::with_delivery_count(message, delivery.attempts_before));
@@ -277,7 +274,8 @@ impl std::ops::Deref for ConsumerEndpoint {
 
 impl Endpoint for ConsumerEndpoint {
     fn reserve(&self, body_bytes: u32) -> bool {
-        if !self.is_active.load(Ordering::Acquire) {
+        let is_open = self.is_active.load(Ordering::Acquire);
+        if !is_open || self.is_cancelled.load(Ordering::Acquire) {
             return false;
         }
         let outbox = &self.outbox;
@@ -288,11 +286,26 @@ impl Endpoint for ConsumerEndpoint {
                 return false;
             }
         }
-        if !self.shared_prefetch.reserve() {
+        // Who does not ack never gives room back, and needs none.
+        if !self.no_ack && !self.shared_prefetch.reserve() {
             return false;
         }
-        outbox.reserved_bytes.fetch_add(room_for(body_bytes as usize), Ordering::AcqRel);
+        outbox.reserved_bytes.fetch_add(room_for(body_bytes), Ordering::AcqRel);
         true
+    }
+
+    fn release(&self, body_bytes: u32) {
+        if self.is_counted() {
+            self.shared_prefetch.release(1);
+        }
+        self.outbox.written(room_for(body_bytes));
+    }
+}
+
+impl ConsumerHandle {
+    /// Whether its deliveries count against the channel-wide prefetch.
+    fn is_counted(&self) -> bool {
+        !self.no_ack && self.shared_prefetch.limit.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -312,6 +325,6 @@ impl SharedPrefetch {
     }
 }
 
-fn room_for(body_bytes: usize) -> usize {
-    body_bytes + DELIVERY_BYTES
+fn room_for(body_bytes: u32) -> usize {
+    body_bytes as usize + DELIVERY_BYTES
 }

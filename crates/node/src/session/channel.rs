@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use broker::queue::ConsumerKey;
 
@@ -37,6 +37,13 @@ pub(super) enum Source {
 }
 
 impl Channel {
+    /// From here on its consumers take nothing more.
+    pub(super) fn cancel_consumers(&self) {
+        for consumer in self.consumers.values() {
+            consumer.handle.is_cancelled.store(true, Ordering::Release);
+        }
+    }
+
     pub(super) fn new(serial: u64) -> Self {
         Self {
             serial,

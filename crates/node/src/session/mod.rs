@@ -17,6 +17,7 @@ mod topology;
 mod transactions;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use amqp::{Method, ReplyCode};
 use broker::BrokerError;
@@ -137,16 +138,25 @@ impl Session {
     /// Closes a channel: its consumers go, what it holds unsettled goes back to its queues.
     pub fn close_channel(&mut self, number: u16) {
         let _ = self.flush();
-        let Some(channel) = self.channels.remove(&number) else { return };
+        let Some(mut channel) = self.channels.remove(&number) else { return };
+        // All of them at once: what one gives back must not be assigned to the next, over and over.
+        for consumer in channel.consumers.values() {
+            consumer.handle.is_cancelled.store(true, Ordering::Release);
+        }
+        channel.cancel_consumers();
         let left = self.outbox.lock().channels.remove(&number);
+        // A transaction that never was committed: what it was to settle goes back, too.
+        let gathered = channel.transaction.take().unwrap_or_default();
         self.drop_consumers(channel);
         if let Some(left) = left {
-            self.requeue_all(left);
+            self.requeue_all(left, gathered.settles);
         }
     }
 
     /// Closes everything; exclusive queues are deleted.
     pub fn close(&mut self) {
+        // First of all, so that what one channel gives back does not go to another.
+        self.channels.values().for_each(Channel::cancel_consumers);
         let mut numbers: Vec<u16> = self.channels.keys().copied().collect();
         numbers.sort_unstable();
         numbers.into_iter().for_each(|number| self.close_channel(number));

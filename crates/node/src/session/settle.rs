@@ -120,12 +120,20 @@ impl Session {
         }
     }
 
-    /// Gives everything back that a closed channel held.
-    pub(super) fn requeue_all(&mut self, mut left: ChannelOutbox) {
+    /// Gives everything back that a closed channel held, `gathered` in a transaction or not.
+    pub(super) fn requeue_all(
+        &mut self,
+        mut left: ChannelOutbox,
+        gathered: Vec<(Resolved, Unsettled)>,
+    ) {
         let mut taken = Vec::new();
         left.unsettled.take_all(&mut taken);
         let requeued = taken.iter().map(|u| resolve(&left, u, Settlement::Requeue));
         let mut resolved: Vec<Resolved> = requeued.collect();
+        let gathered = gathered
+            .into_iter()
+            .map(|((queue, id, consumer, _), _)| (queue, id, consumer, Settlement::Requeue));
+        resolved.extend(gathered);
         self.settle_all(&mut resolved);
     }
 }
