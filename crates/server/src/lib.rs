@@ -1,6 +1,6 @@
 //! AMQP 0-9-1 over TCP: listener, handshake, connections. A thin shell over `node`.
 //!
-//! A connection is one task and one hand-written future ([`connection`]): it reads once, decodes
+//! A connection is one task and one hand-written future (module `connection`): it reads once, decodes
 //! every complete frame, calls its [`node::Session`], and writes its outbox. It owns sockets,
 //! framing and the order of methods; it decides nothing about messages.
 //!

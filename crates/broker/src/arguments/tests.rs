@@ -1,3 +1,5 @@
+//! Tests of the arguments of a queue and RabbitMQ's words for what is wrong with them.
+
 use amqp::{FieldTable, FieldValue, ReplyCode};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of the headers matcher, against a naive one.
+
 use std::collections::BTreeMap;
 
 use amqp::{FieldTable, FieldValue, TableRef};

@@ -1,3 +1,5 @@
+//! Tests of declaring, binding and deleting, and the error of each misuse.
+
 use amqp::{FieldTable, FieldValue, ReplyCode};
 
 use super::*;
