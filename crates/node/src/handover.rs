@@ -14,8 +14,7 @@ use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::outbox::ConsumerEndpoint;
 
-/// In place of the position of a delivery whose record is damaged: it is neither delivered nor given
-/// back, which would only bring it here again. Recovery reports the damage.
+/// In place of the position of a delivery whose record is damaged.
 const UNREADABLE: u64 = u64::MAX - 1;
 
 pub(crate) type CoreQueue = Queue<ConsumerEndpoint>;
@@ -105,8 +104,9 @@ impl Node {
     ) {
         let Outgoing { deliveries, endpoints } = outgoing;
         // Disk first: nothing is read under an outbox's lock.
-        deliveries
-            .retain_mut(|delivery| delivery.message.is_some() || self.load_body(queue, delivery));
+        for delivery in deliveries.iter_mut().filter(|delivery| delivery.message.is_none()) {
+            self.load_body(queue, delivery);
+        }
         if endpoints.len() > 1 {
             deliveries.sort_by_key(|delivery| delivery.endpoint);
         }
@@ -131,9 +131,9 @@ impl Node {
         }
     }
 
-    /// `false` for a message that cannot be read. It stays unsettled, out of everybody's way, until
-    /// a restart tries again: given back it would be the next to be delivered, over and over.
-    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery) -> bool {
+    /// A message that cannot be read stays unsettled, out of everybody's way, until a restart tries
+    /// again: given back it would be the next to be delivered, over and over.
+    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery) {
         match self.store.read_message(delivery.position) {
             Ok(message) => delivery.message = Some(message),
             // Compaction has moved it since it was assigned; its entry knows where.
