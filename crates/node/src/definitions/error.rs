@@ -30,7 +30,7 @@ pub enum DefinitionError {
         /// The format this version reads and writes.
         supported: u64,
     },
-    /// The disk refused. The store must be opened again before it is used further.
+    /// The disk refused.
     #[error("the definitions {name} cannot be read or written: {source}")]
     Io {
         /// The file, as it was named to the store.

@@ -21,6 +21,7 @@ mod model;
 mod state;
 mod store;
 mod tables;
+mod watched;
 
 pub use change::Change;
 pub use error::DefinitionError;

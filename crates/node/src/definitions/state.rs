@@ -66,6 +66,28 @@ impl Definitions {
         }
     }
 
+    /// Changes that take away the bindings whose ends are not there. A crash may leave such: the
+    /// making of a queue is lost, its binding survives; and a later queue of that name must not
+    /// find itself bound.
+    pub fn loose_bindings(&self) -> Vec<Change> {
+        let has_exchange = |vhost: &String, name: &String| {
+            // Those are in every virtual host without being stored.
+            name.is_empty()
+                || name.starts_with("amq.")
+                || self.exchanges.contains_key(&(vhost.clone(), name.clone()))
+        };
+        let is_loose = |(vhost, binding): &&(String, StoredBinding)| {
+            let destination = &binding.destination;
+            let has_destination = match binding.destination_is_queue {
+                true => self.queues.contains_key(&(vhost.clone(), destination.clone())),
+                false => has_exchange(vhost, destination),
+            };
+            !has_destination || !has_exchange(vhost, &binding.source)
+        };
+        let loose = self.bindings.iter().filter(is_loose).cloned();
+        loose.map(|(vhost, binding)| Change::BindingDeleted { vhost, binding }).collect()
+    }
+
     fn delete_vhost(&mut self, name: &str) {
         self.vhosts.remove(name);
         self.permissions.retain(|(vhost, _), _| vhost != name);

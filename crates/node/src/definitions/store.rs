@@ -1,10 +1,13 @@
 //! The definitions on disk: one redb file.
 
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use redb::backends::FileBackend;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableError};
 use segment_log::Disk;
@@ -14,6 +17,7 @@ use super::tables::{
     APPLIED_POSITION, BINDINGS, EXCHANGES, FORMAT, META, NEXT_QUEUE_ID, PERMISSIONS, QUEUES,
     Tables, USERS, VHOSTS, parse,
 };
+use super::watched::Watched;
 use super::{Change, DefinitionError, Definitions, StoredBinding};
 
 /// The format this version reads and writes.
@@ -25,13 +29,24 @@ const CACHE_BYTES: usize = 8 << 20;
 /// The bytes a finished redb file begins with. redb writes them last when it creates a file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
+/// Opens the database; the mark is to be set when a sync of it fails.
+type Open = Box<dyn Fn(&Arc<AtomicBool>) -> Result<(Database, u64), DefinitionError> + Send + Sync>;
+
 /// The definitions on disk. One handle at a time: a second one, of this or of another process,
 /// is refused with [`DefinitionError::InUse`].
-#[derive(Debug)]
 pub struct DefinitionStore {
-    database: Database,
+    /// `None` after a failure: redb refuses everything then, until the file is opened again.
+    database: Mutex<Option<Database>>,
+    open_again: Open,
+    sync_failed: Arc<AtomicBool>,
     name: String,
     applied_position: AtomicU64,
+}
+
+impl fmt::Debug for DefinitionStore {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("DefinitionStore").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl DefinitionStore {
@@ -41,19 +56,23 @@ impl DefinitionStore {
     /// [`DefinitionError::InUse`], [`DefinitionError::Damaged`], [`DefinitionError::Format`] or
     /// [`DefinitionError::Io`].
     pub fn open_file(path: impl AsRef<Path>) -> Result<Self, DefinitionError> {
-        let path = path.as_ref();
+        let path = path.as_ref().to_owned();
         let name = path.display().to_string();
-        let io_error = |source| DefinitionError::Io { name: name.clone(), source };
-        let file = open_or_create(path).map_err(io_error)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(DefinitionError::InUse { name }),
-            Err(TryLockError::Error(source)) => return Err(io_error(source)),
-        }
-        let backend =
-            FileBackend::new(file).map_err(|error| DefinitionError::from_redb(&name, error))?;
-        discard_unfinished(&backend).map_err(io_error)?;
-        Self::open(backend, name)
+        Self::new(name.clone(), move |sync_failed| {
+            let io_error = |source| DefinitionError::Io { name: name.clone(), source };
+            let file = open_or_create(&path).map_err(io_error)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DefinitionError::InUse { name: name.clone() });
+                }
+                Err(TryLockError::Error(source)) => return Err(io_error(source)),
+            }
+            let backend =
+                FileBackend::new(file).map_err(|error| DefinitionError::from_redb(&name, error))?;
+            discard_unfinished(&backend).map_err(io_error)?;
+            open(Watched::new(backend, sync_failed), &name)
+        })
     }
 
     /// Opens the store in the file `name` of a disk, creating it where there is none. Whoever owns
@@ -61,37 +80,45 @@ impl DefinitionStore {
     ///
     /// # Errors
     /// As [`open_file`](Self::open_file), without `InUse`.
-    pub fn open_on_disk<D: Disk>(disk: &D, name: &str) -> Result<Self, DefinitionError> {
-        let io_error = |source| DefinitionError::Io { name: name.to_owned(), source };
-        let backend = DiskBackend::open(disk, name).map_err(io_error)?;
-        discard_unfinished(&backend).map_err(io_error)?;
-        Self::open(backend, name.to_owned())
+    pub fn open_on_disk<D: Disk + Clone>(disk: &D, name: &str) -> Result<Self, DefinitionError> {
+        let (disk, name) = (disk.clone(), name.to_owned());
+        Self::new(name.clone(), move |sync_failed| {
+            let io_error = |source| DefinitionError::Io { name: name.clone(), source };
+            let backend = DiskBackend::open(&disk, &name).map_err(io_error)?;
+            discard_unfinished(&backend).map_err(io_error)?;
+            open(Watched::new(backend, sync_failed), &name)
+        })
     }
 
-    /// Opens the store on any storage redb can use.
+    /// Opens the store on any storage redb can use. It cannot be opened again after a failure.
     ///
     /// # Errors
     /// As [`open_file`](Self::open_file).
     pub fn open_with_backend(backend: impl StorageBackend) -> Result<Self, DefinitionError> {
-        Self::open(backend, "in memory".to_owned())
+        let name = "in memory".to_owned();
+        let backend = Mutex::new(Some(backend));
+        Self::new(name.clone(), move |sync_failed| match backend.lock().take() {
+            Some(backend) => open(Watched::new(backend, sync_failed), &name),
+            None => Err(DefinitionError::from_redb(&name, redb::Error::PreviousIo)),
+        })
     }
 
-    fn open(backend: impl StorageBackend, name: String) -> Result<Self, DefinitionError> {
-        let opened = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            // redb may panic on a damaged file, or serve what was changed in it, unless told to look
-            // through all of it first.
-            .set_check_integrity_on_open(true)
-            .create_with_backend(backend)
-            .map_err(redb::Error::from)
-            .and_then(|database| Ok((read_or_prepare(&database)?, database)));
-        let ((format, applied_position), database) =
-            opened.map_err(|error| DefinitionError::from_redb(&name, error))?;
-        if format != FORMAT_VERSION {
-            let supported = FORMAT_VERSION;
-            return Err(DefinitionError::Format { name, found: format, supported });
-        }
-        Ok(Self { database, name, applied_position: AtomicU64::new(applied_position) })
+    fn new(
+        name: String,
+        open: impl Fn(&Arc<AtomicBool>) -> Result<(Database, u64), DefinitionError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<Self, DefinitionError> {
+        let sync_failed = Arc::default();
+        let (database, applied_position) = open(&sync_failed)?;
+        Ok(Self {
+            database: Mutex::new(Some(database)),
+            open_again: Box::new(open),
+            sync_failed,
+            name,
+            applied_position: AtomicU64::new(applied_position),
+        })
     }
 
     /// Everything that is stored.
@@ -99,7 +126,7 @@ impl DefinitionStore {
     /// # Errors
     /// [`DefinitionError::Damaged`] or [`DefinitionError::Io`].
     pub fn load(&self) -> Result<Definitions, DefinitionError> {
-        read_all(&self.database).map_err(|error| DefinitionError::from_redb(&self.name, error))
+        self.with_database(read_all)
     }
 
     /// The log position after the last change that is in the store, 0 at first. Changes from there
@@ -112,14 +139,52 @@ impl DefinitionStore {
     /// `applied_position` is the log position after the last of them.
     ///
     /// # Errors
-    /// [`DefinitionError::Io`] or [`DefinitionError::Damaged`]: nothing was applied, and the store
-    /// has to be opened again.
+    /// [`DefinitionError::Io`] or [`DefinitionError::Damaged`]: the same changes may be applied again
+    /// later, as nothing or all of them was.
     pub fn apply(&self, changes: &[Change], applied_position: u64) -> Result<(), DefinitionError> {
-        write(&self.database, changes, applied_position)
-            .map_err(|error| DefinitionError::from_redb(&self.name, error))?;
+        self.with_database(|database| write(database, changes, applied_position))?;
         self.applied_position.store(applied_position, Ordering::Release);
         Ok(())
     }
+
+    /// Works on the database, which is opened again if the last work failed for want of room.
+    fn with_database<R>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<R, redb::Error>,
+    ) -> Result<R, DefinitionError> {
+        let mut guard = self.database.lock();
+        let database = match guard.take() {
+            Some(database) => database,
+            None if self.sync_failed.load(Ordering::Acquire) => {
+                return Err(DefinitionError::from_redb(&self.name, redb::Error::PreviousIo));
+            }
+            None => (self.open_again)(&self.sync_failed)?.0,
+        };
+        let result = work(&database).map_err(|error| DefinitionError::from_redb(&self.name, error));
+        if result.is_ok() {
+            *guard = Some(database);
+        }
+        result
+    }
+}
+
+/// Opens the database and reads up to where the log is in it.
+fn open(backend: impl StorageBackend, name: &str) -> Result<(Database, u64), DefinitionError> {
+    let opened = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        // redb may panic on a damaged file, or serve what was changed in it, unless told to look
+        // through all of it first.
+        .set_check_integrity_on_open(true)
+        .create_with_backend(backend)
+        .map_err(redb::Error::from)
+        .and_then(|database| Ok((read_or_prepare(&database)?, database)));
+    let ((format, applied_position), database) =
+        opened.map_err(|error| DefinitionError::from_redb(name, error))?;
+    if format != FORMAT_VERSION {
+        let (name, supported) = (name.to_owned(), FORMAT_VERSION);
+        return Err(DefinitionError::Format { name, found: format, supported });
+    }
+    Ok((database, applied_position))
 }
 
 /// Format and applied position of the store, which is made one first if it is empty. A store of

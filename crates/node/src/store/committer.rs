@@ -50,7 +50,7 @@ impl Store {
                     return Ok(Commit::DiskFull);
                 }
                 Err(error) => {
-                    self.poison(&waiters);
+                    self.poison(waiters);
                     return Err(error.into());
                 }
             }
@@ -169,9 +169,7 @@ impl Store {
         for base in deletable {
             let deleted = self.device.lock().delete_segment(base);
             if let Err(error) = deleted {
-                // The log takes nothing more; who waits for the next batch must not do so for ever.
-                let waiters = std::mem::take(&mut self.appending.lock().waiters);
-                self.poison(&waiters);
+                self.poison(Vec::new());
                 return Err(error.into());
             }
             self.segments.lock().remove(base);
@@ -179,9 +177,11 @@ impl Store {
         Ok(Commit::Done)
     }
 
-    /// Nothing is durable any more from here on: says so to those who wait.
-    fn poison(&self, waiters: &[Arc<dyn Waiter>]) {
+    /// Nothing becomes durable any more: says so to those who waited for this batch, and to those
+    /// who wait for the next.
+    fn poison(&self, mut waiters: Vec<Arc<dyn Waiter>>) {
         self.poisoned.store(true, Ordering::Release);
+        waiters.append(&mut self.appending.lock().waiters);
         waiters.iter().for_each(|waiter| waiter.committed());
     }
 }

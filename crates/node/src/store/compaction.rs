@@ -9,11 +9,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use broker::QueueId;
 use broker::queue::{Attempt, DeliveryId};
 use segment_log::LogError;
 
-use super::Store;
 use super::records::{self, MessageRecord, Moved};
 use crate::NodeError;
 use crate::live_queue::LiveQueue;
@@ -35,6 +33,7 @@ impl Node {
         if victims.is_empty() {
             return Ok(());
         }
+        self.store.segments.lock().begin_emptying(&victims);
         let holders = self.holders(&victims);
         let mut moves = Vec::new();
         for &base in &victims {
@@ -44,8 +43,7 @@ impl Node {
             self.relocate(&holders[old], *old, *new);
         }
         self.store.sync_all()?;
-        let mut segments = self.store.segments.lock();
-        victims.iter().for_each(|&base| segments.carried_forward(base));
+        self.store.segments.lock().carried_forward(&victims);
         tracing::debug!(segments = victims.len(), messages = moves.len(), "log compacted");
         Ok(())
     }
@@ -77,6 +75,11 @@ impl Node {
         moves: &mut Vec<(u64, u64)>,
     ) -> Result<(), NodeError> {
         let store = &self.store;
+        // Of a message in another segment that still stands.
+        let stays = |position: u64| {
+            let base = store.segments.lock().base_of(position);
+            base.is_some_and(|base| !victims.contains(&base))
+        };
         let scanned = store.reader.scan_segment(base, &mut |record| match record.kind {
             records::MESSAGE => {
                 let (Some(old), Some(holders)) =
@@ -105,14 +108,23 @@ impl Node {
                 else {
                     return;
                 };
-                let kept: Vec<u64> = {
-                    let segments = store.segments.lock();
-                    let stays = |position: &u64| {
-                        segments.base_of(*position).is_some_and(|of| !victims.contains(&of))
-                    };
-                    positions.filter(stays).collect()
+                let kept: Vec<u64> = positions.filter(|position| stays(*position)).collect();
+                if !kept.is_empty() {
+                    store.append(None, |appender| {
+                        let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+                        records::append_carried(batch, queue, reason, kept.into_iter(), scratch);
+                    });
+                }
+            }
+            records::ATTEMPTS => {
+                let Some((queue, attempts)) = records::parse_attempts(record.payload) else {
+                    return;
                 };
-                store.append_settled(queue, reason, kept);
+                let attempts = attempts.filter(|attempt| stays(attempt.position));
+                let kept: Vec<Attempt> = attempts.collect();
+                if !kept.is_empty() {
+                    store.append(None, |a| records::append_attempts(a.batch, queue, &kept));
+                }
             }
             _ => {}
         });
@@ -130,21 +142,11 @@ impl Node {
             let mut state = queue.state.lock();
             let relocated = !state.is_deleted && state.core.relocate(*id, old, new);
             drop(state);
-            if !relocated {
-                let reason = broker::queue::Reason::Acked as u8;
-                self.store.append_settled(queue.id, reason, vec![new]);
+            if relocated {
+                self.store.segments.lock().moved_from(old);
+            } else {
+                self.log_lost(queue, new);
             }
-        }
-    }
-}
-
-impl Store {
-    fn append_settled(&self, queue: QueueId, reason: u8, positions: Vec<u64>) {
-        if !positions.is_empty() {
-            self.append(None, |appender| {
-                let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
-                records::append_settled(batch, queue, reason, positions.into_iter(), scratch);
-            });
         }
     }
 }

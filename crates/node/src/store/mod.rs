@@ -207,9 +207,14 @@ impl Store {
         let ready: Vec<(Change, u64)> = appending.changes.drain(..count).collect();
         drop(appending);
         let end = ready.last().map_or(0, |(_, end)| *end);
-        let changes: Vec<Change> = ready.into_iter().map(|(change, _)| change).collect();
-        self.definitions.apply(&changes, end)?;
-        Ok(())
+        let (changes, ends): (Vec<Change>, Vec<u64>) = ready.into_iter().unzip();
+        let applied = self.definitions.apply(&changes, end);
+        if applied.is_err() {
+            // They come again with the next round, before later ones.
+            let ready = changes.into_iter().zip(ends);
+            self.appending.lock().changes.splice(..0, ready);
+        }
+        Ok(applied?)
     }
 
     /// Says that a thread runs [`Store::run_committer`] from now on.

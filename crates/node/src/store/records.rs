@@ -25,6 +25,8 @@ pub(crate) const DEFINITION: u8 = 4;
 const FLAG_MOVED: u8 = 1;
 /// The message was put here only to free memory: forgotten by a restart.
 const FLAG_PAGED: u8 = 2;
+/// The settlements stood in an older segment, and are counted already.
+pub(crate) const FLAG_CARRIED: u8 = 1;
 
 /// Where a moved message comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +125,27 @@ pub(crate) fn append_settled(
     positions: impl Iterator<Item = u64>,
     scratch: &mut Vec<u8>,
 ) {
+    append_settled_with(0, batch, (queue, reason), positions, scratch);
+}
+
+/// Appends settlements that compaction takes out of an old segment.
+pub(crate) fn append_carried(
+    batch: &mut Batch,
+    queue: QueueId,
+    reason: u8,
+    positions: impl Iterator<Item = u64>,
+    scratch: &mut Vec<u8>,
+) {
+    append_settled_with(FLAG_CARRIED, batch, (queue, reason), positions, scratch);
+}
+
+fn append_settled_with(
+    flags: u8,
+    batch: &mut Batch,
+    (queue, reason): (QueueId, u8),
+    positions: impl Iterator<Item = u64>,
+    scratch: &mut Vec<u8>,
+) {
     scratch.clear();
     scratch.extend_from_slice(&queue.0.to_le_bytes());
     scratch.push(reason);
@@ -138,7 +161,7 @@ pub(crate) fn append_settled(
         previous = Some(position);
     }
     if previous.is_some() {
-        batch.append(SETTLED, 0, &[scratch]);
+        batch.append(SETTLED, flags, &[scratch]);
     }
 }
 

@@ -57,8 +57,15 @@ pub(crate) fn recover<D: Disk + Clone>(
             scan.unreadable_count
         );
     }
+    let loose = scan.definitions.loose_bindings();
+    loose.iter().for_each(|change| scan.definitions.apply(change));
+    scan.changes.extend(loose);
     if !scan.changes.is_empty() {
-        definition_store.apply(&scan.changes, scan.changes_end)?;
+        definition_store.apply(&scan.changes, scan.changes_end.max(scan.applied))?;
+    }
+    if definition_store.applied_position() > log.next_position() {
+        // With relaxed durability a power failure may leave the log shorter than what was applied.
+        definition_store.apply(&[], log.next_position())?;
     }
     let mut segments = scan.segments;
     segments.retain(&log.segments());
@@ -185,7 +192,9 @@ impl Scan {
             let position = attempt.position;
             let position = self.moved.get(&position).copied().unwrap_or(position);
             if let Some(at) = queue.find(position) {
-                queue.messages[at].restored.attempts = attempt.count;
+                // Compaction writes old counts behind newer ones.
+                let attempts = &mut queue.messages[at].restored.attempts;
+                *attempts = attempt.count.max(*attempts);
             }
         }
         Some(())

@@ -1,8 +1,9 @@
 //! Which segments are still needed: counted from the same records that recovery reads.
 //!
-//! A segment may go when none of its messages is in a queue any more, when its settlements concern
-//! no message of a segment that still stands (else a restart would bring those messages back), and
-//! when its definitions have reached the definition store.
+//! A segment may go when none of its messages is in a queue any more, when its settlements and
+//! attempts concern no message of a segment that still stands (else a restart would bring those
+//! messages back), and when its definitions have reached the definition store. One that compaction
+//! is emptying stays until all that was taken out of it is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -20,8 +21,10 @@ struct Segment {
     end: Option<u64>,
     references_total: u64,
     references_live: u64,
-    /// Segments whose messages are settled in this one.
+    /// Segments whose messages are settled or counted in this one.
     settles_for: BTreeSet<u64>,
+    /// Compaction is at it.
+    is_being_emptied: bool,
     /// Position after its last change of the definitions.
     definitions_until: u64,
 }
@@ -56,14 +59,24 @@ impl Segments {
                     segment.references_live += count;
                 }
                 if let Some(moved) = message.moved {
-                    self.release(record.position, moved.from, count);
+                    // Compaction counts by itself what it could move.
+                    self.depend(record.position, std::iter::once(moved.from));
                 }
             }
             records::SETTLED => {
                 let Some((_, _, positions)) = records::parse_settled(record.payload) else {
                     return;
                 };
-                self.release_all(record.position, positions);
+                if record.flags & records::FLAG_CARRIED == 0 {
+                    self.release_all(record.position, positions);
+                } else {
+                    self.depend(record.position, positions);
+                }
+            }
+            records::ATTEMPTS => {
+                if let Some((_, attempts)) = records::parse_attempts(record.payload) {
+                    self.depend(record.position, attempts.map(|attempt| attempt.position));
+                }
             }
             records::DEFINITION => {
                 let end = record.position + 1;
@@ -99,6 +112,7 @@ impl Segments {
     pub(crate) fn deletable(&self, definitions_applied: u64) -> Vec<u64> {
         let is_deletable = |(base, segment): &(&u64, &Segment)| {
             **base != self.active
+                && !segment.is_being_emptied
                 && segment.references_live == 0
                 && segment.definitions_until <= definitions_applied
                 && !segment.settles_for.iter().any(|other| self.segments.contains_key(other))
@@ -121,10 +135,26 @@ impl Segments {
         bases.iter().filter_map(range).collect()
     }
 
-    /// Its settlements were written again further on.
-    pub(crate) fn carried_forward(&mut self, base: u64) {
-        if let Some(segment) = self.segments.get_mut(&base) {
-            segment.settles_for.clear();
+    /// These segments must stay until [`Segments::carried_forward`].
+    pub(crate) fn begin_emptying(&mut self, victims: &BTreeSet<u64>) {
+        for (_, segment) in self.segments.iter_mut().filter(|(base, _)| victims.contains(base)) {
+            segment.is_being_emptied = true;
+        }
+    }
+
+    /// A queue has its message further on.
+    pub(crate) fn moved_from(&mut self, position: u64) {
+        if let Some(segment) = self.at(position) {
+            segment.references_live = segment.references_live.saturating_sub(1);
+        }
+    }
+
+    /// What was in these segments stands further on, durably. What one of them says of another was
+    /// left behind: they go in order.
+    pub(crate) fn carried_forward(&mut self, victims: &BTreeSet<u64>) {
+        for (_, segment) in self.segments.iter_mut().filter(|(base, _)| victims.contains(base)) {
+            segment.is_being_emptied = false;
+            segment.settles_for.retain(|other| victims.contains(other));
         }
     }
 
@@ -147,8 +177,14 @@ impl Segments {
         self.segments.get_mut(&base)
     }
 
-    fn release(&mut self, by: u64, position: u64, count: u64) {
-        (0..count).for_each(|_| self.release_all(by, std::iter::once(position)));
+    /// What stands at `by` must not go before these messages do.
+    fn depend(&mut self, by: u64, positions: impl Iterator<Item = u64>) {
+        let Some(by_base) = self.base_of(by) else { return };
+        let bases: BTreeSet<u64> =
+            positions.filter_map(|position| self.base_of(position)).collect();
+        if let Some(segment) = self.segments.get_mut(&by_base) {
+            segment.settles_for.extend(bases.into_iter().filter(|base| *base != by_base));
+        }
     }
 
     /// Settlements come in order of position nearly always: neighbours share their segment.

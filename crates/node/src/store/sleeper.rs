@@ -6,17 +6,26 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::{Store, Waiter};
+use segment_log::LogError;
+
+use super::{Commit, Store, Waiter};
 use crate::NodeError;
 
 /// A missed wake-up costs no more than this.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// Waits until everything appended so far is durable. Without a committer it commits itself.
+    /// Waits until everything appended so far is durable. Without a committer it commits itself,
+    /// and a full disk is an error.
     pub(crate) fn sync_all(&self) -> Result<(), NodeError> {
         if !self.has_committer.load(Ordering::Acquire) {
-            return self.commit().map(|_| ());
+            let ((), end) = self.append(None, |_| ());
+            while self.durable() < end {
+                if self.commit()? == Commit::DiskFull {
+                    return Err(LogError::DiskFull.into());
+                }
+            }
+            return Ok(());
         }
         let sleeper = Arc::new(Sleeper::default());
         let waiter: Arc<dyn Waiter> = sleeper.clone();
