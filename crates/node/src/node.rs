@@ -250,6 +250,8 @@ impl Node {
         let queues = |vhost: &Arc<Vhost>| -> Vec<Arc<LiveQueue>> {
             vhost.state.read().queues.values().cloned().collect()
         };
-        vhosts.iter().flat_map(queues).collect()
+        let mut queues: Vec<_> = vhosts.iter().flat_map(queues).collect();
+        queues.sort_by_key(|queue| queue.id);
+        queues
     }
 }

@@ -16,12 +16,12 @@ mod settle;
 mod topology;
 mod transactions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use amqp::{Method, ReplyCode};
 use broker::BrokerError;
-use hashbrown::HashMap;
 
 use crate::auth::Access;
 use crate::node::Node;
@@ -48,7 +48,8 @@ pub struct Session {
     outbox: Arc<Outbox>,
     /// The same as `outbox`, as the store knows it.
     waiter: Arc<dyn Waiter>,
-    channels: HashMap<u16, Channel>,
+    /// In order, so that the same commands always do the same.
+    channels: BTreeMap<u16, Channel>,
     routes: RouteCache,
     publishes: PublishBatch,
     settles: Vec<PendingSettle>,
@@ -83,7 +84,7 @@ impl Node {
             user: user.to_owned(),
             waiter: Arc::clone(&outbox) as Arc<dyn Waiter>,
             outbox,
-            channels: HashMap::default(),
+            channels: BTreeMap::new(),
             routes: RouteCache::default(),
             publishes: PublishBatch::default(),
             settles: Vec::new(),
@@ -157,8 +158,7 @@ impl Session {
     pub fn close(&mut self) {
         // First of all, so that what one channel gives back does not go to another.
         self.channels.values().for_each(Channel::cancel_consumers);
-        let mut numbers: Vec<u16> = self.channels.keys().copied().collect();
-        numbers.sort_unstable();
+        let numbers: Vec<u16> = self.channels.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.close_channel(number));
         self.node.connections.lock().remove(&self.outbox.connection);
         self.delete_exclusive_queues();

@@ -290,7 +290,7 @@ impl Pending {
 }
 
 fn wait(
-    channels: &mut hashbrown::HashMap<u16, super::channel::Channel>,
+    channels: &mut std::collections::BTreeMap<u16, super::channel::Channel>,
     channel: u16,
     message: u64,
     position: u64,

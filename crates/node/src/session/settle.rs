@@ -145,7 +145,7 @@ fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlemen
 
 /// Gives back room in the channel-wide prefetch.
 pub(super) fn release_shared(
-    channels: &hashbrown::HashMap<u16, super::channel::Channel>,
+    channels: &std::collections::BTreeMap<u16, super::channel::Channel>,
     number: u16,
     taken: &[Unsettled],
 ) {

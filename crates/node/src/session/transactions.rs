@@ -3,7 +3,7 @@
 //! A commit is one group in the log, so a crash leaves all of it or nothing; its reply waits until
 //! the group is durable.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use amqp::{Method, TxCommitOk, TxRollbackOk, TxSelectOk};
@@ -108,7 +108,7 @@ impl Session {
         now_ms: u64,
         settles: Vec<(Resolved, Unsettled)>,
     ) -> Vec<(Arc<LiveQueue>, Effects)> {
-        let mut effects: HashMap<u32, (Arc<LiveQueue>, Effects)> = HashMap::new();
+        let mut effects: BTreeMap<u32, (Arc<LiveQueue>, Effects)> = BTreeMap::new();
         for ((queue, id, consumer, settlement), _) in settles {
             let entry = effects.entry(queue.id.0);
             let (queue, effects) = entry.or_insert_with(|| (queue, Effects::default()));

@@ -1,6 +1,6 @@
 //! A simulated connection: its channels as the client knows them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use node::{Session, Settlement};
 
@@ -52,8 +52,11 @@ pub(crate) struct Confirms {
 /// What a transaction has gathered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gathered {
-    pub published: Vec<u32>,
+    /// With the queues each goes to.
+    pub published: Vec<(u32, BTreeSet<Name>)>,
     pub settled: Vec<(u64, Settlement)>,
+    /// Messages that come back with the commit.
+    pub returns: Vec<u32>,
 }
 
 /// A channel.
@@ -107,6 +110,8 @@ pub(crate) enum Promise {
 /// See the module's documentation.
 pub(crate) struct Client {
     pub id: u64,
+    /// The name of its exclusive queue.
+    pub own_queue: Name,
     pub session: Session,
     pub channels: BTreeMap<u16, Channel>,
     /// Replies that wait until the store is durable up to a position.

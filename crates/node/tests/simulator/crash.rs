@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use amqp::FieldTable;
 use node::definitions::{DefinitionStore, Definitions};
 use node::{Node, QueueOptions};
 use segment_log::FaultyDisk;
@@ -13,6 +12,9 @@ use crate::model::{Cause, Item, Key, State};
 use crate::topology::{Binding, EXCHANGES, KEYS, Name, QUEUES, QueueState};
 use crate::wire::{Event, Recorder};
 use crate::world::{VirtualClock, World, disk_with, image, options};
+
+/// What is in the queues, with the queue that held each message first.
+type Present = BTreeMap<Key, Name>;
 
 /// What a node finds on a disk: the definitions, and every queue's messages in order.
 pub(crate) struct Inventory {
@@ -81,10 +83,11 @@ impl World {
         for (queue, all) in &found.queues {
             self.compare_queue(queue, all);
         }
-        let keys = |(queue, all): (&Name, &Vec<Seen>)| -> Vec<Key> {
-            all.iter().map(|seen| (seen.number, *queue, seen.history())).collect()
+        let keys = |(queue, all): (&Name, &Vec<Seen>)| -> Vec<(Key, Name)> {
+            let key = |seen: &Seen| (seen.number, *queue, seen.history());
+            all.iter().map(|seen| (key(seen), seen.origin.unwrap_or(queue))).collect()
         };
-        let present: BTreeSet<Key> = found.queues.iter().flat_map(keys).collect();
+        let present: Present = found.queues.iter().flat_map(keys).collect();
         let total: usize = found.queues.values().map(Vec::len).sum();
         assert_eq!(present.len(), total, "a message is in a queue twice");
         self.compare_groups(&before, &present);
@@ -141,8 +144,8 @@ impl World {
             assert!(there.contains(binding) || !stored, "the binding {binding:?} is lost");
         }
         for binding in there {
-            let may = expected.contains_key(&binding)
-                || topology.doubtful_bindings.contains(&binding);
+            let may =
+                expected.contains_key(&binding) || topology.doubtful_bindings.contains(&binding);
             assert!(may, "the binding {binding:?} was never made, or taken away");
             let has_ends = topology.queues.contains_key(binding.1)
                 && topology.exchanges.contains_key(binding.0);
@@ -161,7 +164,7 @@ impl World {
         for seen in all {
             let key = (seen.number, queue, seen.history());
             let message = &self.model.messages[seen.number as usize];
-            assert!(message.persistent, "{key:?} is transient and survived");
+            assert!(message.survives(&key), "{key:?} is transient and survived");
             if !seen.deaths.is_empty() {
                 continue;
             }
@@ -177,18 +180,14 @@ impl World {
         &self,
         key: &Key,
         item: &Item,
-        present: &BTreeSet<Key>,
+        present: &Present,
         before: &BTreeMap<Key, Item>,
     ) {
-        let is_there = present.contains(key);
-        let dead = |other: &Key| {
-            other.0 == key.0
-                && !other.2.is_empty()
-                && (before.get(other).is_some_and(|copy| copy.origin == key.1)
-                    || other.2.contains(&format!("{}:", key.1)))
-        };
+        let is_there = present.contains_key(key);
+        let is_of =
+            |other: &Key, origin: Name| other.0 == key.0 && !other.2.is_empty() && origin == key.1;
         let is_first = key.2.is_empty();
-        let is_dead = is_first && present.iter().any(dead);
+        let is_dead = is_first && present.iter().any(|(other, origin)| is_of(other, origin));
         assert!(!(is_there && is_dead), "{key:?} is in its queue and dead-lettered from there");
         if let State::Gone { cause, is_stored: true } = item.state {
             assert!(!is_there, "{key:?} was {cause:?} and comes back");
@@ -199,9 +198,12 @@ impl World {
             return;
         }
         let followed = || {
-            let gone = |(other, copy): (&Key, &Item)| dead(other) && copy.state != State::Ready;
+            let gone = |(other, copy): (&Key, &Item)| {
+                is_of(other, copy.origin) && copy.state != State::Ready
+            };
             let sinks = self.model.topology.sinks(&self.kinds[key.1], item.enqueued_at_step);
-            !is_first || !sinks || before.iter().any(gone)
+            let is_kept = self.model.messages[key.0 as usize].persistent;
+            !is_first || !sinks || !is_kept || before.iter().any(gone)
         };
         match item.state {
             State::Ready | State::Held => {
@@ -216,7 +218,7 @@ impl World {
     }
 
     /// A transaction happened or did not.
-    fn compare_groups(&mut self, before: &BTreeMap<Key, Item>, present: &BTreeSet<Key>) {
+    fn compare_groups(&mut self, before: &BTreeMap<Key, Item>, present: &Present) {
         for group in std::mem::take(&mut self.model.groups) {
             let mut evidence: Vec<(bool, &Key)> = Vec::new();
             for key in &group.published {
@@ -225,7 +227,7 @@ impl World {
                     && self.model.topology.queues[key.1].emptied_at_step < item.enqueued_at_step;
                 let is_open = matches!(item.state, State::Ready | State::Held);
                 let may_die = item.may_be_refused || self.model.may_have_died(key, item);
-                if present.contains(key) {
+                if present.contains_key(key) {
                     evidence.push((true, key));
                 } else if is_durable && is_open && !may_die {
                     evidence.push((false, key));
@@ -233,9 +235,11 @@ impl World {
             }
             for (key, _) in &group.settled {
                 let queue = self.model.topology.queues.get(key.1);
-                if present.contains(key) {
+                if present.contains_key(key) {
                     evidence.push((false, key));
-                } else if before[key].is_stored && queue.is_some() {
+                } else if before[key].is_stored
+                    && queue.is_some_and(|q| q.emptied_at_step < before[key].enqueued_at_step)
+                {
                     evidence.push((true, key));
                 }
             }
@@ -249,19 +253,18 @@ impl World {
     /// The model after a start: what was found, and nothing else.
     fn restore(&mut self, before: BTreeMap<Key, Item>, found: &Inventory) {
         let mut items = before;
+        // A dead-lettered copy that is not there may come again: the death was undone.
+        let is_over = |item: &Item| matches!(item.state, State::Gone { is_stored: true, .. });
+        items.retain(|key, item| key.2.is_empty() || is_over(item));
         for item in items.values_mut() {
-            let cause = match item.state {
-                State::Gone { cause, .. } => cause,
-                _ => Cause::Removed,
-            };
-            item.state = State::Gone { cause, is_stored: true };
+            item.state = State::Gone { cause: Cause::Removed, is_stored: true };
             item.is_stored = false;
         }
         for (queue, all) in &found.queues {
             for seen in all {
                 let key = (seen.number, *queue, seen.history());
-                let expires_ms = self.expiry_after_start(&key);
                 let known = items.get(&key);
+                let expires_ms = self.expiry_after_start(&key, known);
                 let enqueued_at_step =
                     known.map_or(self.model.step, |known| known.enqueued_at_step);
                 let count = seen.delivery_count.unwrap_or(0) as u32;
@@ -291,11 +294,17 @@ impl World {
     }
 
     /// After a start the time to live counts from when the message was published.
-    fn expiry_after_start(&self, key: &Key) -> Option<(u64, u64)> {
-        let of_message = self.model.messages[key.0 as usize].expiration_ms;
-        let of_message = of_message.filter(|_| key.2.is_empty());
+    fn expiry_after_start(&self, key: &Key, known: Option<&Item>) -> Option<(u64, u64)> {
+        let message = &self.model.messages[key.0 as usize];
+        let is_first = key.2.is_empty();
+        let of_message = message.expiration_ms.filter(|_| is_first);
         let ttl_ms = [of_message, self.kinds[key.1].ttl_ms].into_iter().flatten().min()?;
-        Some((0, self.model.now_ms + ttl_ms))
+        if is_first {
+            let at_ms = message.published_at_ms + ttl_ms;
+            return Some((at_ms, at_ms));
+        }
+        let until_ms = known.and_then(|known| known.expires_ms).map(|(_, until_ms)| until_ms);
+        Some((0, until_ms.unwrap_or(self.model.now_ms + ttl_ms)))
     }
 }
 
@@ -346,6 +355,5 @@ fn inventory(disk: &FaultyDisk, messages: &[message::Published]) -> Inventory {
     drop(node);
     let definitions = DefinitionStore::open_on_disk(disk, "definitions.redb").expect("as before");
     let definitions = definitions.load().expect("as before");
-    let _ = FieldTable::new();
     Inventory { definitions, queues }
 }

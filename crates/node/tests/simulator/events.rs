@@ -40,13 +40,16 @@ impl World {
         match event {
             Event::Delivered(delivered) => self.on_delivery(index, number, &delivered),
             Event::NothingToGet => self.on_nothing_to_get(),
-            Event::Returned { properties, body } => self.on_return(index, number, &properties, &body),
+            Event::Returned { properties, body } => {
+                self.on_return(index, number, &properties, &body)
+            }
             Event::Confirmed { tag, multiple, is_ack } => {
                 self.on_confirm(index, number, tag, multiple, is_ack);
             }
             Event::Cancelled { consumer } => {
                 let cancels = &mut self.clients[index].cancels;
-                let at = cancels.iter().position(|expected| *expected == (number, consumer.clone()));
+                let at =
+                    cancels.iter().position(|expected| *expected == (number, consumer.clone()));
                 let at = at.unwrap_or_else(|| panic!("{consumer} is cancelled without a reason"));
                 cancels.swap_remove(at);
             }
@@ -74,12 +77,13 @@ impl World {
             }
         };
         let seen = message::read(delivered, &self.model.messages);
-        let key = self.model.observe(queue, &seen);
         self.note(|| {
             let to = delivered.consumer.as_deref().unwrap_or("get");
-            let tag = delivered.tag;
-            format!("    c{client_id}.{number} {to} #{tag} <- {key:?}{}", flag(delivered.redelivered))
+            let (tag, message, history) = (delivered.tag, seen.number, seen.history());
+            let again = if delivered.redelivered { "again" } else { "" };
+            format!("    c{client_id}.{number} {to} #{tag} <- {queue} m{message} {history} {again}")
         });
+        let key = self.model.observe(queue, &seen);
         let item = &self.model.items[&key];
         let before = item.was_delivered || item.was_restored;
         assert!(!item.was_delivered || delivered.redelivered, "{key:?} is not marked redelivered");
@@ -188,8 +192,4 @@ impl World {
             self.note(|| format!("    m{message} {}", if is_ack { "acked" } else { "nacked" }));
         }
     }
-}
-
-fn flag(redelivered: bool) -> &'static str {
-    if redelivered { " again" } else { "" }
 }

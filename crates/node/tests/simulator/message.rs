@@ -2,6 +2,7 @@
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
 
+use crate::model::Key;
 use crate::topology::{Name, queue_name};
 use crate::wire::Delivered;
 
@@ -10,6 +11,8 @@ use crate::wire::Delivered;
 pub(crate) struct Published {
     pub number: u32,
     pub persistent: bool,
+    /// Whether durable queues keep it: it is persistent, or goes to a quorum queue.
+    pub is_kept: bool,
     pub priority: Option<u8>,
     pub expiration_ms: Option<u64>,
     pub body_bytes: usize,
@@ -19,6 +22,7 @@ pub(crate) struct Published {
     /// The channel it was published on, unlike any other, and its place there.
     pub channel: u64,
     pub sequence: u64,
+    pub published_at_ms: u64,
 }
 
 /// Where and why a message died once.
@@ -71,6 +75,12 @@ impl Published {
     pub(crate) fn body(&self) -> Vec<u8> {
         let byte = |at: usize| (self.number as usize * 31 + at * 7 + at / 251) as u8;
         (0..self.body_bytes).map(byte).collect()
+    }
+
+    /// Whether a copy survives a crash in a durable queue; once dead-lettered a message is what it
+    /// says of itself.
+    pub(crate) fn survives(&self, (_, _, history): &Key) -> bool {
+        if history.is_empty() { self.is_kept } else { self.persistent }
     }
 
     /// Priority level in a queue.

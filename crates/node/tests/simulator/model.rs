@@ -81,19 +81,14 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A message reaches its queues; which they are.
-    pub(crate) fn enqueue(&mut self, number: u32) -> BTreeSet<Name> {
+    /// A message reaches these queues.
+    pub(crate) fn enqueue(&mut self, number: u32, queues: &BTreeSet<Name>) {
         let message = &self.messages[number as usize];
-        let queues = self.topology.route(message.exchange, message.routing_key);
-        self.enqueue_to(number, &queues);
-        queues
-    }
-
-    pub(crate) fn enqueue_to(&mut self, number: u32, queues: &BTreeSet<Name>) {
-        let message = &self.messages[number as usize];
+        let published_at_ms = message.published_at_ms;
         for &name in queues {
             let Some(queue) = self.topology.queues.get(name) else { continue };
             let ttl_ms = [message.expiration_ms, queue.kind.ttl_ms].into_iter().flatten().min();
+            let expiry = |ttl_ms| (published_at_ms + ttl_ms, self.now_ms + ttl_ms);
             let item = Item {
                 state: State::Ready,
                 is_stored: false,
@@ -105,7 +100,7 @@ impl Model {
                 return_count: 0,
                 origin: name,
                 enqueued_at_step: self.step,
-                expires_ms: ttl_ms.map(|ttl_ms| (self.now_ms + ttl_ms, self.now_ms + ttl_ms)),
+                expires_ms: ttl_ms.map(expiry),
             };
             let before = self.items.insert((number, name, String::new()), item);
             assert!(before.is_none(), "m{number} is published once");
@@ -117,7 +112,7 @@ impl Model {
     }
 
     pub(crate) fn is_durable(&self, key: &Key) -> bool {
-        self.messages[key.0 as usize].persistent
+        self.messages[key.0 as usize].survives(key)
             && self.topology.queues.get(key.1).is_some_and(|queue| queue.is_durable())
     }
 
@@ -177,7 +172,7 @@ impl Model {
         let queues = &self.topology.queues;
         for (key, item) in &mut self.items {
             let queue = queues.get(key.1);
-            item.is_stored |= messages[key.0 as usize].persistent
+            item.is_stored |= messages[key.0 as usize].survives(key)
                 && queue.is_some_and(|queue| queue.is_durable())
                 && !item.may_be_refused;
             item.return_count_stored = item.return_count;
@@ -277,6 +272,6 @@ impl Model {
             other.0 == number && !other.2.is_empty() && copy.origin == name
         };
         let sinks = self.topology.sinks(&self.kind(name), item.enqueued_at_step);
-        !sinks || self.items.iter().any(followed)
+        !sinks || !self.messages[number as usize].persistent || self.items.iter().any(followed)
     }
 }

@@ -114,12 +114,6 @@ impl Kind {
         self.delivery_limit.or(self.is_quorum.then_some(20))
     }
 
-    /// Whether messages stay until a client takes them.
-    pub(crate) fn is_safe(&self) -> bool {
-        Self { durable: true, priority_max: 0, single_active: false, timeout_ms: None, ..*self }
-            == PLAIN
-    }
-
     pub(crate) fn options(&self, exclusive: bool) -> QueueOptions {
         let mut arguments = FieldTable::new();
         let mut number = |name: &str, value: Option<u64>| {

@@ -1,5 +1,6 @@
 //! The world of one history: the disk, the clock, the node, the clients, and the model.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -11,7 +12,7 @@ use segment_log::{Disk, FaultyDisk};
 use crate::client::{Client, Promise};
 use crate::model::{Cause, Model, State};
 use crate::random::Random;
-use crate::topology::{EXCHANGES, Name, exchange_options};
+use crate::topology::{EXCHANGES, EXCLUSIVE, Kind, Name, QUEUES, exchange_options};
 use crate::wire::Recorder;
 
 /// When every history begins.
@@ -48,6 +49,8 @@ pub(crate) struct World {
     /// A session that only looks.
     pub monitor: Option<Session>,
     pub model: Model,
+    /// What each shared queue is whenever it is there.
+    pub kinds: BTreeMap<Name, Kind>,
     /// Commits and rounds of the keeper since the beginning.
     pub commit_count: u64,
     pub is_poisoned: bool,
@@ -111,7 +114,10 @@ impl World {
         clock.set(START_MS);
         let segment_bytes = random.pick(&[1024, 2048, 4096, 8192]);
         let cache_bytes = random.pick(&[0, 0, 2000, 1 << 20, 1 << 20]);
+        let kinds = QUEUES.into_iter().map(|name| (name, Kind::random(&mut random, name)));
+        let kinds = kinds.collect();
         let mut world = Self {
+            kinds,
             random,
             story,
             disk: disk_with(seed, &NEW_STORE),
@@ -130,6 +136,9 @@ impl World {
             checks_due: std::env::var_os("SIM_NO_DUE").is_none(),
         };
         world.note(|| format!("segments of {segment_bytes} bytes, {cache_bytes} bytes of cache"));
+        for (name, kind) in &world.kinds {
+            world.note(|| format!("{name} is {kind:?}"));
+        }
         world.open().expect("a disk without faults");
         world.declare_exchanges();
         world
@@ -164,10 +173,17 @@ impl World {
         match self.monitor.as_ref().expect("open").is_settled_in_store() {
             Ok(settled) => settled,
             Err(_) => {
-                assert!(self.is_faulty, "the store failed without a fault");
-                self.is_poisoned = true;
+                self.look_for_poison();
                 false
             }
+        }
+    }
+
+    /// A failed store says so to everybody who waits for it.
+    fn look_for_poison(&mut self) {
+        if self.monitor.as_ref().expect("open").is_durable(u64::MAX).is_err() {
+            assert!(self.is_faulty, "the store failed without a fault");
+            self.is_poisoned = true;
         }
     }
 
@@ -181,9 +197,8 @@ impl World {
             Ok(false) => assert!(self.is_capacity_limited, "a full disk without a limit"),
             Err(error) => {
                 assert!(self.is_faulty, "the store failed without a fault: {error}");
-                self.is_poisoned = true;
-                let told = self.monitor.as_ref().expect("open").is_durable(u64::MAX);
-                assert!(told.is_err(), "the store failed and lets its users wait for ever");
+                self.look_for_poison();
+                assert!(self.is_poisoned, "the store failed and lets its users wait for ever");
             }
         }
         self.after_sync();
@@ -202,6 +217,7 @@ impl World {
 
     /// Tells the model and the clients what is durable now.
     fn after_sync(&mut self) {
+        self.look_for_poison();
         let is_settled = self.is_settled();
         if is_settled {
             self.model.store_all();
@@ -211,7 +227,7 @@ impl World {
         }
         self.absorb();
         self.poll_replies();
-        if is_settled {
+        if is_settled && !self.is_poisoned {
             let channels = self.clients.iter().flat_map(|client| client.channels.values());
             for confirms in channels.filter_map(|channel| channel.confirms.as_ref()) {
                 let waiting = &confirms.waiting;
@@ -329,8 +345,11 @@ impl World {
         let session = self.node().open_session("/", "guest", wire).expect("guest may");
         let id = self.id();
         self.note(|| format!("c{id} connects"));
+        let is_free = |name: &&Name| self.clients.iter().all(|client| client.own_queue != **name);
+        let own_queue = EXCLUSIVE.iter().find(is_free).expect("one per client");
         self.clients.push(Client {
             id,
+            own_queue,
             session,
             channels: Default::default(),
             waiting: Vec::new(),

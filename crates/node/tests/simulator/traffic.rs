@@ -1,0 +1,268 @@
+//! Messages in and settlements back: batches, transactions, what time does.
+
+use std::collections::BTreeSet;
+
+use node::{Publish, Settlement};
+
+use crate::client::{Gathered, Promise, Unconfirmed};
+use crate::message::Published;
+use crate::model::{Cause, Group, Key};
+use crate::topology::{EXCHANGES, NOWHERE, Name, Overflow, QUEUES};
+use crate::world::World;
+
+impl World {
+    /// A batch of publishes and settlements of one connection, flushed together.
+    pub(crate) fn publish_and_settle(&mut self) {
+        let (index, number) = self.channel();
+        if self.clients[index].session.is_held() {
+            return;
+        }
+        let mut published = Vec::new();
+        for _ in 0..=self.random.below(4) {
+            published.extend(self.publish(index, number));
+        }
+        // Publishes take effect before settlements.
+        for (message, queues) in published {
+            self.model.enqueue(message, &queues);
+        }
+        if self.random.chance(30) {
+            // Not all there is: a message just published may be delivered before.
+            self.settle(index, false);
+        }
+        self.flush(index);
+    }
+
+    pub(crate) fn settle_only(&mut self) {
+        let (index, _) = self.channel();
+        for _ in 0..=self.random.below(3) {
+            self.settle(index, true);
+        }
+        self.flush(index);
+    }
+
+    fn flush(&mut self, index: usize) {
+        let errors = self.clients[index].session.flush();
+        assert!(errors.is_empty(), "{errors:?}");
+        if self.random.chance(50) {
+            self.clients[index].session.release_confirms();
+        }
+        self.absorb();
+    }
+
+    /// Gives one message to the session; its number and queues unless a transaction keeps it.
+    fn publish(&mut self, index: usize, number: u16) -> Option<(u32, BTreeSet<Name>)> {
+        let (exchange, routing_key) = match self.random.below(20) {
+            0 => ("", NOWHERE),
+            1..=5 => {
+                let (exchange, ..) = self.random.pick(&EXCHANGES);
+                (exchange, self.random.pick(&["k0", "k1", "k2"]))
+            }
+            _ => ("", self.random.pick(&QUEUES)),
+        };
+        let body_bytes = match self.random.below(20) {
+            0 => 3000,
+            1..=3 => 300,
+            _ => self.random.below(40) as usize,
+        };
+        let channel = self.clients[index].channels.get_mut(&number).expect("open");
+        let persistent = self.random.chance(75);
+        let topology = &self.model.topology;
+        let queues = topology.route(exchange, routing_key);
+        let is_quorum = |name: &Name| topology.queues[name].kind.is_quorum;
+        let message = Published {
+            number: self.model.messages.len() as u32,
+            persistent,
+            is_kept: persistent || queues.iter().any(is_quorum),
+            priority: self.random.chance(30).then(|| self.random.below(5) as u8),
+            expiration_ms: self.random.chance(8).then(|| self.random.below(60)),
+            body_bytes,
+            has_headers: self.random.chance(30),
+            exchange,
+            routing_key,
+            channel: channel.id,
+            sequence: channel.published_count,
+            published_at_ms: self.model.now_ms,
+        };
+        let mandatory = self.random.chance(20);
+        let (properties, body) = (message.encoded_properties(), message.body());
+        let publish =
+            Publish { exchange, routing_key, mandatory, properties: &properties, body: &body };
+        let result = self.clients[index].session.publish(number, &publish);
+        let topology = &self.model.topology;
+        let can = exchange.is_empty() || topology.exchanges.contains_key(exchange);
+        assert_eq!(result.is_ok(), can, "{result:?}");
+        if !can {
+            return None;
+        }
+        self.note(|| {
+            format!("c{index}.{number} publishes {message:?}, {mandatory}, to {queues:?}")
+        });
+        self.keep_in_mind(index, number, message, mandatory, queues)
+    }
+
+    fn keep_in_mind(
+        &mut self,
+        index: usize,
+        number: u16,
+        message: Published,
+        mandatory: bool,
+        queues: BTreeSet<Name>,
+    ) -> Option<(u32, BTreeSet<Name>)> {
+        let id = message.number;
+        let client = &mut self.clients[index];
+        let channel = client.channels.get_mut(&number).expect("open");
+        channel.published_count += 1;
+        if mandatory && queues.is_empty() {
+            match &mut channel.transaction {
+                Some(gathered) => gathered.returns.push(id),
+                None => client.returns.push_back((number, id)),
+            }
+        }
+        if let Some(confirms) = &mut channel.confirms {
+            confirms.last += 1;
+            let states = || queues.iter().filter_map(|name| self.model.topology.queues.get(name));
+            let unconfirmed = Unconfirmed {
+                message: id,
+                needs_store: message.is_kept && states().any(|queue| queue.is_durable()),
+                may_be_refused: states().any(|queue| queue.kind.overflow != Overflow::DropHead),
+                commit_count: self.commit_count,
+            };
+            confirms.waiting.insert(confirms.last, unconfirmed);
+        }
+        self.model.messages.push(message);
+        match &mut channel.transaction {
+            Some(gathered) => {
+                gathered.published.push((id, queues));
+                None
+            }
+            None => Some((id, queues)),
+        }
+    }
+
+    /// One settlement on a channel that holds something, given to session and model.
+    fn settle(&mut self, index: usize, may_be_all: bool) {
+        let channels = self.clients[index].channels.iter();
+        let open = channels.filter(|(_, channel)| !channel.tags(0, true).is_empty());
+        let numbers: Vec<u16> = open.map(|(number, _)| *number).collect();
+        let Some(number) = self.random.pick_some(&numbers) else { return };
+        let settlement = match self.random.below(10) {
+            0..=5 => Settlement::Ack,
+            6..=7 => Settlement::Requeue,
+            _ => Settlement::Reject,
+        };
+        let multiple = self.random.chance(25);
+        let channel = self.clients[index].channels.get_mut(&number).expect("open");
+        let tag = self.random.pick(&channel.tags(0, true));
+        let is_all = multiple && may_be_all && self.random.chance(20);
+        let tag = if is_all { 0 } else { tag };
+        let tags = channel.tags(tag, multiple);
+        self.clients[index].session.settle(number, tag, multiple, settlement).expect("open");
+        self.note(|| format!("c{index}.{number} {settlement:?} {tags:?}"));
+        let channel = self.clients[index].channels.get_mut(&number).expect("open");
+        for tag in tags {
+            if let Some(gathered) = &mut channel.transaction {
+                gathered.settled.push((tag, settlement));
+                let held = channel.held.get_mut(&tag).expect("one of them");
+                held.in_transaction = true;
+            } else if let Some(held) = channel.held.remove(&tag).filter(|held| !held.is_void) {
+                settle_in_model(&mut self.model, &held.key, settlement);
+            }
+        }
+    }
+
+    pub(crate) fn finish_transaction(&mut self) {
+        let (index, number) = self.channel();
+        let client = &mut self.clients[index];
+        let channel = client.channels.get_mut(&number).expect("open");
+        let Some(gathered) = channel.transaction.as_mut().map(std::mem::take) else { return };
+        if self.random.chance(20) {
+            self.note(|| format!("c{index}.{number} rolls back"));
+            let Gathered { settled, .. } = gathered;
+            let channel = self.clients[index].channels.get_mut(&number).expect("open");
+            for (tag, _) in settled {
+                channel.held.get_mut(&tag).expect("still held").in_transaction = false;
+            }
+            let client = &mut self.clients[index];
+            client.session.rollback(number).expect("a transactional channel");
+            self.absorb();
+            return;
+        }
+        self.note(|| format!("c{index}.{number} commits {gathered:?}"));
+        let mut group = Group { is_stored: false, published: Vec::new(), settled: Vec::new() };
+        for (tag, settlement) in gathered.settled {
+            let channel = self.clients[index].channels.get_mut(&number).expect("open");
+            let held = channel.held.remove(&tag).expect("still held");
+            if held.is_void {
+                continue;
+            }
+            settle_in_model(&mut self.model, &held.key, settlement);
+            match settlement {
+                Settlement::Ack => group.settled.push((held.key, Cause::Taken)),
+                Settlement::Reject => group.settled.push((held.key, Cause::Rejected)),
+                _ => {}
+            }
+        }
+        for (message, queues) in gathered.published {
+            self.model.enqueue(message, &queues);
+            let there = queues.iter().filter(|name| self.model.topology.queues.contains_key(*name));
+            group.published.extend(there.map(|name| (message, *name, String::new())));
+        }
+        let client = &mut self.clients[index];
+        client.returns.extend(gathered.returns.into_iter().map(|message| (number, message)));
+        match client.session.commit(number) {
+            Ok(_) => {
+                let items = &mut self.model.items;
+                for key in &group.published {
+                    items.entry(key.clone()).and_modify(|item| item.may_be_refused = false);
+                }
+                self.model.groups.push(group);
+                self.promise(index, Promise::Committed(self.model.groups.len() - 1));
+            }
+            Err(error) => {
+                let may_be_refused = |key: &Key| self.model.items[key].may_be_refused;
+                assert!(group.published.iter().any(may_be_refused), "{error}");
+                self.clients[index].session.barrier();
+                self.model.groups.push(group);
+            }
+        }
+        self.absorb();
+    }
+
+    /// Deliveries that nobody settled in time go back when the keeper looks.
+    pub(crate) fn return_overdue(&mut self) {
+        let mut overdue: Vec<Key> = Vec::new();
+        for channel in self.clients.iter_mut().flat_map(|client| client.channels.values_mut()) {
+            for held in channel.held.values_mut().filter(|held| !held.is_void) {
+                let timeout_ms = self.model.kind(held.key.1).timeout_ms;
+                if timeout_ms.is_some_and(|ms| self.model.now_ms >= held.delivered_at_ms + ms) {
+                    held.is_void = true;
+                    overdue.push(held.key.clone());
+                }
+            }
+        }
+        overdue.iter().for_each(|key| self.model.give_back(key));
+    }
+
+    /// Queues that nobody used go when the keeper looks.
+    pub(crate) fn look_for_expired_queues(&mut self) {
+        let now_ms = self.model.now_ms;
+        let queues = self.model.topology.queues.iter();
+        let is_expired = |queue: &crate::topology::QueueState| {
+            queue.consumers.is_empty()
+                && queue.kind.expires_ms.is_some_and(|ms| now_ms >= queue.last_used_ms + ms)
+        };
+        let expired = queues.filter(|(_, queue)| is_expired(queue)).map(|(name, _)| *name);
+        for name in expired.collect::<Vec<_>>() {
+            self.note(|| format!("{name} has expired"));
+            self.queue_is_gone(name);
+        }
+    }
+}
+
+fn settle_in_model(model: &mut crate::model::Model, key: &Key, settlement: Settlement) {
+    match settlement {
+        Settlement::Ack => model.remove(key, Cause::Taken),
+        Settlement::Reject => model.remove(key, Cause::Rejected),
+        _ => model.give_back(key),
+    }
+}
