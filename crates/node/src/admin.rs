@@ -72,21 +72,29 @@ impl Node {
         Ok(())
     }
 
-    /// Deletes a virtual host with all its queues and messages. Connections to it find nothing
-    /// there any more.
+    /// Deletes a virtual host with all its queues and messages. Connections to it are closed with
+    /// whatever they ask for next.
     ///
     /// # Errors
     /// [`NodeError::Missing`].
     pub fn delete_vhost(&self, name: &str) -> Result<(), NodeError> {
-        let removed = self.vhosts.write().remove(name);
-        let vhost = removed.ok_or_else(|| missing(VHOST, name))?;
-        let queues: Vec<_> = vhost.state.read().queues.values().cloned().collect();
+        let vhost = self.vhost(name).ok_or_else(|| missing(VHOST, name))?;
+        let queues: Vec<_> = {
+            let mut state = vhost.state.write();
+            if std::mem::replace(&mut state.is_deleted, true) {
+                return Err(missing(VHOST, name));
+            }
+            state.queues.values().cloned().collect()
+        };
+        vhost.changed();
         for queue in &queues {
             self.delete_live_queue(queue);
         }
         self.change_accounts(Change::VhostDeleted { name: name.to_owned() });
         self.access.remove_vhost(name);
-        vhost.changed();
+        // Last, so that a new one of this name cannot come before the log has forgotten this one.
+        self.vhosts.write().remove(name);
+        self.wake_connections();
         Ok(())
     }
 

@@ -25,6 +25,8 @@ pub(crate) struct Vhost {
 pub(crate) struct VhostState {
     pub topology: Topology,
     pub queues: HashMap<QueueId, Arc<LiveQueue>>,
+    /// Set once; nothing of it may be changed or logged any more, there may be a new one of its name.
+    pub is_deleted: bool,
 }
 
 impl Vhost {
@@ -34,6 +36,7 @@ impl Vhost {
             state: RwLock::new(VhostState {
                 topology: Topology::new(name),
                 queues: HashMap::default(),
+                is_deleted: false,
             }),
             epoch: AtomicU64::new(1),
         }

@@ -27,7 +27,7 @@ use crate::auth::Access;
 use crate::node::Node;
 use crate::outbox::{ChannelOutbox, Outbox, Wire};
 use crate::store::Waiter;
-use crate::vhost::Vhost;
+use crate::vhost::{Vhost, VhostState};
 use channel::Channel;
 use publish::PublishBatch;
 use routes::RouteCache;
@@ -222,7 +222,18 @@ impl Session {
             .ok_or_else(|| BrokerError::channel_error("expected 'channel.open'"))
     }
 
+    /// To be asked under the topology's write lock before anything of it is changed or logged.
+    fn check_not_deleted(&self, state: &VhostState) -> Result<(), BrokerError> {
+        if state.is_deleted { Err(self.vhost_deleted()) } else { Ok(()) }
+    }
+
+    fn vhost_deleted(&self) -> BrokerError {
+        let name = &self.vhost.name;
+        BrokerError::connection_forced(format!("the virtual host '{name}' is deleted"))
+    }
+
     fn check(&self, access: Access, kind: &str, name: &str) -> Result<(), BrokerError> {
+        self.check_not_deleted(&self.vhost.state.read())?;
         if self.node.access.allow(&self.vhost.name, &self.user, access, name) {
             return Ok(());
         }

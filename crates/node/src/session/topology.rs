@@ -103,6 +103,7 @@ impl Session {
         let live = {
             let vhost = Arc::clone(&self.vhost);
             let mut state = vhost.state.write();
+            self.check_not_deleted(&state)?;
             let state = &mut *state;
             match state.topology.declare_queue(declaration)? {
                 Declared::Existing(definition) => state.queues.get(&definition.id).cloned(),
@@ -207,6 +208,7 @@ impl Session {
         };
         let vhost = Arc::clone(&self.vhost);
         let mut state = vhost.state.write();
+        self.check_not_deleted(&state)?;
         if let Declared::Created(definition) = state.topology.declare_exchange(declaration)? {
             if definition.durable {
                 let exchange = stored::exchange(definition);
@@ -226,6 +228,7 @@ impl Session {
         self.check(Access::Configure, "exchange", name)?;
         let vhost = Arc::clone(&self.vhost);
         let mut state = vhost.state.write();
+        self.check_not_deleted(&state)?;
         let removal = state.topology.delete_exchange(name, if_unused)?;
         let end = self.node.append_removal(&vhost, &removal);
         vhost.changed();
@@ -250,6 +253,7 @@ impl Session {
         let vhost = Arc::clone(&self.vhost);
         let connection = self.outbox.connection;
         let mut state = vhost.state.write();
+        self.check_not_deleted(&state)?;
         let bound = state.topology.bind(source, destination, routing_key, arguments, connection)?;
         if let Declared::Created(definition) = bound {
             if definition.is_durable() {
@@ -277,6 +281,7 @@ impl Session {
         let vhost = Arc::clone(&self.vhost);
         let connection = self.outbox.connection;
         let mut state = vhost.state.write();
+        self.check_not_deleted(&state)?;
         let removal =
             state.topology.unbind(source, destination, routing_key, arguments, connection)?;
         let end = self.node.append_removal(&vhost, &removal);
