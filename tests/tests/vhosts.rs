@@ -252,6 +252,53 @@ fn nothing_declared_in_a_deleted_virtual_host_comes_back() {
     has_no_ghosts(&broker, "lost");
 }
 
+#[test]
+fn nothing_declared_in_a_deleted_virtual_host_comes_to_its_namesake() {
+    let test = "nothing_declared_in_a_deleted_virtual_host_comes_to_its_namesake";
+    let Some(mut broker) = Broker::own(test) else { return };
+    add(&broker, "again");
+    let mut raw = Raw::connect(broker.address());
+    raw.login(&Login { vhost: "again", ..Login::default() }).expect("a handshake");
+    manage(&broker, &["vhost", "delete", "again"]);
+    add(&broker, "again");
+    let client = enter(&broker, "again");
+    client.declare("q", FieldTable::default());
+    persist(&client, "", "q", "kept");
+    declare_ghosts(&mut raw);
+    has_no_ghosts(&broker, "again");
+    broker.restart();
+    has_no_ghosts(&broker, "again");
+    assert_eq!(enter(&broker, "again").drain("q"), ["kept"]);
+}
+
+#[test]
+fn connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake() {
+    let test = "connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake";
+    let Some(mut broker) = Broker::own(test) else { return };
+    add(&broker, "again");
+    let left = enter(&broker, "again");
+    let exchange = left.exchange(ExchangeKind::Fanout, FieldTable::default());
+    manage(&broker, &["vhost", "delete", "again"]);
+    add(&broker, "again");
+    let client = enter(&broker, "again");
+    client.declare("q", FieldTable::default());
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+    client
+        .try_exchange(&exchange, ExchangeKind::Fanout, options, FieldTable::default())
+        .expect("an exchange");
+    client.bind("q", &exchange, "");
+    persist(&client, "", "q", "kept");
+    // Whatever it hears.
+    let options = QueueDeclareOptions::durable();
+    let _ = left.open().try_declare("q", options, FieldTable::default());
+    let name = exchange.as_str().into();
+    let _ = block(left.open().lapin().exchange_delete(name, Default::default()));
+    broker.restart();
+    let client = enter(&broker, "again");
+    persist(&client, &exchange, "", "bound");
+    assert_eq!(client.drain("q"), ["kept", "bound"]);
+}
+
 /// Declares a queue and an exchange on a connection whose virtual host is gone, whatever it hears.
 fn declare_ghosts(raw: &mut Raw) {
     let none = Args::new();

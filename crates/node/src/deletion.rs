@@ -1,13 +1,12 @@
 //! Deleting a queue, whoever asks: a client, its last consumer, its owner's end, the clock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use amqp::{BasicCancel, Method};
 use broker::queue::Effects;
 use broker::topology::Removal;
 
 use crate::definitions::Change;
+use crate::handover::CoreQueue;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::stored;
@@ -17,28 +16,31 @@ impl Node {
     /// Deletes a queue with its bindings and messages and tells its consumers. Returns the number
     /// of ready messages it had, and the log position after the deletion.
     pub(crate) fn delete_live_queue(&self, queue: &Arc<LiveQueue>) -> (u64, u64) {
-        let end = self.forget_queue(queue);
+        self.delete_live_queue_if(queue, |_| true).unwrap_or_default()
+    }
+
+    /// The same if `may` says so, which is asked under the queue's lock: nothing comes between.
+    pub(crate) fn delete_live_queue_if(
+        &self,
+        queue: &Arc<LiveQueue>,
+        may: impl FnOnce(&CoreQueue) -> bool,
+    ) -> Option<(u64, u64)> {
         let mut effects = Effects::default();
         let mut state = queue.state.lock();
-        if std::mem::replace(&mut state.is_deleted, true) {
-            return (0, end);
+        if state.is_deleted || !may(&state.core) {
+            return None;
         }
+        state.is_deleted = true;
         let cached_before = state.core.cached_bytes();
         let ready_count = state.core.clear(&mut effects);
         self.count_cached(cached_before, state.core.cached_bytes());
         let consumers: Vec<_> =
             state.core.consumers().map(|(_, endpoint)| endpoint.clone()).collect();
         drop(state);
-        for consumer in consumers {
-            let was_cancelled = consumer.is_cancelled.swap(true, Ordering::AcqRel);
-            if consumer.notifies_cancel && !was_cancelled {
-                let method = BasicCancel { consumer_tag: &consumer.tag, no_wait: true };
-                consumer.outbox.send(consumer.channel, &Method::BasicCancel(method));
-                consumer.outbox.wake();
-            }
-        }
+        let end = self.forget_queue(queue);
+        consumers.iter().for_each(|consumer| consumer.tell_cancelled());
         self.apply(queue, self.now_ms(), effects);
-        (ready_count, end)
+        Some((ready_count, end))
     }
 
     /// Takes a queue out of the topology and the durable definitions.

@@ -13,6 +13,9 @@ use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::store::{Appender, records};
 
+/// Messages that may die of one dead letter's being delivered.
+const DESCENDANTS_MAX: usize = 1024;
+
 /// Messages that die while dead letters are delivered are worked off in turn, not nested.
 type Work = Vec<(Arc<LiveQueue>, Effects)>;
 
@@ -22,8 +25,23 @@ impl Node {
         if effects.is_empty() {
             return;
         }
+        // What died here is sent on whatever it costs; what dies of that, within bounds: queues that
+        // dead-letter into each other can make copies without end.
+        let mut copies_left = DESCENDANTS_MAX * (1 + effects.removed.len());
         let mut work: Work = vec![(Arc::clone(queue), effects)];
-        while let Some((queue, effects)) = work.pop() {
+        let mut is_first = true;
+        while let Some((queue, mut effects)) = work.pop() {
+            if !is_first && copies_left < effects.removed.len() {
+                tracing::warn!(
+                    queue = &*queue.name,
+                    "dead letters multiply without end and are dropped"
+                );
+                effects.removed.iter_mut().for_each(|removed| removed.dead_letter = false);
+            }
+            if !is_first {
+                copies_left = copies_left.saturating_sub(effects.removed.len());
+            }
+            is_first = false;
             self.log_effects(&queue, &effects);
             for removed in effects.removed {
                 if removed.dead_letter {

@@ -79,8 +79,12 @@ impl Node {
             let core = &mut state.core;
             let cached_before = core.cached_bytes();
             for (delivery, settlement) in settlements.drain(..) {
-                let Delivery { id, consumer, .. } = delivery;
-                core.settle(now_ms, id, consumer, settlement, effects);
+                let Delivery { id, consumer, position, .. } = delivery;
+                if position == UNREADABLE {
+                    core.forget_delivery(consumer);
+                } else {
+                    core.settle(now_ms, id, consumer, settlement, effects);
+                }
             }
             core.assign(now_ms, effects);
             self.count_cached(cached_before, core.cached_bytes());
@@ -125,9 +129,7 @@ impl Node {
                 continue;
             }
             endpoints[delivery.endpoint as usize].release(delivery.body_bytes);
-            if delivery.position != UNREADABLE {
-                settlements.push((delivery, Settlement::Undelivered));
-            }
+            settlements.push((delivery, Settlement::Undelivered));
         }
     }
 

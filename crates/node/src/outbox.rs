@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use amqp::Method;
+use amqp::{BasicCancel, Method};
 use atomic_waker::AtomicWaker;
 use broker::Message;
 use broker::queue::{ConsumerKey, Delivery, Endpoint};
@@ -160,6 +160,17 @@ impl Outbox {
         self.waker.register(waker);
     }
 
+    /// Whether there is no room for more, which who has no reservation must ask.
+    pub(crate) fn is_full(&self) -> bool {
+        self.reserved_bytes.load(Ordering::Acquire) >= RESERVED_BYTES_MAX
+    }
+
+    /// Notes room taken without a reservation, under the lock.
+    pub(crate) fn take_room(&self, state: &mut OutboxState, bytes: usize) {
+        self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
+        state.pushed_bytes += bytes;
+    }
+
     /// Wakes whoever registered.
     pub fn wake(&self) {
         self.is_dirty.store(true, Ordering::Release);
@@ -191,7 +202,7 @@ impl Outbox {
             .get_mut(&consumer.channel)
             .filter(|channel| channel.serial == consumer.channel_serial && !is_cancelled);
         let Some(channel) = channel else { return false };
-        let counted = consumer.is_counted();
+        let counted = !consumer.no_ack;
         let queue_index = if consumer.no_ack { 0 } else { channel.queue_index(queue) };
         for delivery in deliveries {
             let Some(message) = &delivery.message else { continue };
@@ -201,7 +212,10 @@ impl Outbox {
                 let (id, consumer, queue) = (delivery.id, delivery.consumer, queue_index);
                 channel.unsettled.push(Unsettled { tag, id, consumer, queue, counted });
             }
-            *pushed_bytes += room_for(delivery.body_bytes);
+            // The queue reserved for the body; the properties are known only here.
+            let properties_bytes = message.properties_bytes().len();
+            self.reserved_bytes.fetch_add(properties_bytes, Ordering::AcqRel);
+            *pushed_bytes += room_for(delivery.body_bytes) + properties_bytes;
             let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
             let properties =
                 counted_up.then(|| rewrite::with_delivery_count(message, delivery.attempts_before));
@@ -220,6 +234,26 @@ impl Outbox {
     }
 }
 
+impl ConsumerHandle {
+    /// Cancels it from the server's side, and says so to a client that understands: once, and only
+    /// on the channel that it was made on.
+    pub(crate) fn tell_cancelled(&self) {
+        // Before `consume-ok` is out, who makes it looks after it.
+        let is_known = self.is_active.load(Ordering::SeqCst);
+        if !is_known || self.is_cancelled.swap(true, Ordering::AcqRel) || !self.notifies_cancel {
+            return;
+        }
+        let mut state = self.outbox.lock();
+        let channel = state.channels.get(&self.channel);
+        if channel.is_some_and(|channel| channel.serial == self.channel_serial) {
+            let method = BasicCancel { consumer_tag: &self.tag, no_wait: true };
+            state.wire.send(self.channel, &Method::BasicCancel(method));
+        }
+        drop(state);
+        self.outbox.wake();
+    }
+}
+
 impl ChannelOutbox {
     /// The index that names a queue in `unsettled`.
     pub(crate) fn queue_index(&mut self, queue: &Arc<LiveQueue>) -> u32 {
@@ -227,6 +261,11 @@ impl ChannelOutbox {
             // Nothing names them: forget queues that are no longer used.
             self.queues.clear();
         }
+        self.index_of(queue)
+    }
+
+    /// The same, while something that is not in `unsettled` just now still names queues by index.
+    pub(crate) fn index_of(&mut self, queue: &Arc<LiveQueue>) -> u32 {
         let found = self.queues.iter().rposition(|known| Arc::ptr_eq(known, queue));
         found.unwrap_or_else(|| {
             self.queues.push(Arc::clone(queue));
@@ -295,27 +334,21 @@ impl Endpoint for ConsumerEndpoint {
     }
 
     fn release(&self, body_bytes: u32) {
-        if self.is_counted() {
+        if !self.no_ack {
             self.shared_prefetch.release(1);
         }
         self.outbox.written(room_for(body_bytes));
-    }
-}
-
-impl ConsumerHandle {
-    /// Whether its deliveries count against the channel-wide prefetch.
-    fn is_counted(&self) -> bool {
-        !self.no_ack && self.shared_prefetch.limit.load(Ordering::Relaxed) > 0
+        // Nothing is written for it, so its owner must look by itself who waits for room.
+        self.outbox.stalled.store(true, Ordering::SeqCst);
+        self.outbox.wake();
     }
 }
 
 impl SharedPrefetch {
     fn reserve(&self) -> bool {
+        // Counted even without a limit, so that one set later finds the truth.
         let limit = self.limit.load(Ordering::Relaxed);
-        if limit == 0 {
-            return true;
-        }
-        let reserve = |count| (count < limit).then_some(count + 1);
+        let reserve = |count| (limit == 0 || count < limit).then_some(count + 1);
         self.unsettled_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve).is_ok()
     }
 

@@ -94,7 +94,7 @@ impl Node {
             queue.timer_at_ms.store(u64::MAX, Ordering::Release);
             let tick = self.with_queue(&queue, now_ms, |core, effects| core.tick(now_ms, effects));
             if tick == Some(Tick::QueueExpired) {
-                self.delete_live_queue(&queue);
+                self.delete_live_queue_if(&queue, |core| core.is_expired(now_ms));
             }
         }
     }

@@ -39,6 +39,8 @@ use crate::wire::SocketWire;
 const READS_PER_TURN: usize = 2;
 /// How long a peer may take to answer our `connection.close`.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes of replies that may wait to be written.
+const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Memory for kept bytes that an idle connection may hold on to.
 const KEPT_BYTES: usize = 4 << 10;
 
@@ -76,6 +78,8 @@ pub(crate) struct Connection {
     written: usize,
     /// Room in the outbox that `writing` takes.
     writing_room: usize,
+    /// The client has asked for more than it reads; nothing is taken in until it has read.
+    pub(crate) has_unread_replies: bool,
     /// A reply that waits for the store, and for what position.
     held_reply: Option<(u64, Vec<u8>)>,
     heartbeat: Heartbeat,
@@ -108,6 +112,7 @@ impl Connection {
             writing: Vec::new(),
             written: 0,
             writing_room: 0,
+            has_unread_replies: false,
             held_reply: None,
             heartbeat: Heartbeat::new(greeted.heartbeat_s),
             close_timer: None,
@@ -130,7 +135,9 @@ impl Connection {
 
     /// Whether the next frame may be taken in.
     pub(crate) fn may_take_in(&self) -> bool {
-        self.held_reply.is_none() && matches!(self.phase, Phase::Open | Phase::Closing)
+        self.held_reply.is_none()
+            && !self.has_unread_replies
+            && matches!(self.phase, Phase::Open | Phase::Closing)
     }
 
     /// Carries out what was gathered; errors close their channels.
@@ -186,6 +193,8 @@ impl Connection {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         self.outbox.register(cx.waker());
         self.outbox.take_dirty();
+        // Room may have come back without a write.
+        self.session.after_write(0);
         let mut reads = 0;
         loop {
             self.look_at_store();
@@ -201,10 +210,16 @@ impl Connection {
             if self.has_frames {
                 continue;
             }
-            let listens = self.may_read();
-            self.poll_timers(cx, listens);
-            // Whoever does not read our replies is not read either.
-            let reads_on = is_written && listens;
+            if is_written && std::mem::take(&mut self.has_unread_replies) {
+                self.has_frames = !self.kept.is_empty();
+            }
+            if self.has_frames {
+                continue;
+            }
+            // Deliveries are bounded by the room they reserve. Replies are bounded by this: whoever
+            // does not read them is not read either.
+            let reads_on = self.may_read() && (is_written || !self.is_choked());
+            self.poll_timers(cx, reads_on);
             let is_read = reads_on && self.poll_read(cx)?.is_ready();
             if self.phase == Phase::Closed {
                 return Poll::Ready(Ok(()));
@@ -251,10 +266,20 @@ impl Connection {
         }
     }
 
+    /// Whether more replies wait to be written than a client should leave lying.
+    pub(crate) fn is_choked(&self) -> bool {
+        let waiting = self.outbox.with_wire::<SocketWire, _>(|wire, room| (wire.len(), *room));
+        let (bytes, room) = waiting.unwrap_or_default();
+        let bytes = bytes + self.writing.len() - self.written;
+        bytes.saturating_sub(room + self.writing_room) > REPLY_BYTES_MAX
+    }
+
     fn may_read(&mut self) -> bool {
         match self.phase {
             Phase::Open => {
                 self.held_reply.is_none()
+                    && !self.has_unread_replies
+                    && !(self.session.node().holds_publishers() && !self.contents.is_empty())
                     && !self.shared.is_stopping.load(Ordering::Acquire)
                     && !self.session.is_held()
                     && !self.session.must_pause()

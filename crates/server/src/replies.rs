@@ -96,7 +96,10 @@ impl Connection {
             Method::BasicCancelOk(_) => return Ok(()),
             Method::BasicGet(m) => {
                 let queue = self.queue_name(channel, m.queue)?;
-                return self.session.get(channel, &queue, m.no_ack);
+                self.session.get(channel, &queue, m.no_ack)?;
+                // The one reply that can be much larger than what asked for it.
+                self.has_unread_replies = self.is_choked();
+                return Ok(());
             }
             Method::BasicRecover(m) => {
                 recover(session, channel, m.requeue)?;

@@ -17,6 +17,11 @@ impl SocketWire {
         Self { out: Vec::new(), frame_max }
     }
 
+    /// Bytes that wait to be written.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
     /// Encoded frames.
     pub(crate) fn append(&mut self, frames: &[u8]) {
         self.out.extend_from_slice(frames);

@@ -33,6 +33,15 @@ impl<E: Endpoint> Queue<E> {
         Tick::Again(self.next_deadline_ms())
     }
 
+    /// Whether nobody has used the queue for as long as `x-expires` says.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
+        self.consumers.count() == 0
+            && self
+                .settings
+                .expires_ms
+                .is_some_and(|expires_ms| now_ms >= self.last_used_ms.saturating_add(expires_ms))
+    }
+
     /// When [`Queue::tick`] has something to do, as far as is known now.
     pub fn next_deadline_ms(&mut self) -> Option<u64> {
         let head = self.first_ready().and_then(|place| self.levels.at(place));

@@ -334,6 +334,11 @@ impl<E: Endpoint> Queue<E> {
         true
     }
 
+    /// A delivery to this consumer will never be settled: it does not count against its prefetch.
+    pub fn forget_delivery(&mut self, consumer: ConsumerKey) {
+        self.consumers.settled(consumer);
+    }
+
     /// A consumer whose endpoint refused has room again.
     pub fn resume(&mut self, key: ConsumerKey) {
         self.consumers.resume(key);

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amqp::{
     BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, FieldTable, FieldValue, Method,
 };
-use broker::queue::{ConsumerOptions, Delivery, Effects};
+use broker::queue::{ConsumerKey, ConsumerOptions, Delivery, Effects, Settlement};
 use broker::{BrokerError, Message};
+use segment_log::LogError;
 
 use super::Session;
 use super::channel::{Channel, Consumer, Source};
@@ -102,8 +103,12 @@ impl Session {
             self.send(number, &Method::BasicConsumeOk(BasicConsumeOk { consumer_tag }));
         }
         // Deliveries may come from now on.
-        handle.is_active.store(true, Ordering::Release);
-        self.node.with_queue(&live, now_ms, |core, _| core.resume(key));
+        handle.is_active.store(true, Ordering::SeqCst);
+        let resumed = self.node.with_queue(&live, now_ms, |core, _| core.resume(key));
+        if resumed.is_none() {
+            // Deleted since it was added, before the client could be told of its end.
+            handle.tell_cancelled();
+        }
         Ok(())
     }
 
@@ -148,9 +153,21 @@ impl Session {
             self.send(number, &Method::BasicGetEmpty(BasicGetEmpty {}));
             return Ok(());
         };
-        let message = message.map_err(|error| {
-            BrokerError::internal_error(format!("a message cannot be read: {error}"))
-        })?;
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                self.node.with_queue(&live, now_ms, |core, effects| {
+                    let undelivered = Settlement::Undelivered;
+                    core.settle(now_ms, delivery.id, ConsumerKey::GET, undelivered, effects);
+                });
+                if matches!(error, LogError::NotFound(_)) && !no_ack {
+                    // Compaction moved it meanwhile; its entry knows where.
+                    return self.get(number, queue, no_ack);
+                }
+                let text = format!("a message cannot be read: {error}");
+                return Err(BrokerError::internal_error(text));
+            }
+        };
         self.send_got(number, &live, &delivery, &message, no_ack, left_count);
         Ok(())
     }
@@ -184,17 +201,14 @@ impl Session {
         let serial = self.node.next_serial();
         let connection = self.outbox.connection;
         let channel = self.channel(number)?;
+        // Those that the server cancelled are no more.
+        channel.consumers.retain(|_, c| !c.handle.is_cancelled.load(Ordering::Acquire));
         if asked.is_empty() {
             return Ok(format!("amq.ctag-{connection:x}-{serial:x}"));
         }
-        match channel.consumers.get(asked) {
-            // Cancelled by the server meanwhile: the tag is free.
-            Some(consumer) if consumer.handle.is_cancelled.load(Ordering::Acquire) => {}
-            Some(_) => {
-                let text = format!("attempt to reuse consumer tag '{asked}'");
-                return Err(BrokerError::not_allowed(text));
-            }
-            None => {}
+        if channel.consumers.contains_key(asked) {
+            let text = format!("attempt to reuse consumer tag '{asked}'");
+            return Err(BrokerError::not_allowed(text));
         }
         Ok(asked.to_owned())
     }
@@ -246,11 +260,11 @@ impl Session {
             }
         };
         let now_ms = self.node.now_ms();
-        let is_last = self.node.with_queue(&queue, now_ms, |core, effects| {
-            core.remove_consumer(now_ms, key, effects) && core.depth().consumer_count == 0
-        });
-        if is_last == Some(true) && queue.auto_delete {
-            self.node.delete_live_queue(&queue);
+        let was_there = self
+            .node
+            .with_queue(&queue, now_ms, |core, effects| core.remove_consumer(now_ms, key, effects));
+        if was_there == Some(true) && queue.auto_delete {
+            self.node.delete_live_queue_if(&queue, |core| core.depth().consumer_count == 0);
         }
     }
 
@@ -312,11 +326,8 @@ impl Session {
         if !delivered && publish.mandatory {
             self.send_return(number, publish);
         }
-        if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
-            confirms.last += 1;
-            confirms.wait(confirms.last, 0);
-        }
-        Ok(())
+        // Its confirm takes its turn among those of the messages before it.
+        self.confirm_in_turn(number)
     }
 
     /// `queue.declare` passive of a reply address: whether somebody waits there.
@@ -330,8 +341,13 @@ fn deliver_reply(consumer: &ConsumerHandle, publish: &Publish<'_>) -> bool {
     let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
     let content = (publish.exchange, publish.routing_key, publish.properties, publish.body);
     let message = Message::new(0, &properties, content, &mut Vec::new());
+    // Nobody reserves room for a reply; who does not read his loses them, as nothing is stored.
+    if consumer.outbox.is_full() {
+        return false;
+    }
     let mut outbox = consumer.outbox.lock();
     let outbox = &mut *outbox;
+    consumer.outbox.take_room(outbox, publish.body.len() + publish.properties.len());
     let Some(channel) = outbox.channels.get_mut(&consumer.channel) else { return false };
     if channel.serial != consumer.channel_serial {
         return false;

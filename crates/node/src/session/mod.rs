@@ -18,7 +18,6 @@ mod transactions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use amqp::{Method, ReplyCode};
 use broker::BrokerError;
@@ -141,9 +140,6 @@ impl Session {
         let _ = self.flush();
         let Some(mut channel) = self.channels.remove(&number) else { return };
         // All of them at once: what one gives back must not be assigned to the next, over and over.
-        for consumer in channel.consumers.values() {
-            consumer.handle.is_cancelled.store(true, Ordering::Release);
-        }
         channel.cancel_consumers();
         let left = self.outbox.lock().channels.remove(&number);
         // A transaction that never was committed: what it was to settle goes back, too.

@@ -124,6 +124,17 @@ impl Session {
         Ok(())
     }
 
+    /// Confirms something that went another way, after all that was published before it.
+    pub(super) fn confirm_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
+        if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
+            confirms.last += 1;
+            let confirm = Some((number, confirms.last));
+            let (message, route, position) = (None, Arc::default(), NO_POSITION);
+            self.publishes.pending.push(Pending { message, route, position, confirm });
+        }
+        Ok(())
+    }
+
     /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
     /// something was wrong.
     pub fn flush(&mut self) -> Vec<super::ChannelError> {

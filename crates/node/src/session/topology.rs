@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use amqp::FieldTable;
 use broker::exchange::ExchangeKind;
+use broker::queue::Depth;
 use broker::topology::{Declared, Destination, ExchangeDeclaration, QueueDeclaration};
 use broker::{BrokerError, QueueId};
 
@@ -88,9 +89,8 @@ impl Session {
         };
         self.check(Access::Configure, "queue", &name)?;
         self.check_dead_letter_access(&name, options)?;
-        let id = QueueId(self.node.next_queue_id.fetch_add(1, Ordering::Relaxed));
         let declaration = QueueDeclaration {
-            id,
+            id: self.queue_id_for(&name)?,
             name: &name,
             server_named,
             durable: options.durable,
@@ -145,14 +145,20 @@ impl Session {
             return Ok(0);
         }
         let live = self.live_queue(name)?;
-        let depth = live.state.lock().core.depth();
-        if if_unused && depth.consumer_count > 0 {
-            return Err(self.vhost.state.read().topology.queue_in_use(name));
-        }
-        if if_empty && depth.ready_count > 0 {
-            return Err(self.vhost.state.read().topology.queue_not_empty(name));
-        }
-        let (count, position) = self.node.delete_live_queue(&live);
+        let mut depth = Depth::default();
+        let deleted = self.node.delete_live_queue_if(&live, |core| {
+            depth = core.depth();
+            !(if_unused && depth.consumer_count > 0 || if_empty && depth.ready_count > 0)
+        });
+        let Some((count, position)) = deleted else {
+            let state = self.vhost.state.read();
+            return match (if_unused && depth.consumer_count > 0, depth.ready_count > 0) {
+                (true, _) => Err(state.topology.queue_in_use(name)),
+                (false, true) => Err(state.topology.queue_not_empty(name)),
+                // Somebody else was faster.
+                (false, false) => Ok(0),
+            };
+        };
         self.wait_until_durable(position);
         Ok(clamped(count))
     }
@@ -289,6 +295,17 @@ impl Session {
         drop(state);
         self.wait_until_durable(end);
         Ok(())
+    }
+
+    /// The id of a queue that is there, or a new one.
+    fn queue_id_for(&self, name: &str) -> Result<QueueId, BrokerError> {
+        if let Some(there) = self.vhost.state.read().topology.queue_named(name) {
+            return Ok(there.id);
+        }
+        let next = &self.node.next_queue_id;
+        next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
+            .map(QueueId)
+            .map_err(|_| BrokerError::resource_error("the store has used up its queue ids"))
     }
 
     /// The living queue of a name, if this connection may use it.

@@ -94,7 +94,11 @@ impl Session {
         let Transaction { settles, .. } = std::mem::take(self.transaction(number)?);
         let mut outbox = self.outbox.lock();
         if let Some(channel) = outbox.channels.get_mut(&number) {
-            let mut back: Vec<Unsettled> = settles.into_iter().map(|(_, u)| u).collect();
+            let back = settles.into_iter().map(|((queue, ..), unsettled)| Unsettled {
+                queue: channel.index_of(&queue),
+                ..unsettled
+            });
+            let mut back: Vec<Unsettled> = back.collect();
             channel.unsettled.take_all(&mut back);
             back.sort_by_key(|unsettled| unsettled.tag);
             back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));

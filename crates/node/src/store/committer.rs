@@ -27,6 +27,11 @@ impl Store {
         while self.await_work() {
             match self.commit() {
                 Ok(Commit::Done) => {}
+                Ok(Commit::DiskFull) if self.appending.lock().closing => {
+                    tracing::error!("the disk is full; what was not confirmed is lost");
+                    self.poison(Vec::new());
+                    return;
+                }
                 Ok(Commit::DiskFull) => std::thread::sleep(DISK_FULL_RETRY),
                 Err(error) => {
                     tracing::error!("the store is poisoned and confirms nothing more: {error}");

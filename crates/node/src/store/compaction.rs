@@ -8,10 +8,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use broker::queue::{Attempt, DeliveryId};
 use segment_log::LogError;
 
+use super::Store;
 use super::records::{self, MessageRecord, Moved};
 use crate::NodeError;
 use crate::live_queue::LiveQueue;
@@ -22,12 +24,43 @@ const VICTIMS_MAX: usize = 4;
 /// Entries of a queue looked at under its lock at a time.
 const ENTRIES_AT_A_TIME: usize = 4096;
 
+impl Store {
+    /// What was appended last is all that these segments still held: they may go once it is durable,
+    /// which a later round sees. The keeper never waits, however full the disk.
+    fn emptied_once_durable(&self, victims: BTreeSet<u64>) -> Result<(), NodeError> {
+        let ((), end) = self.append(None, |_| ());
+        *self.emptying.lock() = Some((end, victims));
+        if !self.has_committer.load(Ordering::Acquire) {
+            self.commit()?;
+        }
+        self.finish_emptying();
+        Ok(())
+    }
+
+    /// Whether no segments wait to go any more.
+    fn finish_emptying(&self) -> bool {
+        let mut emptying = self.emptying.lock();
+        if emptying.as_ref().is_some_and(|(end, _)| *end > self.durable()) {
+            return false;
+        }
+        let done = emptying.take();
+        drop(emptying);
+        if let Some((_, victims)) = done {
+            self.segments.lock().carried_forward(&victims);
+        }
+        true
+    }
+}
+
 /// A message that must move: the queues that hold it.
 type Holders = Vec<(Arc<LiveQueue>, DeliveryId)>;
 
 impl Node {
     /// Empties a few mostly dead segments, if there are any.
     pub(crate) fn compact(&self) -> Result<(), NodeError> {
+        if !self.store.finish_emptying() {
+            return Ok(());
+        }
         let victims: BTreeSet<u64> =
             self.store.segments.lock().compactable().into_iter().take(VICTIMS_MAX).collect();
         if victims.is_empty() {
@@ -36,16 +69,17 @@ impl Node {
         self.store.segments.lock().begin_emptying(&victims);
         let holders = self.holders(&victims);
         let mut moves = Vec::new();
-        for &base in &victims {
-            self.move_forward(base, &victims, &holders, &mut moves)?;
-        }
+        let moved = victims
+            .iter()
+            .try_for_each(|&base| self.move_forward(base, &victims, &holders, &mut moves));
         for (old, new) in &moves {
             self.relocate(&holders[old], *old, *new);
         }
-        self.store.sync_all()?;
-        self.store.segments.lock().carried_forward(&victims);
+        // With a segment that cannot be read to its end the victims stay as they are, and are not
+        // tried again before a restart has looked at the damage.
+        moved?;
         tracing::debug!(segments = victims.len(), messages = moves.len(), "log compacted");
-        Ok(())
+        self.store.emptied_once_durable(victims)
     }
 
     /// The messages in these segments that queues still hold.

@@ -21,6 +21,7 @@ mod sleeper;
 
 pub(crate) use committer::Commit;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub(crate) struct Store {
     device: Mutex<Box<dyn Device>>,
     reader: Box<dyn ReadDevice>,
     segments: Mutex<Segments>,
+    /// Segments that compaction has emptied, and the position that must be durable before they go.
+    emptying: Mutex<Option<(u64, BTreeSet<u64>)>>,
     definitions: DefinitionStore,
     durable: AtomicU64,
     appended_bytes: AtomicU64,
@@ -123,6 +126,7 @@ impl Store {
             reader: device.reader(),
             device: Mutex::new(device),
             segments: Mutex::new(segments),
+            emptying: Mutex::new(None),
             definitions,
             durable: AtomicU64::new(start),
             appended_bytes: AtomicU64::new(0),

@@ -8,10 +8,11 @@
 //! deleted and mostly dead ones compacted, and every start checks every CRC.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use broker::queue::Restored;
 use broker::{Message, QueueId};
-use segment_log::{Disk, Log, RecordRef, Recovery};
+use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery};
 
 use super::Store;
 use super::records::{self, MessageRecord};
@@ -43,6 +44,7 @@ pub(crate) fn recover<D: Disk + Clone>(
         queues: HashMap::new(),
         moved: HashMap::new(),
         segments: Segments::default(),
+        seen: Vec::new(),
         unreadable_count: 0,
         queue_ids_end: 0,
     };
@@ -103,6 +105,8 @@ struct Scan {
     /// Former positions of moved messages: a settlement may still name the old one.
     moved: HashMap<u64, u64>,
     segments: Segments,
+    /// Stretches of the log that were scanned without a gap, in order.
+    seen: Vec<Range<u64>>,
     unreadable_count: u64,
     /// One above the highest queue id met.
     queue_ids_end: u32,
@@ -128,6 +132,7 @@ const DEAD: u64 = u64::MAX;
 impl Scan {
     fn visit(&mut self, record: &RecordRef<'_>) {
         self.segments.account(record);
+        self.note_seen(record);
         let understood = match record.kind {
             records::MESSAGE => self.message(record),
             records::SETTLED => self.settled(record),
@@ -140,6 +145,22 @@ impl Scan {
         }
     }
 
+    fn note_seen(&mut self, record: &RecordRef<'_>) {
+        match self.seen.last_mut() {
+            // Between neighbours there may stand the header of a group.
+            Some(run) if record.position - run.end <= RECORD_HEADER_SIZE as u64 => {
+                run.end = record.end();
+            }
+            _ => self.seen.push(record.position..record.end()),
+        }
+    }
+
+    /// Whether the record at a position was among those scanned: its segment stands, undamaged there.
+    fn was_seen(&self, position: u64) -> bool {
+        let after = self.seen.partition_point(|run| run.start <= position);
+        after > 0 && self.seen[after - 1].contains(&position)
+    }
+
     fn message(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let parsed = MessageRecord::parse(record)?;
         let ids_end = parsed.queues().map(|id| id.0.saturating_add(1)).max();
@@ -148,12 +169,19 @@ impl Scan {
             return Some(());
         }
         let (head, body_bytes) = Message::peek(parsed.message)?;
+        let was_seen = parsed.moved.is_some_and(|moved| self.was_seen(moved.from));
         for id in parsed.queues() {
             let queue = self.queues.entry(id).or_default();
             let mut attempts = 0;
             if let Some(moved) = parsed.moved {
                 queue.has_moved = true;
-                attempts = queue.kill(moved.from).unwrap_or(0);
+                match queue.kill(moved.from) {
+                    Some(count) => attempts = count,
+                    // This scan has been there: it was settled before it was moved, and the crash
+                    // came before that was said of the new position.
+                    None if was_seen => continue,
+                    None => {}
+                }
             }
             let restored = Restored {
                 position: record.position,

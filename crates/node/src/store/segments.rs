@@ -124,6 +124,7 @@ impl Segments {
     pub(crate) fn compactable(&self) -> BTreeSet<u64> {
         let is_mostly_dead = |(base, segment): &(&u64, &Segment)| {
             **base != self.active
+                && !segment.is_being_emptied
                 && segment.references_live * COMPACT_SHARE <= segment.references_total
         };
         self.segments.iter().filter(is_mostly_dead).map(|(&base, _)| base).collect()

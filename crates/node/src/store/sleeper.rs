@@ -32,6 +32,9 @@ impl Store {
         let ((), end) = self.append(Some(&waiter), |_| ());
         let mut guard = sleeper.guard.lock();
         while self.durable() < end && !self.is_poisoned() {
+            if self.is_disk_full() {
+                return Err(LogError::DiskFull.into());
+            }
             sleeper.woken.wait_for(&mut guard, LOOK_AGAIN);
         }
         if self.is_poisoned() { Err(NodeError::Poisoned) } else { Ok(()) }

@@ -104,7 +104,7 @@ impl World {
         let held = Held {
             key,
             consumer: delivered.consumer.clone(),
-            is_counted: delivered.consumer.is_some() && channel.shared_prefetch > 0,
+            is_counted: delivered.consumer.is_some(),
             delivered_at_ms: self.model.now_ms,
             is_void: false,
             in_transaction: false,
