@@ -191,3 +191,28 @@ fn selecting_twice_keeps_the_open_transaction() {
     commit(&channel);
     assert_eq!(client.drain(&queue), ["one", "two"]);
 }
+
+#[test]
+fn rollback_gives_back_to_the_queues_the_deliveries_came_from() {
+    let broker = shared();
+    let client = broker.client();
+    let [first, second] = [(); 2].map(|()| client.queue("q", FieldTable::default()));
+    client.publish("", &first, "a");
+    client.publish("", &second, "b");
+    client.publish("", &second, "c");
+    let channel = transactional(client.open());
+    channel.get_soon(&first);
+    let b = channel.get_soon(&second);
+    let c = channel.get_soon(&second);
+    // Nothing is unsettled on the channel now, and what comes next is noted from the beginning.
+    channel.ack_up_to(&c);
+    client.publish("", &first, "d");
+    channel.get_soon(&first);
+    roll_back(&channel);
+    channel.ack(&b);
+    commit(&channel);
+    channel.close_channel();
+    client.await_ready(&first, 2);
+    assert_eq!(client.drain(&first), ["a", "d"]);
+    assert_eq!(client.drain(&second), ["c"]);
+}

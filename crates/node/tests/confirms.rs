@@ -1,0 +1,97 @@
+//! When confirms go out, on a node whose commits the test makes itself.
+
+use std::sync::Arc;
+
+use amqp::Method;
+use node::{ConsumeOptions, Node, Options, Properties, Publish, QueueOptions, Session, Wire};
+use node::{StoreOptions, WireDelivery};
+use segment_log::FaultyDisk;
+
+/// Keeps the tags of confirms, and the last address to reply to.
+#[derive(Default)]
+struct Recorder {
+    acks: Vec<(u64, bool)>,
+    reply_to: Option<String>,
+}
+
+impl Wire for Recorder {
+    fn send(&mut self, _: u16, method: &Method<'_>) {
+        if let Method::BasicAck(ack) = method {
+            self.acks.push((ack.delivery_tag, ack.multiple));
+        }
+    }
+
+    fn send_content(&mut self, _: u16, _: &Method<'_>, _: &[u8], _: &[u8]) {}
+
+    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
+        let properties = Properties::decode(delivery.properties).expect("as published");
+        self.reply_to = properties.reply_to.map(str::to_owned);
+    }
+}
+
+fn open() -> (Arc<Node>, Session) {
+    let store = StoreOptions { disk_free_bytes_min: 0, ..StoreOptions::default() };
+    let options = Options { store, ..Options::default() };
+    let node = Node::open_on(FaultyDisk::new(1), options).expect("a new disk");
+    let session = node.open_session("/", "guest", Box::<Recorder>::default()).expect("guest may");
+    (node, session)
+}
+
+fn publish(session: &mut Session, key: &str, properties: &Properties<'_>) {
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let publish = Publish {
+        exchange: "",
+        routing_key: key,
+        mandatory: false,
+        properties: &encoded,
+        body: b"body",
+    };
+    session.publish(1, &publish).expect("accepted");
+}
+
+fn acks(session: &mut Session) -> Vec<(u64, bool)> {
+    assert!(session.flush().is_empty());
+    session.release_confirms();
+    let outbox = Arc::clone(session.outbox());
+    outbox.with_wire(|wire: &mut Recorder, _| std::mem::take(&mut wire.acks)).expect("a recorder")
+}
+
+#[test]
+fn confirm_of_a_reply_waits_for_those_before_it() {
+    let (node, mut session) = open();
+    session.open_channel(1).expect("new");
+    session.declare_queue("q", &QueueOptions { durable: true, ..Default::default() }).expect("new");
+    let no_ack = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+    session.consume(1, "amq.rabbitmq.reply-to", &no_ack).expect("a reply consumer");
+    session.consume(1, "q", &no_ack).expect("a consumer");
+    let asking = Properties { reply_to: Some("amq.rabbitmq.reply-to"), ..Properties::default() };
+    publish(&mut session, "q", &asking);
+    session.flush();
+    let outbox = Arc::clone(session.outbox());
+    let address = outbox.with_wire(|wire: &mut Recorder, _| wire.reply_to.clone()).flatten();
+    let address = address.expect("the request was delivered");
+
+    session.select_confirms(1, true).expect("not transactional");
+    let persistent = Properties { delivery_mode: Some(2), ..Properties::default() };
+    publish(&mut session, "q", &persistent);
+    publish(&mut session, &address, &Properties::default());
+    assert_eq!(acks(&mut session), [], "nothing is on disk yet");
+    assert!(node.commit().expect("the disk works"));
+    assert_eq!(acks(&mut session), [(2, true)]);
+}
+
+#[test]
+fn transient_message_is_confirmed_at_once_unless_others_wait() {
+    let (node, mut session) = open();
+    session.open_channel(1).expect("new");
+    session.declare_queue("q", &QueueOptions { durable: true, ..Default::default() }).expect("new");
+    session.select_confirms(1, true).expect("not transactional");
+    publish(&mut session, "q", &Properties::default());
+    assert_eq!(acks(&mut session), [(1, false)]);
+    publish(&mut session, "q", &Properties { delivery_mode: Some(2), ..Properties::default() });
+    publish(&mut session, "q", &Properties::default());
+    assert_eq!(acks(&mut session), []);
+    assert!(node.commit().expect("the disk works"));
+    assert_eq!(acks(&mut session), [(3, true)]);
+}
