@@ -279,7 +279,7 @@ impl Connection {
             Phase::Open => {
                 self.held_reply.is_none()
                     && !self.has_unread_replies
-                    && !(self.session.node().holds_publishers() && !self.contents.is_empty())
+                    && (self.contents.is_empty() || !self.session.node().holds_publishers())
                     && !self.shared.is_stopping.load(Ordering::Acquire)
                     && !self.session.is_held()
                     && !self.session.must_pause()
