@@ -19,6 +19,16 @@ const DESCENDANTS_MAX: usize = 1024;
 /// Messages that die while dead letters are delivered are worked off in turn, not nested.
 type Work = Vec<(Arc<LiveQueue>, Effects)>;
 
+/// A message that died, and the copy that is sent on. It is prepared, then logged, then delivered.
+pub(crate) struct DeadLetter {
+    queue: QueueId,
+    removed: Removed,
+    copy: Option<Message>,
+    targets: Vec<Arc<LiveQueue>>,
+    /// The copy's place in the log.
+    position: u64,
+}
+
 impl Node {
     /// Does what follows from work on a queue.
     pub(crate) fn apply(&self, queue: &Arc<LiveQueue>, now_ms: u64, effects: Effects) {
@@ -59,37 +69,37 @@ impl Node {
         }
     }
 
-    /// Sends a dead message on. Without a dead-letter exchange of that name it is gone.
+    /// Sends a dead message on.
     fn dead_letter(&self, queue: &Arc<LiveQueue>, now_ms: u64, removed: Removed, work: &mut Work) {
+        let mut dead = self.prepare_dead_letter(queue, now_ms, removed);
+        let keeps_bodies = self.keeps_bodies();
+        self.store.append(None, |appender| {
+            appender.batch.begin_group();
+            dead.log(appender, keeps_bodies);
+            appender.batch.end_group();
+        });
+        work.append(&mut self.deliver_dead_letter(dead, now_ms));
+    }
+
+    /// A dead message on its way. Without a dead-letter exchange of that name it goes nowhere.
+    pub(crate) fn prepare_dead_letter(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        removed: Removed,
+    ) -> DeadLetter {
         let copy = self.dead_letter_copy(queue, now_ms, &removed);
         let (copy, targets) = copy.unwrap_or((None, Vec::new()));
-        let settle = |appender: &mut Appender<'_>| {
-            if removed.position != NO_POSITION {
-                let position = std::iter::once(removed.position);
-                let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
-                records::append_settled(batch, queue.id, removed.reason as u8, position, scratch);
-            }
+        DeadLetter { queue: queue.id, removed, copy, targets, position: NO_POSITION }
+    }
+
+    /// Puts a dead message, logged already, into its queues; what follows from that comes back.
+    pub(crate) fn deliver_dead_letter(&self, dead: DeadLetter, now_ms: u64) -> Work {
+        let DeadLetter { copy: Some(copy), targets, position, .. } = dead else {
+            return Vec::new();
         };
-        let Some(copy) = copy.filter(|_| !targets.is_empty()) else {
-            if removed.position != NO_POSITION {
-                self.store.append(None, settle);
-            }
-            return;
-        };
-        let is_durable = copy.head().persistent && targets.iter().any(|target| target.durable);
-        let (position, _) = self.store.append(None, |appender| {
-            appender.batch.begin_group();
-            settle(appender);
-            let ids = targets.iter().map(|target| target.id);
-            let position = if is_durable || !self.keeps_bodies() {
-                records::append_message(appender.batch, ids, &copy)
-            } else {
-                NO_POSITION
-            };
-            appender.batch.end_group();
-            position
-        });
         let keep_body = position == NO_POSITION || self.keeps_bodies();
+        let mut work = Work::new();
         for target in targets {
             let message = copy.clone();
             let incoming = Incoming { message, position, keep_body };
@@ -102,6 +112,7 @@ impl Node {
             }
             work.push((target, effects));
         }
+        work
     }
 
     /// The copy and the queues it goes to.
@@ -147,6 +158,25 @@ impl Node {
                     scratch,
                 );
             });
+        }
+    }
+}
+
+impl DeadLetter {
+    /// Appends its settlement and its copy, within a group of the caller.
+    pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
+        let Self { queue, removed, copy, targets, position } = self;
+        if removed.position != NO_POSITION {
+            let position = std::iter::once(removed.position);
+            let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+            records::append_settled(batch, *queue, removed.reason as u8, position, scratch);
+        }
+        if let Some(copy) = copy.as_ref().filter(|_| !targets.is_empty()) {
+            let is_durable = copy.head().persistent && targets.iter().any(|target| target.durable);
+            if is_durable || !keeps_bodies {
+                let ids = targets.iter().map(|target| target.id);
+                *position = records::append_message(appender.batch, ids, copy);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use broker::queue::Effects;
 use super::Session;
 use super::publish::{OwnedPublish, Pending};
 use super::settle::{Resolved, release_shared};
-use crate::effects::append_effects;
+use crate::effects::{DeadLetter, append_effects};
 use crate::live_queue::LiveQueue;
 use crate::unsettled::Unsettled;
 
@@ -52,7 +52,8 @@ impl Session {
             std::mem::take(self.transaction(number)?);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
-        let effects = self.settle_in_core(now_ms, settles);
+        let mut effects = self.settle_in_core(now_ms, settles);
+        let mut dead = self.take_dead(now_ms, &mut effects);
         let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
         if is_logged {
             let ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
@@ -63,6 +64,7 @@ impl Session {
                 for (queue, effects) in &effects {
                     append_effects(appender, queue.id, effects);
                 }
+                dead.iter_mut().for_each(|dead| dead.log(appender, keeps_bodies));
                 appender.batch.end_group();
             });
             self.wait_until_durable(end);
@@ -70,11 +72,12 @@ impl Session {
         self.publishes.pending.append(&mut publishes);
         let refused = self.enqueue_pending();
         self.note_confirms(0, &refused);
-        for (queue, mut effects) in effects {
-            // What dies by a reject goes its own way, each with its copy in one group.
-            effects.removed.retain(|removed| removed.dead_letter);
-            effects.attempts.clear();
-            self.node.apply(&queue, now_ms, effects);
+        for (target, effects) in
+            dead.into_iter().flat_map(|dead| self.node.deliver_dead_letter(dead, now_ms))
+        {
+            self.node.apply(&target, now_ms, effects);
+        }
+        for (queue, _) in effects {
             self.node.with_queue(&queue, now_ms, |_, _| ());
         }
         release_shared(&self.channels, number, &unsettled);
@@ -104,6 +107,16 @@ impl Session {
             back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));
         }
         Ok(Method::TxRollbackOk(TxRollbackOk {}))
+    }
+
+    /// Takes out what died by a reject: its copies belong to the transaction, too.
+    fn take_dead(&self, now_ms: u64, effects: &mut [(Arc<LiveQueue>, Effects)]) -> Vec<DeadLetter> {
+        let mut dead = Vec::new();
+        for (queue, effects) in effects {
+            let died = effects.removed.extract_if(.., |removed| removed.dead_letter);
+            dead.extend(died.map(|removed| self.node.prepare_dead_letter(queue, now_ms, removed)));
+        }
+        dead
     }
 
     /// Settles in memory; what goes into the log comes back, by queue.

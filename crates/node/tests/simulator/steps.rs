@@ -11,9 +11,9 @@ use crate::topology::{
 use crate::world::World;
 
 /// Connections at a time.
-const CLIENTS_MAX: usize = 3;
+const CLIENTS_MAX: usize = 2;
 /// Channels of a connection.
-const CHANNELS_MAX: u16 = 3;
+const CHANNELS_MAX: u16 = 2;
 
 impl World {
     /// One step of a history.
@@ -33,9 +33,9 @@ impl World {
             690..=699 => self.recover(),
             700..=714 => self.close_channel(),
             715..=721 => self.close_client(),
-            722..=749 => self.finish_transaction(),
-            750..=769 => self.set_prefetch(),
-            770..=779 => self.change_exchange(),
+            722..=759 => self.finish_transaction(),
+            760..=774 => self.set_prefetch(),
+            775..=779 => self.change_exchange(),
             780..=809 => self.pass_time(),
             810..=889 => self.commit(),
             890..=939 => self.keep(),
@@ -57,7 +57,7 @@ impl World {
             let mode = self.random.below(10);
             let client = &mut self.clients[index];
             client.session.open_channel(number).expect("not open yet");
-            if mode < 4 {
+            if mode < 3 {
                 client.session.select_confirms(number, false).expect("a new channel");
                 channel.confirms = Some(Confirms::default());
             } else if mode < 6 {
@@ -81,10 +81,10 @@ impl World {
         self.random.pick(&QUEUES)
     }
 
-    fn declare_queue(&mut self) {
+    pub(crate) fn declare_queue(&mut self) {
         let (index, _) = self.channel();
         let id = self.clients[index].id;
-        let is_exclusive = self.random.chance(8);
+        let is_exclusive = self.random.chance(6);
         let own_queue = self.clients[index].own_queue;
         let name = if is_exclusive { own_queue } else { self.random.pick(&QUEUES) };
         let kind = match is_exclusive {
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    fn bind(&mut self) {
+    pub(crate) fn bind(&mut self) {
         let (index, _) = self.channel();
         let (exchange, ..) = self.random.pick(&EXCHANGES);
         let (queue, key) = (self.queue_for(index), self.random.pick(&KEYS));

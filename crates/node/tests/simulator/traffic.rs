@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use node::{Publish, Settlement};
 
-use crate::client::{Gathered, Promise, Unconfirmed};
+use crate::client::{Channel, Gathered, Promise, Unconfirmed};
 use crate::message::Published;
 use crate::model::{Cause, Group, Key};
 use crate::topology::{EXCHANGES, NOWHERE, Name, Overflow, QUEUES};
@@ -171,10 +171,18 @@ impl World {
     }
 
     pub(crate) fn finish_transaction(&mut self) {
-        let (index, number) = self.channel();
-        let client = &mut self.clients[index];
-        let channel = client.channels.get_mut(&number).expect("open");
-        let Some(gathered) = channel.transaction.as_mut().map(std::mem::take) else { return };
+        let mut open = Vec::new();
+        for (index, client) in self.clients.iter().enumerate() {
+            let has_gathered = |channel: &Channel| {
+                let gathered = channel.transaction.as_ref();
+                gathered.is_some_and(|g| !g.published.is_empty() || !g.settled.is_empty())
+            };
+            let of_client = client.channels.iter().filter(|(_, channel)| has_gathered(channel));
+            open.extend(of_client.map(|(number, _)| (index, *number)));
+        }
+        let Some((index, number)) = self.random.pick_some(&open) else { return };
+        let channel = self.clients[index].channels.get_mut(&number).expect("open");
+        let gathered = channel.transaction.as_mut().map(std::mem::take).unwrap_or_default();
         if self.random.chance(20) {
             self.note(|| format!("c{index}.{number} rolls back"));
             let Gathered { settled, .. } = gathered;
@@ -224,6 +232,11 @@ impl World {
                 self.clients[index].session.barrier();
                 self.model.groups.push(group);
             }
+        }
+        if self.random.chance(10) {
+            self.absorb();
+            self.crash();
+            return;
         }
         self.absorb();
     }

@@ -141,6 +141,10 @@ impl World {
         }
         world.open().expect("a disk without faults");
         world.declare_exchanges();
+        for _ in 0..6 {
+            world.declare_queue();
+            world.bind();
+        }
         world
     }
 
