@@ -240,10 +240,9 @@ fn nothing_declared_in_a_deleted_virtual_host_comes_back() {
     let test = "nothing_declared_in_a_deleted_virtual_host_comes_back";
     let Some(mut broker) = Broker::own(test) else { return };
     add(&broker, "lost");
-    let mut raw = Raw::connect(broker.address());
-    raw.login(&Login { vhost: "lost", ..Login::default() }).expect("a handshake");
+    let left = [(); 2].map(|()| enter_raw(&broker, "lost"));
     manage(&broker, &["vhost", "delete", "lost"]);
-    declare_ghosts(&mut raw);
+    declare_ghosts(left);
     broker.restart();
     assert_eq!(refused_at(&broker, "lost").0, 530);
     add(&broker, "lost");
@@ -257,14 +256,13 @@ fn nothing_declared_in_a_deleted_virtual_host_comes_to_its_namesake() {
     let test = "nothing_declared_in_a_deleted_virtual_host_comes_to_its_namesake";
     let Some(mut broker) = Broker::own(test) else { return };
     add(&broker, "again");
-    let mut raw = Raw::connect(broker.address());
-    raw.login(&Login { vhost: "again", ..Login::default() }).expect("a handshake");
+    let left = [(); 2].map(|()| enter_raw(&broker, "again"));
     manage(&broker, &["vhost", "delete", "again"]);
     add(&broker, "again");
     let client = enter(&broker, "again");
     client.declare("q", FieldTable::default());
     persist(&client, "", "q", "kept");
-    declare_ghosts(&mut raw);
+    declare_ghosts(left);
     has_no_ghosts(&broker, "again");
     broker.restart();
     has_no_ghosts(&broker, "again");
@@ -276,7 +274,7 @@ fn connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake() {
     let test = "connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake";
     let Some(mut broker) = Broker::own(test) else { return };
     add(&broker, "again");
-    let left = enter(&broker, "again");
+    let [left, left_too] = [(); 2].map(|()| enter(&broker, "again"));
     let exchange = left.exchange(ExchangeKind::Fanout, FieldTable::default());
     manage(&broker, &["vhost", "delete", "again"]);
     add(&broker, "again");
@@ -288,29 +286,35 @@ fn connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake() {
         .expect("an exchange");
     client.bind("q", &exchange, "");
     persist(&client, "", "q", "kept");
-    // Whatever it hears.
+    // Each is closed with the first thing it asks for.
     let options = QueueDeclareOptions::durable();
     let _ = left.open().try_declare("q", options, FieldTable::default());
     let name = exchange.as_str().into();
-    let _ = block(left.open().lapin().exchange_delete(name, Default::default()));
+    let _ = block(left_too.open().lapin().exchange_delete(name, Default::default()));
     broker.restart();
     let client = enter(&broker, "again");
     persist(&client, &exchange, "", "bound");
     assert_eq!(client.drain("q"), ["kept", "bound"]);
 }
 
-/// Declares a queue and an exchange on a connection whose virtual host is gone, whatever it hears.
-fn declare_ghosts(raw: &mut Raw) {
+fn enter_raw(broker: &Broker, vhost: &str) -> Raw {
+    let mut raw = Raw::connect(broker.address());
+    raw.login(&Login { vhost, ..Login::default() }).expect("a handshake");
+    raw
+}
+
+/// Declares a queue and an exchange on connections whose virtual host is gone: they are closed.
+fn declare_ghosts([mut for_queue, mut for_exchange]: [Raw; 2]) {
     let none = Args::new();
     let queue = Args::new().u16(0).short("ghost").u8(0b10).table(&none);
     let exchange = Args::new().u16(0).short("ghost").short("fanout").u8(0b10).table(&none);
-    for (channel, class, arguments) in [(1, 50, queue), (2, 40, exchange)] {
-        raw.open_channel(channel);
-        raw.method(channel, class, 10, &arguments);
+    for (raw, class, arguments) in [(&mut for_queue, 50, queue), (&mut for_exchange, 40, exchange)]
+    {
+        raw.open_channel(1);
+        raw.method(1, class, 10, &arguments);
         let answer = raw.next_frame().expect("an answer");
-        if answer.is(20, 40) {
-            raw.method(channel, 20, 41, &none);
-        }
+        assert!(answer.is(10, 50), "connection.close, not {answer:?}");
+        assert_eq!(answer.reply_code(), 320);
     }
 }
 
