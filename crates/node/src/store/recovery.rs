@@ -50,7 +50,7 @@ pub(crate) fn recover<D: Disk + Clone>(
     };
     let options = segment_log::Options { segment_bytes_max };
     for base in segment_bases(&disk)? {
-        scan.segments.add(base);
+        scan.segments.found(base);
     }
     let (log, recovery) = Log::open(disk, options, &mut |record| scan.visit(&record))?;
     if scan.unreadable_count > 0 {
@@ -131,6 +131,7 @@ const DEAD: u64 = u64::MAX;
 
 impl Scan {
     fn visit(&mut self, record: &RecordRef<'_>) {
+        self.segments.reaches(record);
         self.segments.account(record);
         self.note_seen(record);
         let understood = match record.kind {

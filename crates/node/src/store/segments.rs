@@ -14,6 +14,14 @@ use super::records::{self, MessageRecord};
 
 /// A segment is worth compacting when at most this share of its references is alive.
 const COMPACT_SHARE: u64 = 4;
+/// And when at most this share of its bytes has to be written again for what is settled elsewhere:
+/// else settlements of messages that stay would be carried on for ever.
+const CARRY_SHARE: u64 = 2;
+
+/// About what a record of settlements or attempts takes without them, and what each of them takes.
+const CARRIED_RECORD_BYTES: u64 = 25;
+const SETTLEMENT_BYTES: u64 = 4;
+const ATTEMPT_BYTES: u64 = 10;
 
 #[derive(Debug, Default, Clone)]
 struct Segment {
@@ -21,8 +29,9 @@ struct Segment {
     end: Option<u64>,
     references_total: u64,
     references_live: u64,
-    /// Segments whose messages are settled or counted in this one.
-    settles_for: BTreeSet<u64>,
+    /// Segments whose messages are settled or counted in this one, and about how many bytes of it
+    /// that takes.
+    settles_for: BTreeMap<u64, u64>,
     /// Compaction is at it.
     is_being_emptied: bool,
     /// Position after its last change of the definitions.
@@ -48,6 +57,20 @@ impl Segments {
         self.active = self.active.max(base);
     }
 
+    /// A segment file was found, before recovery has read it.
+    pub(crate) fn found(&mut self, base: u64) {
+        self.segments.entry(base).or_default().end = Some(base);
+        self.active = self.active.max(base);
+    }
+
+    /// Recovery has read a segment up to the end of this record. So a position in a segment that is
+    /// gone is not taken for one of the segment before.
+    pub(crate) fn reaches(&mut self, record: &RecordRef<'_>) {
+        if let Some((_, segment)) = self.segments.range_mut(..=record.position).next_back() {
+            segment.end = Some(record.end());
+        }
+    }
+
     /// Takes note of a record in the active segment, or of an older one during recovery.
     pub(crate) fn account(&mut self, record: &RecordRef<'_>) {
         match record.kind {
@@ -60,7 +83,7 @@ impl Segments {
                 }
                 if let Some(moved) = message.moved {
                     // Compaction counts by itself what it could move.
-                    self.depend(record.position, std::iter::once(moved.from));
+                    self.depend(record.position, std::iter::once(moved.from), 0);
                 }
             }
             records::SETTLED => {
@@ -70,12 +93,13 @@ impl Segments {
                 if record.flags & records::FLAG_CARRIED == 0 {
                     self.release_all(record.position, positions);
                 } else {
-                    self.depend(record.position, positions);
+                    self.depend(record.position, positions, SETTLEMENT_BYTES);
                 }
             }
             records::ATTEMPTS => {
                 if let Some((_, attempts)) = records::parse_attempts(record.payload) {
-                    self.depend(record.position, attempts.map(|attempt| attempt.position));
+                    let positions = attempts.map(|attempt| attempt.position);
+                    self.depend(record.position, positions, ATTEMPT_BYTES);
                 }
             }
             records::DEFINITION => {
@@ -115,17 +139,23 @@ impl Segments {
                 && !segment.is_being_emptied
                 && segment.references_live == 0
                 && segment.definitions_until <= definitions_applied
-                && !segment.settles_for.iter().any(|other| self.segments.contains_key(other))
+                && !segment.settles_for.keys().any(|other| self.segments.contains_key(other))
         };
         self.segments.iter().filter(is_deletable).map(|(&base, _)| base).collect()
     }
 
     /// Segments that hold little or nothing and still cannot go.
     pub(crate) fn compactable(&self) -> BTreeSet<u64> {
+        let carried_bytes = |segment: &Segment| -> u64 {
+            let stays = |(other, _): &(&u64, &u64)| self.segments.contains_key(other);
+            segment.settles_for.iter().filter(stays).map(|(_, bytes)| bytes).sum()
+        };
         let is_mostly_dead = |(base, segment): &(&u64, &Segment)| {
+            let bytes = segment.end.map_or(0, |end| end - **base);
             **base != self.active
                 && !segment.is_being_emptied
                 && segment.references_live * COMPACT_SHARE <= segment.references_total
+                && carried_bytes(segment) * CARRY_SHARE <= bytes
         };
         self.segments.iter().filter(is_mostly_dead).map(|(&base, _)| base).collect()
     }
@@ -155,7 +185,7 @@ impl Segments {
     pub(crate) fn carried_forward(&mut self, victims: &BTreeSet<u64>) {
         for (_, segment) in self.segments.iter_mut().filter(|(base, _)| victims.contains(base)) {
             segment.is_being_emptied = false;
-            segment.settles_for.retain(|other| victims.contains(other));
+            segment.settles_for.retain(|other, _| victims.contains(other));
         }
     }
 
@@ -179,12 +209,19 @@ impl Segments {
     }
 
     /// What stands at `by` must not go before these messages do.
-    fn depend(&mut self, by: u64, positions: impl Iterator<Item = u64>) {
+    fn depend(&mut self, by: u64, positions: impl Iterator<Item = u64>, bytes_each: u64) {
         let Some(by_base) = self.base_of(by) else { return };
-        let bases: BTreeSet<u64> =
-            positions.filter_map(|position| self.base_of(position)).collect();
+        let mut others: BTreeMap<u64, u64> = BTreeMap::new();
+        for base in positions.filter_map(|position| self.base_of(position)) {
+            let bytes =
+                others.entry(base).or_insert(if bytes_each > 0 { CARRIED_RECORD_BYTES } else { 0 });
+            *bytes += bytes_each;
+        }
+        others.remove(&by_base);
         if let Some(segment) = self.segments.get_mut(&by_base) {
-            segment.settles_for.extend(bases.into_iter().filter(|base| *base != by_base));
+            for (base, bytes) in others {
+                *segment.settles_for.entry(base).or_default() += bytes;
+            }
         }
     }
 
@@ -216,7 +253,8 @@ impl Segments {
         if base != by_base
             && let Some(segment) = self.segments.get_mut(&by_base)
         {
-            segment.settles_for.insert(base);
+            let bytes = segment.settles_for.entry(base).or_default();
+            *bytes += CARRIED_RECORD_BYTES + SETTLEMENT_BYTES * count;
         }
     }
 }

@@ -18,6 +18,9 @@ impl World {
         if self.is_faulty || self.random.chance(30) {
             self.crash();
         }
+        if self.random.chance(20) {
+            self.rest();
+        }
         while !self.clients.is_empty() {
             self.close_client_at(0);
         }
@@ -33,6 +36,21 @@ impl World {
         assert!(segments <= SEGMENTS_MAX, "{segments} segments hold nothing: {:?}", self.files());
         self.crash();
         assert_eq!(self.node().message_count(), 0, "messages came back");
+    }
+
+    /// Nobody does anything, and then the log does not go on writing for ever.
+    fn rest(&mut self) {
+        self.note(|| "rest".to_owned());
+        for _ in 0..ROUNDS {
+            self.keep();
+            self.settle_store();
+        }
+        let before = self.files();
+        for _ in 0..4 {
+            self.keep();
+            self.settle_store();
+        }
+        assert_eq!(before, self.files(), "nobody does anything and the log is rewritten");
     }
 
     fn files(&self) -> Vec<(String, usize)> {
