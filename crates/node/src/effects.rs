@@ -16,6 +16,9 @@ use crate::store::{Appender, records};
 /// Messages that may die of one dead letter's being delivered.
 const DESCENDANTS_MAX: usize = 1024;
 
+/// Removals whose memory is kept for the next effects.
+const SPARE_EFFECTS_MAX: usize = 1024;
+
 /// Messages that die while dead letters are delivered are worked off in turn, not nested.
 type Work = Vec<(Arc<LiveQueue>, Effects)>;
 
@@ -59,6 +62,24 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// As [`Node::apply`], and gives their memory back for others where that is little.
+    pub(crate) fn apply_and_empty(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        mut effects: Effects,
+    ) -> Effects {
+        let sends_on = effects.removed.iter().any(|removed| removed.dead_letter);
+        if sends_on || effects.removed.capacity() > SPARE_EFFECTS_MAX {
+            self.apply(queue, now_ms, effects);
+            return Effects::default();
+        }
+        self.log_effects(queue, &effects);
+        effects.removed.clear();
+        effects.attempts.clear();
+        effects
     }
 
     fn log_effects(&self, queue: &LiveQueue, effects: &Effects) {

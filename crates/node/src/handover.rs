@@ -5,6 +5,7 @@
 //! others leave their deliveries to it, in order, so a consumer's messages never overtake each
 //! other and no two locks are held at once.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
@@ -17,6 +18,11 @@ use crate::outbox::ConsumerEndpoint;
 /// In place of the position of a delivery whose record is damaged.
 const UNREADABLE: u64 = u64::MAX - 1;
 
+thread_local! {
+    /// Memory for the next effects of this thread.
+    static SPARE_EFFECTS: Cell<Effects> = Cell::default();
+}
+
 pub(crate) type CoreQueue = Queue<ConsumerEndpoint>;
 
 impl Node {
@@ -27,9 +33,9 @@ impl Node {
         now_ms: u64,
         work: impl FnOnce(&mut CoreQueue, &mut Effects) -> R,
     ) -> Option<R> {
-        let mut effects = Effects::default();
+        let mut effects = SPARE_EFFECTS.take();
         let result = self.with_core(queue, now_ms, &mut effects, work);
-        self.apply(queue, now_ms, effects);
+        SPARE_EFFECTS.set(self.apply_and_empty(queue, now_ms, effects));
         result
     }
 

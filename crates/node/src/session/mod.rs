@@ -26,11 +26,12 @@ use crate::auth::Access;
 use crate::node::Node;
 use crate::outbox::{ChannelOutbox, Outbox, Wire};
 use crate::store::Waiter;
+use crate::unsettled::Unsettled;
 use crate::vhost::{Vhost, VhostState};
 use channel::Channel;
 use publish::PublishBatch;
 use routes::RouteCache;
-use settle::PendingSettle;
+use settle::{PendingSettle, Resolved};
 
 pub use consume::ConsumeOptions;
 pub use publish::Publish;
@@ -52,6 +53,9 @@ pub struct Session {
     routes: RouteCache,
     publishes: PublishBatch,
     settles: Vec<PendingSettle>,
+    /// Memory for [`Session::flush`].
+    resolved: Vec<Resolved>,
+    taken: Vec<Unsettled>,
     barrier: u64,
     has_published: bool,
     notifies_cancel: bool,
@@ -87,6 +91,8 @@ impl Node {
             routes: RouteCache::default(),
             publishes: PublishBatch::default(),
             settles: Vec::new(),
+            resolved: Vec::new(),
+            taken: Vec::new(),
             barrier: 0,
             has_published: false,
             notifies_cancel: true,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use amqp::{BasicReturn, Method, Properties};
 use broker::queue::{Incoming, NO_POSITION, Published};
 use broker::{BrokerError, Message};
+use hashbrown::HashMap;
 
 use super::routes::Route;
 use super::{NO_ROUTE, Session};
@@ -73,6 +74,8 @@ pub(super) struct PublishBatch {
     pub pending: Vec<Pending>,
     scratch: Vec<u8>,
     groups: Vec<Group>,
+    /// Places in `groups` by queue id, while a batch is sorted.
+    by_queue: HashMap<u32, usize>,
 }
 
 /// The messages of a batch that go to one queue.
@@ -184,8 +187,8 @@ impl Session {
     pub(super) fn enqueue_pending(&mut self) -> Vec<Option<(u16, u64)>> {
         let now_ms = self.node.now_ms();
         let keep_body = self.node.keeps_bodies();
-        let PublishBatch { pending, groups, .. } = &mut self.publishes;
-        let group_count = group_by_queue(pending, groups);
+        let PublishBatch { pending, groups, by_queue, .. } = &mut self.publishes;
+        let group_count = group_by_queue(pending, groups, by_queue);
         let mut refused = Vec::new();
         for group in &mut groups[..group_count] {
             let node = &self.node;
@@ -312,8 +315,12 @@ fn wait(
 }
 
 /// Sorts a batch by queue; returns how many groups of `groups` are in use.
-fn group_by_queue(pending: &[Pending], groups: &mut Vec<Group>) -> usize {
-    let mut by_id = hashbrown::HashMap::<u32, usize>::default();
+fn group_by_queue(
+    pending: &[Pending],
+    groups: &mut Vec<Group>,
+    by_queue: &mut HashMap<u32, usize>,
+) -> usize {
+    by_queue.clear();
     let mut count = 0;
     let mut last: Option<(*const Route, usize)> = None;
     for (index, pending) in pending.iter().enumerate() {
@@ -324,7 +331,7 @@ fn group_by_queue(pending: &[Pending], groups: &mut Vec<Group>) -> usize {
             continue;
         }
         for queue in &pending.route.queues {
-            let group = *by_id.entry(queue.id.0).or_insert_with(|| {
+            let group = *by_queue.entry(queue.id.0).or_insert_with(|| {
                 if count == groups.len() {
                     groups.push(Group { queue: Arc::clone(queue), messages: Vec::new() });
                 } else {

@@ -10,6 +10,9 @@ use crate::live_queue::LiveQueue;
 use crate::outbox::ChannelOutbox;
 use crate::unsettled::Unsettled;
 
+/// Settlements whose memory is kept for the next batch.
+const SPARE_MAX: usize = 1024;
+
 /// One `basic.ack`, `basic.nack` or `basic.reject`.
 pub(super) struct PendingSettle {
     channel: u16,
@@ -63,8 +66,8 @@ impl Session {
             return errors;
         }
         let settles = std::mem::take(&mut self.settles);
-        let mut resolved = Vec::with_capacity(settles.len());
-        let mut taken = Vec::new();
+        let mut resolved = std::mem::take(&mut self.resolved);
+        let mut taken = std::mem::take(&mut self.taken);
         let mut outbox = self.outbox.lock();
         for settle in &settles {
             let Some(channel) = outbox.channels.get_mut(&settle.channel) else { continue };
@@ -93,6 +96,11 @@ impl Session {
         self.settles = settles;
         self.settles.clear();
         self.settle_all(&mut resolved);
+        resolved.clear();
+        resolved.shrink_to(SPARE_MAX);
+        taken.clear();
+        taken.shrink_to(SPARE_MAX);
+        (self.resolved, self.taken) = (resolved, taken);
         errors
     }
 
