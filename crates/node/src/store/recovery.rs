@@ -282,3 +282,6 @@ impl QueueScan {
         self.messages.into_iter().map(|found| found.restored).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

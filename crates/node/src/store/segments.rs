@@ -258,3 +258,6 @@ impl Segments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
