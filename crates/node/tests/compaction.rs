@@ -290,3 +290,63 @@ fn after_a_restart_settlements_of_deleted_messages_are_not_carried() {
     assert!(rig.node.segment_count() <= 3, "{} segments", rig.node.segment_count());
     assert_eq!(rig.client().bodies("stays"), stays[3..]);
 }
+
+/// Two seconds of a living node: settlements, moves, commits and deletions race each other.
+#[test]
+fn settlements_that_race_moves_are_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = node::StoreOptions {
+        segment_bytes_max: 8192,
+        body_cache_bytes: 0,
+        disk_free_bytes_min: 0,
+        relaxed: false,
+    };
+    let data = directory.path().to_owned();
+    let options = node::Options { data, store, ..node::Options::default() };
+    let living = node::Node::open(options.clone()).expect("an empty directory");
+    let client = || {
+        let inbox = Box::new(rig::Inbox::default());
+        let mut session = living.open_session("/", "guest", inbox).expect("guest may");
+        session.open_channel(1).expect("a new channel");
+        rig::Client { session }
+    };
+    let (mut publisher, mut worker) = (client(), client());
+    publisher.declare("q", &[]);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    let mut random: u64 = 1;
+    let mut below = |bound: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 33) as usize % bound
+    };
+    let (mut held, mut published) = (Vec::new(), 0);
+    while std::time::Instant::now() < until {
+        publisher.publish("", "q", &as_strs(&bodies("m", published..published + 20)));
+        published += 20;
+        for _ in 0..20 {
+            held.push(worker.get("q").expect("just published"));
+        }
+        // Most at once, some much later.
+        while held.len() > 60 {
+            let at = if below(50) == 0 { below(held.len()) } else { held.len() - 1 - below(20) };
+            let got = held.swap_remove(at);
+            worker.ack(&got);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(200));
+    }
+    while !worker.session.is_settled_in_store().expect("a disk that works") {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let mut expected: Vec<String> = held.into_iter().map(|got| got.body).collect();
+    expected.sort();
+    drop((publisher, worker));
+    living.close();
+    drop(living);
+    let living = node::Node::open(options).expect("as it was closed");
+    let inbox = Box::new(rig::Inbox::default());
+    let mut session = living.open_session("/", "guest", inbox).expect("guest may");
+    session.open_channel(1).expect("a new channel");
+    let mut found = rig::Client { session }.bodies("q");
+    found.sort();
+    assert_eq!(found, expected, "of {published}");
+    living.close();
+}
