@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 1 message | queue count `u16`, queue ids `u32` each; with flag *moved*: former position `u64`, first position `u64`; then the message's head (20 bytes) and content |
 //! | 2 settled | queue id `u32`, reason `u8`, then positions: the first as `varint`, each further one as zigzag `varint` difference to the one before |
+//! | | flag *carried*: compaction wrote it again, so it is counted already |
 //! | 3 attempts | queue id `u32`, then position `u64` and delivery count `u16` each |
 //! | 4 definition | a [`Change`] as it encodes itself |
 //!

@@ -2,7 +2,12 @@
 //! up, against a naive model of what was promised.
 //!
 //! One seed is one history; the same seed is the same history. `SIM_SEED` replays one, `SIM_SEEDS`
-//! says how many are run.
+//! says how many are run, `SIM_FIRST` where to begin. With `SIM_NO_DUE` a confirm that comes too
+//! early is noticed only by what a crash loses.
+//!
+//! A history's clients, clock and disk are in [`world`], its commands in [`steps`] and [`traffic`];
+//! what arrives is checked in [`events`], what survives a crash in [`crash`], what is left at the
+//! end in [`finish`], all against [`model`].
 
 mod client;
 mod crash;
