@@ -76,8 +76,9 @@ impl Node {
         effects: &mut Effects,
     ) {
         let mut settlements = Vec::new();
+        let mut missing = Vec::new();
         loop {
-            self.push_all(queue, &mut outgoing, &mut settlements);
+            self.push_all(queue, &mut outgoing, &mut settlements, &mut missing);
             outgoing.clear();
             // Under load this goes on for long, on behalf of others too: time passes meanwhile.
             let now_ms = self.now_ms();
@@ -111,11 +112,12 @@ impl Node {
         queue: &Arc<LiveQueue>,
         outgoing: &mut Outgoing<ConsumerEndpoint>,
         settlements: &mut Vec<(Delivery, Settlement)>,
+        missing: &mut Vec<u64>,
     ) {
         let Outgoing { deliveries, endpoints } = outgoing;
         // Disk first: nothing is read under an outbox's lock.
         for delivery in deliveries.iter_mut().filter(|delivery| delivery.message.is_none()) {
-            self.load_body(queue, delivery);
+            self.load_body(queue, delivery, missing);
         }
         if endpoints.len() > 1 {
             deliveries.sort_by_key(|delivery| delivery.endpoint);
@@ -141,11 +143,13 @@ impl Node {
 
     /// A message that cannot be read stays unsettled, out of everybody's way, until a restart tries
     /// again: given back it would be the next to be delivered, over and over.
-    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery) {
+    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery, missing: &mut Vec<u64>) {
         match self.store.read_message(delivery.position) {
             Ok(message) => delivery.message = Some(message),
             // Compaction has moved it since it was assigned; its entry knows where.
-            Err(LogError::NotFound(_)) => {}
+            Err(LogError::NotFound(position)) if !missing.contains(&position) => {
+                missing.push(position);
+            }
             Err(error) => {
                 let position = std::mem::replace(&mut delivery.position, UNREADABLE);
                 tracing::error!(

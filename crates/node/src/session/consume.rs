@@ -138,38 +138,44 @@ impl Session {
         self.check(Access::Read, "queue", queue)?;
         let live = self.live_queue(queue)?;
         let now_ms = self.node.now_ms();
-        let mut effects = Effects::default();
-        let got = self.node.with_core(&live, now_ms, &mut effects, |core, effects| {
-            let delivery = core.get(now_ms, no_ack, effects);
-            delivery.map(|delivery| (delivery, core.depth().ready_count))
-        });
-        // Its body is read before the log may forget it.
-        let message = got.as_ref().and_then(Option::as_ref).map(|(delivery, _)| {
+        let mut missing = None;
+        loop {
+            let got = self.node.with_queue(&live, now_ms, |core, effects| {
+                // Settled only when its body has been read, which the log must keep until then.
+                let delivery = core.get(now_ms, false, effects);
+                delivery.map(|delivery| (delivery, core.depth().ready_count))
+            });
+            let Some((delivery, left_count)) = got.flatten() else {
+                self.send(number, &Method::BasicGetEmpty(BasicGetEmpty {}));
+                return Ok(());
+            };
             let in_memory = delivery.message.clone().map(Ok);
-            in_memory.unwrap_or_else(|| self.node.store.read_message(delivery.position))
-        });
-        self.node.apply(&live, now_ms, effects);
-        let (Some(Some((delivery, left_count))), Some(message)) = (got, message) else {
-            self.send(number, &Method::BasicGetEmpty(BasicGetEmpty {}));
-            return Ok(());
-        };
-        let message = match message {
-            Ok(message) => message,
-            Err(error) => {
+            let read = in_memory.unwrap_or_else(|| self.node.store.read_message(delivery.position));
+            let settle = |settlement: Settlement| {
                 self.node.with_queue(&live, now_ms, |core, effects| {
-                    let undelivered = Settlement::Undelivered;
-                    core.settle(now_ms, delivery.id, ConsumerKey::GET, undelivered, effects);
+                    core.settle(now_ms, delivery.id, ConsumerKey::GET, settlement, effects);
                 });
-                if matches!(error, LogError::NotFound(_)) && !no_ack {
-                    // Compaction moved it meanwhile; its entry knows where.
-                    return self.get(number, queue, no_ack);
+            };
+            match read {
+                Ok(message) => {
+                    if no_ack {
+                        settle(Settlement::AutoAck);
+                    }
+                    self.send_got(number, &live, &delivery, &message, no_ack, left_count);
+                    return Ok(());
                 }
-                let text = format!("a message cannot be read: {error}");
-                return Err(BrokerError::internal_error(text));
+                // Compaction moved it meanwhile; its entry knows where.
+                Err(LogError::NotFound(position)) if missing != Some(position) => {
+                    missing = Some(position);
+                    settle(Settlement::Undelivered);
+                }
+                Err(error) => {
+                    settle(Settlement::Undelivered);
+                    let text = format!("a message cannot be read: {error}");
+                    return Err(BrokerError::internal_error(text));
+                }
             }
-        };
-        self.send_got(number, &live, &delivery, &message, no_ack, left_count);
-        Ok(())
+        }
     }
 
     fn send_got(
