@@ -8,6 +8,7 @@
 //! - [`topology`]: the exchanges, queues and bindings of one virtual host, and routing over them.
 //! - [`queue`]: one queue: ready and unsettled messages, consumers, limits, expiry, settlement.
 //! - [`message`]: a message as it is kept and passed on, one allocation each.
+//! - [`outcome`]: what a producer is told became of its message.
 //! - [`dead_letter`]: what a message becomes when it leaves a queue for a dead-letter exchange.
 //!
 //! *Invariant:* every message routed to a queue is ready, unsettled or gone, and it goes exactly
@@ -19,12 +20,14 @@ mod error;
 pub mod exchange;
 pub mod headers_match;
 pub mod message;
+pub mod outcome;
 pub mod queue;
 pub mod topic;
 pub mod topology;
 
 pub use error::BrokerError;
 pub use message::Message;
+pub use outcome::Outcome;
 
 /// Names a queue for as long as the store lives; never used again after the queue is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,167 @@
+//! What can happen to a tracked message.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use broker::Outcome;
+
+use crate::IdHash;
+
+/// Where an event stands in the message log: the position of its record, and the how manieth event
+/// of that record it is. Orders all events; never changes, even when the ledger is built anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Cursor {
+    /// Position of the record in the message log.
+    pub position: u64,
+    /// Number of the event within the record, from 0.
+    pub nth: u32,
+}
+
+/// `position-nth`, in decimal digits.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.position, self.nth)
+    }
+}
+
+/// The text was not `position-nth`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a cursor looks like 1234-0")]
+pub struct CursorError;
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let (position, nth) = text.split_once('-').ok_or(CursorError)?;
+        let position = position.parse().map_err(|_| CursorError)?;
+        Ok(Self { position, nth: nth.parse().map_err(|_| CursorError)? })
+    }
+}
+
+/// One thing that happened to one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Its place in the message log.
+    pub at: Cursor,
+    /// Whose event it is.
+    pub id: IdHash,
+    /// When, ms since the epoch.
+    pub time_ms: u64,
+    /// What.
+    pub what: What<'a>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum What<'a> {
+    /// It was published and routed, possibly to no queue at all.
+    Published(Published<'a>),
+    /// It was handed over to a consumer.
+    Delivered {
+        /// The queue it came from.
+        queue: Cow<'a, str>,
+        /// Whom it went to.
+        worker: Cow<'a, str>,
+        /// Deliveries so far, this one included.
+        attempt: u16,
+    },
+    /// A delivery ended without settling it; it waits for the next.
+    Requeued {
+        /// The queue.
+        queue: Cow<'a, str>,
+        /// Deliveries so far.
+        attempt: u16,
+        /// When it can be delivered again, ms since the epoch; 0 for at once.
+        retry_at_ms: u64,
+    },
+    /// Its outcome in one queue.
+    Settled(Box<Settled<'a>>),
+    /// The producer acked the outcome message.
+    Received {
+        /// The queue whose outcome that was.
+        queue: Cow<'a, str>,
+    },
+    /// The message stands somewhere else in the message log now.
+    Moved {
+        /// Its position there.
+        position: u64,
+    },
+}
+
+/// A message that was published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Published<'a> {
+    /// The virtual host.
+    pub vhost: Cow<'a, str>,
+    /// Its id: the property `message_id`.
+    pub id: Cow<'a, str>,
+    /// The exchange; empty for the default exchange.
+    pub exchange: Cow<'a, str>,
+    /// The routing key.
+    pub routing_key: Cow<'a, str>,
+    /// The queues it was routed to, each once.
+    pub queues: Vec<PublishedQueue<'a>>,
+    /// Where it stands in the message log.
+    pub position: u64,
+    /// Size of its body.
+    pub body_bytes: u32,
+    /// The producer's deadline, ms since the epoch; 0 for none.
+    pub deadline_at_ms: u64,
+    /// Whether it is the copy that a dead-letter exchange sent on.
+    pub is_copy: bool,
+    /// Whether its queues look for duplicates of it: each of them remembers the id from now on.
+    pub is_deduplicated: bool,
+}
+
+/// A queue that a message was routed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedQueue<'a> {
+    /// Names the queue for life, see [`crate::dedup_key`].
+    pub id: u32,
+    /// Its name.
+    pub name: Cow<'a, str>,
+}
+
+/// The outcome of a message in one queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled<'a> {
+    /// The virtual host.
+    pub vhost: Cow<'a, str>,
+    /// The message's id.
+    pub message_id: Cow<'a, str>,
+    /// The queue; empty when it reached none.
+    pub queue: Cow<'a, str>,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Why, as in `x-reason`.
+    pub reason: Cow<'a, str>,
+    /// Deliveries.
+    pub attempts: u16,
+    /// Queues it was routed to.
+    pub queue_count: u16,
+    /// Who settled it; empty when nobody did.
+    pub worker: Cow<'a, str>,
+    /// The worker's error text.
+    pub error: Option<Cow<'a, str>>,
+    /// The content type of the result.
+    pub content_type: Option<Cow<'a, str>>,
+    /// The worker's result.
+    pub result: Option<Cow<'a, [u8]>>,
+    /// Nobody acked: it was sent to a consumer that does not.
+    pub is_unverified: bool,
+    /// It was acked after its deadline.
+    pub is_late: bool,
+    /// It is the outcome of a dead-letter copy.
+    pub is_copy: bool,
+    /// An outcome message was sent.
+    pub is_notified: bool,
+    /// Where it was dead-lettered to.
+    pub dead_letter_exchange: Option<Cow<'a, str>>,
+    /// When it was published, ms since the epoch.
+    pub published_at_ms: u64,
+    /// What was published, encoded, where it is kept to be tried again.
+    pub message: Option<Cow<'a, [u8]>>,
+}
