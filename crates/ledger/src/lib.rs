@@ -13,6 +13,7 @@ mod error;
 mod event;
 mod id;
 mod ledger;
+mod prefixed;
 mod query;
 
 pub use broker::Outcome;
@@ -20,4 +21,5 @@ pub use error::LedgerError;
 pub use event::{Cursor, Event, Published, PublishedQueue, Settled, What};
 pub use id::{IdHash, dedup_key};
 pub use ledger::{Ledger, Options};
+pub use prefixed::Prefixed;
 pub use query::{OutcomeQuery, OutcomesPage};
