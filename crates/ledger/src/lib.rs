@@ -15,6 +15,7 @@ mod id;
 mod ledger;
 mod prefixed;
 mod query;
+mod timeline;
 
 pub use broker::Outcome;
 pub use error::LedgerError;
@@ -23,3 +24,4 @@ pub use id::{IdHash, dedup_key};
 pub use ledger::{Ledger, Options};
 pub use prefixed::Prefixed;
 pub use query::{OutcomeQuery, OutcomesPage};
+pub use timeline::{Entry, Publication, QueueStory, State, Timeline};

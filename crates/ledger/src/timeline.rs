@@ -1,0 +1,338 @@
+//! The events of one message, told as a story: its publications, what each queue made of them.
+//!
+//! Owns the mapping from [`Event`]s to a [`Timeline`]. Pure: no IO, no clock. Never drops an event
+//! because something before it is missing: old events are forgotten first, so a story may begin in
+//! its middle.
+//!
+//! *Which publication an event belongs to*: an id can be published more than once, and events name
+//! only the queue. A settlement goes to the oldest publication that has this queue unsettled (an
+//! outcome of a copy to a copy), a delivery likewise; a late ack to the one whose deadline was
+//! missed. What fits nowhere makes a publication of its own.
+
+use broker::Outcome;
+
+use crate::{Cursor, Event, Published, Settled, What};
+
+/// All that is known of a message id. See the module's documentation.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Timeline {
+    /// Its publications, the newest first.
+    pub publications: Vec<Publication>,
+}
+
+/// One time a message was published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Publication {
+    /// Where its first known event stands.
+    pub at: Cursor,
+    /// How it was published, unless that is forgotten already.
+    pub published: Option<Published<'static>>,
+    /// When it was published, ms since the epoch; 0 when nobody knows.
+    pub published_at_ms: u64,
+    /// Its queues. One without a name stands for "no queue": the message was unroutable.
+    pub queues: Vec<QueueStory>,
+    /// The copies that dead-letter exchanges made of it.
+    pub copies: Vec<Self>,
+    /// Its events and those of its copies, in order.
+    pub entries: Vec<Entry>,
+}
+
+/// Where a message stands in a queue, or altogether.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum State {
+    /// It waits for a consumer.
+    #[default]
+    Queued,
+    /// A consumer has it.
+    Delivered,
+    /// It has its outcome.
+    Settled,
+}
+
+impl State {
+    /// In lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Delivered => "delivered",
+            Self::Settled => "settled",
+        }
+    }
+}
+
+/// A message in one queue.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueStory {
+    /// The queue's name.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// Deliveries so far.
+    pub attempts: u16,
+    /// Who had it last; empty for nobody yet.
+    pub worker: String,
+    /// When it can be delivered again, ms since the epoch; 0 for at once.
+    pub retry_at_ms: u64,
+    /// Its outcome, and where that event stands.
+    pub settled: Option<(Cursor, u64, Settled<'static>)>,
+    /// When the producer acked the outcome message, ms since the epoch.
+    pub received_at_ms: Option<u64>,
+    /// It failed here, and was processed later: its dead-letter copy, or when tried again.
+    pub is_recovered: bool,
+}
+
+impl QueueStory {
+    /// Its outcome.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.settled.as_ref().map(|(_, _, settled)| settled.outcome)
+    }
+
+    fn is_processed(&self) -> bool {
+        self.outcome() == Some(Outcome::Processed)
+    }
+}
+
+/// One event of a timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it stands in the message log.
+    pub at: Cursor,
+    /// When, ms since the epoch.
+    pub time_ms: u64,
+    /// Whether it happened to a dead-letter copy.
+    pub is_copy: bool,
+    /// What happened.
+    pub what: What<'static>,
+}
+
+impl Timeline {
+    /// Tells the story of events that are all of one message, in their order.
+    pub fn new(events: Vec<Event<'static>>) -> Self {
+        let mut teller = Teller::default();
+        events.into_iter().for_each(|event| teller.take(event));
+        teller.told()
+    }
+
+    /// The newest publication; `None` when nothing is known.
+    pub fn newest(&self) -> Option<&Publication> {
+        self.publications.first()
+    }
+}
+
+impl Publication {
+    /// Where it stands altogether: settled in all its queues, or what the furthest other one is.
+    pub fn state(&self) -> State {
+        let open = self.queues.iter().map(|queue| queue.state).filter(|s| *s != State::Settled);
+        match open.max_by_key(|state| *state == State::Delivered) {
+            Some(state) => state,
+            // Routed to none and not yet said to be unroutable.
+            None if self.queues.is_empty() => State::Queued,
+            None => State::Settled,
+        }
+    }
+
+    /// The worst outcome, once it is settled in all its queues.
+    pub fn outcome(&self) -> Option<Outcome> {
+        let is_settled = self.state() == State::Settled;
+        self.queues.iter().filter_map(QueueStory::outcome).max().filter(|_| is_settled)
+    }
+
+    /// Whether something after its outcomes made it good, in every queue that had not processed it.
+    pub fn is_recovered(&self) -> bool {
+        let mut not_processed = self.queues.iter().filter(|queue| !queue.is_processed()).peekable();
+        self.outcome().is_some()
+            && not_processed.peek().is_some()
+            && not_processed.all(|queue| queue.is_recovered)
+    }
+
+    /// All its queues, those of its copies after its own.
+    pub fn all_queues(&self) -> impl Iterator<Item = &QueueStory> {
+        self.queues.iter().chain(self.copies.iter().flat_map(|copy| &copy.queues))
+    }
+}
+
+/// A publication or copy while the story is being told, oldest first.
+#[derive(Default)]
+struct Teller {
+    told: Vec<Chapter>,
+}
+
+struct Chapter {
+    is_copy: bool,
+    publication: Publication,
+}
+
+impl Chapter {
+    fn queue(&mut self, name: &str) -> Option<&mut QueueStory> {
+        self.publication.queues.iter_mut().find(|queue| queue.name == name)
+    }
+}
+
+impl Teller {
+    fn take(&mut self, event: Event<'static>) {
+        let Event { at, time_ms, what, .. } = event;
+        let index = match &what {
+            What::Moved { .. } => return,
+            What::Published(published) => self.publish(at, time_ms, published),
+            What::Delivered { queue, worker, attempt } => {
+                let index = self.open(queue, None).unwrap_or_else(|| self.begin(at, queue, false));
+                if let Some(story) = self.told[index].queue(queue) {
+                    story.state = State::Delivered;
+                    story.attempts = *attempt;
+                    story.worker = worker.clone().into_owned();
+                    story.retry_at_ms = 0;
+                }
+                index
+            }
+            What::Requeued { queue, attempt, retry_at_ms } => {
+                let index = self.open(queue, None).unwrap_or_else(|| self.begin(at, queue, false));
+                if let Some(story) = self.told[index].queue(queue) {
+                    story.state = State::Queued;
+                    story.attempts = *attempt;
+                    story.retry_at_ms = *retry_at_ms;
+                }
+                index
+            }
+            What::Settled(settled) => self.settle(at, time_ms, settled),
+            What::Received { queue } => match self.notified(queue) {
+                Some(index) => {
+                    if let Some(story) = self.told[index].queue(queue) {
+                        story.received_at_ms = Some(time_ms);
+                    }
+                    index
+                }
+                None => return,
+            },
+        };
+        let chapter = &mut self.told[index];
+        let is_copy = chapter.is_copy;
+        chapter.publication.entries.push(Entry { at, time_ms, is_copy, what });
+    }
+
+    fn publish(&mut self, at: Cursor, time_ms: u64, published: &Published<'static>) -> usize {
+        let story = |name: String| QueueStory { name, ..QueueStory::default() };
+        let queues = published.queues.iter().map(|queue| story(queue.name.clone().into_owned()));
+        let publication = Publication {
+            at,
+            published: Some(published.clone()),
+            published_at_ms: time_ms,
+            queues: queues.collect(),
+            ..Publication::default()
+        };
+        self.told.push(Chapter { is_copy: published.is_copy, publication });
+        self.told.len() - 1
+    }
+
+    fn settle(&mut self, at: Cursor, time_ms: u64, settled: &Settled<'static>) -> usize {
+        let Settled { queue, is_copy, .. } = settled;
+        let late = || if settled.is_late { self.missed(queue) } else { None };
+        let unroutable = || if queue.is_empty() { self.without_queues(*is_copy) } else { None };
+        let found = self.open(queue, Some(*is_copy)).or_else(late).or_else(unroutable);
+        let index = found.unwrap_or_else(|| self.begin(at, queue, *is_copy));
+        let chapter = &mut self.told[index];
+        if chapter.publication.published_at_ms == 0 {
+            chapter.publication.published_at_ms = settled.published_at_ms;
+        }
+        if chapter.queue(queue).is_none() {
+            let name = queue.clone().into_owned();
+            chapter.publication.queues.push(QueueStory { name, ..QueueStory::default() });
+        }
+        if let Some(story) = chapter.queue(queue) {
+            story.state = State::Settled;
+            story.attempts = settled.attempts;
+            story.retry_at_ms = 0;
+            if !settled.worker.is_empty() {
+                story.worker = settled.worker.clone().into_owned();
+            }
+            story.settled = Some((at, time_ms, settled.clone()));
+        }
+        index
+    }
+
+    /// A publication of which only the middle is known.
+    fn begin(&mut self, at: Cursor, queue: &str, is_copy: bool) -> usize {
+        let queues = vec![QueueStory { name: queue.to_owned(), ..QueueStory::default() }];
+        let publication = Publication { at, queues, ..Publication::default() };
+        self.told.push(Chapter { is_copy, publication });
+        self.told.len() - 1
+    }
+
+    /// The oldest that is not settled in this queue.
+    fn open(&self, queue: &str, is_copy: Option<bool>) -> Option<usize> {
+        self.told.iter().position(|chapter| {
+            is_copy.is_none_or(|is_copy| is_copy == chapter.is_copy)
+                && chapter.has(queue, |story| story.state != State::Settled)
+        })
+    }
+
+    /// The newest whose deadline was missed in this queue.
+    fn missed(&self, queue: &str) -> Option<usize> {
+        let missed = |story: &QueueStory| story.outcome() == Some(Outcome::DeadlineMissed);
+        self.told.iter().rposition(|chapter| chapter.has(queue, missed))
+    }
+
+    /// The oldest that was routed to no queue and is not said to be unroutable yet.
+    fn without_queues(&self, is_copy: bool) -> Option<usize> {
+        let mut told = self.told.iter();
+        told.position(|chapter| chapter.is_copy == is_copy && chapter.publication.queues.is_empty())
+    }
+
+    /// The oldest whose outcome in this queue was sent and not acked yet.
+    fn notified(&self, queue: &str) -> Option<usize> {
+        let waits = |story: &QueueStory| {
+            let is_notified = story.settled.as_ref().is_some_and(|(_, _, s)| s.is_notified);
+            is_notified && story.received_at_ms.is_none()
+        };
+        let oldest = self.told.iter().position(|chapter| chapter.has(queue, waits));
+        oldest.or_else(|| self.told.iter().rposition(|chapter| chapter.has(queue, |_| true)))
+    }
+
+    fn told(mut self) -> Timeline {
+        self.mark_recovered();
+        let mut publications: Vec<Publication> = Vec::new();
+        for Chapter { is_copy, mut publication } in self.told {
+            match publications.last_mut().filter(|_| is_copy) {
+                Some(original) => {
+                    original.entries.append(&mut publication.entries);
+                    original.copies.push(publication);
+                }
+                None => publications.push(publication),
+            }
+        }
+        for publication in &mut publications {
+            publication.entries.sort_by_key(|entry| entry.at);
+        }
+        publications.reverse();
+        Timeline { publications }
+    }
+
+    fn mark_recovered(&mut self) {
+        for index in 0..self.told.len() {
+            let (before, after) = self.told.split_at_mut(index + 1);
+            let Some(chapter) = before.last_mut() else { continue };
+            for story in &mut chapter.publication.queues {
+                let Some((_, _, settled)) = &story.settled else { continue };
+                let was_sent_on = settled.dead_letter_exchange.is_some();
+                let made_good = |later: &Chapter| {
+                    let queues = &later.publication.queues;
+                    let again = queues.iter().find(|queue| queue.name == story.name);
+                    again.is_some_and(QueueStory::is_processed)
+                        || (was_sent_on
+                            && later.is_copy
+                            && queues.iter().any(QueueStory::is_processed))
+                };
+                let is_processed = settled.outcome == Outcome::Processed;
+                story.is_recovered = !is_processed && after.iter().any(made_good);
+            }
+        }
+    }
+}
+
+impl Chapter {
+    fn has(&self, queue: &str, that: impl Fn(&QueueStory) -> bool) -> bool {
+        self.publication.queues.iter().any(|story| story.name == queue && that(story))
+    }
+}
+
+#[cfg(test)]
+mod tests;
