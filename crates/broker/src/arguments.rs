@@ -4,8 +4,9 @@
 //! must repeat ([`assert_equivalent`]). It knows no queue and keeps nothing.
 //!
 //! The checks, their order and the texts of their errors are RabbitMQ 4's, with these additions:
-//! `x-delivery-limit`, `x-delayed-retry-*`, `x-consumer-timeout` are taken on classic queues, too,
-//! `x-message-deduplication` and `x-cache-ttl` are known, and `x-queue-type: stream` is refused.
+//! `x-delivery-limit`, `x-delayed-retry-*`, `x-consumer-timeout` are taken on classic queues, too;
+//! `x-retry-delay-*`, `x-notify`, `x-confirm-on`, `x-deadline`, `x-message-deduplication` and
+//! `x-cache-ttl` are known, and `x-queue-type: stream` is refused.
 
 mod check;
 mod equivalence;
@@ -13,6 +14,7 @@ mod equivalence;
 use amqp::FieldTable;
 
 use crate::BrokerError;
+use crate::outcome::Asking;
 use check::Arguments;
 pub use equivalence::assert_equivalent;
 pub(crate) use equivalence::{compare, compare_field, kind_name};
@@ -121,8 +123,14 @@ pub struct QueueArguments {
     pub retry_delay_min_ms: Option<u64>,
     /// `x-delayed-retry-max`, ms at most.
     pub retry_delay_max_ms: Option<u64>,
-    /// `x-message-deduplication`.
-    pub message_deduplication: bool,
+    /// `x-retry-delay-min`, ms before the second attempt; doubles with each further one.
+    pub backoff_min_ms: Option<u64>,
+    /// `x-retry-delay-max`, ms at most.
+    pub backoff_max_ms: Option<u64>,
+    /// `x-notify`, `x-confirm-on`, `x-deadline`.
+    pub asking: Asking,
+    /// `x-message-deduplication`; unless said, only messages that ask for an outcome are looked for.
+    pub message_deduplication: Option<bool>,
     /// `x-cache-ttl`, ms a deduplicated message is remembered.
     pub cache_ttl_ms: Option<u64>,
 }
@@ -186,7 +194,10 @@ impl QueueArguments {
         parsed.retry_kind = arguments.retry_kind()?;
         parsed.retry_delay_min_ms = arguments.non_negative("x-delayed-retry-min")?;
         parsed.retry_delay_max_ms = arguments.non_negative("x-delayed-retry-max")?;
-        parsed.message_deduplication = arguments.boolean("x-message-deduplication")?;
+        parsed.backoff_min_ms = arguments.positive("x-retry-delay-min")?;
+        parsed.backoff_max_ms = arguments.retry_delay_max(parsed.backoff_min_ms)?;
+        parsed.asking = arguments.asking()?;
+        parsed.message_deduplication = arguments.flag("x-message-deduplication")?;
         parsed.cache_ttl_ms = arguments.non_negative("x-cache-ttl")?;
         arguments.check_names(queue_type)?;
         check_properties(queue_type, properties, queue)?;

@@ -3,7 +3,7 @@
 
 use amqp::{DecodeError, FieldTable, FieldValue, OwnedProperties, Properties};
 
-use crate::Message;
+use crate::{Message, Tracking};
 
 /// Where, why and when a message died.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +45,11 @@ pub fn dead_letter(
     let parsed = Properties::decode(&encoded)?;
     let (exchange, routing_key) = (short_string(death.exchange), short_string(&keys[0]));
     let content = (exchange, routing_key, encoded.as_slice(), message.body());
-    Ok((Message::new(death.now_ms, &parsed, content, scratch), keys))
+    // Under the same id, so that the ledger can show what became of the copy; but it asks for
+    // nothing, and what is no message of a producer is not followed any further.
+    let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none());
+    let tracking = tracking.map(|of| Tracking { id: of.id, is_copy: true, ..Tracking::default() });
+    Ok((Message::tracked(death.now_ms, &parsed, content, tracking.as_ref(), scratch), keys))
 }
 
 /// Whether sending a message on to `queue` would go round for ever: it died there before, and no

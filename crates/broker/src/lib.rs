@@ -9,6 +9,7 @@
 //! - [`queue`]: one queue: ready and unsettled messages, consumers, limits, expiry, settlement.
 //! - [`message`]: a message as it is kept and passed on, one allocation each.
 //! - [`outcome`]: what a producer is told became of its message.
+//! - [`tracking`]: what travels with a message whose outcome somebody may ask for.
 //! - [`dead_letter`]: what a message becomes when it leaves a queue for a dead-letter exchange.
 //!
 //! *Invariant:* every message routed to a queue is ready, unsettled or gone, and it goes exactly
@@ -24,10 +25,12 @@ pub mod outcome;
 pub mod queue;
 pub mod topic;
 pub mod topology;
+pub mod tracking;
 
 pub use error::BrokerError;
 pub use message::Message;
 pub use outcome::Outcome;
+pub use tracking::Tracking;
 
 /// Names a queue for as long as the store lives; never used again after the queue is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

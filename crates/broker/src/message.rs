@@ -7,6 +7,8 @@
 use amqp::{DecodeError, Properties};
 use triomphe::ThinArc;
 
+use crate::tracking::{TRACKING_BYTES, Tracking};
+
 /// Facts of a message that the broker needs without decoding its properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -18,6 +20,8 @@ pub struct Head {
     pub priority: u8,
     /// `delivery_mode` 2.
     pub persistent: bool,
+    /// Whether a [`Tracking`] stands in front of the content.
+    pub is_tracked: bool,
     properties_bytes: u32,
     exchange_bytes: u8,
     routing_key_bytes: u8,
@@ -32,6 +36,7 @@ pub const HEAD_BYTES: usize = 20;
 
 const PERSISTENT: u8 = 1;
 const EXPIRES: u8 = 2;
+const TRACKED: u8 = 4;
 
 impl Message {
     /// Builds a message; `scratch` is a buffer to be used again and again.
@@ -40,7 +45,18 @@ impl Message {
     pub fn new(
         published_at_ms: u64,
         parsed: &Properties<'_>,
+        content: (&str, &str, &[u8], &[u8]),
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        Self::tracked(published_at_ms, parsed, content, None, scratch)
+    }
+
+    /// As [`Message::new`], for a message whose outcome somebody may ask for.
+    pub fn tracked(
+        published_at_ms: u64,
+        parsed: &Properties<'_>,
         (exchange, routing_key, properties, body): (&str, &str, &[u8], &[u8]),
+        tracking: Option<&Tracking>,
         scratch: &mut Vec<u8>,
     ) -> Self {
         debug_assert!(exchange.len() <= 255 && routing_key.len() <= 255);
@@ -52,11 +68,15 @@ impl Message {
                 .map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
             priority: parsed.priority.unwrap_or(0),
             persistent: parsed.delivery_mode == Some(2),
+            is_tracked: tracking.is_some(),
             properties_bytes: properties.len() as u32,
             exchange_bytes: exchange.len() as u8,
             routing_key_bytes: routing_key.len() as u8,
         };
         scratch.clear();
+        if let Some(tracking) = tracking {
+            scratch.extend_from_slice(&tracking.encode());
+        }
         scratch.extend_from_slice(exchange.as_bytes());
         scratch.extend_from_slice(routing_key.as_bytes());
         scratch.extend_from_slice(properties);
@@ -69,7 +89,8 @@ impl Message {
     pub fn from_encoded(bytes: &[u8]) -> Option<Self> {
         let (head, _) = Self::peek(bytes)?;
         let content = bytes.get(HEAD_BYTES..)?;
-        let (exchange, rest) = content.split_at_checked(head.exchange_bytes as usize)?;
+        let (_, rest) = content.split_at_checked(head.tracking_bytes())?;
+        let (exchange, rest) = rest.split_at_checked(head.exchange_bytes as usize)?;
         let routing_key = rest.get(..head.routing_key_bytes as usize)?;
         std::str::from_utf8(exchange).and(std::str::from_utf8(routing_key)).ok()?;
         Some(Self(ThinArc::from_header_and_slice(head, content)))
@@ -87,8 +108,10 @@ impl Message {
             routing_key_bytes: head[17],
             priority: head[18],
             persistent: head[19] & PERSISTENT != 0,
+            is_tracked: head[19] & TRACKED != 0,
         };
-        let before_body = u64::from(head.exchange_bytes)
+        let before_body = head.tracking_bytes() as u64
+            + u64::from(head.exchange_bytes)
             + u64::from(head.routing_key_bytes)
             + u64::from(head.properties_bytes);
         let body_bytes = (content.len() as u64).checked_sub(before_body)?;
@@ -106,7 +129,8 @@ impl Message {
         out[17] = head.routing_key_bytes;
         out[18] = head.priority;
         out[19] = u8::from(head.persistent) * PERSISTENT
-            + u8::from(head.expiration_ms.is_some()) * EXPIRES;
+            + u8::from(head.expiration_ms.is_some()) * EXPIRES
+            + u8::from(head.is_tracked) * TRACKED;
         out
     }
 
@@ -115,19 +139,28 @@ impl Message {
         &self.0.header.header
     }
 
-    /// Exchange, routing key, properties and body, one after the other.
+    /// What travels with it besides its content, when it is tracked.
+    pub fn tracking(&self) -> Option<Tracking> {
+        if !self.head().is_tracked {
+            return None;
+        }
+        Tracking::decode(self.content())
+    }
+
+    /// Tracking, exchange, routing key, properties and body, one after the other.
     pub fn content(&self) -> &[u8] {
         &self.0.slice
     }
 
     /// The exchange it was published to.
     pub fn exchange(&self) -> &str {
-        text(&self.content()[..self.head().exchange_bytes as usize])
+        let start = self.head().tracking_bytes();
+        text(&self.content()[start..start + self.head().exchange_bytes as usize])
     }
 
     /// Its routing key.
     pub fn routing_key(&self) -> &str {
-        let start = self.head().exchange_bytes as usize;
+        let start = self.head().tracking_bytes() + self.head().exchange_bytes as usize;
         text(&self.content()[start..start + self.head().routing_key_bytes as usize])
     }
 
@@ -152,8 +185,17 @@ impl Message {
         self.content().len() + size_of::<Head>() + 32
     }
 
+    /// Everything before the properties.
     fn strings_bytes(&self) -> usize {
-        self.head().exchange_bytes as usize + self.head().routing_key_bytes as usize
+        self.head().tracking_bytes()
+            + self.head().exchange_bytes as usize
+            + self.head().routing_key_bytes as usize
+    }
+}
+
+impl Head {
+    fn tracking_bytes(&self) -> usize {
+        if self.is_tracked { TRACKING_BYTES } else { 0 }
     }
 }
 

@@ -7,6 +7,7 @@ use amqp::{FieldTable, FieldValue};
 use super::equivalence::kind_name;
 use super::{Overflow, QUORUM_DELIVERY_LIMIT, QueueType, RetryKind};
 use crate::BrokerError;
+use crate::outcome::{self, Asking};
 
 /// Arguments that RabbitMQ knows and refuses on classic queues.
 const NOT_CLASSIC: [&str; 8] = [
@@ -100,6 +101,37 @@ impl<'a> Arguments<'a> {
             Some(FieldValue::Bool(value)) => Ok(*value),
             Some(value) => Err(self.unacceptable_type(key, value)),
         }
+    }
+
+    /// A boolean that may be left out.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, BrokerError> {
+        let is_there = self.get(key).is_some();
+        Ok(Some(self.boolean(key)?).filter(|_| is_there))
+    }
+
+    /// `x-retry-delay-max`, which without a minimum means nothing and below it is a mistake.
+    pub(super) fn retry_delay_max(&self, min_ms: Option<u64>) -> Result<Option<u64>, BrokerError> {
+        const KEY: &str = "x-retry-delay-max";
+        let max_ms = self.positive(KEY)?;
+        match (min_ms, max_ms) {
+            (None, Some(_)) => Err(self.invalid(KEY, "\"x-retry-delay-min is needed with it\"")),
+            (Some(min_ms), Some(max_ms)) if max_ms < min_ms => {
+                Err(self.invalid(KEY, "\"it must not be below x-retry-delay-min\""))
+            }
+            _ => Ok(max_ms),
+        }
+    }
+
+    /// What the queue asks for on behalf of its messages.
+    pub(super) fn asking(&self) -> Result<Asking, BrokerError> {
+        let mut asking = Asking::default();
+        for name in outcome::ASKING_NAMES {
+            if let Some(value) = self.get(name) {
+                let taken = asking.take_argument(name, value);
+                taken.map_err(|text| self.invalid(name, &format!("\"{text}\"")))?;
+            }
+        }
+        Ok(asking)
     }
 
     fn bytes(&self, key: &str) -> Result<Option<&'a [u8]>, BrokerError> {

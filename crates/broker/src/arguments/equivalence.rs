@@ -8,7 +8,7 @@ use super::QueueType;
 use crate::BrokerError;
 
 /// What RabbitMQ compares for a classic queue, in its order, and then what only wilco takes there.
-const CLASSIC: [&str; 21] = [
+const CLASSIC: [&str; 26] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -30,10 +30,15 @@ const CLASSIC: [&str; 21] = [
     "x-delayed-retry-max",
     "x-message-deduplication",
     "x-cache-ttl",
+    "x-retry-delay-min",
+    "x-retry-delay-max",
+    "x-notify",
+    "x-confirm-on",
+    "x-deadline",
 ];
 
 /// The same for a quorum queue.
-const QUORUM: [&str; 21] = [
+const QUORUM: [&str; 26] = [
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
@@ -55,6 +60,11 @@ const QUORUM: [&str; 21] = [
     "x-delayed-retry-max",
     "x-message-deduplication",
     "x-cache-ttl",
+    "x-retry-delay-min",
+    "x-retry-delay-max",
+    "x-notify",
+    "x-confirm-on",
+    "x-deadline",
 ];
 
 const QUEUE_TYPE: &str = "x-queue-type";

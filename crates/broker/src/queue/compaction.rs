@@ -1,6 +1,19 @@
-//! What compaction of the log asks a queue: which messages stand there, and to note where they went.
+//! Finding messages by their place in the log: for its compaction, which also moves them, and for
+//! who wants to take one out.
 
-use super::{DeliveryId, Endpoint, NO_POSITION, Queue};
+use super::index::Marks;
+use super::{DeliveryId, Effects, Endpoint, NO_POSITION, Queue, Reason, State};
+
+/// A message, and where it stands in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Which one; its attempts so far.
+    pub id: DeliveryId,
+    /// Where.
+    pub position: u64,
+    /// Whether its deadline has passed and was told.
+    pub missed_deadline: bool,
+}
 
 impl<E: Endpoint> Queue<E> {
     /// Messages whose log position lies in one of the ranges, for compaction: from `cursor` on at
@@ -10,7 +23,7 @@ impl<E: Endpoint> Queue<E> {
         wanted: &dyn Fn(u64) -> bool,
         (level, number): (u8, u64),
         max: usize,
-        found: &mut Vec<(DeliveryId, u64)>,
+        found: &mut Vec<Standing>,
     ) -> Option<(u8, u64)> {
         let index = self.levels.level(level.into())?;
         for (looked_at, (number, entry)) in index.iter_from(number).enumerate() {
@@ -19,7 +32,8 @@ impl<E: Endpoint> Queue<E> {
             }
             if entry.position != NO_POSITION && wanted(entry.position) {
                 let id = DeliveryId { number, level, attempt: entry.attempt };
-                found.push((id, entry.position));
+                let missed_deadline = entry.marks.has(Marks::MISSED_DEADLINE);
+                found.push(Standing { id, position: entry.position, missed_deadline });
             }
         }
         (level < self.settings.priority_max).then(|| (level + 1, 0))
@@ -34,5 +48,17 @@ impl<E: Endpoint> Queue<E> {
             }
             _ => false,
         }
+    }
+
+    /// Takes out a message that nobody is working on. `None` when it is gone, `Some(false)` when
+    /// somebody has it.
+    pub fn cancel(&mut self, standing: Standing, effects: &mut Effects) -> Option<bool> {
+        let place = standing.id.place();
+        let entry = self.levels.at(place).filter(|entry| entry.position == standing.position)?;
+        if entry.state == State::Unsettled {
+            return Some(false);
+        }
+        self.remove(place, Reason::Cancelled, effects);
+        Some(true)
     }
 }

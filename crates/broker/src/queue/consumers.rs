@@ -5,6 +5,9 @@
 //! connection says so. So finding the next taker costs the same for one consumer and ten thousand.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::outcome::SettledBy;
 
 /// Where a consumer's messages go. The queue asks only whether there is room.
 pub trait Endpoint: Clone {
@@ -15,6 +18,11 @@ pub trait Endpoint: Clone {
     /// Takes a reservation back: the message was assigned and does not come after all.
     fn release(&self, body_bytes: u32) {
         let _ = body_bytes;
+    }
+
+    /// Who takes tracked messages that nobody acks.
+    fn settled_by(&self) -> Option<Arc<SettledBy>> {
+        None
     }
 }
 

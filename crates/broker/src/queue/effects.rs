@@ -1,7 +1,10 @@
 //! What follows from a command: buffers of the caller, filled under the queue's lock and worked
 //! off after it is released.
 
+use std::sync::Arc;
+
 use crate::Message;
+use crate::outcome::SettledBy;
 
 /// Why a message left a queue. Each leaves exactly once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,9 +28,28 @@ pub enum Reason {
     Purged = 8,
     /// The queue was deleted, expired, or its owner went.
     QueueDeleted = 9,
+    /// Somebody took it out by its id.
+    Cancelled = 10,
 }
 
 impl Reason {
+    /// The reason of that number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        const ALL: [Reason; 10] = [
+            Reason::Acked,
+            Reason::AutoAcked,
+            Reason::Rejected,
+            Reason::Expired,
+            Reason::MaxLength,
+            Reason::Refused,
+            Reason::DeliveryLimit,
+            Reason::Purged,
+            Reason::QueueDeleted,
+            Reason::Cancelled,
+        ];
+        ALL.into_iter().find(|reason| *reason as u8 == number)
+    }
+
     /// The reason in `x-death`, for those that dead-letter.
     pub fn dead_letter_name(self) -> Option<&'static str> {
         match self {
@@ -35,7 +57,11 @@ impl Reason {
             Reason::Expired => Some("expired"),
             Reason::MaxLength | Reason::Refused => Some("maxlen"),
             Reason::DeliveryLimit => Some("delivery_limit"),
-            Reason::Acked | Reason::AutoAcked | Reason::Purged | Reason::QueueDeleted => None,
+            Reason::Acked
+            | Reason::AutoAcked
+            | Reason::Purged
+            | Reason::QueueDeleted
+            | Reason::Cancelled => None,
         }
     }
 }
@@ -51,6 +77,27 @@ pub struct Removed {
     pub reason: Reason,
     /// Whether it is to be sent on to the queue's dead-letter exchange.
     pub dead_letter: bool,
+    /// Whether its outcome may matter to somebody.
+    pub is_tracked: bool,
+    /// Whether its deadline had passed and was told.
+    pub missed_deadline: bool,
+    /// Deliveries.
+    pub attempts: u16,
+    /// Who settled it, of a tracked message that somebody settled.
+    pub by: Option<Arc<SettledBy>>,
+}
+
+/// A tracked message that was given back, or whose deadline has passed.
+#[derive(Debug)]
+pub struct Noted {
+    /// `None` when its body is only in the log.
+    pub message: Option<Message>,
+    /// Where it stands in the log.
+    pub position: u64,
+    /// Deliveries so far.
+    pub attempts: u16,
+    /// When it can be delivered again, ms since the epoch; 0 for at once.
+    pub retry_at_ms: u64,
 }
 
 /// A message that was given back and whose attempts must outlive a restart.
@@ -69,12 +116,26 @@ pub struct Effects {
     pub removed: Vec<Removed>,
     /// To be logged.
     pub attempts: Vec<Attempt>,
+    /// Tracked messages that were given back.
+    pub requeued: Vec<Noted>,
+    /// Tracked messages whose deadline has passed: their outcome, unless an ack turns it.
+    pub missed: Vec<Noted>,
+    /// Removed messages that are more work than a settlement in the log: tracked, dead-lettered.
+    pub special_count: usize,
 }
 
 impl Effects {
+    pub(super) fn remove(&mut self, removed: Removed) {
+        self.special_count += usize::from(removed.is_tracked || removed.dead_letter);
+        self.removed.push(removed);
+    }
+
     /// Nothing to do?
     pub fn is_empty(&self) -> bool {
-        self.removed.is_empty() && self.attempts.is_empty()
+        self.removed.is_empty()
+            && self.attempts.is_empty()
+            && self.requeued.is_empty()
+            && self.missed.is_empty()
     }
 }
 

@@ -27,6 +27,8 @@ impl<E: Endpoint> Queue<E> {
             let Some((_, id, consumer)) = due else { break };
             self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
         }
+        self.end_delays(now_ms, effects);
+        self.miss_deadlines(now_ms, effects);
         // Whoever takes a message in the very millisecond of its expiry still gets it; a time to
         // live of 0 means "now or never", and now is until the clock is looked at.
         self.first_live(now_ms.saturating_add(1), effects);
@@ -52,7 +54,9 @@ impl<E: Endpoint> Queue<E> {
             .filter(|_| self.consumers.count() == 0)
             .map(|expires_ms| self.last_used_ms.saturating_add(expires_ms));
         let delivery = self.consumer_deadlines.front().map(|(deadline_ms, ..)| *deadline_ms);
-        [head, queue, delivery].into_iter().flatten().min()
+        let delayed = self.delayed.first().map(|(at_ms, ..)| *at_ms);
+        let missed = self.next_missed_ms();
+        [head, queue, delivery, delayed, missed].into_iter().flatten().min()
     }
 
     /// Whether time matters to this queue or to any message that was in it.

@@ -7,7 +7,8 @@
 //! memory follows the messages there are, not the span of their numbers.
 //!
 //! *Invariants:* `base <= cursor <= end`; numbers in `returned` are below `cursor` and ready; all
-//! ready messages are in `returned` or at `cursor..end`.
+//! ready messages are in `returned` or at `cursor..end`. What waits for its next attempt is held in
+//! its place like what is unsettled.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,6 +29,8 @@ pub(super) enum State {
     Gone,
     Ready,
     Unsettled,
+    /// Given back, and not to be delivered yet.
+    Delayed,
 }
 
 /// One message in one queue.
@@ -41,7 +44,35 @@ pub(super) struct Entry {
     /// Deliveries so far; also tells one delivery from the next of the same message.
     pub attempt: u16,
     pub state: State,
-    pub redelivered: bool,
+    pub marks: Marks,
+}
+
+/// What else is to be known of a message, in one byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Marks(u8);
+
+impl Marks {
+    /// It may have been delivered before.
+    pub(super) const REDELIVERED: Marks = Marks(1);
+    /// Somebody may ask for its outcome.
+    pub(super) const TRACKED: Marks = Marks(2);
+    /// Its deadline has passed, and that was told.
+    pub(super) const MISSED_DEADLINE: Marks = Marks(4);
+
+    pub(super) fn has(self, mark: Marks) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    pub(super) fn set(&mut self, mark: Marks) {
+        self.0 |= mark.0;
+    }
+
+    pub(super) fn with(mut self, mark: Marks, on: bool) -> Self {
+        if on {
+            self.set(mark);
+        }
+        self
+    }
 }
 
 const _: () = assert!(size_of::<Entry>() == 32, "the budget of a queued message is 32 bytes");
@@ -61,7 +92,8 @@ pub(super) struct Index {
     end: u64,
     returned: BTreeSet<u64>,
     stragglers: BTreeMap<u64, Entry>,
-    unsettled_count: u64,
+    /// Unsettled and delayed ones.
+    held_count: u64,
     spare: Option<Box<Chunk>>,
 }
 
@@ -111,7 +143,7 @@ impl Index {
         } else {
             self.returned.remove(&number);
         }
-        self.unsettled_count += 1;
+        self.held_count += 1;
         if self.cursor.is_multiple_of(CHUNK) {
             self.move_stragglers();
         }
@@ -122,19 +154,26 @@ impl Index {
         Some(entry)
     }
 
-    /// Gives an unsettled message back to its place.
+    /// Gives an unsettled or delayed message back to its place.
     pub(super) fn give_back(&mut self, number: u64) -> Option<&mut Entry> {
-        if self.at(number)?.state != State::Unsettled {
+        if !matches!(self.at(number)?.state, State::Unsettled | State::Delayed) {
             return None;
         }
-        self.unsettled_count -= 1;
+        self.held_count -= 1;
         self.returned.insert(number);
         let entry = self.at_mut(number)?;
         entry.state = State::Ready;
         Some(entry)
     }
 
-    /// Takes a message out, ready or unsettled.
+    /// Has an unsettled message wait in its place, until it is given back.
+    pub(super) fn delay(&mut self, number: u64) -> Option<&mut Entry> {
+        let entry = self.at_mut(number).filter(|entry| entry.state == State::Unsettled)?;
+        entry.state = State::Delayed;
+        Some(entry)
+    }
+
+    /// Takes a message out, whatever its state.
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
         if number < self.base {
             let entry = self.stragglers.remove(&number)?;
@@ -199,7 +238,7 @@ impl Index {
 
     fn forget(&mut self, number: u64, state: State) {
         match state {
-            State::Unsettled => self.unsettled_count -= 1,
+            State::Unsettled | State::Delayed => self.held_count -= 1,
             _ if number < self.cursor => {
                 self.returned.remove(&number);
             }
@@ -221,7 +260,7 @@ impl Index {
     fn move_stragglers(&mut self) {
         loop {
             let delivered_chunks = (self.cursor - self.base) / CHUNK;
-            let kept = self.unsettled_count + self.returned.len() as u64;
+            let kept = self.held_count + self.returned.len() as u64;
             if delivered_chunks <= DELIVERED_CHUNKS_FREE + kept / (CHUNK / 8) {
                 return;
             }

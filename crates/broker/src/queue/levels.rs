@@ -22,10 +22,11 @@ impl Levels {
     }
 
     /// Adds a ready message at the end of its level; the highest takes what is beyond it.
-    pub(super) fn push(&mut self, priority: u8, entry: Entry) {
+    pub(super) fn push(&mut self, priority: u8, entry: Entry) -> Place {
         let level = usize::from(priority).min(self.indexes.len() - 1);
-        self.indexes[level].push(entry);
+        let number = self.indexes[level].push(entry);
         self.mark_ready(level as u8);
+        (level as u8, number)
     }
 
     /// The ready message that is next to go.
@@ -51,6 +52,11 @@ impl Levels {
     pub(super) fn give_back(&mut self, (level, number): Place) -> Option<&mut Entry> {
         self.mark_ready(level);
         self.indexes.get_mut(usize::from(level))?.give_back(number)
+    }
+
+    /// Has an unsettled message wait in its place.
+    pub(super) fn delay(&mut self, (level, number): Place) -> Option<&mut Entry> {
+        self.indexes.get_mut(usize::from(level))?.delay(number)
     }
 
     /// Takes a message out, ready or unsettled.

@@ -23,11 +23,16 @@ impl<E: Endpoint> Queue<E> {
     /// Sends back a message that the queue has no room for.
     pub(super) fn refuse(&self, incoming: Incoming, effects: &mut Effects) {
         let is_sent_on = self.settings.overflow == Overflow::RejectPublishDlx;
-        effects.removed.push(Removed {
+        let is_tracked = incoming.message.head().is_tracked;
+        effects.remove(Removed {
             message: Some(incoming.message),
             position: incoming.position,
             reason: Reason::Refused,
             dead_letter: is_sent_on && self.settings.dead_letters,
+            is_tracked,
+            missed_deadline: false,
+            attempts: 0,
+            by: None,
         });
     }
 

@@ -11,27 +11,34 @@
 
 mod compaction;
 mod consumers;
+mod deadlines;
 mod effects;
 mod expiry;
 mod index;
 mod levels;
 mod limits;
 mod moves;
+mod retry;
 mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
+pub use compaction::Standing;
 pub use consumers::{ConsumerKey, ConsumerOptions, Endpoint};
-pub use effects::{Attempt, Delivery, DeliveryId, Effects, Outgoing, Reason, Removed};
+pub use effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Outgoing, Reason, Removed};
 pub use expiry::Tick;
 pub use index::NO_POSITION;
+pub use retry::Retry;
 pub use settings::Settings;
 
+use crate::outcome::SettledBy;
 use crate::{BrokerError, Message, QueueId};
 use consumers::Consumers;
-use index::{Entry, NEVER, State};
+use index::{Entry, Marks, NEVER, State};
 use levels::{Levels, Place};
 
 /// Deliveries that may wait for their handover.
@@ -63,8 +70,14 @@ pub struct Restored {
     pub body_bytes: u32,
     /// The property `priority`.
     pub priority: u8,
-    /// Deliveries before the restart, where the queue counts them.
+    /// Deliveries before the restart, where they were counted.
     pub attempts: u16,
+    /// Whether somebody may ask for its outcome.
+    pub is_tracked: bool,
+    /// The producer's deadline, ms since the epoch; 0 for none, or when it was told that it passed.
+    pub deadline_at_ms: u64,
+    /// Whether it was told that the deadline has passed.
+    pub missed_deadline: bool,
 }
 
 /// How a delivery ends.
@@ -98,6 +111,8 @@ pub struct Depth {
     pub ready_count: u64,
     /// Messages that were delivered and are not settled.
     pub unsettled_count: u64,
+    /// Messages that wait for their next attempt.
+    pub delayed_count: u64,
     /// Bytes of the bodies of ready messages.
     pub ready_bytes: u64,
     /// Consumers.
@@ -112,6 +127,7 @@ pub struct Queue<E> {
     ready_count: u64,
     ready_bytes: u64,
     unsettled_count: u64,
+    delayed_count: u64,
     cached_bytes: u64,
     consumers: Consumers<E>,
     outgoing: Outgoing<E>,
@@ -123,6 +139,10 @@ pub struct Queue<E> {
     watches_time: bool,
     /// When deliveries time out, in order; only with a consumer timeout.
     consumer_deadlines: VecDeque<(u64, DeliveryId, ConsumerKey)>,
+    /// Producers' deadlines; some of messages that are gone.
+    deadlines: BinaryHeap<Reverse<(u64, u8, u64)>>,
+    /// When to look at messages that wait for their next attempt; some of messages that are gone.
+    delayed: BTreeSet<(u64, u8, u64)>,
 }
 
 impl<E: Endpoint> Queue<E> {
@@ -136,6 +156,7 @@ impl<E: Endpoint> Queue<E> {
             ready_count: 0,
             ready_bytes: 0,
             unsettled_count: 0,
+            delayed_count: 0,
             cached_bytes: 0,
             outgoing: Outgoing::default(),
             outgoing_turn: 0,
@@ -144,6 +165,8 @@ impl<E: Endpoint> Queue<E> {
             last_used_ms: now_ms,
             watches_time: false,
             consumer_deadlines: VecDeque::new(),
+            deadlines: BinaryHeap::new(),
+            delayed: BTreeSet::new(),
         }
     }
 
@@ -162,6 +185,7 @@ impl<E: Endpoint> Queue<E> {
         Depth {
             ready_count: self.ready_count,
             unsettled_count: self.unsettled_count,
+            delayed_count: self.delayed_count,
             ready_bytes: self.ready_bytes,
             consumer_count: self.consumers.count(),
         }
@@ -199,7 +223,7 @@ impl<E: Endpoint> Queue<E> {
         let ttl = self.expires_at_ms(restored.published_at_ms, restored.expiration_ms);
         self.ready_count += 1;
         self.ready_bytes += u64::from(restored.body_bytes);
-        self.levels.push(
+        let place = self.levels.push(
             restored.priority,
             Entry {
                 message: None,
@@ -209,9 +233,14 @@ impl<E: Endpoint> Queue<E> {
                 attempt: restored.attempts,
                 state: State::Ready,
                 // Deliveries are not logged, so after a restart any message may have been delivered.
-                redelivered: true,
+                marks: Marks::REDELIVERED
+                    .with(Marks::TRACKED, restored.is_tracked)
+                    .with(Marks::MISSED_DEADLINE, restored.missed_deadline),
             },
         );
+        if !restored.missed_deadline {
+            self.watch_deadline(restored.deadline_at_ms, place);
+        }
     }
 
     /// Settles a delivery. `false` when it is not (or no longer) this one's to settle.
@@ -223,18 +252,33 @@ impl<E: Endpoint> Queue<E> {
         settlement: Settlement,
         effects: &mut Effects,
     ) -> bool {
+        self.settle_by(now_ms, id, consumer, settlement, None, effects)
+    }
+
+    /// The same, naming who does it: of a tracked message the effects then say so.
+    pub fn settle_by(
+        &mut self,
+        now_ms: u64,
+        id: DeliveryId,
+        consumer: ConsumerKey,
+        settlement: Settlement,
+        by: Option<&Arc<SettledBy>>,
+        effects: &mut Effects,
+    ) -> bool {
         if !self.is_unsettled(id) {
             return false;
         }
         self.consumers.settled(consumer);
         match settlement {
-            Settlement::Ack => self.remove(id.place(), Reason::Acked, effects),
-            Settlement::Reject => self.remove(id.place(), Reason::Rejected, effects),
-            Settlement::AutoAck => self.remove(id.place(), Reason::AutoAcked, effects),
+            Settlement::Ack => self.remove_by(id.place(), Reason::Acked, by, effects),
+            Settlement::Reject => self.remove_by(id.place(), Reason::Rejected, by, effects),
+            Settlement::AutoAck => self.remove_by(id.place(), Reason::AutoAcked, by, effects),
             Settlement::Requeue => {
                 let limit = self.settings.delivery_limit;
                 if limit.is_some_and(|limit| u32::from(id.attempt) > limit.min(ATTEMPTS_MAX)) {
-                    self.remove(id.place(), Reason::DeliveryLimit, effects);
+                    self.remove_by(id.place(), Reason::DeliveryLimit, by, effects);
+                } else if let Some(retry) = self.settings.retry {
+                    self.delay(now_ms, id, retry, effects);
                 } else {
                     self.give_back(id, true, effects);
                     self.enforce_limits(now_ms, effects);
@@ -354,8 +398,9 @@ impl<E: Endpoint> Queue<E> {
         self.consumers.active()
     }
 
-    /// Removes every ready message; returns how many.
+    /// Removes every message that no consumer has; returns how many.
     pub fn purge(&mut self, effects: &mut Effects) -> u64 {
+        self.end_all_delays();
         let mut count = 0;
         while let Some(place) = self.first_ready() {
             self.remove(place, Reason::Purged, effects);
@@ -367,13 +412,15 @@ impl<E: Endpoint> Queue<E> {
     /// Removes everything, ready and unsettled: the queue is being deleted. Returns the number of
     /// ready messages there were.
     pub fn clear(&mut self, effects: &mut Effects) -> u64 {
-        let ready_count = self.ready_count;
+        let ready_count = self.ready_count + self.delayed_count;
         for delivery in self.outgoing.deliveries.drain(..) {
             self.outgoing.endpoints[delivery.endpoint as usize].release(delivery.body_bytes);
         }
         self.outgoing.clear();
         self.outgoing_turn += 1;
         self.consumer_deadlines.clear();
+        self.deadlines.clear();
+        self.delayed.clear();
         for level in 0..=self.settings.priority_max {
             let index = self.levels.level(level.into());
             let numbers: Vec<u64> =

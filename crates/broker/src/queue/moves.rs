@@ -1,10 +1,14 @@
 //! A message's way through a queue: ready, unsettled, gone, with the counts that follow it. Nothing
 //! else changes a message's state.
 
+use std::sync::Arc;
+
+use super::index::Marks;
 use super::{
     Attempt, ConsumerKey, Delivery, DeliveryId, Effects, Endpoint, Entry, Incoming, NO_POSITION,
-    Place, Queue, Reason, Removed, State,
+    Noted, Place, Queue, Reason, Removed, State,
 };
+use crate::outcome::SettledBy;
 
 impl<E: Endpoint> Queue<E> {
     pub(super) fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {
@@ -14,11 +18,13 @@ impl<E: Endpoint> Queue<E> {
         let body_bytes = message.body().len() as u32;
         self.ready_count += 1;
         self.ready_bytes += u64::from(body_bytes);
+        let tracking = message.tracking();
         let message = keep_body.then(|| {
             self.cached_bytes += message.memory_bytes() as u64;
             message
         });
-        self.levels.push(
+        let marks = Marks::default().with(Marks::TRACKED, tracking.is_some());
+        let place = self.levels.push(
             priority,
             Entry {
                 message,
@@ -27,9 +33,12 @@ impl<E: Endpoint> Queue<E> {
                 body_bytes,
                 attempt: 0,
                 state: State::Ready,
-                redelivered: false,
+                marks,
             },
         );
+        if let Some(tracking) = tracking {
+            self.watch_deadline(tracking.deadline_at_ms, place);
+        }
     }
 
     pub(super) fn first_ready(&mut self) -> Option<Place> {
@@ -51,6 +60,7 @@ impl<E: Endpoint> Queue<E> {
             consumer.outgoing = (self.outgoing_turn, self.outgoing.endpoints.len() as u32);
             self.outgoing.endpoints.push(consumer.endpoint.clone());
         }
+        let by = consumer.options.no_ack.then(|| consumer.endpoint.settled_by()).flatten();
         let endpoint = consumer.outgoing.1;
         let no_ack = consumer.options.no_ack;
         if !no_ack {
@@ -58,7 +68,7 @@ impl<E: Endpoint> Queue<E> {
         }
         let Some(mut delivery) = self.take(place, key, endpoint) else { return };
         if no_ack && delivery.message.is_some() {
-            self.remove(delivery.id.place(), Reason::AutoAcked, effects);
+            self.remove_by(delivery.id.place(), Reason::AutoAcked, by.as_ref(), effects);
         } else if no_ack {
             // Its body is still to be read, so the log must keep it until the handover.
             delivery.settle_after = true;
@@ -84,7 +94,7 @@ impl<E: Endpoint> Queue<E> {
             message: entry.message.clone(),
             position: entry.position,
             body_bytes: entry.body_bytes,
-            redelivered: entry.redelivered,
+            redelivered: entry.marks.has(Marks::REDELIVERED),
             attempts_before: entry.attempt.wrapping_sub(1),
             settle_after: false,
         };
@@ -107,37 +117,68 @@ impl<E: Endpoint> Queue<E> {
             self.forget_timeout(id);
         }
         let Some(entry) = self.levels.give_back(id.place()) else { return };
-        if was_delivered {
-            entry.redelivered = true;
-            if self.settings.keeps_attempts() && entry.position != NO_POSITION {
-                effects.attempts.push(Attempt { position: entry.position, count: entry.attempt });
-            }
-        } else {
+        if !was_delivered {
             entry.attempt = entry.attempt.wrapping_sub(1);
         }
         self.ready_count += 1;
         self.ready_bytes += u64::from(entry.body_bytes);
         self.unsettled_count -= 1;
+        if was_delivered {
+            self.note_attempt(id, 0, effects);
+        }
+    }
+
+    /// A delivery ended without settling its message.
+    pub(super) fn note_attempt(&mut self, id: DeliveryId, retry_at_ms: u64, effects: &mut Effects) {
+        let keeps_attempts = self.settings.keeps_attempts();
+        let Some(entry) = self.levels.at_mut(id.place()) else { return };
+        entry.marks.set(Marks::REDELIVERED);
+        let is_tracked = entry.marks.has(Marks::TRACKED);
+        let (position, attempts) = (entry.position, entry.attempt);
+        if position != NO_POSITION && (keeps_attempts || is_tracked) {
+            effects.attempts.push(Attempt { position, count: attempts });
+        }
+        if is_tracked {
+            let message = entry.message.clone();
+            effects.requeued.push(Noted { message, position, attempts, retry_at_ms });
+        }
     }
 
     /// Takes a message out for good.
     pub(super) fn remove(&mut self, place: Place, reason: Reason, effects: &mut Effects) {
+        self.remove_by(place, reason, None, effects);
+    }
+
+    /// The same, at the hands of somebody.
+    pub(super) fn remove_by(
+        &mut self,
+        place: Place,
+        reason: Reason,
+        by: Option<&Arc<SettledBy>>,
+        effects: &mut Effects,
+    ) {
         let Some(entry) = self.levels.remove(place) else { return };
         match entry.state {
             State::Ready => {
                 self.ready_count -= 1;
                 self.ready_bytes -= u64::from(entry.body_bytes);
             }
+            State::Delayed => self.delayed_count -= 1,
             _ => self.unsettled_count -= 1,
         }
         if let Some(message) = &entry.message {
             self.cached_bytes -= message.memory_bytes() as u64;
         }
-        effects.removed.push(Removed {
+        let is_tracked = entry.marks.has(Marks::TRACKED);
+        effects.remove(Removed {
             message: entry.message,
             position: entry.position,
             reason,
             dead_letter: self.settings.dead_letters && reason.dead_letter_name().is_some(),
+            is_tracked,
+            missed_deadline: entry.marks.has(Marks::MISSED_DEADLINE),
+            attempts: entry.attempt,
+            by: by.filter(|_| is_tracked).cloned(),
         });
     }
 }

@@ -3,7 +3,9 @@
 //! Today they come from the queue's arguments alone; whatever else may set them later (policies)
 //! is merged here.
 
+use super::retry::Retry;
 use crate::arguments::{Overflow, QueueArguments, QueueType};
+use crate::outcome::Asking;
 
 /// What a queue acts upon.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +32,14 @@ pub struct Settings {
     pub consumer_timeout_ms: Option<u64>,
     /// Whether redelivered messages carry `x-delivery-count` (quorum queues).
     pub counts_deliveries: bool,
+    /// How long a message that was given back waits for its next attempt.
+    pub retry: Option<Retry>,
+    /// What is asked for messages that do not ask themselves.
+    pub asking: Asking,
+    /// `x-message-deduplication`, where it says.
+    pub deduplicates: Option<bool>,
+    /// `x-cache-ttl`: how long an id is remembered, ms.
+    pub window_ms: Option<u64>,
 }
 
 impl Settings {
@@ -53,6 +63,10 @@ impl Settings {
             consumer_timeout_ms: arguments.consumer_timeout_ms,
             counts_deliveries: arguments.queue_type == QueueType::Quorum
                 || arguments.delivery_limit.is_some(),
+            retry: Retry::resolve(arguments),
+            asking: arguments.asking,
+            deduplicates: arguments.message_deduplication,
+            window_ms: arguments.cache_ttl_ms,
         }
     }
 }

@@ -1,0 +1,180 @@
+//! What a producer asks for: `x-notify`, `x-confirm-on`, `x-deadline`, as message header or queue
+//! argument. The message wins.
+
+use amqp::{FieldValue, ValueRef};
+
+use super::Outcome;
+use crate::BrokerError;
+
+/// The deadline of a confirm that waits for an ack, where none is given, ms.
+pub const DEADLINE_MS_DEFAULT: u64 = 30_000;
+/// The latest deadline, ms from publishing: 49 days, as far as a time to live goes.
+const DEADLINE_MS_MAX: i64 = u32::MAX as i64;
+
+/// `x-notify`: of which outcomes a message is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Notify {
+    /// Of every one.
+    All = 1,
+    /// When it was processed.
+    Processed = 2,
+    /// When it was not.
+    Failed = 3,
+}
+
+impl Notify {
+    /// The value of that number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::All, Self::Processed, Self::Failed].into_iter().find(|n| *n as u8 == number)
+    }
+
+    /// Whether an outcome is one of those asked for.
+    pub fn wants(self, outcome: Outcome) -> bool {
+        match self {
+            Self::All => true,
+            Self::Processed => outcome == Outcome::Processed,
+            Self::Failed => outcome != Outcome::Processed,
+        }
+    }
+}
+
+/// See the module's documentation. `None` is not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asking {
+    /// `x-notify`.
+    pub notify: Option<Notify>,
+    /// `x-confirm-on`: whether it is `ack`.
+    pub confirm_on_ack: Option<bool>,
+    /// `x-deadline`, ms from publishing; never 0.
+    pub deadline_ms: Option<u64>,
+}
+
+/// Names of the headers and arguments.
+pub(crate) const NAMES: [&str; 3] = ["x-notify", "x-confirm-on", "x-deadline"];
+
+impl Asking {
+    /// Whether anything is asked for.
+    pub fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// What a message asks for, and where it does not say, its queue.
+    pub fn or(self, queue: Self) -> Self {
+        Self {
+            notify: self.notify.or(queue.notify),
+            confirm_on_ack: self.confirm_on_ack.or(queue.confirm_on_ack),
+            deadline_ms: self.deadline_ms.or(queue.deadline_ms),
+        }
+    }
+
+    /// Takes in one header of a message, if it is one of these.
+    ///
+    /// # Errors
+    /// `PRECONDITION_FAILED` for a value that makes no sense.
+    pub fn take_header(&mut self, name: &str, value: &ValueRef<'_>) -> Result<(), BrokerError> {
+        if let ValueRef::Void = value {
+            return Ok(());
+        }
+        self.take(name, value.as_str(), value.as_i64())
+            .map_err(|text| BrokerError::precondition_failed(format!("header '{name}': {text}")))
+    }
+
+    /// Takes in one argument of a queue, if it is one of these.
+    ///
+    /// # Errors
+    /// What is wrong with the value.
+    pub(crate) fn take_argument(&mut self, name: &str, value: &FieldValue) -> Result<(), String> {
+        self.take(name, value.as_str(), value.as_i64())
+    }
+
+    fn take(&mut self, name: &str, text: Option<&str>, number: Option<i64>) -> Result<(), String> {
+        match name {
+            "x-notify" => {
+                self.notify = Some(match text {
+                    Some("all") => Notify::All,
+                    Some("processed") => Notify::Processed,
+                    Some("failed") => Notify::Failed,
+                    _ => return Err("it must be 'all', 'processed' or 'failed'".to_owned()),
+                });
+            }
+            "x-confirm-on" => {
+                self.confirm_on_ack = Some(match text {
+                    Some("enqueue") => false,
+                    Some("ack") => true,
+                    _ => return Err("it must be 'enqueue' or 'ack'".to_owned()),
+                });
+            }
+            "x-deadline" => match number {
+                Some(ms @ 1..=DEADLINE_MS_MAX) => self.deadline_ms = Some(ms as u64),
+                _ => {
+                    return Err(format!(
+                        "it must be an integer from 1 to {DEADLINE_MS_MAX}, milliseconds from publishing"
+                    ));
+                }
+            },
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(name: &str, value: FieldValue) -> Result<Asking, String> {
+        let mut asking = Asking::default();
+        asking.take_argument(name, &value).map(|()| asking)
+    }
+
+    #[test]
+    fn values_mean_what_they_say() {
+        let notify = |n| Ok(Asking { notify: Some(n), ..Asking::default() });
+        assert_eq!(taken("x-notify", "all".into()), notify(Notify::All));
+        assert_eq!(taken("x-notify", "processed".into()), notify(Notify::Processed));
+        assert_eq!(taken("x-notify", "failed".into()), notify(Notify::Failed));
+        let on_ack = |on| Ok(Asking { confirm_on_ack: Some(on), ..Asking::default() });
+        assert_eq!(taken("x-confirm-on", "ack".into()), on_ack(true));
+        assert_eq!(taken("x-confirm-on", "enqueue".into()), on_ack(false));
+        let deadline = Ok(Asking { deadline_ms: Some(250), ..Asking::default() });
+        assert_eq!(taken("x-deadline", FieldValue::I32(250)), deadline);
+        assert_eq!(taken("x-other", "all".into()), Ok(Asking::default()));
+    }
+
+    #[test]
+    fn values_without_sense_are_refused() {
+        for (name, value) in [
+            ("x-notify", "sometimes".into()),
+            ("x-notify", FieldValue::Bool(true)),
+            ("x-confirm-on", "never".into()),
+            ("x-confirm-on", FieldValue::I32(1)),
+            ("x-deadline", FieldValue::I32(-1)),
+            ("x-deadline", FieldValue::I32(0)),
+            ("x-deadline", FieldValue::I64(1 << 40)),
+            ("x-deadline", "soon".into()),
+        ] {
+            assert!(taken(name, value.clone()).is_err(), "{name} {value:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_wins_over_its_queue() {
+        let message = Asking { notify: Some(Notify::Failed), ..Asking::default() };
+        let queue =
+            Asking { notify: Some(Notify::All), confirm_on_ack: Some(true), deadline_ms: Some(9) };
+        let both = message.or(queue);
+        assert_eq!(both, Asking { notify: Some(Notify::Failed), ..queue });
+        assert!(both.is_any() && !Asking::default().is_any());
+    }
+
+    #[test]
+    fn failed_is_everything_but_processed() {
+        for outcome in Outcome::ALL {
+            let is_processed = outcome == Outcome::Processed;
+            assert!(Notify::All.wants(outcome));
+            assert_eq!(Notify::Processed.wants(outcome), is_processed);
+            assert_eq!(Notify::Failed.wants(outcome), !is_processed);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The wait between two attempts: `x-retry-delay-min/max` (doubling, with jitter) and RabbitMQ's
+//! `x-delayed-retry-*` (in proportion to the deliveries so far).
+//!
+//! A message that waits keeps its place and is neither ready nor unsettled. The wait is not logged:
+//! a restart ends it.
+
+use super::{DeliveryId, Effects, Endpoint, NEVER, Queue, State};
+use crate::arguments::{QueueArguments, RetryKind};
+
+/// How long a message waits after each attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    growth: Growth,
+    min_ms: u64,
+    max_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Growth {
+    Doubling,
+    Linear,
+}
+
+impl Retry {
+    pub(super) fn resolve(arguments: &QueueArguments) -> Option<Self> {
+        if let Some(min_ms) = arguments.backoff_min_ms {
+            let max_ms = arguments.backoff_max_ms.unwrap_or(u64::MAX);
+            return Some(Self { growth: Growth::Doubling, min_ms, max_ms });
+        }
+        // Every requeue counts as a failed attempt here, so nothing is merely returned.
+        let is_on = matches!(arguments.retry_kind, RetryKind::All | RetryKind::Failed);
+        let min_ms = arguments.retry_delay_min_ms.filter(|_| is_on)?;
+        let max_ms = arguments.retry_delay_max_ms.unwrap_or(u64::MAX);
+        Some(Self { growth: Growth::Linear, min_ms, max_ms })
+    }
+
+    /// The wait after so many attempts. Doubling waits are stretched by up to a quarter (or, at the
+    /// maximum, shortened by as much), so that what failed together does not come back together;
+    /// `random` is any number.
+    pub fn delay_ms(&self, attempts: u16, random: u64) -> u64 {
+        let attempts = u64::from(attempts.max(1));
+        match self.growth {
+            Growth::Linear => self.min_ms.saturating_mul(attempts).min(self.max_ms),
+            Growth::Doubling => {
+                let factor = 1u64.checked_shl(attempts as u32 - 1).unwrap_or(u64::MAX);
+                let base_ms = self.min_ms.saturating_mul(factor);
+                let room_ms = base_ms.min(self.max_ms) / 4;
+                let jitter_ms = random % (room_ms + 1);
+                match base_ms < self.max_ms {
+                    true => base_ms.saturating_add(jitter_ms).min(self.max_ms),
+                    false => (self.max_ms - jitter_ms).max(self.min_ms),
+                }
+            }
+        }
+    }
+}
+
+impl<E: Endpoint> Queue<E> {
+    /// Has an unsettled message wait for its next attempt.
+    pub(super) fn delay(
+        &mut self,
+        now_ms: u64,
+        id: DeliveryId,
+        retry: Retry,
+        effects: &mut Effects,
+    ) {
+        let random = scramble(self.id.0, id);
+        let retry_at_ms = now_ms.saturating_add(retry.delay_ms(id.attempt, random));
+        let Some(entry) = self.levels.delay(id.place()) else { return };
+        // What expires meanwhile is looked at when it does.
+        let look_at_ms = match entry.expires_at_ms {
+            NEVER => retry_at_ms,
+            expires_at_ms => retry_at_ms.min(expires_at_ms.saturating_add(1)),
+        };
+        let (level, number) = id.place();
+        self.delayed.insert((look_at_ms, level, number));
+        self.watches_time = true;
+        self.unsettled_count -= 1;
+        self.delayed_count += 1;
+        self.note_attempt(id, retry_at_ms, effects);
+    }
+
+    /// Makes those ready whose wait is over.
+    pub(super) fn end_delays(&mut self, now_ms: u64, effects: &mut Effects) {
+        let before = self.ready_count;
+        while let Some(&(at_ms, level, number)) = self.delayed.first() {
+            if at_ms > now_ms {
+                break;
+            }
+            self.delayed.pop_first();
+            self.end_delay((level, number));
+        }
+        if self.ready_count > before {
+            self.enforce_limits(now_ms, effects);
+        }
+    }
+
+    /// Makes all ready that wait, be it over or not.
+    pub(super) fn end_all_delays(&mut self) {
+        for (_, level, number) in std::mem::take(&mut self.delayed) {
+            self.end_delay((level, number));
+        }
+    }
+
+    fn end_delay(&mut self, place: super::Place) {
+        // It may have been taken out since.
+        if self.levels.at(place).is_none_or(|entry| entry.state != State::Delayed) {
+            return;
+        }
+        let Some(entry) = self.levels.give_back(place) else { return };
+        self.ready_count += 1;
+        self.ready_bytes += u64::from(entry.body_bytes);
+        self.delayed_count -= 1;
+    }
+}
+
+/// A number that looks random, and is the same for the same delivery (splitmix64).
+fn scramble(queue: u32, id: DeliveryId) -> u64 {
+    let mut z = id.number ^ u64::from(queue) << 40 ^ u64::from(id.attempt) << 20;
+    z = z.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
