@@ -3,6 +3,7 @@
 use amqp::{FieldTable, FieldValue, ReplyCode};
 
 use super::*;
+use crate::outcome::Notify;
 
 const QUEUE: &str = "queue 'q' in vhost '/'";
 const SHARED: QueueProperties =
@@ -43,6 +44,11 @@ fn every_argument_is_read() {
         ("x-delayed-retry-type", "failed".into()),
         ("x-delayed-retry-min", 7i32.into()),
         ("x-delayed-retry-max", 70i32.into()),
+        ("x-retry-delay-min", 8i32.into()),
+        ("x-retry-delay-max", 80i32.into()),
+        ("x-notify", "failed".into()),
+        ("x-confirm-on", "ack".into()),
+        ("x-deadline", 90i32.into()),
         ("x-message-deduplication", true.into()),
         ("x-cache-ttl", 9i32.into()),
         ("x-queue-mode", "lazy".into()),
@@ -68,7 +74,14 @@ fn every_argument_is_read() {
         retry_kind: RetryKind::Failed,
         retry_delay_min_ms: Some(7),
         retry_delay_max_ms: Some(70),
-        message_deduplication: true,
+        backoff_min_ms: Some(8),
+        backoff_max_ms: Some(80),
+        asking: Asking {
+            notify: Some(Notify::Failed),
+            confirm_on_ack: Some(true),
+            deadline_ms: Some(90),
+        },
+        message_deduplication: Some(true),
         cache_ttl_ms: Some(9),
     };
     assert_eq!(parsed, expected);

@@ -50,6 +50,11 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
+    /// Whether the deadline of a message that is still there has passed and was told.
+    pub fn missed_deadline(&self, id: DeliveryId) -> bool {
+        self.levels.at(id.place()).is_some_and(|entry| entry.marks.has(Marks::MISSED_DEADLINE))
+    }
+
     /// Takes out a message that nobody is working on. `None` when it is gone, `Some(false)` when
     /// somebody has it.
     pub fn cancel(&mut self, standing: Standing, effects: &mut Effects) -> Option<bool> {

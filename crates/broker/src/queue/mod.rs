@@ -58,7 +58,7 @@ pub struct Incoming {
 }
 
 /// What recovery knows of a message; its body stays in the log.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Restored {
     /// Where it stands in the log.
     pub position: u64,

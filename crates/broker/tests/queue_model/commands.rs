@@ -134,6 +134,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             delivery_limit,
             consumer_timeout_ms: times.2,
             counts_deliveries: flags.2,
+            ..Settings::default()
         },
     )
 }

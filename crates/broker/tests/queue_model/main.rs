@@ -9,7 +9,7 @@ use std::rc::Rc;
 use amqp::Properties;
 use broker::queue::{
     ConsumerKey, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Outgoing, Published, Queue,
-    Restored, Settings, Settlement, Tick,
+    Restored, Settings, Settlement, Standing, Tick,
 };
 use broker::{Message, QueueId};
 use proptest::prelude::*;
@@ -88,6 +88,7 @@ impl Pair {
             body_bytes,
             priority,
             attempts,
+            ..Restored::default()
         });
         let message = model::Message {
             level: priority,
@@ -264,7 +265,7 @@ impl Pair {
     fn relocate(&mut self, pick: usize) {
         let mut found = Vec::new();
         self.queue.positions_in(&|_| true, (0, 0), usize::MAX, &mut found);
-        let Some((id, from)) = found.get(pick).copied() else { return };
+        let Some(Standing { id, position: from, .. }) = found.get(pick).copied() else { return };
         let to = self.position(true);
         assert!(!self.queue.relocate(id, to, from));
         assert!(self.queue.relocate(id, from, to));
@@ -341,7 +342,7 @@ impl Pair {
         expected.retain(|&index| self.model.messages[index].position != NO_POSITION);
         expected.sort_by_key(|&index| (self.model.messages[index].level, index));
         assert_eq!(found.len(), expected.len());
-        for ((id, position), index) in found.iter().zip(expected) {
+        for (Standing { id, position, .. }, index) in found.iter().zip(expected) {
             let message = &self.model.messages[index];
             assert_eq!((*position, id.attempt()), (message.position, message.attempts));
         }

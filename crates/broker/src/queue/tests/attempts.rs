@@ -59,14 +59,7 @@ fn attempts_are_kept_for_a_queue_that_counts_without_a_limit() {
 #[test]
 fn attempts_go_on_where_the_restart_interrupted_them() {
     let mut rig = Rig::new(settings(|s| s.delivery_limit = Some(2)));
-    rig.queue.restore(&Restored {
-        position: 7,
-        published_at_ms: 0,
-        expiration_ms: None,
-        body_bytes: 3,
-        priority: 0,
-        attempts: 2,
-    });
+    rig.queue.restore(&Restored { position: 7, body_bytes: 3, attempts: 2, ..Restored::default() });
     assert_eq!(rig.queue.depth().ready_bytes, 3);
     let delivery = rig.get().expect("ready");
     assert_eq!((delivery.attempts_before, delivery.redelivered), (2, true));

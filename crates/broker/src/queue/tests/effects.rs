@@ -14,11 +14,14 @@ fn only_some_reasons_dead_letter() {
         (Reason::DeliveryLimit, Some("delivery_limit")),
         (Reason::Purged, None),
         (Reason::QueueDeleted, None),
+        (Reason::Cancelled, None),
     ];
     for (number, (reason, name)) in (1..).zip(cases) {
         assert_eq!(reason.dead_letter_name(), name);
         assert_eq!(reason as u8, number, "the number is in the log's format");
+        assert_eq!(Reason::from_number(number), Some(reason));
     }
+    assert_eq!((Reason::from_number(0), Reason::from_number(11)), (None, None));
 }
 
 #[test]
@@ -72,12 +75,12 @@ fn compaction_finds_what_is_in_the_log_and_moves_it() {
         turns += 1;
     }
     assert!(turns > 300 / 32);
-    let mut positions: Vec<_> = found.iter().map(|(_, position)| *position).collect();
+    let mut positions: Vec<_> = found.iter().map(|standing| standing.position).collect();
     positions.sort_unstable();
     assert_eq!(positions, (0..100).collect::<Vec<_>>());
-    for (id, position) in &found {
-        assert!(rig.queue.relocate(*id, *position, *position + 1000));
-        assert!(!rig.queue.relocate(*id, *position, 7), "it is no longer there");
+    for &Standing { id, position, .. } in &found {
+        assert!(rig.queue.relocate(id, position, position + 1000));
+        assert!(!rig.queue.relocate(id, position, 7), "it is no longer there");
     }
     rig.settle(&held, Settlement::Ack);
     assert_eq!(rig.effects.removed[0].position, held.position + 1000);

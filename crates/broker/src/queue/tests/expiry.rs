@@ -114,8 +114,7 @@ fn a_restart_does_not_give_more_time() {
         published_at_ms: 800,
         expiration_ms: Some(900),
         body_bytes: 1,
-        priority: 0,
-        attempts: 0,
+        ..Restored::default()
     };
     rig.queue.restore(&restored);
     assert_eq!(rig.queue.next_deadline_ms(), Some(1300));
