@@ -1,8 +1,20 @@
-//! The ledger itself.
+//! The ledger itself: what is asked of it and told to it, and who answers.
+//!
+//! Owns the parts and the order in which an event reaches them. Never holds a lock while the disk is
+//! at work, but for that of the one writer. Invariant: an event is found by every question from the
+//! moment [`Ledger::append`] returns.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 use segment_log::Disk;
 
-use crate::{Event, IdHash, LedgerError, OutcomeQuery, OutcomesPage};
+use crate::flush::Writer;
+use crate::lookup::Lookup;
+use crate::page::Page;
+use crate::pages::Pages;
+use crate::recovery;
+use crate::{Event, IdHash, LedgerError, OutcomeQuery, OutcomesPage, What, dedup_key, outcomes};
 
 /// How much is kept, and how.
 #[derive(Debug, Clone)]
@@ -22,63 +34,132 @@ impl Default for Options {
     }
 }
 
+/// Sizes that tests make small.
+#[derive(Debug, Clone)]
+pub(crate) struct Sizes {
+    /// Bytes at which a page is full.
+    pub(crate) page_bytes: usize,
+    /// Bytes of pages that share an entry of the directory.
+    pub(crate) stretch_bytes: u64,
+    /// Bytes of a segment of the log.
+    pub(crate) segment_bytes: u64,
+    /// Bytes of pages that one question about outcomes reads.
+    pub(crate) query_bytes: u64,
+}
+
+impl Sizes {
+    fn of(options: &Options) -> Self {
+        Self {
+            page_bytes: 64 << 10,
+            stretch_bytes: 66 << 10,
+            segment_bytes: (options.bytes_max / 32).clamp(1 << 20, 64 << 20),
+            query_bytes: 8 << 20,
+        }
+    }
+}
+
 /// See the crate's documentation. One thread appends and flushes; any thread asks.
-pub struct Ledger {}
+pub struct Ledger {
+    pub(crate) options: Options,
+    pub(crate) sizes: Sizes,
+    pub(crate) pages: Pages,
+    pub(crate) index: Lookup,
+    pub(crate) window: Lookup,
+    pub(crate) writer: Mutex<Writer>,
+    pub(crate) applied: AtomicU64,
+    pub(crate) size_bytes: AtomicU64,
+}
 
 impl Ledger {
     /// Opens the ledger on a disk (a directory) of its own.
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub fn open<D: Disk + Clone>(_disk: D, _options: Options) -> Result<Self, LedgerError> {
-        Ok(Self {})
+    pub fn open<D: Disk + Clone>(disk: D, options: Options) -> Result<Self, LedgerError> {
+        let sizes = Sizes::of(&options);
+        Self::open_sized(disk, options, sizes)
+    }
+
+    pub(crate) fn open_sized<D: Disk + Clone>(
+        disk: D,
+        options: Options,
+        sizes: Sizes,
+    ) -> Result<Self, LedgerError> {
+        recovery::open(disk, options, sizes)
     }
 
     /// The position of the message log up to which everything is durable here.
     pub fn applied(&self) -> u64 {
-        0
+        self.applied.load(Ordering::Acquire)
     }
 
     /// Takes an event in; it is there for who asks from now on, and durable with the next flush.
     /// Events come in the order of their cursors; one that is not after the last is ignored.
-    pub fn append(&self, _event: &Event<'_>) {}
+    pub fn append(&self, event: &Event<'_>) {
+        let Ok(new_in) = self.pages.append(event) else { return };
+        if let Some(position) = new_in {
+            self.index.insert(event.id.0, position);
+        }
+        if let What::Published(published) = &event.what
+            && published.is_deduplicated
+        {
+            for queue in &published.queues {
+                self.window.insert(dedup_key(event.id, queue.id), event.time_ms);
+            }
+        }
+    }
 
     /// Makes everything appended durable, and with it that the message log was followed up to
     /// `applied`. Forgets what is too old or too much.
     ///
     /// # Errors
     /// Whatever the disk says; what was appended is then tried again with the next flush.
-    pub fn flush(&self, _applied: u64, _now_ms: u64) -> Result<(), LedgerError> {
-        Ok(())
+    pub fn flush(&self, applied: u64, now_ms: u64) -> Result<(), LedgerError> {
+        self.writer.lock().flush(self, applied, now_ms)
     }
 
     /// All that is known of a message, in order.
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub fn events(&self, _id: IdHash) -> Result<Vec<Event<'static>>, LedgerError> {
-        Ok(Vec::new())
+    pub fn events(&self, id: IdHash) -> Result<Vec<Event<'static>>, LedgerError> {
+        let mut positions = self.index.values(id.0);
+        positions.sort_unstable();
+        positions.dedup();
+        let mut events = Vec::new();
+        let mut buffer = Vec::new();
+        for position in positions {
+            if !self.pages.read(position, &mut buffer)? {
+                continue;
+            }
+            let Some(page) = Page::parse(&buffer) else { continue };
+            // A key is a part of the hash only: the page tells whether it is the message.
+            let is_it: Vec<_> = page.ids().iter().map(|other| other.hash() == id).collect();
+            let of_it = page.events().filter(|event| is_it[event.id]);
+            events.extend(of_it.map(|event| page.event(&event)));
+        }
+        Ok(events)
     }
 
     /// Outcomes in order.
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub fn outcomes(&self, _query: &OutcomeQuery) -> Result<OutcomesPage, LedgerError> {
-        Ok(OutcomesPage::default())
+    pub fn outcomes(&self, query: &OutcomeQuery) -> Result<OutcomesPage, LedgerError> {
+        outcomes::outcomes(&self.pages, query, self.sizes.query_bytes)
     }
 
     /// When an id was seen by a queue ([`crate::dedup_key`]) last, ms since the epoch, if within
-    /// the window.
+    /// the window as of the last flush.
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub fn first_seen(&self, _key: u128) -> Result<Option<u64>, LedgerError> {
-        Ok(None)
+    pub fn first_seen(&self, key: u128) -> Result<Option<u64>, LedgerError> {
+        Ok(self.window.latest(key))
     }
 
     /// Bytes on disk.
     pub fn size_bytes(&self) -> u64 {
-        0
+        self.size_bytes.load(Ordering::Relaxed)
     }
 }

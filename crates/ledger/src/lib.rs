@@ -9,12 +9,20 @@
 //! order of the message log by filter and cursor ([`Ledger::outcomes`]), and whether a queue has
 //! seen a message id within its window ([`Ledger::first_seen`]).
 
+mod device;
+mod directory;
 mod error;
 mod event;
+mod flush;
 mod id;
 mod ledger;
+mod lookup;
+mod outcomes;
+mod page;
+mod pages;
 mod prefixed;
 mod query;
+mod recovery;
 mod timeline;
 
 pub use broker::Outcome;
@@ -25,3 +33,6 @@ pub use ledger::{Ledger, Options};
 pub use prefixed::Prefixed;
 pub use query::{OutcomeQuery, OutcomesPage};
 pub use timeline::{Entry, Publication, QueueStory, State, Timeline};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! Which pages are on disk, roughly: one entry per stretch of the log.
+//!
+//! Owns the summaries by which outcomes are found without reading what cannot hold them. Never
+//! touches the disk. Invariants: stretches are in the order of the log, lie within one segment
+//! each, and are short, so that the directory of many small pages stays small too.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::Cursor;
+use crate::page::Summary;
+
+/// Some pages that follow each other in one segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    /// Base of the segment.
+    pub(crate) segment: u64,
+    /// Position of the first page's record.
+    pub(crate) position: u64,
+    /// Position after the last page.
+    pub(crate) end: u64,
+    pub(crate) summary: Summary,
+}
+
+/// All stretches.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    stretches: VecDeque<Stretch>,
+    stretch_bytes: u64,
+}
+
+impl Directory {
+    /// Pages are put together up to so many bytes.
+    pub(crate) fn new(stretch_bytes: u64) -> Self {
+        Self { stretches: VecDeque::new(), stretch_bytes }
+    }
+
+    /// Adds the page whose record takes these positions; usually the last, but damage may have hidden
+    /// it at first.
+    pub(crate) fn push(&mut self, segment: u64, record: Range<u64>, summary: Summary) {
+        let Range { start: position, end } = record;
+        let stretch = Stretch { segment, position, end, summary };
+        match self.stretches.back_mut() {
+            Some(last) if position < last.end => {
+                let at = self.stretches.partition_point(|other| other.position < position);
+                self.stretches.insert(at, stretch);
+            }
+            Some(last) if last.segment == segment && end - last.position <= self.stretch_bytes => {
+                last.end = end;
+                last.summary = last.summary.and(summary);
+            }
+            _ => self.stretches.push_back(stretch),
+        }
+    }
+
+    /// Forgets a segment's.
+    pub(crate) fn remove_segment(&mut self, segment: u64) {
+        self.stretches.retain(|stretch| stretch.segment != segment);
+    }
+
+    /// The first stretch with events after the cursor of which this is true.
+    pub(crate) fn next(
+        &self,
+        after: Option<Cursor>,
+        is_wanted: impl Fn(&Summary) -> bool,
+    ) -> Option<Stretch> {
+        let start = after.map_or(0, |after| {
+            self.stretches.partition_point(|stretch| stretch.summary.last <= after)
+        });
+        self.stretches.range(start..).find(|stretch| is_wanted(&stretch.summary)).copied()
+    }
+
+    /// The time of a segment's first and last event, ms; `None` if it has none.
+    pub(crate) fn times_ms(&self, segment: u64) -> Option<Range<u64>> {
+        let of_it = self.stretches.iter().filter(|stretch| stretch.segment == segment);
+        of_it
+            .map(|stretch| stretch.summary)
+            .reduce(Summary::and)
+            .map(|all| Range { start: all.time_min_ms, end: all.time_max_ms })
+    }
+}

@@ -1,0 +1,326 @@
+//! Reading a page.
+//!
+//! Owns nothing: a view of bytes that may be anything, although a checksum vouches for them. Reading
+//! never panics; where the bytes are no event the page ends. An event costs no allocation until it
+//! is asked for as an [`Event`].
+
+use std::borrow::Cow;
+
+use broker::Outcome;
+
+use super::ids::{self, Id};
+use super::strings;
+use super::summary::{HEADER_SIZE, Summary};
+use super::varint::Input;
+use super::{kind, settled, tag};
+use crate::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
+
+/// A page's bytes, taken apart into strings, ids, and events to be read.
+#[derive(Debug)]
+pub(crate) struct Page<'a> {
+    strings: Vec<&'a str>,
+    ids: Vec<Id<'a>>,
+    events: &'a [u8],
+    first: Cursor,
+}
+
+/// An event where it lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawEvent<'a> {
+    pub(crate) at: Cursor,
+    pub(crate) time_ms: u64,
+    /// Number of its message in the page.
+    pub(crate) id: usize,
+    pub(crate) body: Body<'a>,
+}
+
+/// As [`What`], without allocations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Body<'a> {
+    Published(RawPublished<'a>),
+    Delivered { queue: &'a str, worker: &'a str, attempt: u16 },
+    Requeued { queue: &'a str, attempt: u16, retry_at_ms: u64 },
+    Settled(RawSettled<'a>),
+    Received { queue: &'a str },
+    Moved { position: u64 },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawPublished<'a> {
+    exchange: &'a str,
+    routing_key: &'a str,
+    queue_count: u64,
+    queues: Input<'a>,
+    position: u64,
+    body_bytes: u32,
+    deadline_at_ms: u64,
+    is_copy: bool,
+    pub(crate) is_deduplicated: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RawSettled<'a> {
+    pub(crate) queue: &'a str,
+    pub(crate) outcome: Outcome,
+    reason: &'a str,
+    attempts: u16,
+    queue_count: u16,
+    worker: &'a str,
+    error: Option<&'a str>,
+    content_type: Option<&'a str>,
+    result: Option<&'a [u8]>,
+    dead_letter_exchange: Option<&'a str>,
+    message: Option<&'a [u8]>,
+    flags: u8,
+    published_at_ms: u64,
+}
+
+impl<'a> Page<'a> {
+    /// `None` for what is no page.
+    pub(crate) fn parse(page: &'a [u8]) -> Option<Self> {
+        let (summary, strings_len, ids_len) = Summary::decode(page)?;
+        let (strings, rest) = page.get(HEADER_SIZE..)?.split_at_checked(strings_len)?;
+        let (ids, events) = rest.split_at_checked(ids_len)?;
+        let strings = strings::decode(strings)?;
+        let ids = ids::decode(ids, &strings)?;
+        Some(Self { strings, ids, events, first: summary.first })
+    }
+
+    /// Its messages; an event tells which by number. One may be there more than once.
+    pub(crate) fn ids(&self) -> &[Id<'a>] {
+        &self.ids
+    }
+
+    /// Its events, in order.
+    pub(crate) fn events(&self) -> Events<'_, 'a> {
+        Events {
+            page: self,
+            input: Input(self.events),
+            previous: None,
+            previous_time_ms: 0,
+            next_ids: [0; kind::COUNT],
+        }
+    }
+
+    /// The queues of a publication: id and name.
+    pub(crate) fn queues(
+        &self,
+        published: &RawPublished<'a>,
+    ) -> impl Iterator<Item = (u32, &'a str)> {
+        let mut input = published.queues;
+        (0..published.queue_count)
+            .map_while(move |_| Some((input.small()?, strings::read(&mut input, &self.strings)?)))
+    }
+
+    /// The event as the ledger's callers know it.
+    pub(crate) fn event(&self, raw: &RawEvent<'a>) -> Event<'static> {
+        let id = self.ids.get(raw.id);
+        let what = match raw.body {
+            Body::Published(published) => What::Published(self.published(id, &published)),
+            Body::Delivered { queue, worker, attempt } => {
+                What::Delivered { queue: owned(queue), worker: owned(worker), attempt }
+            }
+            Body::Requeued { queue, attempt, retry_at_ms } => {
+                What::Requeued { queue: owned(queue), attempt, retry_at_ms }
+            }
+            Body::Settled(settled) => What::Settled(Box::new(settled_event(id, &settled))),
+            Body::Received { queue } => What::Received { queue: owned(queue) },
+            Body::Moved { position } => What::Moved { position },
+        };
+        let id = id.map_or(IdHash(0), Id::hash);
+        Event { at: raw.at, id, time_ms: raw.time_ms, what }
+    }
+
+    fn published(&self, id: Option<&Id<'a>>, raw: &RawPublished<'a>) -> Published<'static> {
+        let queues = self.queues(raw);
+        Published {
+            vhost: owned(id.map_or("", Id::vhost)),
+            id: id.map(|id| id.text().into_owned().into()).unwrap_or_default(),
+            exchange: owned(raw.exchange),
+            routing_key: owned(raw.routing_key),
+            queues: queues.map(|(id, name)| PublishedQueue { id, name: owned(name) }).collect(),
+            position: raw.position,
+            body_bytes: raw.body_bytes,
+            deadline_at_ms: raw.deadline_at_ms,
+            is_copy: raw.is_copy,
+            is_deduplicated: raw.is_deduplicated,
+        }
+    }
+}
+
+fn settled_event(id: Option<&Id<'_>>, raw: &RawSettled<'_>) -> Settled<'static> {
+    let bytes = |bytes: Option<&[u8]>| bytes.map(|bytes| Cow::Owned(bytes.to_vec()));
+    Settled {
+        vhost: owned(id.map_or("", Id::vhost)),
+        message_id: id.map(|id| id.text().into_owned().into()).unwrap_or_default(),
+        queue: owned(raw.queue),
+        outcome: raw.outcome,
+        reason: owned(raw.reason),
+        attempts: raw.attempts,
+        queue_count: raw.queue_count,
+        worker: owned(raw.worker),
+        error: raw.error.map(owned),
+        content_type: raw.content_type.map(owned),
+        result: bytes(raw.result),
+        is_unverified: raw.flags & settled::UNVERIFIED != 0,
+        is_late: raw.flags & settled::LATE != 0,
+        is_copy: raw.flags & settled::COPY != 0,
+        is_notified: raw.flags & settled::NOTIFIED != 0,
+        dead_letter_exchange: raw.dead_letter_exchange.map(owned),
+        published_at_ms: raw.published_at_ms,
+        message: bytes(raw.message),
+    }
+}
+
+fn owned(text: &str) -> Cow<'static, str> {
+    Cow::Owned(text.to_owned())
+}
+
+/// Goes through the events of a page.
+#[derive(Debug)]
+pub(crate) struct Events<'p, 'a> {
+    page: &'p Page<'a>,
+    input: Input<'a>,
+    previous: Option<Cursor>,
+    previous_time_ms: u64,
+    next_ids: [u32; kind::COUNT],
+}
+
+impl<'a> Iterator for Events<'_, 'a> {
+    type Item = RawEvent<'a>;
+
+    fn next(&mut self) -> Option<RawEvent<'a>> {
+        if self.input.is_empty() {
+            return None;
+        }
+        let event = self.read();
+        if event.is_none() {
+            // What is behind it cannot be understood either.
+            self.input = Input(&[]);
+        }
+        event
+    }
+}
+
+impl<'a> Events<'_, 'a> {
+    fn read(&mut self) -> Option<RawEvent<'a>> {
+        let input = &mut self.input;
+        let tag = input.byte()?;
+        let delta = input.number()?;
+        let (position, mut nth) = match self.previous {
+            None => (self.page.first.position, self.page.first.nth),
+            Some(Cursor { position, nth }) if delta == 0 => (position, nth.wrapping_add(1)),
+            Some(Cursor { position, .. }) => (position.wrapping_add(delta), 0),
+        };
+        if tag & tag::NTH != 0 {
+            nth = input.small()?;
+        }
+        let at = Cursor { position, nth };
+        self.previous = Some(at);
+        if tag & tag::TIME != 0 {
+            self.previous_time_ms = input.difference(self.previous_time_ms)?;
+        }
+        let expected = self.next_ids.get_mut(usize::from(tag & tag::KIND))?;
+        let number = u32::try_from(input.difference(u64::from(*expected))?).ok()?;
+        *expected = number.checked_add(1)?;
+        let id = number as usize;
+        self.page.ids.get(id)?;
+        let time_ms = self.previous_time_ms;
+        let body = self.read_body(tag, position, time_ms)?;
+        Some(RawEvent { at, time_ms, id, body })
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        strings::read(&mut self.input, &self.page.strings)
+    }
+
+    fn read_body(&mut self, tag: u8, position: u64, time_ms: u64) -> Option<Body<'a>> {
+        let is_plain = tag & tag::PLAIN != 0;
+        Some(match tag & tag::KIND {
+            kind::PUBLISHED => Body::Published(self.read_published(tag, position, time_ms)?),
+            kind::DELIVERED => Body::Delivered {
+                queue: self.text()?,
+                worker: self.text()?,
+                attempt: if is_plain { 1 } else { self.input.small()? },
+            },
+            kind::REQUEUED => Body::Requeued {
+                queue: self.text()?,
+                attempt: self.input.small()?,
+                retry_at_ms: if is_plain { 0 } else { self.input.difference(time_ms)? },
+            },
+            kind::SETTLED => Body::Settled(self.read_settled(is_plain, time_ms)?),
+            kind::RECEIVED => Body::Received { queue: self.text()? },
+            kind::MOVED => Body::Moved { position: self.input.difference(position)? },
+            _ => return None,
+        })
+    }
+
+    fn read_published(&mut self, tag: u8, position: u64, time_ms: u64) -> Option<RawPublished<'a>> {
+        let (exchange, routing_key) = (self.text()?, self.text()?);
+        let queue_count = self.input.number()?;
+        let queues = self.input;
+        for _ in 0..queue_count {
+            self.input.number()?;
+            self.text()?;
+        }
+        let mut published = RawPublished {
+            exchange,
+            routing_key,
+            queue_count,
+            queues,
+            position,
+            body_bytes: self.input.small()?,
+            deadline_at_ms: 0,
+            is_copy: tag & tag::COPY != 0,
+            is_deduplicated: tag & tag::DEDUPLICATED != 0,
+        };
+        if tag & tag::EXTENDED != 0 {
+            published.position = self.input.difference(position)?;
+            if self.input.byte()? != 0 {
+                published.deadline_at_ms = self.input.difference(time_ms)?;
+            }
+        }
+        Some(published)
+    }
+
+    fn read_settled(&mut self, is_plain: bool, time_ms: u64) -> Option<RawSettled<'a>> {
+        let flags = self.input.byte()?;
+        let mut raw = RawSettled {
+            outcome: Outcome::from_number(flags & settled::OUTCOME)?,
+            queue: self.text()?,
+            reason: self.text()?,
+            worker: self.text()?,
+            published_at_ms: self.input.difference(time_ms)?,
+            attempts: 1,
+            queue_count: 1,
+            error: None,
+            content_type: None,
+            result: None,
+            dead_letter_exchange: None,
+            message: None,
+            flags,
+        };
+        if !is_plain {
+            (raw.attempts, raw.queue_count) = (self.input.small()?, self.input.small()?);
+        }
+        if flags & settled::EXTENDED != 0 {
+            let has = self.input.byte()?;
+            if has & settled::HAS_ERROR != 0 {
+                raw.error = Some(self.text()?);
+            }
+            if has & settled::HAS_CONTENT_TYPE != 0 {
+                raw.content_type = Some(self.text()?);
+            }
+            if has & settled::HAS_DEAD_LETTER_EXCHANGE != 0 {
+                raw.dead_letter_exchange = Some(self.text()?);
+            }
+            if has & settled::HAS_RESULT != 0 {
+                raw.result = Some(self.input.bytes()?);
+            }
+            if has & settled::HAS_MESSAGE != 0 {
+                raw.message = Some(self.input.bytes()?);
+            }
+        }
+        Some(raw)
+    }
+}

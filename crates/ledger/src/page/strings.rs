@@ -1,0 +1,117 @@
+//! The strings of a page, each said once.
+//!
+//! Owns their bytes and their numbers. Long strings are not kept here but said where they are used.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+
+use super::varint::{self, Input};
+
+/// Longer strings are unlikely to come twice.
+const LEN_MAX: usize = 255;
+
+/// What a string is used as: the same one tends to come again in the same place.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Role {
+    Vhost,
+    Exchange,
+    RoutingKey,
+    Queue,
+    Worker,
+    Reason,
+    Other,
+}
+
+const ROLE_COUNT: usize = 7;
+
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    start: u32,
+    len: u32,
+}
+
+/// The strings of the page being written.
+#[derive(Debug, Default)]
+pub(super) struct Strings {
+    /// As in the page: each with its length before it.
+    bytes: Vec<u8>,
+    places: Vec<Place>,
+    numbers: HashTable<u32>,
+    /// What each role was last, as number + 1.
+    recent: [u32; ROLE_COUNT],
+    // Somebody outside picks routing keys and worker names.
+    hasher: RandomState,
+}
+
+impl Strings {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.places.clear();
+        self.numbers.clear();
+        self.recent = [0; ROLE_COUNT];
+    }
+
+    /// Appends a reference to a string.
+    pub(super) fn put(&mut self, out: &mut Vec<u8>, role: Role, text: &str) {
+        let recent = self.recent[role as usize];
+        if recent > 0 && text_at(&self.bytes, self.places[recent as usize - 1]) == text.as_bytes() {
+            varint::put(out, u64::from(recent));
+            return;
+        }
+        if text.len() > LEN_MAX {
+            varint::put(out, 0);
+            varint::put_bytes(out, text.as_bytes());
+            return;
+        }
+        let number = self.number(text) + 1;
+        self.recent[role as usize] = number;
+        varint::put(out, u64::from(number));
+    }
+
+    fn number(&mut self, text: &str) -> u32 {
+        let hash = self.hasher.hash_one(text);
+        let (bytes, places) = (&mut self.bytes, &mut self.places);
+        let is_it = |number: &u32| text_at(bytes, places[*number as usize]) == text.as_bytes();
+        if let Some(number) = self.numbers.find(hash, is_it) {
+            return *number;
+        }
+        let number = places.len() as u32;
+        varint::put(bytes, text.len() as u64);
+        places.push(Place { start: bytes.len() as u32, len: text.len() as u32 });
+        bytes.extend_from_slice(text.as_bytes());
+        let hasher = &self.hasher;
+        // Hashes a `&[u8]` as `hash_one(text)` hashes a `str`: only what is UTF-8 got in.
+        self.numbers.insert_unique(hash, number, |number| {
+            let text = text_at(bytes, places[*number as usize]);
+            hasher.hash_one(str::from_utf8(text).unwrap_or_default())
+        });
+        number
+    }
+}
+
+fn text_at(bytes: &[u8], place: Place) -> &[u8] {
+    &bytes[place.start as usize..][..place.len as usize]
+}
+
+/// All strings of a page.
+pub(super) fn decode(bytes: &[u8]) -> Option<Vec<&str>> {
+    let mut input = Input(bytes);
+    let mut strings = Vec::new();
+    while !input.is_empty() {
+        strings.push(input.text()?);
+    }
+    Some(strings)
+}
+
+/// Reads a reference.
+pub(super) fn read<'a>(input: &mut Input<'a>, strings: &[&'a str]) -> Option<&'a str> {
+    match input.small::<usize>()? {
+        0 => input.text(),
+        number => strings.get(number - 1).copied(),
+    }
+}

@@ -1,0 +1,4 @@
+//! The ledger against what it should be, and a disk that fails.
+
+mod basic;
+mod support;

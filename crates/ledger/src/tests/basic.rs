@@ -1,0 +1,45 @@
+use broker::Outcome;
+use segment_log::FaultyDisk;
+
+use super::support::{hash, id, published, settled, tiny};
+use crate::{Cursor, Ledger, Options, OutcomeQuery, dedup_key};
+
+#[test]
+fn events_are_found_at_once_and_after_flush_and_reopening() {
+    let disk = FaultyDisk::new(1);
+    let events: Vec<_> = (0..100)
+        .flat_map(|n| {
+            let at = Cursor { position: n * 100 + 50, nth: 0 };
+            [published(n * 100, 1000 + n, n), settled(at, 1001 + n, n, Outcome::Processed)]
+        })
+        .collect();
+    let check = |ledger: &Ledger| {
+        for n in 0..100_usize {
+            let found = ledger.events(hash(n as u64)).unwrap();
+            assert_eq!(found, events[n * 2..n * 2 + 2]);
+            let seen = ledger.first_seen(dedup_key(hash(n as u64), 1)).unwrap();
+            assert_eq!(seen, Some(1000 + n as u64));
+        }
+        assert!(ledger.events(hash(100)).unwrap().is_empty());
+        assert_eq!(ledger.first_seen(dedup_key(hash(100), 1)).unwrap(), None);
+        assert_eq!(ledger.first_seen(dedup_key(hash(0), 2)).unwrap(), None);
+        let all = ledger.outcomes(&OutcomeQuery { limit: 1000, ..Default::default() }).unwrap();
+        assert!(!all.has_more || !all.events.is_empty());
+    };
+    let ledger = Ledger::open_sized(disk.clone(), Options::default(), tiny()).unwrap();
+    for event in &events {
+        ledger.append(event);
+        ledger.append(event);
+    }
+    check(&ledger);
+    ledger.flush(10_000, 2000).unwrap();
+    check(&ledger);
+    assert_eq!(ledger.applied(), 10_000);
+    drop(ledger);
+    let ledger = Ledger::open_sized(disk, Options::default(), tiny()).unwrap();
+    assert_eq!(ledger.applied(), 10_000);
+    check(&ledger);
+    ledger.append(&events[7]);
+    check(&ledger);
+    let _ = id(0);
+}
