@@ -153,10 +153,7 @@ impl QueueArguments {
         // RabbitMQ checks in this order, values first, then names that belong to another type.
         let mut parsed = Self {
             queue_type,
-            expires_ms: match arguments.positive("x-expires")? {
-                Some(_) => arguments.milliseconds("x-expires")?,
-                None => None,
-            },
+            expires_ms: arguments.positive_milliseconds("x-expires")?,
             message_ttl_ms: arguments.milliseconds("x-message-ttl")?,
             dead_letter_exchange: arguments.string("x-dead-letter-exchange")?,
             dead_letter_routing_key: arguments.dead_letter_routing_key()?,
@@ -194,7 +191,7 @@ impl QueueArguments {
         parsed.retry_kind = arguments.retry_kind()?;
         parsed.retry_delay_min_ms = arguments.non_negative("x-delayed-retry-min")?;
         parsed.retry_delay_max_ms = arguments.non_negative("x-delayed-retry-max")?;
-        parsed.backoff_min_ms = arguments.positive("x-retry-delay-min")?;
+        parsed.backoff_min_ms = arguments.positive_milliseconds("x-retry-delay-min")?;
         parsed.backoff_max_ms = arguments.retry_delay_max(parsed.backoff_min_ms)?;
         parsed.asking = arguments.asking()?;
         parsed.message_deduplication = arguments.flag("x-message-deduplication")?;

@@ -6,14 +6,14 @@
 //! under the living `node` and under a seeded simulator with a virtual clock.
 //!
 //! - [`topology`]: the exchanges, queues and bindings of one virtual host, and routing over them.
-//! - [`queue`]: one queue: ready and unsettled messages, consumers, limits, expiry, settlement.
+//! - [`queue`]: one queue: its messages, consumers, limits, expiry, retries, settlement.
 //! - [`message`]: a message as it is kept and passed on, one allocation each.
 //! - [`outcome`]: what a producer is told became of its message.
 //! - [`tracking`]: what travels with a message whose outcome somebody may ask for.
 //! - [`dead_letter`]: what a message becomes when it leaves a queue for a dead-letter exchange.
 //!
-//! *Invariant:* every message routed to a queue is ready, unsettled or gone, and it goes exactly
-//! once, with one [`queue::Reason`].
+//! *Invariant:* every message routed to a queue is ready, unsettled, delayed (it waits for its next
+//! attempt) or gone, and it goes exactly once, with one [`queue::Reason`].
 
 pub mod arguments;
 pub mod dead_letter;

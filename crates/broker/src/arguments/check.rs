@@ -95,6 +95,12 @@ impl<'a> Arguments<'a> {
         }
     }
 
+    /// A time in ms that is not 0.
+    pub(super) fn positive_milliseconds(&self, key: &str) -> Result<Option<u64>, BrokerError> {
+        self.positive(key)?;
+        self.milliseconds(key)
+    }
+
     pub(super) fn boolean(&self, key: &str) -> Result<bool, BrokerError> {
         match self.get(key) {
             None => Ok(false),
@@ -112,7 +118,7 @@ impl<'a> Arguments<'a> {
     /// `x-retry-delay-max`, which without a minimum means nothing and below it is a mistake.
     pub(super) fn retry_delay_max(&self, min_ms: Option<u64>) -> Result<Option<u64>, BrokerError> {
         const KEY: &str = "x-retry-delay-max";
-        let max_ms = self.positive(KEY)?;
+        let max_ms = self.positive_milliseconds(KEY)?;
         match (min_ms, max_ms) {
             (None, Some(_)) => Err(self.invalid(KEY, "\"x-retry-delay-min is needed with it\"")),
             (Some(min_ms), Some(max_ms)) if max_ms < min_ms => {

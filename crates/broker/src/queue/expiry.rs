@@ -1,4 +1,5 @@
-//! What passes with time: messages at the head, deliveries nobody settles, the queue itself.
+//! What passes with time: deadlines, deliveries nobody settles, waits between attempts, messages at
+//! the head, the queue itself.
 
 use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Place, Queue, Reason, Settlement};
 
@@ -20,6 +21,9 @@ impl<E: Endpoint> Queue<E> {
         {
             return Tick::QueueExpired;
         }
+        // Before anything that time does to their messages, so that it does not depend on where a
+        // message stands whether its outcome is the deadline or what comes after.
+        self.miss_deadlines(now_ms, effects);
         // Those that are there now: what is given back may be delivered anew meanwhile.
         for _ in 0..self.consumer_deadlines.len() {
             let due =
@@ -28,7 +32,6 @@ impl<E: Endpoint> Queue<E> {
             self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
         }
         self.end_delays(now_ms, effects);
-        self.miss_deadlines(now_ms, effects);
         // Whoever takes a message in the very millisecond of its expiry still gets it; a time to
         // live of 0 means "now or never", and now is until the clock is looked at.
         self.first_live(now_ms.saturating_add(1), effects);

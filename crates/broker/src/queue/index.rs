@@ -1,4 +1,5 @@
-//! The messages of one priority level in order: 32 bytes each, ready or unsettled.
+//! The messages of one priority level in order: 32 bytes each, ready,
+//! unsettled or delayed.
 //!
 //! Messages are numbered as they come. They live in chunks of 64, found by number alone; what has
 //! been delivered stays in its place until it is settled, so giving it back restores its position

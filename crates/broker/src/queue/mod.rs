@@ -277,8 +277,8 @@ impl<E: Endpoint> Queue<E> {
                 let limit = self.settings.delivery_limit;
                 if limit.is_some_and(|limit| u32::from(id.attempt) > limit.min(ATTEMPTS_MAX)) {
                     self.remove_by(id.place(), Reason::DeliveryLimit, by, effects);
-                } else if let Some(retry) = self.settings.retry {
-                    self.delay(now_ms, id, retry, effects);
+                } else if let Some(wait_ms) = self.wait_after(id) {
+                    self.delay(now_ms, id, wait_ms, effects);
                 } else {
                     self.give_back(id, true, effects);
                     self.enforce_limits(now_ms, effects);

@@ -55,14 +55,15 @@ impl<E: Endpoint> Queue<E> {
         place: Place,
         effects: &mut Effects,
     ) {
+        let is_tracked = self.levels.at(place).is_some_and(|entry| entry.marks.has(Marks::TRACKED));
         let Some(consumer) = self.consumers.by_key(key) else { return };
         if consumer.outgoing.0 != self.outgoing_turn {
             consumer.outgoing = (self.outgoing_turn, self.outgoing.endpoints.len() as u32);
             self.outgoing.endpoints.push(consumer.endpoint.clone());
         }
-        let by = consumer.options.no_ack.then(|| consumer.endpoint.settled_by()).flatten();
         let endpoint = consumer.outgoing.1;
         let no_ack = consumer.options.no_ack;
+        let by = if no_ack && is_tracked { consumer.endpoint.settled_by() } else { None };
         if !no_ack {
             consumer.unsettled_count += 1;
         }

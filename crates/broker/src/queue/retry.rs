@@ -2,10 +2,14 @@
 //! `x-delayed-retry-*` (in proportion to the deliveries so far).
 //!
 //! A message that waits keeps its place and is neither ready nor unsettled. The wait is not logged:
-//! a restart ends it.
+//! a restart ends it. One that expires
+//! while it waits leaves at that time, wherever it stands.
 
-use super::{DeliveryId, Effects, Endpoint, NEVER, Queue, State};
+use super::{DeliveryId, Effects, Endpoint, Place, Queue, Reason, State};
 use crate::arguments::{QueueArguments, RetryKind};
+
+/// The longest wait where the queue does not say: 49 days, as far as a time to live goes.
+const WAIT_MS_MAX: u64 = u32::MAX as u64;
 
 /// How long a message waits after each attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +28,13 @@ enum Growth {
 impl Retry {
     pub(super) fn resolve(arguments: &QueueArguments) -> Option<Self> {
         if let Some(min_ms) = arguments.backoff_min_ms {
-            let max_ms = arguments.backoff_max_ms.unwrap_or(u64::MAX);
+            let max_ms = arguments.backoff_max_ms.unwrap_or(WAIT_MS_MAX);
             return Some(Self { growth: Growth::Doubling, min_ms, max_ms });
         }
         // Every requeue counts as a failed attempt here, so nothing is merely returned.
         let is_on = matches!(arguments.retry_kind, RetryKind::All | RetryKind::Failed);
         let min_ms = arguments.retry_delay_min_ms.filter(|_| is_on)?;
-        let max_ms = arguments.retry_delay_max_ms.unwrap_or(u64::MAX);
+        let max_ms = arguments.retry_delay_max_ms.unwrap_or(WAIT_MS_MAX);
         Some(Self { growth: Growth::Linear, min_ms, max_ms })
     }
 
@@ -56,41 +60,54 @@ impl Retry {
 }
 
 impl<E: Endpoint> Queue<E> {
+    /// How long a message is to wait after a delivery that was given back; `None` is not at all.
+    pub(super) fn wait_after(&self, id: DeliveryId) -> Option<u64> {
+        let wait_ms = self.settings.retry?.delay_ms(id.attempt, scramble(self.id.0, id));
+        (wait_ms > 0).then_some(wait_ms)
+    }
+
     /// Has an unsettled message wait for its next attempt.
     pub(super) fn delay(
         &mut self,
         now_ms: u64,
         id: DeliveryId,
-        retry: Retry,
+        wait_ms: u64,
         effects: &mut Effects,
     ) {
-        let random = scramble(self.id.0, id);
-        let retry_at_ms = now_ms.saturating_add(retry.delay_ms(id.attempt, random));
         let Some(entry) = self.levels.delay(id.place()) else { return };
+        let retry_at_ms = now_ms.saturating_add(wait_ms);
         // What expires meanwhile is looked at when it does.
-        let look_at_ms = match entry.expires_at_ms {
-            NEVER => retry_at_ms,
-            expires_at_ms => retry_at_ms.min(expires_at_ms.saturating_add(1)),
-        };
+        let look_at_ms = retry_at_ms.min(entry.expires_at_ms);
         let (level, number) = id.place();
         self.delayed.insert((look_at_ms, level, number));
         self.watches_time = true;
         self.unsettled_count -= 1;
         self.delayed_count += 1;
+        if self.delayed.len() as u64 > 64 + 2 * self.delayed_count {
+            let levels = &self.levels;
+            self.delayed.retain(|&(_, level, number)| {
+                levels.at((level, number)).is_some_and(|entry| entry.state == State::Delayed)
+            });
+        }
         self.note_attempt(id, retry_at_ms, effects);
     }
 
-    /// Makes those ready whose wait is over.
+    /// Makes those ready whose wait is over, and removes those that have expired meanwhile.
     pub(super) fn end_delays(&mut self, now_ms: u64, effects: &mut Effects) {
-        let before = self.ready_count;
-        while let Some(&(at_ms, level, number)) = self.delayed.first() {
-            if at_ms > now_ms {
-                break;
-            }
+        let ready_count = self.ready_count;
+        while let Some(&(at_ms, level, number)) = self.delayed.first()
+            && at_ms <= now_ms
+        {
             self.delayed.pop_first();
-            self.end_delay((level, number));
+            let place = (level, number);
+            match self.levels.at(place) {
+                Some(entry) if entry.state == State::Delayed && entry.expires_at_ms <= now_ms => {
+                    self.remove(place, Reason::Expired, effects);
+                }
+                _ => self.end_delay(place),
+            }
         }
-        if self.ready_count > before {
+        if self.ready_count > ready_count {
             self.enforce_limits(now_ms, effects);
         }
     }
@@ -102,7 +119,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    fn end_delay(&mut self, place: super::Place) {
+    fn end_delay(&mut self, place: Place) {
         // It may have been taken out since.
         if self.levels.at(place).is_none_or(|entry| entry.state != State::Delayed) {
             return;

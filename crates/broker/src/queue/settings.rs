@@ -43,9 +43,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the attempts at a message must outlive a restart.
+    /// Whether the attempts at a message must outlive a restart: for a limit, for who is shown them,
+    /// or because the next wait depends on them.
     pub(super) fn keeps_attempts(&self) -> bool {
-        self.counts_deliveries || self.delivery_limit.is_some()
+        self.counts_deliveries || self.delivery_limit.is_some() || self.retry.is_some()
     }
 
     /// Resolves the settings of a queue.

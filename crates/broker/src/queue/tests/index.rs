@@ -16,6 +16,12 @@ enum Step {
     /// Of the unsettled, from the front.
     Remove(u16, u64),
     GiveBack(u16, u64),
+    /// Of the unsettled, which then wait.
+    Delay(u16, u64),
+    /// Of those that wait, back to ready.
+    EndDelay(u16, u64),
+    /// Of those that wait: cancelled.
+    RemoveDelayed(u16, u64),
     /// Of the ready, from the head: expired or dropped.
     RemoveReady(u16),
 }
@@ -32,6 +38,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => count().prop_map(Step::Deliver),
         4 => (count(), bits()).prop_map(|(count, bits)| Step::Remove(count, bits)),
         1 => (1u16..100, bits()).prop_map(|(count, bits)| Step::GiveBack(count, bits)),
+        1 => (1u16..100, bits()).prop_map(|(count, bits)| Step::Delay(count, bits)),
+        1 => (1u16..100, bits()).prop_map(|(count, bits)| Step::EndDelay(count, bits)),
+        1 => (1u16..100, bits()).prop_map(|(count, bits)| Step::RemoveDelayed(count, bits)),
         1 => count().prop_map(Step::RemoveReady),
     ]
 }
@@ -39,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Pair {
     index: Index,
-    /// Ready or unsettled, and deliveries so far.
+    /// Ready, unsettled or delayed, and deliveries so far.
     model: BTreeMap<u64, (State, u16)>,
 }
 
@@ -74,6 +83,15 @@ impl Pair {
         Some(number)
     }
 
+    fn give_back(&mut self, numbers: &[u64]) {
+        for &number in numbers {
+            let entry = self.index.give_back(number).expect("it is unsettled or waits");
+            assert_eq!(entry.state, State::Ready);
+            self.model.get_mut(&number).expect("the model has it").0 = State::Ready;
+            assert!(self.index.give_back(number).is_none());
+        }
+    }
+
     fn run(&mut self, step: &Step) {
         match *step {
             Step::Push(count) => (0..count).for_each(|_| self.push()),
@@ -88,11 +106,22 @@ impl Pair {
                 }
             }
             Step::GiveBack(count, bits) => {
+                self.give_back(&self.first(State::Unsettled, count, bits));
+            }
+            Step::EndDelay(count, bits) => {
+                self.give_back(&self.first(State::Delayed, count, bits));
+            }
+            Step::Delay(count, bits) => {
                 for number in self.first(State::Unsettled, count, bits) {
-                    let entry = self.index.give_back(number).expect("it is unsettled");
-                    assert_eq!(entry.state, State::Ready);
-                    self.model.get_mut(&number).expect("the model has it").0 = State::Ready;
-                    assert!(self.index.give_back(number).is_none());
+                    let entry = self.index.delay(number).expect("it is unsettled");
+                    assert_eq!(entry.state, State::Delayed);
+                    self.model.get_mut(&number).expect("the model has it").0 = State::Delayed;
+                    assert!(self.index.delay(number).is_none());
+                }
+            }
+            Step::RemoveDelayed(count, bits) => {
+                for number in self.first(State::Delayed, count, bits) {
+                    self.remove(number);
                 }
             }
             Step::RemoveReady(count) => {
@@ -137,7 +166,7 @@ proptest! {
 
     #[test]
     fn an_index_is_a_map_that_costs_by_what_is_in_it(
-        steps in prop::collection::vec(step(), 1..40)
+        steps in prop::collection::vec(step(), 1..50)
     ) {
         let mut pair = Pair::default();
         for step in &steps {

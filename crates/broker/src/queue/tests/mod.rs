@@ -3,23 +3,27 @@
 
 mod attempts;
 mod consumers;
+mod deadlines;
 mod dropping;
 mod effects;
 mod expiry;
 mod handover;
 mod index;
 mod priorities;
+mod retries;
 mod settling;
 mod stragglers;
 mod timeouts;
+mod tracked;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use amqp::Properties;
 
 use super::*;
-use crate::arguments::Overflow;
+use crate::Tracking;
+use crate::arguments::{Overflow, QueueArguments};
 
 /// Where a consumer's deliveries go: it has room for so many more.
 #[derive(Clone, Default)]
@@ -30,6 +34,7 @@ struct PortState {
     room: Cell<u32>,
     reserved_count: Cell<u32>,
     released_count: Cell<u32>,
+    settled_by: RefCell<Option<Arc<SettledBy>>>,
 }
 
 impl Port {
@@ -55,6 +60,10 @@ impl Endpoint for Port {
         self.0.room.set(self.0.room.get() + 1);
         self.0.released_count.set(self.0.released_count.get() + 1);
     }
+
+    fn settled_by(&self) -> Option<Arc<SettledBy>> {
+        self.0.settled_by.borrow().clone()
+    }
 }
 
 /// What a message is, besides its name.
@@ -64,6 +73,10 @@ struct Kind {
     expiration_ms: Option<u32>,
     /// Stands in the log, with its body only there.
     position: Option<u64>,
+    /// Somebody may ask for its outcome.
+    is_tracked: bool,
+    /// By when it is to be settled, ms since the epoch; only of a tracked one.
+    deadline_at_ms: u64,
 }
 
 struct Rig {
@@ -89,7 +102,14 @@ fn message(name: &str, kind: Kind) -> Message {
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     let content = ("", "q", encoded.as_slice(), name.as_bytes());
-    Message::new(0, &properties, content, &mut Vec::new())
+    let tracking = Tracking { deadline_at_ms: kind.deadline_at_ms, ..Tracking::default() };
+    let tracking = kind.is_tracked.then_some(&tracking);
+    Message::tracked(0, &properties, content, tracking, &mut Vec::new())
+}
+
+/// What a worker of this name signs with.
+fn worker(name: &str) -> Arc<SettledBy> {
+    Arc::new(SettledBy { worker: name.into(), report: None })
 }
 
 fn name_of(message: &Message) -> String {
@@ -168,6 +188,17 @@ impl Rig {
         self.queue.settle(self.now_ms, id, consumer, settlement, &mut self.effects)
     }
 
+    fn settle_by(
+        &mut self,
+        delivery: &Delivery,
+        settlement: Settlement,
+        by: &Arc<SettledBy>,
+    ) -> bool {
+        let Delivery { id, consumer, .. } = *delivery;
+        let by = Some(by);
+        self.queue.settle_by(self.now_ms, id, consumer, settlement, by, &mut self.effects)
+    }
+
     fn get(&mut self) -> Option<Delivery> {
         self.queue.get(self.now_ms, false, &mut self.effects)
     }
@@ -180,6 +211,28 @@ impl Rig {
     fn gone(&mut self) -> Vec<(String, Reason)> {
         let gone = self.effects.removed.drain(..);
         gone.map(|removed| (removed.name(), removed.reason)).collect()
+    }
+
+    /// Where everything stands that is in the log.
+    fn standings(&self) -> Vec<Standing> {
+        let mut found = Vec::new();
+        let mut at = Some((0, 0));
+        while let Some(from) = at {
+            at = self.queue.positions_in(&|_| true, from, 100, &mut found);
+        }
+        found
+    }
+
+    /// Where the message at this place in the log stands.
+    fn standing(&self, position: u64) -> Standing {
+        let mut found = self.standings().into_iter();
+        found.find(|standing| standing.position == position).expect("it is there")
+    }
+
+    /// Ready, unsettled, delayed.
+    fn counts(&self) -> (u64, u64, u64) {
+        let Depth { ready_count, unsettled_count, delayed_count, .. } = self.queue.depth();
+        (ready_count, unsettled_count, delayed_count)
     }
 
     fn ready(&self) -> u64 {
@@ -206,6 +259,12 @@ trait Named {
 }
 
 impl Named for Delivery {
+    fn name(&self) -> String {
+        self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
+    }
+}
+
+impl Named for Noted {
     fn name(&self) -> String {
         self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
     }
