@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use amqp::{FieldTable, FieldValue};
 use anyhow::{Result, bail};
+use clap::builder::ArgPredicate;
 
 use super::consumer::ConsumePlan;
 use super::publisher::PublishPlan;
 use super::setup::{Topology, parse_argument};
+use super::tracked::{self, By};
 use super::uri::Uri;
 
 /// Load to generate. Without `--time` and `--count` it runs for ten seconds.
@@ -22,8 +24,14 @@ pub(crate) struct BenchArgs {
     /// Consuming connections; 0 to publish only
     #[arg(short = 'y', long, value_name = "N", default_value_t = 1)]
     pub(super) consumers: usize,
-    /// Body size in bytes; from 8 on it carries the time stamp for latencies
-    #[arg(short, long, value_name = "BYTES", default_value_t = 16)]
+    /// Body size in bytes (tracked: 1024); from 8 on it carries the time stamp for latencies
+    #[arg(
+        short,
+        long,
+        value_name = "BYTES",
+        default_value_t = 16,
+        default_value_if("tracked", ArgPredicate::IsPresent, "1024")
+    )]
     pub(super) size: usize,
     /// Publish persistent messages (to durable queues only with --durable)
     #[arg(short, long)]
@@ -31,14 +39,27 @@ pub(crate) struct BenchArgs {
     /// Publish with the mandatory flag
     #[arg(long)]
     pub(super) mandatory: bool,
-    /// Turn confirms on, with at most so many messages unconfirmed; 0 for no confirms
-    #[arg(short, long, value_name = "WINDOW", default_value_t = 0)]
+    /// Turn confirms on, with at most so many messages unconfirmed; 0 for no confirms. Tracked: with
+    /// at most so many messages whose confirm or outcome is not there (1000)
+    #[arg(
+        short,
+        long,
+        value_name = "WINDOW",
+        default_value_t = 0,
+        default_value_if("tracked", ArgPredicate::IsPresent, "1000")
+    )]
     pub(super) confirm: u64,
-    /// Unacknowledged deliveries per consumer; 0 for no limit
+    /// Unacknowledged deliveries per consumer; 0 for no limit (tracked: for twice the window)
     #[arg(short = 'q', long, value_name = "N", default_value_t = 0)]
     pub(super) prefetch: u16,
-    /// Acknowledge every N messages; 0 for automatic acknowledgement
-    #[arg(short = 'a', long, value_name = "N", default_value_t = 0)]
+    /// Acknowledge every N messages; 0 for automatic acknowledgement (tracked: 1)
+    #[arg(
+        short = 'a',
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        default_value_if("tracked", ArgPredicate::IsPresent, "1")
+    )]
     pub(super) ack_every: u64,
     /// Messages per second and publisher, each sent when it is due; 0 for as fast as possible
     #[arg(short, long, value_name = "PER_SECOND", default_value_t = 0.0)]
@@ -88,6 +109,13 @@ pub(crate) struct BenchArgs {
     /// The broker's process, to report its processor time and memory
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Option<u32>,
+    /// Measure round trips: persistent messages to durable queues, taken and acknowledged by the
+    /// consumers, until the publisher has matched the outcome that the broker sends it; with
+    /// `reply`, the reply that the consumer publishes. A missing or second one is a failure
+    #[arg(long, value_name = "BY", num_args = 0..=1, require_equals = true,
+          default_missing_value = "broker",
+          conflicts_with_all = ["rate", "mandatory", "idle_connections", "topology"])]
+    pub(super) tracked: Option<By>,
     /// Instead of messages: open N idle connections and hold them for --time (5 s)
     #[arg(long, value_name = "N", conflicts_with = "topology")]
     pub(super) idle_connections: Option<usize>,
@@ -116,6 +144,9 @@ impl BenchArgs {
         }
         if self.prefetch > 0 && self.ack_every > u64::from(self.prefetch) {
             bail!("--ack-every above --prefetch would wait for ever");
+        }
+        if self.tracked.is_some() {
+            tracked::check(self)?;
         }
         Ok(())
     }

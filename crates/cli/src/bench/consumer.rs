@@ -156,11 +156,8 @@ impl<'a> Consumer<'a> {
 impl Progress {
     #[inline]
     fn method(&mut self, frame: Frame<'_>) -> Result<()> {
-        // `basic.deliver` of which only the tag is wanted: 4 bytes of ids, the consumer's name.
-        if let Some(([0, 60, 0, 60, name], rest)) = frame.payload.split_first_chunk::<5>()
-            && let Some(tag) = rest.get(usize::from(*name)..).and_then(<[u8]>::first_chunk)
-        {
-            self.delivery_tag = u64::from_be_bytes(*tag);
+        if let Some(tag) = deliver_tag(frame.payload) {
+            self.delivery_tag = tag;
             return Ok(());
         }
         check_open(&Method::decode(frame.payload)?)
@@ -188,7 +185,16 @@ impl Progress {
     }
 }
 
+/// The delivery tag, if the method is `basic.deliver`; nothing else of it is wanted.
 #[inline]
-fn write_ack(out: &mut Vec<u8>, delivery_tag: u64, multiple: bool) {
+pub(super) fn deliver_tag(payload: &[u8]) -> Option<u64> {
+    // 4 bytes of ids, then the consumer's name.
+    let ([0, 60, 0, 60, name], rest) = payload.split_first_chunk::<5>()? else { return None };
+    let tag = rest.get(usize::from(*name)..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*tag))
+}
+
+#[inline]
+pub(super) fn write_ack(out: &mut Vec<u8>, delivery_tag: u64, multiple: bool) {
     amqp::write_method(out, CHANNEL, &amqp::BasicAck { delivery_tag, multiple }.into());
 }

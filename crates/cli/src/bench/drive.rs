@@ -111,14 +111,14 @@ impl<'a> Workers<'a> {
 }
 
 /// Queues are dealt out to the consumers; with more consumers than queues they share.
-fn dealt_out(queues: &[String], consumer: usize, consumers: usize) -> Vec<String> {
+pub(super) fn dealt_out(queues: &[String], consumer: usize, consumers: usize) -> Vec<String> {
     if consumers >= queues.len() {
         return vec![queues[consumer % queues.len()].clone()];
     }
     queues.iter().skip(consumer).step_by(consumers).cloned().collect()
 }
 
-fn report_failure(shared: &Shared, sender: &Sender<Event>, result: Result<()>) {
+pub(super) fn report_failure(shared: &Shared, sender: &Sender<Event>, result: Result<()>) {
     if let Err(error) = result
         && !shared.stopping()
     {
@@ -135,7 +135,8 @@ struct Mark {
     own: Cost,
 }
 
-struct Measure<'a> {
+/// Watches a run and makes its report.
+pub(super) struct Measure<'a> {
     args: &'a BenchArgs,
     shared: &'a Shared,
     start: Mark,
@@ -145,7 +146,8 @@ struct Measure<'a> {
 }
 
 impl<'a> Measure<'a> {
-    fn new(args: &'a BenchArgs, shared: &'a Shared) -> Self {
+    /// Measuring begins now, or when the warm-up is over.
+    pub(super) fn new(args: &'a BenchArgs, shared: &'a Shared) -> Self {
         Self {
             start: mark(args, shared),
             args,
@@ -157,7 +159,7 @@ impl<'a> Measure<'a> {
     }
 
     /// Watches until the time is over or the count reached.
-    fn run(mut self, events: &Receiver<Event>) -> Result<Report> {
+    pub(super) fn run(mut self, events: &Receiver<Event>) -> Result<Report> {
         let first_ns = self.start.at_ns;
         let mut warming_up = self.args.warm_up > 0.0;
         let mut phase_end_ns = if warming_up {
@@ -229,7 +231,8 @@ impl<'a> Measure<'a> {
                 if self.publishers_done < self.args.publishers {
                     return Ok(None);
                 }
-                if self.args.consumers == 0 {
+                // A producer that tracks its messages knows itself when all is over.
+                if self.args.consumers == 0 || self.args.tracked.is_some() {
                     return Ok(Some(at_ns));
                 }
                 // What was refused or returned will not be delivered. The order of store and load,
@@ -279,6 +282,7 @@ impl<'a> Measure<'a> {
         let seconds = (end_ns.max(self.start.at_ns + 1) - self.start.at_ns) as f64 / 1e9;
         let messages = match (self.args.publishers, self.args.consumers) {
             (0, _) => counts.consumed as f64,
+            _ if self.args.tracked.is_some() => counts.consumed as f64,
             (_, 0) => counts.published as f64,
             // Publishing is half of a message and delivering the other.
             _ => (counts.published + counts.consumed) as f64 / 2.0,

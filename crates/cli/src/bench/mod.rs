@@ -6,6 +6,7 @@
 //! - `client` is a small blocking client; `publisher` and `consumer` are the workers on it,
 //!   `window` the publisher's unconfirmed messages;
 //! - `setup` declares what a run needs, `drive` runs it and measures, `report` prints;
+//! - `tracked` has workers and a drive of its own: of each message it wants to hear what became of it;
 //! - `standing` measures without messages, `server_cost` reads what the broker uses from `/proc`.
 
 mod args;
@@ -18,6 +19,7 @@ mod server_cost;
 mod setup;
 mod standing;
 mod stats;
+mod tracked;
 mod uri;
 mod window;
 
@@ -43,6 +45,11 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
     }
     if args.topology {
         return print(&standing::topology(&args.uri, &args.topology_plan(), args.keep)?, json);
+    }
+    if let Some(by) = args.tracked {
+        let report = tracked::drive(&args, by)?;
+        print(&report, json)?;
+        return report.check();
     }
     print(&drive::drive(&args)?, json)
 }

@@ -114,7 +114,8 @@ impl fmt::Display for PhaseCost {
     }
 }
 
-fn rate_text(per_second: f64) -> String {
+/// A rate to be read by people.
+pub(super) fn rate_text(per_second: f64) -> String {
     if per_second >= 10_000.0 {
         format!("{:.1} k/s", per_second / 1e3)
     } else {

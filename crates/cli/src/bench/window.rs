@@ -24,6 +24,12 @@ impl Window {
         self.unconfirmed
     }
 
+    /// The oldest unconfirmed tag, or the next message's: all below are confirmed.
+    #[inline]
+    pub(super) fn oldest_unconfirmed(&self) -> u64 {
+        self.low
+    }
+
     /// How many more may be sent now.
     #[inline]
     pub(super) fn room(&self) -> u64 {
