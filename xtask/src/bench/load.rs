@@ -27,6 +27,7 @@ pub(super) struct Measured {
     pub(super) published: u64,
     pub(super) publish_rate: f64,
     pub(super) consume_rate: f64,
+    pub(super) round_trip_rate: f64,
     pub(super) latency_ms: Option<Percentiles>,
     pub(super) confirm_latency_ms: Option<Percentiles>,
     pub(super) server: Option<Cost>,
@@ -39,6 +40,7 @@ pub(super) struct Measured {
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Percentiles {
     pub(super) p50: f64,
+    pub(super) p95: f64,
     pub(super) p99: f64,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct BenchArgs {
     /// Seconds per point, broker and round
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     seconds: u64,
-    /// Only these points, separated by commas: a,b,c,d,e1,e2,idle (d needs c)
+    /// Only these points, separated by commas: a,b,c,d,e1,e2,t1,t1000,idle (d needs c)
     #[arg(long, value_name = "POINTS", value_delimiter = ',')]
     points: Vec<String>,
 }

@@ -23,9 +23,15 @@ pub(super) struct Peer {
     uri: String,
     /// Root of the processes that are counted.
     pid: Option<u32>,
+    /// The generator's option for round trips.
+    tracked: &'static str,
     /// Present if it was started here.
     own: Option<Own>,
 }
+
+/// The broker tells what became of a message; or the worker has to.
+const BY_BROKER: &str = "tracked";
+const BY_WORKER: &str = "tracked=reply";
 
 struct Own {
     child: Child,
@@ -55,7 +61,7 @@ impl Peer {
             environment: Vec::new(),
             log: scratch.join("wilco.log"),
         };
-        Self::start("wilco", launch, address, None)
+        Self::start("wilco", launch, address, None, BY_BROKER)
     }
 
     /// Debian's RabbitMQ as a private node; installed if it is not there and apt can.
@@ -86,13 +92,14 @@ impl Peer {
             environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             log: scratch.join("rabbitmq.log"),
         };
-        Self::start("RabbitMQ", launch, address, Some(pid_file))
+        Self::start("RabbitMQ", launch, address, Some(pid_file), BY_WORKER)
     }
 
     /// A broker that somebody else runs.
     pub(super) fn running(uri: &str, pid: Option<u32>) -> Self {
         let name = uri.rsplit('@').next().unwrap_or(uri).trim_start_matches("amqp://");
-        Self { name: name.to_owned(), uri: uri.to_owned(), pid, own: None }
+        let (name, uri) = (name.to_owned(), uri.to_owned());
+        Self { name, uri, pid, tracked: BY_WORKER, own: None }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -101,6 +108,12 @@ impl Peer {
 
     pub(super) fn uri(&self) -> &str {
         &self.uri
+    }
+
+    /// The option of `wilco bench`, without its dashes, for round trips on this broker: with
+    /// outcomes where there are any, else with replies that workers make.
+    pub(super) fn tracked(&self) -> &'static str {
+        self.tracked
     }
 
     /// The process to be measured; what it started counts too.
@@ -130,6 +143,7 @@ impl Peer {
         launch: Launch,
         address: SocketAddr,
         pid_file: Option<PathBuf>,
+        tracked: &'static str,
     ) -> Result<Self> {
         let child = launch.start().with_context(|| format!("{name} does not start"))?;
         let mut own = Own { child, launch, address, pid_file };
@@ -138,6 +152,7 @@ impl Peer {
             name: name.to_owned(),
             uri: format!("amqp://guest:guest@{address}/%2f"),
             pid: Some(own.child.id()),
+            tracked,
             own: Some(own),
         })
     }

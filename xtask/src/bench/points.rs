@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use rustix::process::Signal;
 
-use super::load::{Load, Measured};
+use super::load::{Load, Measured, Percentiles};
 use super::peer::Peer;
 
 /// One load.
@@ -12,7 +12,7 @@ pub(super) struct Point {
     pub(super) key: &'static str,
     pub(super) about: &'static str,
     /// Arguments of `wilco bench`. `{seconds}` is the time of a run, `{backlog}` what the publishing
-    /// point before left in the queue.
+    /// point before left in the queue, `{tracked}` how the broker's outcomes come about.
     arguments: &'static str,
     pub(super) shows: Shows,
 }
@@ -26,11 +26,13 @@ pub(super) enum Shows {
     Publishing,
     /// Times from publisher to consumer.
     Latency,
+    /// Cost, rate and times from publishing to the outcome.
+    RoundTrips,
     /// Memory of a connection.
     Memory,
 }
 
-const POINTS: [Point; 7] = [
+const POINTS: [Point; 9] = [
     Point {
         key: "a",
         about: "transient 16 B, 1 publisher, 1 consumer, automatic ack, no confirms",
@@ -70,6 +72,19 @@ const POINTS: [Point; 7] = [
         arguments: "--queue bench.e2 --size 16 --rate 1000 --persistent --durable --confirm 1000 \
                     --ack-every 1 --prefetch 200 --time {seconds} --warm-up 1",
         shows: Shows::Latency,
+    },
+    Point {
+        key: "t1",
+        about: "tracked window 1",
+        arguments: "--{tracked} --queue bench.t1 --size 1024 --confirm 1 --time {seconds} --warm-up 1",
+        shows: Shows::RoundTrips,
+    },
+    Point {
+        key: "t1000",
+        about: "tracked window 1000",
+        arguments: "--{tracked} --queue bench.t1000 --size 1024 --confirm 1000 --time {seconds} \
+                    --warm-up 1",
+        shows: Shows::RoundTrips,
     },
     Point {
         key: "idle",
@@ -114,7 +129,8 @@ pub(super) fn run(
                 let arguments = point
                     .arguments
                     .replace("{seconds}", &seconds.to_string())
-                    .replace("{backlog}", &backlogs[who].to_string());
+                    .replace("{backlog}", &backlogs[who].to_string())
+                    .replace("{tracked}", peer.tracked());
                 let measured = load.run(peer, &arguments)?;
                 if point.shows == Shows::Publishing {
                     backlogs[who] = measured.published;
@@ -143,6 +159,17 @@ fn brief(point: Point, measured: &Measured) -> String {
             Some(latency) => format!("p50 {:.3} ms, p99 {:.3} ms", latency.p50, latency.p99),
             None => "nothing arrived".into(),
         },
+        Shows::RoundTrips => {
+            let latency = |of: fn(Percentiles) -> f64| measured.latency_ms.map_or(f64::NAN, of);
+            format!(
+                "{:.0}/s, p50 {:.3} ms, p99 {:.3} ms, server {:.2} s per million, generator {:.2}",
+                measured.round_trip_rate,
+                latency(|times| times.p50),
+                latency(|times| times.p99),
+                cost.unwrap_or(f64::NAN),
+                own.unwrap_or(f64::NAN)
+            )
+        }
         Shows::Throughput | Shows::Publishing => format!(
             "published {:.0}/s, consumed {:.0}/s, server {:.2} s per million, generator {:.2}",
             measured.publish_rate,

@@ -24,8 +24,15 @@ const PUBLISH_RATE: Figure = Figure {
 };
 const CONSUME_RATE: Figure =
     Figure { name: "consumed, k/s", of: |measured| Some(measured.consume_rate / 1e3), decimals: 1 };
+const ROUND_TRIP_RATE: Figure = Figure {
+    name: "round trips, k/s",
+    of: |measured| Some(measured.round_trip_rate / 1e3),
+    decimals: 1,
+};
 const MEDIAN: Figure =
     Figure { name: "p50, ms", of: |measured| Some(measured.latency_ms?.p50), decimals: 3 };
+const P95: Figure =
+    Figure { name: "p95, ms", of: |measured| Some(measured.latency_ms?.p95), decimals: 3 };
 const P99: Figure =
     Figure { name: "p99, ms", of: |measured| Some(measured.latency_ms?.p99), decimals: 3 };
 const CONFIRM_MEDIAN: Figure = Figure {
@@ -49,6 +56,7 @@ fn figures(shows: Shows) -> &'static [Figure] {
         Shows::Throughput => &[COST, CONSUME_RATE],
         Shows::Publishing => &[COST, PUBLISH_RATE],
         Shows::Latency => &[MEDIAN, P99, CONFIRM_MEDIAN, CONFIRM_P99],
+        Shows::RoundTrips => &[COST, ROUND_TRIP_RATE, MEDIAN, P95, P99],
         Shows::Memory => &[MEMORY],
     }
 }
