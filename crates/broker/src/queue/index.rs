@@ -1,5 +1,4 @@
-//! The messages of one priority level in order: 32 bytes each, ready,
-//! unsettled or delayed.
+//! The messages of one priority level in order: 32 bytes each.
 //!
 //! Messages are numbered as they come. They live in chunks of 64, found by number alone; what has
 //! been delivered stays in its place until it is settled, so giving it back restores its position

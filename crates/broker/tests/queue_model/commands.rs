@@ -1,7 +1,7 @@
 //! Random settings and commands.
 
-use broker::arguments::Overflow;
-use broker::queue::{ConsumerOptions, Settings, Settlement};
+use broker::arguments::{Overflow, QueueArguments, RetryKind};
+use broker::queue::{ConsumerOptions, Retry, Settings, Settlement};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Touch,
     /// Compaction moves the record of a message.
     Relocate(usize),
+    /// Somebody takes one of the logged messages out; whether he knows where it stands now.
+    Cancel(usize, bool),
 }
 
 #[derive(Debug, Clone)]
@@ -39,25 +41,52 @@ pub(crate) struct Publication {
     pub is_logged: bool,
     /// Of a logged message; others are kept anyway.
     pub keep_body: bool,
+    pub is_tracked: bool,
+    /// Of a tracked one, ms from publishing.
+    pub deadline_ms: Option<u64>,
 }
 
 fn publication() -> impl Strategy<Value = Publication> {
     let priority = prop_oneof![3 => 0u8..4, 1 => any::<u8>()];
     let expiration_ms = prop_oneof![4 => Just(None), 1 => (0u32..30).prop_map(Some)];
-    (priority, expiration_ms, 0usize..8, any::<bool>(), any::<bool>()).prop_map(
-        |(priority, expiration_ms, body_bytes, is_logged, keep_body)| Publication {
+    let deadline_ms = prop_oneof![1 => Just(None), 1 => (1u64..60).prop_map(Some)];
+    let tracking = (any::<bool>(), deadline_ms);
+    (priority, expiration_ms, 0usize..8, any::<bool>(), any::<bool>(), tracking).prop_map(
+        |(priority, expiration_ms, body_bytes, is_logged, keep_body, tracking)| Publication {
             priority,
             expiration_ms,
             body_bytes,
             is_logged,
             keep_body,
+            is_tracked: tracking.0,
+            deadline_ms: tracking.1.filter(|_| tracking.0),
         },
     )
 }
 
-/// A message that recovery found, with its attempts before.
-pub(crate) fn restored() -> impl Strategy<Value = (Publication, u16)> {
-    (publication(), 0u16..3)
+/// A message that recovery found, with its attempts before and whether its deadline was told.
+pub(crate) fn restored() -> impl Strategy<Value = (Publication, u16, bool)> {
+    (publication(), 0u16..3, any::<bool>())
+}
+
+/// Waits that can be foretold: in proportion to the deliveries, or always the same.
+fn retry() -> impl Strategy<Value = Option<Retry>> {
+    let max_ms = prop::option::of(0u64..60);
+    prop_oneof![
+        2 => Just(QueueArguments::default()),
+        1 => (0u64..25, max_ms).prop_map(|(min_ms, max_ms)| QueueArguments {
+            retry_kind: RetryKind::All,
+            retry_delay_min_ms: Some(min_ms),
+            retry_delay_max_ms: max_ms,
+            ..QueueArguments::default()
+        }),
+        1 => (1u64..50).prop_map(|wait_ms| QueueArguments {
+            backoff_min_ms: Some(wait_ms),
+            backoff_max_ms: Some(wait_ms),
+            ..QueueArguments::default()
+        }),
+    ]
+    .prop_map(|arguments| Settings::resolve(&arguments).retry)
 }
 
 fn consumer() -> impl Strategy<Value = ConsumerOptions> {
@@ -102,6 +131,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         8 => (0u64..25).prop_map(Wait),
         1 => Just(Touch),
         2 => (0usize..50).prop_map(Relocate),
+        3 => (0usize..50, prop::bool::weighted(0.9)).prop_map(|(pick, knows)| Cancel(pick, knows)),
     ]
 }
 
@@ -121,8 +151,9 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
     let times = (maybe(0u64..40), maybe(1u64..60), maybe(1u64..50));
     let priority_max = prop_oneof![4 => Just(0u8), 2 => 1u8..4, 1 => Just(255)];
     let flags = (any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
-    (limits, overflow, times, priority_max, maybe(0u32..4), flags).prop_map(
-        |(limits, overflow, times, priority_max, delivery_limit, flags)| Settings {
+    let attempts = (maybe(0u32..4), retry());
+    (limits, overflow, times, priority_max, attempts, flags).prop_map(
+        |(limits, overflow, times, priority_max, (delivery_limit, retry), flags)| Settings {
             message_ttl_ms: times.0,
             expires_ms: times.1,
             dead_letters: flags.0,
@@ -134,6 +165,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             delivery_limit,
             consumer_timeout_ms: times.2,
             counts_deliveries: flags.2,
+            retry,
             ..Settings::default()
         },
     )

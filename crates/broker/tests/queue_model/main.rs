@@ -4,18 +4,21 @@ mod commands;
 mod model;
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use amqp::Properties;
+use broker::outcome::SettledBy;
 use broker::queue::{
-    ConsumerKey, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Outgoing, Published, Queue,
-    Restored, Settings, Settlement, Standing, Tick,
+    ConsumerKey, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Noted, Outgoing, Published,
+    Queue, Restored, Settings, Settlement, Standing, Tick,
 };
-use broker::{Message, QueueId};
+use broker::{Message, QueueId, Tracking};
 use proptest::prelude::*;
 
 use commands::{Command, Publication};
-use model::{Delivered, Model, State};
+use model::{Delivered, Gone, Model, State};
 
 /// An endpoint with room for so many messages.
 #[derive(Clone)]
@@ -31,6 +34,15 @@ impl Endpoint for Port {
     fn release(&self, _body_bytes: u32) {
         self.0.set(self.0.get() + 1);
     }
+
+    fn settled_by(&self) -> Option<Arc<SettledBy>> {
+        Some(worker())
+    }
+}
+
+/// Everybody has the same name.
+fn worker() -> Arc<SettledBy> {
+    Arc::new(SettledBy { worker: "worker".into(), report: None })
 }
 
 /// The queue and its model, side by side.
@@ -47,6 +59,8 @@ struct Pair {
     /// Deliveries that somebody got.
     got: Vec<(Delivery, Delivered)>,
     next_position: u64,
+    /// Messages whose deadline was told.
+    told: BTreeSet<usize>,
 }
 
 impl Pair {
@@ -61,6 +75,7 @@ impl Pair {
             in_flight: None,
             got: Vec::new(),
             next_position: 0,
+            told: BTreeSet::new(),
         }
     }
 
@@ -76,11 +91,13 @@ impl Pair {
         if is_logged { self.next_position } else { NO_POSITION }
     }
 
-    fn restore(&mut self, publication: &Publication, attempts: u16) {
+    fn restore(&mut self, publication: &Publication, attempts: u16, missed_deadline: bool) {
         let published_at_ms = self.now_ms - 10;
         let position = self.position(true);
         let body_bytes = publication.body_bytes as u32;
-        let Publication { priority, expiration_ms, .. } = *publication;
+        let Publication { priority, expiration_ms, is_tracked, deadline_ms, .. } = *publication;
+        let deadline_at_ms = deadline_ms.map(|ms| published_at_ms + ms);
+        let missed_deadline = missed_deadline && deadline_ms.is_some();
         self.queue.restore(&Restored {
             position,
             published_at_ms,
@@ -88,7 +105,9 @@ impl Pair {
             body_bytes,
             priority,
             attempts,
-            ..Restored::default()
+            is_tracked,
+            deadline_at_ms: deadline_at_ms.unwrap_or(0),
+            missed_deadline,
         });
         let message = model::Message {
             level: priority,
@@ -98,14 +117,16 @@ impl Pair {
             expires_at_ms: None,
             attempts,
             redelivered: true,
+            is_tracked,
+            deadline_at_ms,
+            missed_deadline,
             state: State::Ready,
         };
         self.model.restore(published_at_ms, message, expiration_ms.map(u64::from));
     }
 
     fn publish(&mut self, publication: &Publication) {
-        let Publication { priority, expiration_ms, body_bytes, is_logged, keep_body } =
-            *publication;
+        let Publication { priority, expiration_ms, body_bytes, is_tracked, .. } = *publication;
         let expiration = expiration_ms.map(|ms| ms.to_string());
         let properties = Properties {
             priority: Some(priority),
@@ -116,9 +137,14 @@ impl Pair {
         properties.encode(&mut encoded);
         let body = self.body(body_bytes);
         let content = ("", "q", encoded.as_slice(), body.as_slice());
-        let message = Message::new(self.now_ms, &properties, content, &mut Vec::new());
-        let position = self.position(is_logged);
-        let keep_body = keep_body || !is_logged;
+        let deadline_at_ms = publication.deadline_ms.map(|ms| self.now_ms + ms);
+        let tracking =
+            Tracking { deadline_at_ms: deadline_at_ms.unwrap_or(0), ..Tracking::default() };
+        let tracking = is_tracked.then_some(&tracking);
+        let message =
+            Message::tracked(self.now_ms, &properties, content, tracking, &mut Vec::new());
+        let position = self.position(publication.is_logged);
+        let keep_body = publication.keep_body || !publication.is_logged;
         let expected = model::Message {
             level: priority,
             body_bytes: body.len() as u64,
@@ -127,6 +153,9 @@ impl Pair {
             expires_at_ms: None,
             attempts: 0,
             redelivered: false,
+            is_tracked,
+            deadline_at_ms,
+            missed_deadline: false,
             state: State::Ready,
         };
         let incoming = Incoming { message, position, keep_body };
@@ -161,9 +190,10 @@ impl Pair {
             Command::Settle(pick, settlement) => {
                 let Some(pick) = self.got.len().checked_sub(pick + 1) else { return };
                 let (Delivery { id, consumer, .. }, expected) = &self.got[pick];
+                let (by, effects) = (worker(), &mut self.effects);
                 let settled =
-                    self.queue.settle(now_ms, *id, *consumer, *settlement, &mut self.effects);
-                assert_eq!(settled, self.model.settle(now_ms, expected, *settlement));
+                    self.queue.settle_by(now_ms, *id, *consumer, *settlement, Some(&by), effects);
+                assert_eq!(settled, self.model.settle(now_ms, expected, *settlement, true));
             }
             Command::Get { no_ack } => {
                 let delivery = self.queue.get(now_ms, *no_ack, &mut self.effects);
@@ -210,6 +240,7 @@ impl Pair {
                 self.model.touch(now_ms);
             }
             Command::Relocate(pick) => self.relocate(*pick),
+            Command::Cancel(pick, knows_place) => self.cancel(*pick, *knows_place),
         }
     }
 
@@ -247,7 +278,7 @@ impl Pair {
             let Delivery { id, consumer, .. } = delivery;
             let settled =
                 self.queue.settle(self.now_ms, id, consumer, settlement, &mut self.effects);
-            assert_eq!(settled, self.model.settle(self.now_ms, &expected, settlement));
+            assert_eq!(settled, self.model.settle(self.now_ms, &expected, settlement, false));
         }
         self.take();
     }
@@ -275,6 +306,24 @@ impl Pair {
         moved.position = to;
     }
 
+    fn cancel(&mut self, pick: usize, knows_place: bool) {
+        let mut found = Vec::new();
+        self.queue.positions_in(&|_| true, (0, 0), usize::MAX, &mut found);
+        let Some(mut standing) = found.get(pick).copied() else { return };
+        let of_position = |message: &model::Message| message.position == standing.position;
+        let index = self.model.messages.iter().position(of_position);
+        if !knows_place {
+            standing.position += 1000;
+            assert_eq!(self.queue.cancel(standing, &mut self.effects), None);
+            return;
+        }
+        let cancelled = self.queue.cancel(standing, &mut self.effects);
+        assert_eq!(cancelled, self.model.cancel(index.expect("the model knows it")));
+        if cancelled == Some(true) {
+            assert_eq!(self.queue.cancel(standing, &mut self.effects), None);
+        }
+    }
+
     fn check_delivery(&self, delivery: &Delivery, expected: &Delivered) {
         let message = &self.model.messages[expected.message];
         assert_eq!(delivery.message.is_some(), message.memory_bytes.is_some());
@@ -298,6 +347,7 @@ impl Pair {
         let depth = self.queue.depth();
         assert_eq!(depth.ready_count, self.model.ready().len() as u64);
         assert_eq!(depth.unsettled_count, self.model.unsettled().len() as u64);
+        assert_eq!(depth.delayed_count, self.model.delayed().len() as u64);
         assert_eq!(depth.ready_bytes, self.model.ready_bytes());
         assert_eq!(depth.consumer_count as usize, self.model.consumer_count());
         assert_eq!(self.queue.cached_bytes(), self.model.cached_bytes());
@@ -317,10 +367,17 @@ impl Pair {
     fn check_effects(&mut self) {
         let removed: Vec<_> = self.model.removed.drain(..).collect();
         assert_eq!(self.effects.removed.len(), removed.len());
-        for (actual, (index, reason, dead_letter)) in self.effects.removed.drain(..).zip(removed) {
+        let specials = self.effects.removed.iter().filter(|r| r.is_tracked || r.dead_letter);
+        assert_eq!(std::mem::take(&mut self.effects.special_count), specials.count());
+        for (actual, gone) in self.effects.removed.drain(..).zip(removed) {
+            let Gone { message: index, reason, is_sent_on, has_settler } = gone;
             let expected = &self.model.messages[index];
             assert_eq!(actual.position, expected.position);
-            assert_eq!((actual.reason, actual.dead_letter), (reason, dead_letter));
+            assert_eq!((actual.reason, actual.dead_letter), (reason, is_sent_on));
+            assert_eq!(actual.is_tracked, expected.is_tracked);
+            assert_eq!(actual.missed_deadline, expected.missed_deadline);
+            assert_eq!(actual.attempts, expected.attempts);
+            assert_eq!(actual.by.is_some(), has_settler && expected.is_tracked);
             match &actual.message {
                 Some(message) => assert_eq!(number_of(message), index),
                 None => assert_eq!(expected.memory_bytes, None),
@@ -329,9 +386,32 @@ impl Pair {
         let attempts: Vec<_> =
             self.effects.attempts.drain(..).map(|a| (a.position, a.count)).collect();
         assert_eq!(attempts, std::mem::take(&mut self.model.attempts));
+        let requeued = std::mem::take(&mut self.model.requeued);
+        assert_eq!(self.effects.requeued.len(), requeued.len());
+        for (noted, (index, attempts, retry_at_ms)) in self.effects.requeued.iter().zip(requeued) {
+            self.check_noted(noted, index);
+            assert_eq!((noted.attempts, noted.retry_at_ms), (attempts, retry_at_ms));
+        }
+        let missed = std::mem::take(&mut self.model.missed);
+        assert_eq!(self.effects.missed.len(), missed.len());
+        for (noted, (index, attempts)) in self.effects.missed.iter().zip(missed) {
+            self.check_noted(noted, index);
+            assert_eq!((noted.attempts, noted.retry_at_ms), (attempts, 0));
+            assert!(self.told.insert(index), "a deadline is told once");
+        }
+        self.effects.requeued.clear();
+        self.effects.missed.clear();
+        assert!(self.effects.is_empty());
     }
 
-    /// The order of all logged messages, ready or unsettled, with their attempts.
+    fn check_noted(&self, noted: &Noted, index: usize) {
+        let expected = &self.model.messages[index];
+        assert!(expected.is_tracked);
+        assert_eq!(noted.position, expected.position);
+        assert_eq!(noted.message.as_ref().map(number_of), expected.memory_bytes.map(|_| index));
+    }
+
+    /// The order of all logged messages, whatever their state, with what is told of them.
     fn check_order(&self) {
         let mut found = Vec::new();
         let mut at = Some((0, 0));
@@ -342,9 +422,11 @@ impl Pair {
         expected.retain(|&index| self.model.messages[index].position != NO_POSITION);
         expected.sort_by_key(|&index| (self.model.messages[index].level, index));
         assert_eq!(found.len(), expected.len());
-        for (Standing { id, position, .. }, index) in found.iter().zip(expected) {
+        for (standing, index) in found.iter().zip(expected) {
             let message = &self.model.messages[index];
-            assert_eq!((*position, id.attempt()), (message.position, message.attempts));
+            assert_eq!(standing.position, message.position);
+            assert_eq!(standing.id.attempt(), message.attempts);
+            assert_eq!(standing.missed_deadline, message.missed_deadline);
         }
     }
 
@@ -373,6 +455,8 @@ impl Pair {
         self.check();
         assert_eq!(self.queue.depth(), Default::default(), "nothing is left");
         assert_eq!(self.queue.cached_bytes(), 0);
+        let is_gone = |message: &model::Message| matches!(message.state, State::Removed(_));
+        assert!(self.model.messages.iter().all(is_gone));
     }
 }
 
@@ -396,8 +480,8 @@ proptest! {
         clear in prop::bool::weighted(0.2),
     ) {
         let mut pair = Pair::new(settings);
-        for (publication, attempts) in &restored {
-            pair.restore(publication, *attempts);
+        for (publication, attempts, missed_deadline) in &restored {
+            pair.restore(publication, *attempts, *missed_deadline);
         }
         pair.check();
         for command in &commands {

@@ -17,6 +17,10 @@ pub(crate) enum State {
         consumer: Option<usize>,
         deadline_ms: Option<u64>,
     },
+    /// Waits for its next attempt until then.
+    Delayed {
+        until_ms: u64,
+    },
     Removed(Reason),
 }
 
@@ -30,7 +34,20 @@ pub(crate) struct Message {
     pub expires_at_ms: Option<u64>,
     pub attempts: u16,
     pub redelivered: bool,
+    pub is_tracked: bool,
+    pub deadline_at_ms: Option<u64>,
+    pub missed_deadline: bool,
     pub state: State,
+}
+
+/// A message that left.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    pub message: usize,
+    pub reason: Reason,
+    pub is_sent_on: bool,
+    /// Whether somebody settled it, who is named where it is tracked.
+    pub has_settler: bool,
 }
 
 #[derive(Debug)]
@@ -59,8 +76,12 @@ pub(crate) struct Model {
     pub consumers: Vec<Consumer>,
     pub active: Option<usize>,
     pub outgoing: Vec<Delivered>,
-    /// What left, in order; whether it is sent on.
-    pub removed: Vec<(usize, Reason, bool)>,
+    /// What left, in order.
+    pub removed: Vec<Gone>,
+    /// Tracked messages that were given back, their attempts, and when the next one can be.
+    pub requeued: Vec<(usize, u16, u64)>,
+    /// Messages whose deadline passed, and their attempts.
+    pub missed: Vec<(usize, u16)>,
     /// Attempts to be logged: position and count.
     pub attempts: Vec<(u64, u16)>,
     /// Consumers that are thought to have room, in the order of their turn.
@@ -78,6 +99,8 @@ impl Model {
             active: None,
             outgoing: Vec::new(),
             removed: Vec::new(),
+            requeued: Vec::new(),
+            missed: Vec::new(),
             attempts: Vec::new(),
             line: Vec::new(),
             last_used_ms: now_ms,
@@ -97,6 +120,12 @@ impl Model {
         let is_unsettled =
             |&index: &usize| matches!(self.messages[index].state, State::Unsettled { .. });
         (0..self.messages.len()).filter(is_unsettled).collect()
+    }
+
+    pub(crate) fn delayed(&self) -> Vec<usize> {
+        let is_delayed =
+            |&index: &usize| matches!(self.messages[index].state, State::Delayed { .. });
+        (0..self.messages.len()).filter(is_delayed).collect()
     }
 
     pub(crate) fn ready_bytes(&self) -> u64 {
@@ -130,8 +159,12 @@ impl Model {
                 message.state = State::Removed(Reason::Refused);
                 self.messages.push(message);
                 let is_sent_on = self.settings.overflow == Overflow::RejectPublishDlx;
-                let dead_letter = is_sent_on && self.settings.dead_letters;
-                self.removed.push((index, Reason::Refused, dead_letter));
+                self.removed.push(Gone {
+                    message: index,
+                    reason: Reason::Refused,
+                    is_sent_on: is_sent_on && self.settings.dead_letters,
+                    has_settler: false,
+                });
                 return Published::Refused;
             }
         }
@@ -146,28 +179,43 @@ impl Model {
         self.messages.push(Message { level, expires_at_ms, redelivered: true, ..message });
     }
 
-    pub(crate) fn settle(&mut self, now_ms: u64, of: &Delivered, settlement: Settlement) -> bool {
+    /// Settles a delivery; `is_signed`: by somebody who says who he is.
+    pub(crate) fn settle(
+        &mut self,
+        now_ms: u64,
+        of: &Delivered,
+        settlement: Settlement,
+        is_signed: bool,
+    ) -> bool {
         match self.messages[of.message].state {
             State::Unsettled { delivery, .. } if delivery == of.delivery => {}
             _ => return false,
         }
         match settlement {
-            Settlement::Ack => self.remove(of.message, Reason::Acked),
-            Settlement::AutoAck => self.remove(of.message, Reason::AutoAcked),
-            Settlement::Reject => self.remove(of.message, Reason::Rejected),
+            Settlement::Ack => self.remove_by(of.message, Reason::Acked, is_signed),
+            Settlement::AutoAck => self.remove_by(of.message, Reason::AutoAcked, is_signed),
+            Settlement::Reject => self.remove_by(of.message, Reason::Rejected, is_signed),
             Settlement::Requeue | Settlement::Undelivered => {}
         }
         let message = &mut self.messages[of.message];
         if settlement == Settlement::Requeue {
             let limit = self.settings.delivery_limit;
             if limit.is_some_and(|limit| u32::from(message.attempts) > limit) {
-                self.remove(of.message, Reason::DeliveryLimit);
+                self.remove_by(of.message, Reason::DeliveryLimit, is_signed);
             } else {
-                message.state = State::Ready;
+                // Here all waits can be foretold.
+                let retry = self.settings.retry;
+                let wait_ms = retry.map_or(0, |retry| retry.delay_ms(message.attempts, 0));
+                let until_ms = if wait_ms > 0 { now_ms + wait_ms } else { 0 };
+                message.state =
+                    if wait_ms > 0 { State::Delayed { until_ms } } else { State::Ready };
                 message.redelivered = true;
-                let is_kept = limit.is_some() || self.settings.counts_deliveries;
-                if is_kept && message.position != NO_POSITION {
+                let is_kept = limit.is_some() || self.settings.counts_deliveries || retry.is_some();
+                if (is_kept || message.is_tracked) && message.position != NO_POSITION {
                     self.attempts.push((message.position, message.attempts));
+                }
+                if message.is_tracked {
+                    self.requeued.push((of.message, message.attempts, until_ms));
                 }
             }
         } else if settlement == Settlement::Undelivered {
@@ -251,14 +299,29 @@ impl Model {
         self.join(Some(consumer));
     }
 
+    /// `None`: it is gone; `Some(false)`: somebody has it.
+    pub(crate) fn cancel(&mut self, index: usize) -> Option<bool> {
+        match self.messages[index].state {
+            State::Removed(_) => None,
+            State::Unsettled { .. } => Some(false),
+            State::Ready | State::Delayed { .. } => {
+                self.remove(index, Reason::Cancelled);
+                Some(true)
+            }
+        }
+    }
+
     pub(crate) fn purge(&mut self) -> u64 {
+        for index in self.delayed() {
+            self.messages[index].state = State::Ready;
+        }
         let ready = self.ready();
         ready.iter().for_each(|&index| self.remove(index, Reason::Purged));
         ready.len() as u64
     }
 
     pub(crate) fn clear(&mut self) -> u64 {
-        let ready_count = self.ready().len() as u64;
+        let ready_count = (self.ready().len() + self.delayed().len()) as u64;
         for delivered in std::mem::take(&mut self.outgoing) {
             self.consumers[delivered.consumer.expect("a consumer's")].room += 1;
         }
@@ -268,7 +331,7 @@ impl Model {
         ready_count
     }
 
-    /// Everything ready or unsettled, as published.
+    /// Everything that is not gone, as published.
     pub(crate) fn live(&self) -> Vec<usize> {
         let is_live = |&index: &usize| !matches!(self.messages[index].state, State::Removed(_));
         (0..self.messages.len()).filter(is_live).collect()
@@ -282,6 +345,7 @@ impl Model {
         {
             return true;
         }
+        self.miss_deadlines(now_ms);
         let mut due: Vec<Delivered> = Vec::new();
         for index in self.unsettled() {
             let State::Unsettled { delivery, consumer, deadline_ms } = self.messages[index].state
@@ -301,10 +365,50 @@ impl Model {
         }
         due.sort_by_key(|delivered| delivered.delivery);
         for delivered in due {
-            self.settle(now_ms, &delivered, Settlement::Requeue);
+            self.settle(now_ms, &delivered, Settlement::Requeue, false);
         }
+        self.end_delays(now_ms);
         self.expire(now_ms + 1);
         false
+    }
+
+    fn miss_deadlines(&mut self, now_ms: u64) {
+        let is_due = |&index: &usize| {
+            let message = &self.messages[index];
+            !message.missed_deadline && message.deadline_at_ms.is_some_and(|at_ms| at_ms <= now_ms)
+        };
+        let mut due: Vec<usize> = self.live().into_iter().filter(is_due).collect();
+        due.sort_by_key(|&index| {
+            let message = &self.messages[index];
+            (message.deadline_at_ms, message.level, index)
+        });
+        for index in due {
+            self.messages[index].missed_deadline = true;
+            self.missed.push((index, self.messages[index].attempts));
+        }
+    }
+
+    /// When the wait of a message ends, be it by its next attempt or by its expiry.
+    fn waits_until(&self, index: usize) -> Option<u64> {
+        let message = &self.messages[index];
+        let State::Delayed { until_ms } = message.state else { return None };
+        Some(message.expires_at_ms.map_or(until_ms, |at_ms| at_ms.min(until_ms)))
+    }
+
+    fn end_delays(&mut self, now_ms: u64) {
+        let mut due = self.delayed();
+        due.retain(|&index| self.waits_until(index).is_some_and(|at_ms| at_ms <= now_ms));
+        due.sort_by_key(|&index| (self.waits_until(index), self.messages[index].level, index));
+        let ready_count = self.ready().len();
+        for index in due {
+            match self.messages[index].expires_at_ms {
+                Some(at_ms) if at_ms <= now_ms => self.remove(index, Reason::Expired),
+                _ => self.messages[index].state = State::Ready,
+            }
+        }
+        if self.ready().len() > ready_count {
+            self.drop_head(now_ms);
+        }
     }
 
     pub(crate) fn touch(&mut self, now_ms: u64) {
@@ -320,7 +424,10 @@ impl Model {
             State::Unsettled { deadline_ms, .. } => deadline_ms,
             _ => None,
         });
-        deliveries.chain(head).chain(queue).min()
+        let waits = (0..self.messages.len()).filter_map(|index| self.waits_until(index));
+        let missed = self.live().into_iter().filter(|&index| !self.messages[index].missed_deadline);
+        let missed = missed.filter_map(|index| self.messages[index].deadline_at_ms);
+        deliveries.chain(head).chain(queue).chain(waits).chain(missed).min()
     }
 
     fn time_to_live(&self, of_message: Option<u64>) -> Option<u64> {
@@ -335,7 +442,7 @@ impl Model {
             let no_ack = self.consumers[consumer].options.no_ack;
             let mut delivered = self.deliver(now_ms, head, Some(consumer), no_ack);
             if no_ack && self.messages[head].memory_bytes.is_some() {
-                self.remove(head, Reason::AutoAcked);
+                self.remove_by(head, Reason::AutoAcked, true);
             } else {
                 delivered.settle_after = no_ack;
             }
@@ -436,10 +543,14 @@ impl Model {
     }
 
     /// The only way out, and nobody goes twice.
-    fn remove(&mut self, index: usize, reason: Reason) {
+    fn remove_by(&mut self, index: usize, reason: Reason, has_settler: bool) {
         let state = std::mem::replace(&mut self.messages[index].state, State::Removed(reason));
         assert!(!matches!(state, State::Removed(_)), "message {index} was gone already");
-        let dead_letter = self.settings.dead_letters && reason.dead_letter_name().is_some();
-        self.removed.push((index, reason, dead_letter));
+        let is_sent_on = self.settings.dead_letters && reason.dead_letter_name().is_some();
+        self.removed.push(Gone { message: index, reason, is_sent_on, has_settler });
+    }
+
+    fn remove(&mut self, index: usize, reason: Reason) {
+        self.remove_by(index, reason, false);
     }
 }
