@@ -26,8 +26,7 @@ pub(crate) struct Settings {
     /// Where to listen for AMQP [default: 127.0.0.1:5672, environment: WILCO_AMQP]
     #[arg(long, global = true, value_name = "ADDR:PORT")]
     pub(crate) amqp: Option<String>,
-    /// Where to listen for HTTP; nothing does yet [default: 127.0.0.1:15672, environment:
-    /// WILCO_HTTP]
+    /// Where to listen for HTTP, or off [default: 127.0.0.1:15672, environment: WILCO_HTTP]
     #[arg(long, global = true, value_name = "ADDR:PORT")]
     pub(crate) http: Option<String>,
     /// Configuration file [default: ./wilco.toml if there is one, environment: WILCO_CONFIG]

@@ -1,11 +1,12 @@
 //! `wilco serve`: opens the node, listens, says so, and stops cleanly when told to.
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use management::Management;
 use node::{Node, auth};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use server::Server;
@@ -13,7 +14,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Config, Durability};
+use crate::config::{Config, Durability, HttpAddress};
 use crate::failure::Failure;
 use crate::{control, output};
 
@@ -51,8 +52,16 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             return Err(Failure::Runtime(format!("cannot listen on {address}: {error}")));
         }
     };
+    let http = match listen_for_http(config, &node).await {
+        Ok(http) => http,
+        Err(reason) => {
+            node.close();
+            return Err(Failure::Runtime(reason));
+        }
+    };
     let control = listen_for_control(&config.store.data, &node);
-    output::text(&opened.announcement(config, server.local_address()))?;
+    let http_address = http.as_ref().map(Management::local_address);
+    output::text(&opened.announcement(config, server.local_address(), http_address))?;
 
     let shutdown = async move {
         signals.next().await;
@@ -63,6 +72,9 @@ async fn serve(config: &Config) -> Result<(), Failure> {
         });
     };
     server.run(shutdown).await;
+    if let Some(http) = http {
+        http.stop().await;
+    }
     if let Some(control) = control {
         control.abort();
         // Its end is wanted, so being aborted is no error.
@@ -72,6 +84,28 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     closing.await.map_err(|_| Failure::Runtime("the store did not close cleanly".to_owned()))?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Starts the HTTP server where the configuration says, if anywhere. A port that is taken stops the
+/// start, unless it is the default one: nobody has asked for that, and a second broker on the same
+/// machine does without.
+async fn listen_for_http(config: &Config, node: &Arc<Node>) -> Result<Option<Management>, String> {
+    let Some(address) = config.listen.http.0 else { return Ok(None) };
+    let listener = match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => listener,
+        Err(error)
+            if error.kind() == ErrorKind::AddrInUse
+                && config.listen.http == HttpAddress::default() =>
+        {
+            tracing::warn!(
+                "no HTTP: {address} is in use; choose another address with --http, or --http off"
+            );
+            return Ok(None);
+        }
+        Err(error) => return Err(format!("cannot listen on {address}: {error}")),
+    };
+    let started = Management::start(listener, Arc::clone(node), config.management_options());
+    started.map(Some).map_err(|error| error.to_string())
 }
 
 /// Without its control socket a broker is less convenient, not less of a broker.
@@ -93,7 +127,7 @@ struct Opened<'n> {
 
 impl Opened<'_> {
     /// What is printed once everything listens.
-    fn announcement(&self, config: &Config, address: SocketAddr) -> String {
+    fn announcement(&self, config: &Config, amqp: SocketAddr, http: Option<SocketAddr>) -> String {
         let data = &config.store.data;
         let store = std::path::absolute(data).unwrap_or_else(|_| data.clone());
         let durability = match config.store.durability {
@@ -101,9 +135,11 @@ impl Opened<'_> {
             Durability::Relaxed => "relaxed: a crash of the machine loses the last messages",
         };
         let recovered = self.node.recovered();
+        let http = http.map_or_else(|| "off".to_owned(), |address| uri("http", address, false));
         let lines = [
             format!("wilco {}", env!("CARGO_PKG_VERSION")),
-            format!("  amqp       {}", uri(address, self.guest_is_open())),
+            format!("  amqp       {}", uri("amqp", amqp, self.guest_is_open())),
+            format!("  http       {http}"),
             format!("  store      {} ({durability})", store.display()),
             format!(
                 "  recovered  {} in {} in {} ms",
@@ -128,14 +164,14 @@ fn counted(count: u64, noun: &str) -> String {
 }
 
 /// The URL for a client on this machine.
-fn uri(address: SocketAddr, as_guest: bool) -> String {
+fn uri(scheme: &str, address: SocketAddr, as_guest: bool) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
     let user = if as_guest { "guest:guest@" } else { "" };
-    format!("amqp://{user}{}/", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{user}{}/", SocketAddr::new(ip, address.port()))
 }
 
 /// The signals that stop the broker.
@@ -191,7 +227,8 @@ mod tests {
     #[test]
     fn the_url_works_on_this_machine() {
         let check = |address: &str, as_guest, expected| {
-            assert_eq!(uri(address.parse().expect("an address"), as_guest), expected);
+            let address = address.parse().expect("an address");
+            assert_eq!(uri("amqp", address, as_guest), expected);
         };
         check("127.0.0.1:5672", true, "amqp://guest:guest@127.0.0.1:5672/");
         check("0.0.0.0:5673", true, "amqp://guest:guest@127.0.0.1:5673/");

@@ -46,7 +46,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let announcement = lines.by_ref().take(4).map(|line| line.expect("text")).collect();
+        let announcement = lines.by_ref().take(5).map(|line| line.expect("text")).collect();
         Self { child, announcement }
     }
 
@@ -118,12 +118,14 @@ fn a_configuration_is_checked_and_shown() {
 fn a_server_says_where_it_is_and_stops_when_told_to() {
     for signal in ["-TERM", "-INT"] {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut server = Server::start(directory.path(), &["--amqp", "127.0.0.1:0"]);
-        let [version, amqp, store, recovered] = &server.announcement[..] else {
+        let mut server =
+            Server::start(directory.path(), &["--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+        let [version, amqp, http, store, recovered] = &server.announcement[..] else {
             panic!("{:?}", server.announcement)
         };
         assert_eq!(version, concat!("wilco ", env!("CARGO_PKG_VERSION")));
         assert!(amqp.contains("amqp://guest:guest@127.0.0.1:"), "{amqp}");
+        assert!(http.contains("http://127.0.0.1:") || http.ends_with(" off"), "{http}");
         let data = fs::canonicalize(directory.path()).expect("there").join("wilco-data");
         assert!(store.contains(&data.display().to_string()), "{store}");
         assert!(recovered.contains("0 messages in 0 queues in "), "{recovered}");
@@ -163,7 +165,8 @@ fn users_are_managed_on_a_running_server_and_on_the_store() {
     check_failure(&run(directory.path(), &["user", "list"]), 1, "there is no store in wilco-data");
     check(&["user", "add", "anna", "--password", "x", "--tag", "monitoring"], "user anna added");
 
-    let mut server = Server::start(directory.path(), &["--amqp", "127.0.0.1:0"]);
+    let mut server =
+        Server::start(directory.path(), &["--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     check(&["user", "list"], "anna   monitoring\nguest  administrator\n");
     let mut add = wilco(directory.path(), &["user", "add", "bert"])
         .stdin(Stdio::piped())
@@ -196,7 +199,8 @@ fn users_are_managed_on_a_running_server_and_on_the_store() {
 fn what_was_answered_survives_a_kill() {
     let directory = tempfile::tempdir().expect("a directory");
     for number in 0..10 {
-        let mut server = Server::start(directory.path(), &["--amqp", "127.0.0.1:0"]);
+        let mut server =
+            Server::start(directory.path(), &["--amqp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         let name = format!("vhost-{number}");
         assert!(run(directory.path(), &["vhost", "add", &name]).status.success());
         server.signal("-KILL");

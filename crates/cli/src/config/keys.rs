@@ -7,12 +7,19 @@ use super::Config;
 /// What a key may be, by `section.key`, for error texts.
 pub(super) fn allowed(key: &str) -> &'static str {
     match key {
-        "listen.amqp" | "listen.http" => "an address and a port such as \"127.0.0.1:5672\"",
+        "listen.amqp" => "an address and a port such as \"127.0.0.1:5672\"",
+        "listen.http" => "an address and a port such as \"127.0.0.1:15672\", or \"off\"",
         "store.data" => "the path of a directory",
         "store.durability" => "\"synced\" or \"relaxed\"",
         "store.segment_bytes" => "a number of bytes from 1048576 (1 MiB) to 1073741824 (1 GiB)",
         "store.body_cache_bytes" | "store.disk_free_bytes_min" => {
             "a number of bytes from 0 to 1099511627776 (1 TiB)"
+        }
+        "ledger.retention_hours" | "ledger.dedup_window_hours" => {
+            "a number of hours from 1 to 87600 (10 years)"
+        }
+        "ledger.size_bytes_max" => {
+            "a number of bytes from 33554432 (32 MiB) to 1099511627776 (1 TiB)"
         }
         "limits.connections_max" => "a number from 1 to 1000000",
         "limits.channel_max" => "a number from 1 to 65535",
@@ -22,8 +29,9 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "limits.message_bytes_max" => "a number of bytes from 1 to 536870912 (512 MiB)",
         "limits.memory_bytes_max" => "a number of bytes from 16777216 (16 MiB) on, or 0",
         "auth.loopback_users" => "a list of user names such as [\"guest\"]",
+        "webhooks.allow_private_addresses" => "true or false",
         "log.filter" => "a filter such as \"info\" or \"warn,server=debug\"",
-        "listen" | "store" | "limits" | "auth" | "log" => "a section",
+        "listen" | "store" | "ledger" | "limits" | "auth" | "webhooks" | "log" => "a section",
         _ => "nothing",
     }
 }
@@ -31,12 +39,16 @@ pub(super) fn allowed(key: &str) -> &'static str {
 /// The keys whose values are of the right type and yet not allowed.
 pub(super) fn refused(config: &Config) -> Vec<&'static str> {
     const TIB: u64 = 1 << 40;
-    let (store, limits) = (&config.store, &config.limits);
+    let (store, ledger, limits) = (&config.store, &config.ledger, &config.limits);
+    let hours = 1..=87_600;
     let checks = [
         ("store.data", !store.data.as_os_str().is_empty()),
         ("store.segment_bytes", (1 << 20..=1 << 30).contains(&store.segment_bytes)),
         ("store.body_cache_bytes", store.body_cache_bytes <= TIB),
         ("store.disk_free_bytes_min", store.disk_free_bytes_min <= TIB),
+        ("ledger.retention_hours", hours.contains(&ledger.retention_hours)),
+        ("ledger.size_bytes_max", (32 << 20..=TIB).contains(&ledger.size_bytes_max)),
+        ("ledger.dedup_window_hours", hours.contains(&ledger.dedup_window_hours)),
         ("limits.connections_max", (1..=1_000_000).contains(&limits.connections_max)),
         ("limits.channel_max", limits.channel_max >= 1),
         ("limits.frame_max", (4096..=16 << 20).contains(&limits.frame_max)),

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::keys::{allowed, refused};
@@ -39,15 +38,17 @@ impl Config {
             Some(path) => file::read(path)?,
             None => Self::default(),
         };
-        let layers = Layers { settings, environment: &environment };
+        let layers = Layers { environment: &environment };
         if let Some((data, _)) = layers.value("WILCO_DATA", "--data", &settings.data)? {
             config.store.data = PathBuf::from(data);
         }
-        if let Some(address) = layers.address("listen.amqp", "WILCO_AMQP", "--amqp")? {
-            config.listen.amqp = address;
+        if let Some((text, source)) = layers.value("WILCO_AMQP", "--amqp", &settings.amqp)? {
+            let address = text.parse();
+            config.listen.amqp = address.map_err(|_| wrong(source, &text, "listen.amqp"))?;
         }
-        if let Some(address) = layers.address("listen.http", "WILCO_HTTP", "--http")? {
-            config.listen.http = address;
+        if let Some((text, source)) = layers.value("WILCO_HTTP", "--http", &settings.http)? {
+            let address = text.parse();
+            config.listen.http = address.map_err(|_| wrong(source, &text, "listen.http"))?;
         }
         if let Some((filter, _)) = layers.value("WILCO_LOG", "", &None)? {
             config.log.filter = filter;
@@ -62,7 +63,6 @@ impl Config {
 }
 
 struct Layers<'l, E> {
-    settings: &'l Settings,
     environment: &'l E,
 }
 
@@ -82,17 +82,6 @@ impl<E: Fn(&str) -> Option<OsString>> Layers<'_, E> {
             Some(Ok(value)) => Ok(Some((value, variable))),
             Some(Err(_)) => Err(Failure::Usage(format!("{variable} is not UTF-8"))),
         }
-    }
-
-    fn address(
-        &self,
-        key: &str,
-        variable: &'static str,
-        flag: &'static str,
-    ) -> Result<Option<SocketAddr>, Failure> {
-        let argument = if key == "listen.amqp" { &self.settings.amqp } else { &self.settings.http };
-        let Some((text, source)) = self.value(variable, flag, argument)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| wrong(source, &text, key))
     }
 }
 

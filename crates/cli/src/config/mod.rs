@@ -6,6 +6,7 @@
 //! [`wilco.example.toml`]: ../../../../wilco.example.toml
 
 mod file;
+mod http_address;
 mod keys;
 mod layers;
 
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::http_address::HttpAddress;
 use crate::failure::Failure;
 
 /// Everything that can be set. The single place of the defaults is its `Default` below.
@@ -22,8 +24,10 @@ use crate::failure::Failure;
 pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) store: Store,
+    pub(crate) ledger: Ledger,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
+    pub(crate) webhooks: Webhooks,
     pub(crate) log: Log,
 }
 
@@ -32,7 +36,7 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Listen {
     pub(crate) amqp: SocketAddr,
-    pub(crate) http: SocketAddr,
+    pub(crate) http: HttpAddress,
 }
 
 /// Section `[store]`.
@@ -56,6 +60,15 @@ pub(crate) enum Durability {
     Relaxed,
 }
 
+/// Section `[ledger]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Ledger {
+    pub(crate) retention_hours: u64,
+    pub(crate) size_bytes_max: u64,
+    pub(crate) dedup_window_hours: u64,
+}
+
 /// Section `[limits]`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -77,6 +90,13 @@ pub(crate) struct Auth {
     pub(crate) loopback_users: Vec<String>,
 }
 
+/// Section `[webhooks]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Webhooks {
+    pub(crate) allow_private_addresses: bool,
+}
+
 /// Section `[log]`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields, default)]
@@ -86,10 +106,7 @@ pub(crate) struct Log {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self {
-            amqp: SocketAddr::from(([127, 0, 0, 1], 5672)),
-            http: SocketAddr::from(([127, 0, 0, 1], 15672)),
-        }
+        Self { amqp: SocketAddr::from(([127, 0, 0, 1], 5672)), http: HttpAddress::default() }
     }
 }
 
@@ -101,6 +118,17 @@ impl Default for Store {
             segment_bytes: 64 << 20,
             body_cache_bytes: 64 << 20,
             disk_free_bytes_min: 50_000_000,
+        }
+    }
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        const WEEK_HOURS: u64 = 7 * 24;
+        Self {
+            retention_hours: WEEK_HOURS,
+            size_bytes_max: 1 << 30,
+            dedup_window_hours: WEEK_HOURS,
         }
     }
 }
@@ -145,6 +173,10 @@ impl Config {
         options.store.body_cache_bytes = self.store.body_cache_bytes;
         options.store.disk_free_bytes_min = self.store.disk_free_bytes_min;
         options.store.relaxed = self.store.durability == Durability::Relaxed;
+        const HOUR_MS: u64 = 60 * 60 * 1000;
+        options.ledger.retention_ms = self.ledger.retention_hours * HOUR_MS;
+        options.ledger.bytes_max = self.ledger.size_bytes_max;
+        options.ledger.window_ms = self.ledger.dedup_window_hours * HOUR_MS;
         options.limits.message_bytes_max = self.limits.message_bytes_max;
         if self.limits.memory_bytes_max != 0 {
             options.limits.memory_bytes_max = self.limits.memory_bytes_max;
@@ -163,6 +195,14 @@ impl Config {
             handshake_timeout_ms: self.limits.handshake_timeout_ms,
             connections_max: self.limits.connections_max,
         }
+    }
+
+    /// What the HTTP server needs to know.
+    pub(crate) fn management_options(&self) -> management::Options {
+        let mut options = management::Options::default();
+        options.data.clone_from(&self.store.data);
+        options.allow_private_addresses = self.webhooks.allow_private_addresses;
+        options
     }
 }
 

@@ -83,7 +83,8 @@ fn what_is_wrong_is_told_in_one_line() {
     );
     check(
         "\n[listener]\namqp = \"127.0.0.1:1883\"\n",
-        "2: listener: unknown key; expected one of listen, store, limits, auth, log",
+        "2: listener: unknown key; expected one of listen, store, ledger, limits, auth, webhooks, \
+         log",
     );
     check("listen = 5672\n", "1: listen: 5672 is not allowed; expected a section");
     let broken = file::parse("[listen]\namqp = \n").expect_err("refused");
@@ -117,6 +118,31 @@ fn command_line_wins_over_environment_over_file_over_default() {
 }
 
 #[test]
+fn http_can_be_turned_off() {
+    let check = |text: &str, variables: &[(&str, &str)], flag: Option<&str>, expected: &str| {
+        let settings = Settings { http: flag.map(str::to_owned), ..Settings::default() };
+        let config = load(text, variables, settings).expect("a configuration");
+        assert_eq!(config.listen.http.to_string(), expected, "{text} {variables:?} {flag:?}");
+    };
+    check("", &[], None, "127.0.0.1:15672");
+    check("", &[], Some("off"), "off");
+    check("", &[], Some(""), "off");
+    check("", &[("WILCO_HTTP", "off")], None, "off");
+    check("", &[("WILCO_HTTP", "off")], Some("127.0.0.1:1"), "127.0.0.1:1");
+    check("[listen]\nhttp = \"off\"\n", &[], None, "off");
+    check("[listen]\nhttp = \"\"\n", &[], None, "off");
+    check("[listen]\nhttp = \"off\"\n", &[("WILCO_HTTP", "[::1]:0")], None, "[::1]:0");
+}
+
+#[test]
+fn hours_of_the_ledger_reach_the_node_in_its_unit() {
+    let text = "[ledger]\nretention_hours = 2\nsize_bytes_max = 33554432\ndedup_window_hours = 3\n";
+    let options = file::parse(text).expect("a configuration").node_options().ledger;
+    assert_eq!((options.retention_ms, options.window_ms), (7_200_000, 10_800_000));
+    assert_eq!(options.bytes_max, 32 << 20);
+}
+
+#[test]
 fn a_bad_value_is_named_by_where_it_comes_from() {
     let message = |variables: &[(&str, &str)], settings| match load("", variables, settings) {
         Err(Failure::Usage(text)) => text,
@@ -125,7 +151,7 @@ fn a_bad_value_is_named_by_where_it_comes_from() {
     assert_eq!(
         message(&[("WILCO_HTTP", "here")], Settings::default()),
         "WILCO_HTTP: \"here\" is not allowed; expected an address and a port such as \
-         \"127.0.0.1:5672\""
+         \"127.0.0.1:15672\", or \"off\""
     );
     let settings = Settings { amqp: Some("localhost".to_owned()), ..Settings::default() };
     assert!(message(&[], settings).starts_with("--amqp: \"localhost\" is not allowed"));

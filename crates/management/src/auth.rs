@@ -1,0 +1,150 @@
+//! Who asks, and what it may: HTTP basic authentication with the broker's users.
+//!
+//! Never keeps a password. A wrong name costs as much time as a wrong password.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::header;
+use axum::middleware::Next;
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use node::auth::Access;
+
+use crate::app::App;
+use crate::problem::{Answer, Kind, Problem};
+
+/// Where a request came from; set by the listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// The user who asks, authenticated.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// Lets a request through that names a user and its password.
+pub(crate) async fn authenticate(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Answer {
+    let value = request.headers().get(header::AUTHORIZATION);
+    let Some((name, password)) = value.and_then(|value| credentials(value.as_bytes())) else {
+        let detail = "send name and password of a user with HTTP basic authentication";
+        return Err(Problem::new(Kind::Unauthenticated, detail));
+    };
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let node = app.node().clone();
+    let checked = app.blocking(move || {
+        let is_right = node.check_password(&name, &password);
+        // A request of which nobody knows where it comes from comes from far away.
+        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        (is_right && node.may_connect_from(&name, peer), name)
+    });
+    let (is_welcome, name) = checked.await?;
+    if !is_welcome {
+        let detail = "name or password is wrong, or the user may not come from this address";
+        return Err(Problem::new(Kind::Unauthenticated, detail));
+    }
+    request.extensions_mut().insert(Caller { name });
+    let response: Response = next.run(request).await;
+    Ok(response)
+}
+
+/// Name and password of `Basic ...` (RFC 7617).
+fn credentials(value: &[u8]) -> Option<(String, String)> {
+    let value = std::str::from_utf8(value).ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(token.trim()).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+impl Caller {
+    /// That it may enter a virtual host, which is there.
+    pub(crate) fn check_vhost(&self, app: &App, vhost: &str) -> Answer<()> {
+        let permissions = app.node().permissions();
+        let may_enter = permissions.iter().any(|(of, user, _)| of == vhost && *user == self.name);
+        if may_enter && app.node().vhosts().iter().any(|name| name == vhost) {
+            return Ok(());
+        }
+        let user = &self.name;
+        let detail = format!("there is no virtual host '{vhost}' that user '{user}' may enter");
+        Err(Problem::new(Kind::UnknownVhost, detail))
+    }
+
+    /// Whether it may read what became of messages of a queue. Those that reached no queue, whose
+    /// queue has no name, may be read by who may read any queue at all, and by who oversees all.
+    pub(crate) fn may_read(&self, app: &App, vhost: &str, queue: &str) -> bool {
+        if !queue.is_empty() {
+            return app.node().may(vhost, &self.name, Access::Read, queue);
+        }
+        let reads_some = |pattern: &str| !pattern.is_empty() && pattern != "^$";
+        let permissions = app.node().permissions();
+        let mut own = permissions.iter().filter(|(of, user, _)| of == vhost && *user == self.name);
+        own.any(|(_, _, permissions)| {
+            reads_some(&permissions.read) || self.has_tag(app, &["administrator", "monitoring"])
+        })
+    }
+
+    /// That it may take messages out of a queue and put them in.
+    pub(crate) fn check_change(&self, app: &App, vhost: &str, queue: &str) -> Answer<()> {
+        for access in [Access::Read, Access::Write] {
+            if !app.node().may(vhost, &self.name, access, queue) {
+                let (user, access) = (&self.name, access.name());
+                return Err(Problem::new(
+                    Kind::Forbidden,
+                    format!(
+                        "user '{user}' lacks {access} access to queue '{queue}' in virtual host \
+                         '{vhost}'"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// That it is an administrator.
+    pub(crate) fn check_administrator(&self, app: &App) -> Answer<()> {
+        if self.has_tag(app, &["administrator"]) {
+            return Ok(());
+        }
+        let detail = format!("user '{}' lacks the tag administrator", self.name);
+        Err(Problem::new(Kind::Forbidden, detail))
+    }
+
+    fn has_tag(&self, app: &App, tags: &[&str]) -> bool {
+        let users = app.node().users();
+        let user = users.into_iter().find(|user| user.name == self.name);
+        user.is_some_and(|user| user.tags.iter().any(|tag| tags.contains(&tag.as_str())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_read_as_the_rfc_says() {
+        let check = |value: &str, expected: Option<(&str, &str)>| {
+            let expected = expected.map(|(name, password)| (name.to_owned(), password.to_owned()));
+            assert_eq!(credentials(value.as_bytes()), expected, "{value}");
+        };
+        check("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", Some(("Aladdin", "open sesame")));
+        check("basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", Some(("Aladdin", "open sesame")));
+        check("Basic dGVzdDoxMjPCow==", Some(("test", "123£")));
+        check("Basic YTpiOmM=", Some(("a", "b:c")));
+        check("Basic Og==", Some(("", "")));
+        check("Basic QQ==", None);
+        check("Basic !", None);
+        check("Bearer abc", None);
+        check("Basic", None);
+    }
+}

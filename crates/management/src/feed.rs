@@ -1,0 +1,135 @@
+//! Outcomes as they happen: `GET /v1/events`, server-sent events (HTML standard, section 9.2).
+//!
+//! Every event is read from the ledger by its cursor, which is the event's id: who comes back with
+//! the last one it saw (`Last-Event-ID`) misses nothing and gets nothing twice. Nothing is kept per
+//! reader but the cursor and one page: who reads slowly reads later.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use ledger::{Event, OutcomeQuery};
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::extract::Params;
+use crate::follow::Follower;
+use crate::messages::vhost;
+use crate::outcomes::{parse_cursor, parse_outcome, readable};
+use crate::problem::Answer;
+use crate::time::now_ms;
+
+/// Outcomes read at once.
+const PAGE: usize = 100;
+/// A feed without events says that it is alive this often.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a reader should wait before it comes back, ms.
+const RECONNECT_MS: u64 = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FeedParams {
+    vhost: Option<String>,
+    queue: Option<String>,
+    outcome: Option<String>,
+    after: Option<String>,
+}
+
+pub(crate) async fn serve(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Params(params): Params<FeedParams>,
+) -> Answer {
+    let vhost = vhost(&app, &caller, params.vhost)?;
+    let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let after = match last_id.filter(|id| !id.is_empty()) {
+        Some(id) => Some(parse_cursor("Last-Event-ID", id)?),
+        None => params.after.as_deref().map(|text| parse_cursor("after", text)).transpose()?,
+    };
+    let query = OutcomeQuery {
+        after,
+        limit: PAGE,
+        vhost: Some(vhost),
+        queue: params.queue,
+        outcome: params.outcome.as_deref().map(parse_outcome).transpose()?,
+        // Who has no cursor yet begins with what is settled from now on.
+        since_ms: after.is_none().then(now_ms),
+        until_ms: None,
+    };
+    let place = app.place_to_wait()?;
+    let follower = app.follower(query);
+    let feed = Feed { app, follower, caller, is_new: true, _place: place };
+    let body = Body::from_stream(stream::unfold(feed, Feed::next));
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    let response: Response = (headers, body).into_response();
+    Ok(response)
+}
+
+/// A feed as it is being read.
+struct Feed {
+    app: App,
+    follower: Follower,
+    caller: Caller,
+    is_new: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Feed {
+    /// The next piece of the body; `None` when the server stops or the ledger cannot be read.
+    async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
+        let mut text = String::new();
+        if std::mem::take(&mut self.is_new) {
+            text = format!("retry: {RECONNECT_MS}\n\n");
+            // What is there already, or the place where what comes will follow.
+            if let Ok(true) = self.follower.look().await {
+                self.write_events(&mut text);
+            }
+            self.write_place(&mut text);
+            return Some((Ok(text.into()), self));
+        }
+        match timeout(KEEP_ALIVE, self.follower.wait()).await {
+            Ok(Some(())) => self.write_events(&mut text),
+            Ok(None) => return None,
+            Err(_) => {
+                text.push_str(": still here\n\n");
+                self.write_place(&mut text);
+            }
+        }
+        // All of a page may be hidden from this reader, so there may be nothing to write.
+        Some((Ok(text.into()), self))
+    }
+
+    fn write_events(&mut self, text: &mut String) {
+        for event in self.follower.take() {
+            let Some(view) = readable(&self.app, &self.caller, &event) else { continue };
+            let (id, name) = (event.at, outcome_name(&event));
+            // JSON has no line breaks of its own.
+            let data = serde_json::to_string(&view).unwrap_or_default();
+            text.push_str(&format!("id: {id}\nevent: {name}\ndata: {data}\n\n"));
+        }
+    }
+
+    /// An id without an event: the reader notes it and is told nothing.
+    fn write_place(&mut self, text: &mut String) {
+        if let Some(after) = self.follower.cursor() {
+            text.push_str(&format!("id: {after}\n\n"));
+        }
+    }
+}
+
+fn outcome_name(event: &Event<'_>) -> &'static str {
+    match &event.what {
+        ledger::What::Settled(settled) => settled.outcome.name(),
+        _ => "outcome",
+    }
+}

@@ -1,0 +1,38 @@
+//! The word that the server stops, for whoever waits for something else.
+
+use tokio::sync::watch;
+
+/// Says so.
+#[derive(Debug)]
+pub(crate) struct Stop(watch::Sender<bool>);
+
+/// Hears of it. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(watch::Receiver<bool>);
+
+impl Stop {
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(false))
+    }
+
+    /// Ends all waiting, now and from now on.
+    pub(crate) fn stop(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    pub(crate) fn listen(&self) -> Stopping {
+        Stopping(self.0.subscribe())
+    }
+}
+
+impl Stopping {
+    /// Returns when the server stops.
+    pub(crate) async fn stopped(&mut self) {
+        // An error says that nobody is left who could say so: then it has stopped as well.
+        let _ = self.0.wait_for(|stopped| *stopped).await.map(|_| ());
+    }
+}

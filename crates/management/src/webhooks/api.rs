@@ -1,0 +1,308 @@
+//! The calls for webhooks: `/v1/webhooks`. For administrators only.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::client::Target;
+use super::delivery::{self, Attempt};
+use super::model::{Status, Webhook};
+use super::signature::Secret;
+use super::unknown;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::extract::{Id, Json, Params};
+use crate::outcomes::{json, parse_outcome};
+use crate::problem::{Answer, Problem};
+use crate::time::{now_ms, rfc3339};
+
+/// Bytes of a URL.
+const URL_BYTES_MAX: usize = 2048;
+/// Bytes of any other text.
+const TEXT_BYTES_MAX: usize = 255;
+
+/// No parameters at all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct New {
+    url: String,
+    secret: Option<String>,
+    #[serde(default)]
+    description: String,
+    vhost: Option<String>,
+    queue: Option<String>,
+    #[serde(default)]
+    outcomes: Vec<String>,
+    #[serde(default = "yes")]
+    enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What is left out stays as it is; `null` takes a filter away.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Change {
+    #[serde(default, deserialize_with = "present")]
+    url: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    description: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    vhost: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    queue: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    outcomes: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "present")]
+    enabled: Option<bool>,
+}
+
+/// Tells `null` from what is left out.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+#[derive(Serialize)]
+struct List {
+    webhooks: Vec<View>,
+}
+
+/// A webhook as it is shown.
+#[derive(Serialize)]
+struct View {
+    id: String,
+    url: String,
+    description: String,
+    vhost: Option<String>,
+    queue: Option<String>,
+    outcomes: Vec<String>,
+    enabled: bool,
+    created_at: String,
+    /// Only in the answer to its making.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<String>,
+    has_secret: bool,
+    cursor: Option<String>,
+    status: StatusView,
+}
+
+#[derive(Serialize)]
+struct StatusView {
+    failure_count: u32,
+    last_error: Option<String>,
+    last_failure_at: Option<String>,
+    last_success_at: Option<String>,
+    next_attempt_at: Option<String>,
+    disabled_reason: Option<String>,
+}
+
+impl View {
+    fn new(webhook: Webhook) -> Self {
+        let Status { failure_count, last_error, disabled_reason, .. } = webhook.status;
+        Self {
+            id: webhook.id,
+            url: webhook.url,
+            description: webhook.description,
+            vhost: webhook.vhost,
+            queue: webhook.queue,
+            outcomes: webhook.outcomes,
+            enabled: webhook.enabled,
+            created_at: rfc3339(webhook.created_at_ms),
+            secret: None,
+            has_secret: true,
+            cursor: webhook.cursor,
+            status: StatusView {
+                failure_count,
+                last_error,
+                last_failure_at: webhook.status.last_failure_at_ms.map(rfc3339),
+                last_success_at: webhook.status.last_success_at_ms.map(rfc3339),
+                next_attempt_at: webhook.status.next_attempt_at_ms.map(rfc3339),
+                disabled_reason,
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Tested {
+    delivered: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(crate) async fn list(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Params(Nothing {}): Params<Nothing>,
+) -> Answer {
+    caller.check_administrator(&app)?;
+    let webhooks = app.webhooks().all().into_iter().map(View::new).collect();
+    Ok(json(&List { webhooks }))
+}
+
+pub(crate) async fn add(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Params(Nothing {}): Params<Nothing>,
+    Json(new): Json<New>,
+) -> Answer {
+    caller.check_administrator(&app)?;
+    let secret = match &new.secret {
+        Some(text) => Secret::parse(text).ok_or_else(|| {
+            Problem::bad(
+                "secret: it is whsec_ and 24 to 64 bytes in base64; leave it out to get one",
+            )
+        })?,
+        None => Secret::generate().map_err(Problem::store)?,
+    };
+    let webhook = Webhook {
+        id: uuid::Uuid::now_v7().to_string(),
+        url: checked_url(&app, new.url)?,
+        secret,
+        description: text("description", new.description)?,
+        vhost: new.vhost.map(|name| text("vhost", name)).transpose()?,
+        queue: new.queue.map(|name| text("queue", name)).transpose()?,
+        outcomes: checked_outcomes(new.outcomes)?,
+        enabled: new.enabled,
+        created_at_ms: now_ms(),
+        cursor: None,
+        status: Status::default(),
+    };
+    let webhook = app.webhooks().add(webhook).await?;
+    let location = format!("/v1/webhooks/{}", webhook.id);
+    let secret = Some(webhook.secret.reveal().to_owned());
+    let mut response = json(&View { secret, ..View::new(webhook) });
+    *response.status_mut() = StatusCode::CREATED;
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    Ok(response)
+}
+
+pub(crate) async fn show(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Params(Nothing {}): Params<Nothing>,
+) -> Answer {
+    caller.check_administrator(&app)?;
+    found(&app, &id)
+}
+
+pub(crate) async fn change(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Params(Nothing {}): Params<Nothing>,
+    Json(change): Json<Change>,
+) -> Answer {
+    caller.check_administrator(&app)?;
+    let url = change.url.map(|url| checked_url(&app, url)).transpose()?;
+    let outcomes = change.outcomes.map(checked_outcomes).transpose()?;
+    let description = change.description.map(|it| text("description", it)).transpose()?;
+    let name = |key: &str, name: Option<Option<String>>| {
+        name.map(|name| name.map(|name| text(key, name)).transpose()).transpose()
+    };
+    let (vhost, queue) = (name("vhost", change.vhost)?, name("queue", change.queue)?);
+    let changed = app.webhooks().update(&id, |webhook| {
+        webhook.url = url.unwrap_or_else(|| std::mem::take(&mut webhook.url));
+        webhook.outcomes = outcomes.unwrap_or_else(|| std::mem::take(&mut webhook.outcomes));
+        if let Some(description) = description {
+            webhook.description = description;
+        }
+        if let Some(vhost) = vhost {
+            webhook.vhost = vhost;
+        }
+        if let Some(queue) = queue {
+            webhook.queue = queue;
+        }
+        if let Some(enabled) = change.enabled {
+            webhook.enabled = enabled;
+            // Switched by hand: what was wrong before counts no more, and it is tried at once.
+            webhook.status.disabled_reason = None;
+            webhook.status.failure_count = 0;
+            webhook.status.next_attempt_at_ms = None;
+        }
+    });
+    changed.await?;
+    app.webhooks().start(&id);
+    found(&app, &id)
+}
+
+pub(crate) async fn delete(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Params(Nothing {}): Params<Nothing>,
+) -> Answer {
+    caller.check_administrator(&app)?;
+    app.webhooks().delete(&id).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Posts an event that says it is a test, once, and tells what came of it.
+pub(crate) async fn test(
+    State(app): State<App>,
+    Extension(caller): Extension<Caller>,
+    Id(id): Id,
+    Params(Nothing {}): Params<Nothing>,
+) -> Answer {
+    caller.check_administrator(&app)?;
+    let webhook = app.webhooks().find(&id).ok_or_else(|| unknown(&id))?;
+    let _place = app.place_to_wait()?;
+    let data = serde_json::json!({ "webhook": webhook.id });
+    let body = delivery::envelope("webhook.test", now_ms(), data);
+    let event_id = format!("test_{}", uuid::Uuid::now_v7());
+    let tested = match delivery::attempt(app.webhooks(), &webhook, &event_id, body).await {
+        Attempt::Delivered(status) => {
+            Tested { delivered: true, status: Some(status.as_u16()), error: None }
+        }
+        Attempt::Gone => {
+            let error = "it answered 410 Gone".to_owned();
+            Tested { delivered: false, status: Some(410), error: Some(error) }
+        }
+        Attempt::Failed(error, status) => {
+            let status = status.map(|status| status.as_u16());
+            Tested { delivered: false, status, error: Some(error) }
+        }
+    };
+    Ok(json(&tested))
+}
+
+fn found(app: &App, id: &str) -> Answer<Response> {
+    let webhook = app.webhooks().find(id).ok_or_else(|| unknown(id))?;
+    Ok(json(&View::new(webhook)))
+}
+
+fn checked_url(app: &App, url: String) -> Answer<String> {
+    if url.len() > URL_BYTES_MAX {
+        return Err(Problem::bad(format!("url: it is longer than {URL_BYTES_MAX} bytes")));
+    }
+    let allows_private = app.webhooks().client().allows_private();
+    let checked = Target::parse(&url, allows_private);
+    checked.map_err(|reason| Problem::bad(format!("url: {reason}")))?;
+    Ok(url)
+}
+
+fn checked_outcomes(names: Vec<String>) -> Answer<Vec<String>> {
+    names.iter().try_for_each(|name| parse_outcome(name).map(drop))?;
+    let unique: std::collections::BTreeSet<String> = names.into_iter().collect();
+    Ok(unique.into_iter().collect())
+}
+
+fn text(name: &str, text: String) -> Answer<String> {
+    if text.len() <= TEXT_BYTES_MAX {
+        return Ok(text);
+    }
+    Err(Problem::bad(format!("{name}: it is longer than {TEXT_BYTES_MAX} bytes of UTF-8")))
+}

@@ -1,0 +1,241 @@
+//! Delivering to one webhook: in order, each outcome until it is taken or everything was tried.
+//!
+//! At least once: the cursor is kept after what was delivered, so a crash repeats the last events,
+//! with the same `webhook-id`.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use ledger::{Event, What};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::Webhooks;
+use super::client::Target;
+use super::model::Webhook;
+use crate::follow::Follower;
+use crate::time::{now_ms, rfc3339};
+use crate::view::OutcomeView;
+
+/// The specification's schedule: how long to wait after each failed attempt.
+pub(crate) const RETRY_DELAYS: &[Duration] = &[
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 60 * 60),
+    Duration::from_secs(5 * 60 * 60),
+    Duration::from_secs(10 * 60 * 60),
+    Duration::from_secs(14 * 60 * 60),
+    Duration::from_secs(20 * 60 * 60),
+    Duration::from_secs(24 * 60 * 60),
+];
+/// The cursor is kept this often while much is delivered.
+const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// Pause before a ledger that could not be read is read again.
+const READ_AGAIN: Duration = Duration::from_secs(5);
+
+/// What is posted.
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    r#type: &'a str,
+    timestamp: String,
+    data: T,
+}
+
+/// What came of one attempt.
+pub(crate) enum Attempt {
+    /// Taken.
+    Delivered(StatusCode),
+    /// The receiver wants no more, ever.
+    Gone,
+    /// Not taken; the text says why, the status if there was one.
+    Failed(String, Option<StatusCode>),
+}
+
+/// Delivers to a webhook until it is disabled, deleted, or the server stops.
+pub(crate) async fn run(webhooks: Webhooks, id: String) {
+    while let Some(webhook) = webhooks.find(&id).filter(|webhook| webhook.enabled) {
+        let follower = webhooks.follower(webhook.query());
+        if deliver_all(&webhooks, &webhook, follower).await.is_some() {
+            // Disabled, or the server stops.
+            return;
+        }
+        sleep(READ_AGAIN).await;
+    }
+}
+
+/// `None`: to be begun again from the kept cursor.
+async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follower) -> Option<()> {
+    loop {
+        let mut kept_at = Instant::now();
+        follower.wait().await?;
+        for event in follower.take() {
+            let What::Settled(settled) = &event.what else { continue };
+            if webhook.wants(settled) && !deliver(webhooks, webhook, &event).await {
+                return Some(());
+            }
+            if kept_at.elapsed() >= KEEP_EVERY {
+                keep(webhooks, &webhook.id, event.at).await?;
+                kept_at = Instant::now();
+            }
+        }
+        if let Some(cursor) = follower.cursor() {
+            keep(webhooks, &webhook.id, cursor).await?;
+        }
+    }
+}
+
+async fn keep(webhooks: &Webhooks, id: &str, cursor: ledger::Cursor) -> Option<()> {
+    webhooks.update(id, |webhook| webhook.cursor = Some(cursor.to_string())).await.ok()
+}
+
+/// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
+async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &Event<'_>) -> bool {
+    let What::Settled(settled) = &event.what else { return true };
+    let view = OutcomeView::new(event.at, event.time_ms, settled);
+    let name = format!("outcome.{}", settled.outcome.name());
+    let body = envelope(&name, event.time_ms, view);
+    let event_id = format!("evt_{}", event.at);
+    loop {
+        if let Some(at_ms) = webhooks.find(&webhook.id).and_then(|w| w.status.next_attempt_at_ms) {
+            sleep(Duration::from_millis(at_ms.saturating_sub(now_ms()))).await;
+        }
+        let attempt = attempt(webhooks, webhook, &event_id, body.clone()).await;
+        let delays = webhooks.retry_delays();
+        let noted = webhooks.update(&webhook.id, |webhook| note(webhook, attempt, delays)).await;
+        match noted {
+            Ok(Noted::Delivered) => return true,
+            Ok(Noted::TryAgain) => {}
+            Ok(Noted::Disabled) => {
+                tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled");
+                return false;
+            }
+            // Deleted, or its file cannot be written: tried again after a restart.
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Signs and posts.
+pub(crate) async fn attempt(
+    webhooks: &Webhooks,
+    webhook: &Webhook,
+    event_id: &str,
+    body: Bytes,
+) -> Attempt {
+    let client = webhooks.client();
+    let target = match Target::parse(&webhook.url, client.allows_private()) {
+        Ok(target) => target,
+        Err(reason) => return Attempt::Failed(reason, None),
+    };
+    let timestamp_s = now_ms() / 1000;
+    let headers = [
+        ("webhook-id", event_id.to_owned()),
+        ("webhook-timestamp", timestamp_s.to_string()),
+        ("webhook-signature", webhook.secret.sign(event_id, timestamp_s, &body)),
+    ];
+    match client.post(&target, headers, body).await {
+        Ok(status) if status.is_success() => Attempt::Delivered(status),
+        Ok(StatusCode::GONE) => Attempt::Gone,
+        Ok(status) => Attempt::Failed(format!("it answered {status}"), Some(status)),
+        Err(reason) => Attempt::Failed(reason, None),
+    }
+}
+
+/// The body of a request.
+pub(crate) fn envelope(name: &str, time_ms: u64, data: impl Serialize) -> Bytes {
+    let envelope = Envelope { r#type: name, timestamp: rfc3339(time_ms), data };
+    serde_json::to_vec(&envelope).unwrap_or_default().into()
+}
+
+/// What a webhook's status says to do next.
+#[derive(Debug, PartialEq, Eq)]
+enum Noted {
+    Delivered,
+    TryAgain,
+    Disabled,
+}
+
+/// Notes what came of an attempt.
+fn note(webhook: &mut Webhook, attempt: Attempt, delays: &[Duration]) -> Noted {
+    let now_ms = now_ms();
+    let status = &mut webhook.status;
+    status.next_attempt_at_ms = None;
+    let (reason, disabled_reason) = match attempt {
+        Attempt::Delivered(_) => {
+            status.failure_count = 0;
+            status.last_success_at_ms = Some(now_ms);
+            return Noted::Delivered;
+        }
+        Attempt::Gone => {
+            let reason = "it answered 410 Gone".to_owned();
+            (reason.clone(), Some(reason))
+        }
+        Attempt::Failed(reason, _) => match delays.get(status.failure_count as usize) {
+            Some(delay) => {
+                status.next_attempt_at_ms = Some(now_ms + jittered(*delay).as_millis() as u64);
+                (reason, None)
+            }
+            None => {
+                let attempts = delays.len() + 1;
+                let disabled =
+                    format!("{attempts} attempts failed, the last one because: {reason}");
+                (reason, Some(disabled))
+            }
+        },
+    };
+    status.failure_count += 1;
+    status.last_failure_at_ms = Some(now_ms);
+    status.last_error = Some(reason);
+    if disabled_reason.is_none() {
+        return Noted::TryAgain;
+    }
+    status.disabled_reason = disabled_reason;
+    webhook.enabled = false;
+    Noted::Disabled
+}
+
+/// Give or take a fifth, so that what failed together does not come back together.
+fn jittered(delay: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    delay.mul_f64(0.8 + 0.4 * f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Attempt {
+        Attempt::Failed("it answered 500".to_owned(), None)
+    }
+
+    #[test]
+    fn a_webhook_that_keeps_failing_is_disabled_after_the_whole_schedule() {
+        let mut webhook = Webhook::example("1");
+        for (number, delay) in RETRY_DELAYS.iter().enumerate() {
+            let before_ms = now_ms();
+            assert_eq!(note(&mut webhook, failed(), RETRY_DELAYS), Noted::TryAgain);
+            let next_ms = webhook.status.next_attempt_at_ms.expect("another attempt");
+            let waits_ms = (next_ms - before_ms) as f64 / delay.as_millis() as f64;
+            assert!((0.79..1.21).contains(&waits_ms), "{waits_ms}");
+            assert_eq!(webhook.status.failure_count, number as u32 + 1);
+        }
+        assert_eq!(note(&mut webhook, failed(), RETRY_DELAYS), Noted::Disabled);
+        assert!(!webhook.enabled && webhook.status.next_attempt_at_ms.is_none());
+        let reason = webhook.status.disabled_reason.expect("a reason");
+        assert!(reason.starts_with("10 attempts failed"), "{reason}");
+    }
+
+    #[test]
+    fn success_begins_the_schedule_anew_and_gone_ends_it() {
+        let mut webhook = Webhook::example("1");
+        note(&mut webhook, failed(), RETRY_DELAYS);
+        let delivered = Attempt::Delivered(StatusCode::OK);
+        assert_eq!(note(&mut webhook, delivered, RETRY_DELAYS), Noted::Delivered);
+        assert_eq!(webhook.status.failure_count, 0);
+        assert!(webhook.status.last_error.is_some(), "the last error stays visible");
+        assert_eq!(note(&mut webhook, Attempt::Gone, RETRY_DELAYS), Noted::Disabled);
+        assert!(!webhook.enabled);
+    }
+}

@@ -1,0 +1,181 @@
+//! Webhooks: outcomes posted to URLs, after the Standard Webhooks specification.
+//!
+//! Owns the list of webhooks, a task for each that is enabled, and the file they are kept in. A
+//! webhook stands at a cursor of the ledger; its task goes on from there (module `delivery`).
+//!
+//! *Invariants:* the file is written from what memory says, one writer at a time, so what is kept
+//! is never older than what was shown; a secret is shown once, when the webhook is made.
+
+mod address;
+pub(crate) mod api;
+mod client;
+mod delivery;
+mod model;
+mod signature;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ledger::OutcomeQuery;
+use node::Node;
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use self::client::Client;
+use self::model::Webhook;
+use self::store::Store;
+use crate::follow::{self, Follower};
+use crate::problem::{Answer, Kind, Problem};
+use crate::stopping::Stop;
+use crate::{ManagementError, Options};
+
+pub(crate) use delivery::RETRY_DELAYS;
+
+/// Webhooks at most; each that lags reads the ledger by itself.
+const COUNT_MAX: usize = 100;
+
+/// See the module's documentation. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Webhooks(Arc<Inner>);
+
+struct Inner {
+    node: Arc<Node>,
+    client: Client,
+    store: Store,
+    retry_delays: Vec<Duration>,
+    /// Held while the file is written.
+    writing: Mutex<()>,
+    webhooks: Mutex<BTreeMap<String, Webhook>>,
+    tasks: Mutex<BTreeMap<String, JoinHandle<()>>>,
+    stop: Stop,
+}
+
+impl Webhooks {
+    /// Reads the webhooks and starts to deliver.
+    pub(crate) fn open(node: Arc<Node>, options: &Options) -> Result<Self, ManagementError> {
+        let store = Store::open(&options.data)?;
+        let all = store.all()?;
+        let webhooks = Self(Arc::new(Inner {
+            node,
+            client: Client::new(options.allow_private_addresses),
+            store,
+            retry_delays: options.retry_delays.clone(),
+            writing: Mutex::new(()),
+            webhooks: Mutex::new(all.into_iter().map(|w| (w.id.clone(), w)).collect()),
+            tasks: Mutex::default(),
+            stop: Stop::new(),
+        }));
+        webhooks.all().iter().for_each(|webhook| webhooks.start(&webhook.id));
+        Ok(webhooks)
+    }
+
+    /// Ends all deliveries; what was under way is delivered again after the next start.
+    pub(crate) async fn stop(&self) {
+        self.0.stop.stop();
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        for (_, task) in tasks {
+            task.abort();
+            // Its end is wanted, so being aborted is no error.
+            let _ = task.await;
+        }
+    }
+
+    /// All of them, in order of their making.
+    pub(crate) fn all(&self) -> Vec<Webhook> {
+        self.0.webhooks.lock().values().cloned().collect()
+    }
+
+    /// One of them.
+    pub(crate) fn find(&self, id: &str) -> Option<Webhook> {
+        self.0.webhooks.lock().get(id).cloned()
+    }
+
+    /// Adds a webhook, which is told what is settled from now on.
+    pub(crate) async fn add(&self, mut webhook: Webhook) -> Answer<Webhook> {
+        let this = self.clone();
+        let added = tokio::task::spawn_blocking(move || {
+            let end = follow::end(&this.0.node).map_err(Problem::store)?;
+            webhook.cursor = end.map(|cursor| cursor.to_string());
+            let _writing = this.0.writing.lock();
+            if this.0.webhooks.lock().len() >= COUNT_MAX {
+                let detail = format!("there may be {COUNT_MAX} webhooks; delete one");
+                return Err(Problem::new(Kind::TooManyWebhooks, detail));
+            }
+            this.0.store.put(&webhook).map_err(Problem::store)?;
+            this.0.webhooks.lock().insert(webhook.id.clone(), webhook.clone());
+            Ok(webhook)
+        });
+        let webhook = added.await.map_err(Problem::store)??;
+        self.start(&webhook.id);
+        Ok(webhook)
+    }
+
+    /// Changes a webhook, in memory and in the file.
+    pub(crate) async fn update<T: Send + 'static>(
+        &self,
+        id: &str,
+        change: impl FnOnce(&mut Webhook) -> T,
+    ) -> Answer<T> {
+        let answer = {
+            let mut webhooks = self.0.webhooks.lock();
+            change(webhooks.get_mut(id).ok_or_else(|| unknown(id))?)
+        };
+        let (this, id) = (self.clone(), id.to_owned());
+        let written = tokio::task::spawn_blocking(move || {
+            let _writing = this.0.writing.lock();
+            // As it is now: another change may have come in between, and is then kept by both.
+            let webhook = this.find(&id).ok_or_else(|| unknown(&id))?;
+            this.0.store.put(&webhook).map_err(Problem::store)
+        });
+        written.await.map_err(Problem::store)??;
+        Ok(answer)
+    }
+
+    /// Deletes a webhook.
+    pub(crate) async fn delete(&self, id: &str) -> Answer<()> {
+        self.end(id);
+        let (this, id) = (self.clone(), id.to_owned());
+        let deleted = tokio::task::spawn_blocking(move || {
+            let _writing = this.0.writing.lock();
+            if this.0.webhooks.lock().remove(&id).is_none() {
+                return Err(unknown(&id));
+            }
+            this.0.store.remove(&id).map_err(Problem::store)
+        });
+        deleted.await.map_err(Problem::store)?
+    }
+
+    /// Begins to deliver to a webhook, anew if it is under way already.
+    pub(crate) fn start(&self, id: &str) {
+        self.end(id);
+        if self.0.stop.is_stopped() || self.find(id).is_none_or(|webhook| !webhook.enabled) {
+            return;
+        }
+        let task = tokio::spawn(delivery::run(self.clone(), id.to_owned()));
+        self.0.tasks.lock().insert(id.to_owned(), task);
+    }
+
+    fn end(&self, id: &str) {
+        if let Some(task) = self.0.tasks.lock().remove(id) {
+            task.abort();
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    fn retry_delays(&self) -> &[Duration] {
+        &self.0.retry_delays
+    }
+
+    fn follower(&self, query: OutcomeQuery) -> Follower {
+        Follower::new(Arc::clone(&self.0.node), self.0.stop.listen(), query)
+    }
+}
+
+fn unknown(id: &str) -> Problem {
+    Problem::new(Kind::UnknownWebhook, format!("there is no webhook '{id}'"))
+}

@@ -1,0 +1,92 @@
+//! A webhook: what it is told, how it is doing.
+
+use ledger::{Cursor, Outcome, OutcomeQuery, Settled};
+use serde::{Deserialize, Serialize};
+
+use super::signature::Secret;
+
+/// Outcomes read at once.
+const PAGE: usize = 100;
+
+/// A webhook as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Webhook {
+    pub id: String,
+    pub url: String,
+    pub secret: Secret,
+    #[serde(default)]
+    pub description: String,
+    /// Only outcomes of this virtual host.
+    #[serde(default)]
+    pub vhost: Option<String>,
+    /// Only outcomes in this queue.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// Only these outcomes; empty for all.
+    #[serde(default)]
+    pub outcomes: Vec<String>,
+    pub enabled: bool,
+    pub created_at_ms: u64,
+    /// Everything up to here is delivered, `position-nth`.
+    #[serde(default)]
+    pub cursor: Option<String>,
+    #[serde(default)]
+    pub status: Status,
+}
+
+/// How a webhook is doing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    /// Failed attempts for the event that is being delivered.
+    pub failure_count: u32,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    pub last_failure_at_ms: Option<u64>,
+    pub last_success_at_ms: Option<u64>,
+    pub next_attempt_at_ms: Option<u64>,
+    /// Why it is disabled, unless a user did that.
+    pub disabled_reason: Option<String>,
+}
+
+impl Webhook {
+    /// The outcomes that it may be told of, from where it stands.
+    pub(crate) fn query(&self) -> OutcomeQuery {
+        let only = match self.outcomes.as_slice() {
+            [name] => Outcome::parse(name),
+            _ => None,
+        };
+        OutcomeQuery {
+            after: self.cursor.as_deref().and_then(|cursor| cursor.parse::<Cursor>().ok()),
+            limit: PAGE,
+            vhost: self.vhost.clone(),
+            queue: self.queue.clone(),
+            outcome: only,
+            since_ms: None,
+            until_ms: None,
+        }
+    }
+
+    /// Whether it wants to be told of an outcome that its query found.
+    pub(crate) fn wants(&self, settled: &Settled<'_>) -> bool {
+        let name = settled.outcome.name();
+        self.outcomes.is_empty() || self.outcomes.iter().any(|wanted| wanted == name)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn example(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            url: "https://example.com/".to_owned(),
+            secret: Secret::generate().expect("random bytes"),
+            description: String::new(),
+            vhost: None,
+            queue: None,
+            outcomes: Vec::new(),
+            enabled: true,
+            created_at_ms: 0,
+            cursor: None,
+            status: Status::default(),
+        }
+    }
+}

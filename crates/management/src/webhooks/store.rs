@@ -1,0 +1,96 @@
+//! Where webhooks are kept: `management.redb`, a JSON document per webhook in one table.
+
+use std::path::Path;
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::model::Webhook;
+use crate::ManagementError;
+
+const WEBHOOKS: TableDefinition<'_, &str, &str> = TableDefinition::new("webhooks");
+
+/// See the module's documentation.
+pub(crate) struct Store {
+    database: Database,
+    path: String,
+}
+
+impl Store {
+    /// Opens or makes the file in a directory. Nobody but its owner may read it: it has secrets.
+    pub(crate) fn open(directory: &Path) -> Result<Self, ManagementError> {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::create_dir_all(directory)?;
+        let file = directory.join("management.redb");
+        let path = file.display().to_string();
+        let database = Database::create(&file).map_err(|error| wrong(&path, error))?;
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        let store = Self { database, path };
+        store.write(|_| Ok(()))?;
+        Ok(store)
+    }
+
+    /// All webhooks.
+    pub(crate) fn all(&self) -> Result<Vec<Webhook>, ManagementError> {
+        let read = || -> Result<Vec<String>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(WEBHOOKS)?;
+            let texts = table.iter()?.map(|entry| Ok(entry?.1.value().to_owned()));
+            texts.collect()
+        };
+        let texts = read().map_err(|error| wrong(&self.path, error))?;
+        let parse = |text: String| serde_json::from_str(&text);
+        let webhooks: Result<_, _> = texts.into_iter().map(parse).collect();
+        webhooks.map_err(|error| wrong(&self.path, error))
+    }
+
+    /// Keeps a webhook as it is now; durable on return.
+    pub(crate) fn put(&self, webhook: &Webhook) -> Result<(), ManagementError> {
+        let text = serde_json::to_string(webhook).map_err(|error| wrong(&self.path, error))?;
+        self.write(|table| table.insert(webhook.id.as_str(), text.as_str()).map(drop))
+    }
+
+    /// Forgets a webhook.
+    pub(crate) fn remove(&self, id: &str) -> Result<(), ManagementError> {
+        self.write(|table| table.remove(id).map(drop))
+    }
+
+    fn write(
+        &self,
+        change: impl FnOnce(&mut redb::Table<'_, &str, &str>) -> Result<(), redb::StorageError>,
+    ) -> Result<(), ManagementError> {
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.database.begin_write()?;
+            change(&mut transaction.open_table(WEBHOOKS)?)?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(|error| wrong(&self.path, error))
+    }
+}
+
+fn wrong(path: &str, error: impl std::fmt::Display) -> ManagementError {
+    ManagementError::Webhooks { path: path.to_owned(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webhooks_survive_a_restart() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("a directory");
+        let (one, two) = (Webhook::example("1"), Webhook::example("2"));
+        {
+            let store = Store::open(directory.path()).expect("opened");
+            store.put(&one).expect("kept");
+            store.put(&two).expect("kept");
+            store.put(&Webhook { description: "new".to_owned(), ..one }).expect("kept");
+            store.remove("2").expect("removed");
+            store.remove("3").expect("nothing to remove");
+        }
+        let all = Store::open(directory.path()).expect("opened").all().expect("read");
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].id.as_str(), all[0].description.as_str()), ("1", "new"));
+        let file = std::fs::metadata(directory.path().join("management.redb")).expect("a file");
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    }
+}
