@@ -1,8 +1,9 @@
 //! What a message carries with it after it died, and where it does not go again.
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
-use broker::Message;
 use broker::dead_letter::{Death, copy_keys, dead_letter, is_cycle};
+use broker::outcome::Notify;
+use broker::{Message, QueueId, Tracking};
 
 const NOW_MS: u64 = 1_700_000_000_999;
 
@@ -56,6 +57,46 @@ fn marks(properties: &OwnedProperties, which: &str) -> [String; 3] {
         let mark = headers.get(&format!("x-{which}-death-{what}")).and_then(FieldValue::as_str);
         mark.expect("a mark").to_owned()
     })
+}
+
+fn tracked(tracking: &Tracking) -> Message {
+    let properties = amqp::Properties { message_id: Some("m-1"), ..Default::default() };
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let content = ("source", "key", encoded.as_slice(), &b"body"[..]);
+    Message::tracked(5, &properties, content, Some(tracking), &mut Vec::new())
+}
+
+#[test]
+fn the_copy_of_a_tracked_message_has_its_id_and_asks_for_nothing() {
+    let asking = Tracking {
+        id: 1 << 100,
+        is_deduplicated: true,
+        notify: Some(Notify::All),
+        queue_count: 3,
+        deadline_at_ms: 9,
+        ticket: 8,
+        ..Tracking::default()
+    };
+    let copy_of_it = Tracking { id: 1 << 100, is_copy: true, ..Tracking::default() };
+    let (copy, _, properties) = die(&tracked(&asking), &death("q", "rejected"));
+    assert_eq!(copy.tracking(), Some(copy_of_it));
+    assert_eq!(properties.message_id.as_deref(), Some("m-1"));
+    assert_eq!((copy.exchange(), copy.body()), ("dlx", &b"body"[..]));
+    let (again, _, properties) = die(&copy, &death("other", "expired"));
+    assert_eq!(again.tracking(), Some(copy_of_it), "a copy of a copy is one");
+    assert_eq!(history(&properties).len(), 2);
+}
+
+#[test]
+fn copies_of_outcome_messages_and_of_ordinary_ones_are_not_tracked() {
+    let outcome = Tracking { id: 5, outcome_of: Some(QueueId(0)), ..Tracking::default() };
+    let ordinary = message("source", "key", &OwnedProperties::default());
+    for message in [tracked(&outcome), ordinary] {
+        let (copy, ..) = die(&message, &death("q", "rejected"));
+        assert_eq!((copy.tracking(), copy.head().is_tracked), (None, false));
+        assert_eq!(copy.body(), b"body");
+    }
 }
 
 #[test]

@@ -153,12 +153,85 @@ fn wrong_values_are_refused_in_rabbitmqs_words() {
         ("x-delayed-retry-type", "some".into(), "invalid_delayed_retry_type"),
         ("x-delayed-retry-min", (-1i32).into(), "{value_negative,-1}"),
         ("x-message-deduplication", 1i32.into(), "{unacceptable_type,signedint}"),
+        ("x-cache-ttl", (-1i32).into(), "{value_negative,-1}"),
+        ("x-message-ttl", (1i64 << 32).into(), "{value_too_big,4294967296}"),
+        ("x-retry-delay-min", 0i32.into(), "{value_zero,0}"),
+        ("x-retry-delay-min", (-1i32).into(), "{value_negative,-1}"),
+        ("x-retry-delay-min", (1i64 << 32).into(), "{value_too_big,4294967296}"),
+        ("x-retry-delay-min", longstr(), "\"expected integer, got longstr\""),
+        ("x-retry-delay-max", 0i32.into(), "{value_zero,0}"),
+        ("x-retry-delay-max", i64::MAX.into(), "{value_too_big,9223372036854775807}"),
+        ("x-retry-delay-max", 1i32.into(), "\"x-retry-delay-min is needed with it\""),
+        ("x-notify", "some".into(), "\"it must be 'all', 'processed' or 'failed'\""),
+        ("x-confirm-on", true.into(), "\"it must be 'enqueue' or 'ack'\""),
+        (
+            "x-deadline",
+            0i32.into(),
+            "\"it must be an integer from 1 to 4294967295, milliseconds from publishing\"",
+        ),
     ];
     for (key, value, reason) in cases {
         let error = QueueArguments::parse(&table([(key, value.clone())]), SHARED, QUEUE)
             .expect_err(&format!("{key} = {value:?}"));
         assert_eq!(error.reply_code(), ReplyCode::PreconditionFailed);
         assert_eq!(error.to_string(), format!("invalid arg '{key}' for {QUEUE}: {reason}"));
+    }
+}
+
+#[test]
+fn the_longest_wait_is_not_shorter_than_the_shortest() {
+    let parse = |min_ms: i64, max_ms: i64| {
+        let table =
+            table([("x-retry-delay-max", max_ms.into()), ("x-retry-delay-min", min_ms.into())]);
+        QueueArguments::parse(&table, SHARED, QUEUE)
+    };
+    let both = |parsed: QueueArguments| (parsed.backoff_min_ms, parsed.backoff_max_ms);
+    assert_eq!(parse(5, 5).map(both), Ok((Some(5), Some(5))));
+    let error = parse(6, 5).unwrap_err();
+    assert_eq!(error.reply_code(), ReplyCode::PreconditionFailed);
+    let reason = "\"it must not be below x-retry-delay-min\"";
+    assert_eq!(error.to_string(), format!("invalid arg 'x-retry-delay-max' for {QUEUE}: {reason}"));
+}
+
+#[test]
+fn what_a_queue_does_not_say_of_duplicates_is_left_open() {
+    for said in [None, Some(false), Some(true)] {
+        let name = if said.is_some() { "x-message-deduplication" } else { "x-mine" };
+        let parsed = parse([(name, said.unwrap_or(true).into())]);
+        assert_eq!(parsed.message_deduplication, said);
+    }
+}
+
+#[test]
+fn what_a_queue_asks_for_and_how_it_retries_must_be_repeated() {
+    let arguments: [(&str, FieldValue, FieldValue); 7] = [
+        ("x-retry-delay-min", 5i8.into(), 6i64.into()),
+        ("x-retry-delay-max", 5i8.into(), 6i64.into()),
+        ("x-notify", "all".into(), "failed".into()),
+        ("x-confirm-on", "ack".into(), "enqueue".into()),
+        ("x-deadline", 100u8.into(), 101i64.into()),
+        ("x-message-deduplication", true.into(), false.into()),
+        ("x-cache-ttl", 100u8.into(), 101i64.into()),
+    ];
+    for queue_type in [QueueType::Classic, QueueType::Quorum] {
+        let check = |current: &FieldTable, received: &FieldTable| {
+            assert_equivalent(queue_type, current, received, QUEUE)
+        };
+        for (key, value, other) in &arguments {
+            let of = |value: &FieldValue| table([(*key, value.clone())]);
+            assert_eq!(check(&of(value), &of(value)), Ok(()));
+            for (current, received) in
+                [(of(value), of(other)), (of(value), table([])), (table([]), of(value))]
+            {
+                let error = check(&current, &received).unwrap_err();
+                assert_eq!(error.reply_code(), ReplyCode::PreconditionFailed);
+                let start = format!("inequivalent arg '{key}' for {QUEUE}: received ");
+                assert!(error.to_string().starts_with(&start), "{error}");
+            }
+        }
+        let (narrow, wide) = (100u8.into(), 100i64.into());
+        let of = |value: FieldValue| table([("x-deadline", value)]);
+        assert_eq!(check(&of(narrow), &of(wide)), Ok(()));
     }
 }
 

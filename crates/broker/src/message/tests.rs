@@ -12,6 +12,17 @@ fn message(exchange: &str, routing_key: &str, properties: &Properties<'_>, body:
     Message::new(1234, properties, content, &mut Vec::new())
 }
 
+fn tracked(properties: &Properties<'_>, tracking: &Tracking, body: &[u8]) -> Message {
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let content = ("exchange", "key", encoded.as_slice(), body);
+    Message::tracked(1234, properties, content, Some(tracking), &mut vec![9; 7])
+}
+
+fn tracking() -> Tracking {
+    Tracking { id: 77 << 90, queue_count: 3, deadline_at_ms: 5000, ..Tracking::default() }
+}
+
 fn encoded(message: &Message) -> Vec<u8> {
     [&message.encode_head()[..], message.content()].concat()
 }
@@ -78,6 +89,45 @@ fn what_is_cut_off_is_missed_up_to_the_body() {
 }
 
 #[test]
+fn a_tracked_message_is_the_same_with_its_tracking_before_it() {
+    let properties = Properties {
+        message_id: Some("m"),
+        expiration: Some("50"),
+        priority: Some(4),
+        ..Properties::default()
+    };
+    let plain = message("exchange", "key", &properties, b"body");
+    let tracked = tracked(&properties, &tracking(), b"body");
+    let restored = Message::from_encoded(&encoded(&tracked)).expect("it is whole");
+    assert_eq!(restored, tracked);
+    for message in [&tracked, &restored] {
+        assert_eq!(message.tracking(), Some(tracking()));
+        assert!(message.head().is_tracked);
+        assert_eq!((message.exchange(), message.routing_key()), ("exchange", "key"));
+        assert_eq!(message.body(), b"body");
+        assert_eq!(message.properties().as_ref(), Ok(&properties));
+        assert_eq!(message.content()[TRACKING_BYTES..], *plain.content());
+        let (head, body_bytes) = Message::peek(&encoded(message)).expect("it is whole");
+        assert_eq!((&head, body_bytes), (message.head(), 4));
+    }
+    assert_eq!((plain.tracking(), plain.head().is_tracked), (None, false));
+    assert_eq!(encoded(&tracked).len(), encoded(&plain).len() + TRACKING_BYTES);
+    assert_eq!(tracked.memory_bytes(), plain.memory_bytes() + TRACKING_BYTES);
+}
+
+#[test]
+fn a_tracked_message_that_is_cut_off_is_missed_up_to_the_body() {
+    let whole = encoded(&tracked(&Properties::default(), &tracking(), b"body"));
+    for cut in 0..whole.len() {
+        let message = Message::from_encoded(&whole[..cut]);
+        match cut.checked_sub(whole.len() - 4) {
+            None => assert_eq!((message, Message::peek(&whole[..cut])), (None, None), "{cut}"),
+            Some(left) => assert_eq!(message.expect("a shorter body").body(), &b"body"[..left]),
+        }
+    }
+}
+
+#[test]
 fn strings_that_are_none_are_refused() {
     let whole = encoded(&message("é", "ü", &Properties::default(), b""));
     assert!(Message::from_encoded(&whole).is_some());
@@ -101,8 +151,11 @@ proptest! {
             prop_assert_eq!(message.head(), &head);
             prop_assert_eq!(message.body().len(), body_bytes as usize);
             let strings = message.exchange().len() + message.routing_key().len();
+            let is_tracked = bytes[HEAD_BYTES - 1] & TRACKED != 0;
+            prop_assert_eq!(message.tracking().is_some(), is_tracked);
+            let tracking_bytes = if is_tracked { TRACKING_BYTES } else { 0 };
             prop_assert_eq!(
-                strings + message.properties_bytes().len() + message.body().len(),
+                tracking_bytes + strings + message.properties_bytes().len() + message.body().len(),
                 message.content().len()
             );
             let _ = message.properties();
@@ -117,6 +170,7 @@ proptest! {
         persistent in any::<bool>(),
         strings in ("\\PC{0,60}", "\\PC{0,60}"),
         body in prop::collection::vec(any::<u8>(), 0..50),
+        tracking in prop::option::of(any::<[u64; 4]>()),
     ) {
         let text = expiration.map(|ms| ms.to_string());
         let properties = Properties {
@@ -128,7 +182,20 @@ proptest! {
         let mut properties_bytes = Vec::new();
         properties.encode(&mut properties_bytes);
         let content = (strings.0.as_str(), strings.1.as_str(), properties_bytes.as_slice(), body.as_slice());
-        let message = Message::new(published_at_ms, &properties, content, &mut vec![1, 2, 3]);
+        let tracking = tracking.map(|[low, high, deadline_at_ms, ticket]| Tracking {
+            id: u128::from(high) << 64 | u128::from(low),
+            is_deduplicated: low & 1 == 0,
+            is_copy: low & 2 == 0,
+            outcome_of: (low & 4 == 0).then_some(crate::QueueId(high as u32)),
+            notify: crate::outcome::Notify::from_number(low as u8 % 5),
+            queue_count: high as u16,
+            deadline_at_ms,
+            ticket,
+        });
+        let scratch = &mut vec![1, 2, 3];
+        let message =
+            Message::tracked(published_at_ms, &properties, content, tracking.as_ref(), scratch);
+        prop_assert_eq!(message.tracking(), tracking);
         prop_assert_eq!(message.head().expiration_ms, expiration);
         let bytes = encoded(&message);
         prop_assert_eq!(Message::from_encoded(&bytes), Some(message));

@@ -142,6 +142,88 @@ mod tests {
         assert_eq!(taken("x-other", "all".into()), Ok(Asking::default()));
     }
 
+    /// One value of every type.
+    fn of_every_type() -> Vec<FieldValue> {
+        vec![
+            FieldValue::Bool(true),
+            FieldValue::I8(7),
+            FieldValue::U8(7),
+            FieldValue::I16(7),
+            FieldValue::U16(7),
+            FieldValue::I32(7),
+            FieldValue::U32(7),
+            FieldValue::I64(7),
+            FieldValue::F32(7.0),
+            FieldValue::F64(7.0),
+            FieldValue::Decimal { scale: 0, value: 7 },
+            FieldValue::LongString(b"ack".to_vec()),
+            FieldValue::LongString(b"all".to_vec()),
+            FieldValue::LongString(b"\xff".to_vec()),
+            FieldValue::Array(vec!["all".into()]),
+            FieldValue::Timestamp(7),
+            FieldValue::Table(amqp::FieldTable::new()),
+            FieldValue::Bytes(b"all".to_vec()),
+        ]
+    }
+
+    fn header(name: &str, value: &FieldValue) -> Result<Asking, BrokerError> {
+        let headers: amqp::FieldTable = [(name, value.clone())].into_iter().collect();
+        let mut encoded = Vec::new();
+        amqp::OwnedProperties { headers: Some(headers), ..Default::default() }.encode(&mut encoded);
+        let properties = amqp::Properties::decode(&encoded).expect("just encoded");
+        let mut asking = Asking::default();
+        for entry in properties.headers.expect("there are headers").iter() {
+            let (name, value) = entry.expect("just encoded");
+            asking.take_header(name, &value)?;
+        }
+        Ok(asking)
+    }
+
+    #[test]
+    fn only_text_and_integers_of_any_width_have_sense() {
+        for value in of_every_type() {
+            for (name, has_sense) in [
+                ("x-notify", value.as_str() == Some("all")),
+                ("x-confirm-on", value.as_str() == Some("ack")),
+                ("x-deadline", value.as_i64() == Some(7)),
+                ("x-other", true),
+            ] {
+                let as_argument = taken(name, value.clone());
+                assert_eq!(as_argument.is_ok(), has_sense, "{name} {value:?}");
+                match (as_argument, header(name, &value)) {
+                    (Ok(as_argument), Ok(as_header)) => assert_eq!(as_argument, as_header),
+                    (Err(text), Err(error)) => {
+                        assert_eq!(error.reply_code(), amqp::ReplyCode::PreconditionFailed);
+                        assert_eq!(error.to_string(), format!("header '{name}': {text}"));
+                    }
+                    other => panic!("{name} {value:?}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_header_of_type_void_says_nothing_and_an_argument_is_refused() {
+        for name in NAMES {
+            assert_eq!(header(name, &FieldValue::Void), Ok(Asking::default()));
+            assert!(taken(name, FieldValue::Void).is_err());
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_from_1_ms_to_49_days() {
+        let max_ms = i64::from(u32::MAX);
+        for (ms, is_taken) in
+            [(i64::MIN, false), (0, false), (1, true), (max_ms, true), (max_ms + 1, false)]
+        {
+            let deadline_ms = taken("x-deadline", FieldValue::I64(ms)).map(|a| a.deadline_ms);
+            let refused =
+                "it must be an integer from 1 to 4294967295, milliseconds from publishing";
+            let expected = if is_taken { Ok(Some(ms as u64)) } else { Err(refused.to_owned()) };
+            assert_eq!(deadline_ms, expected);
+        }
+    }
+
     #[test]
     fn values_without_sense_are_refused() {
         for (name, value) in [
