@@ -10,6 +10,7 @@ use segment_log::{Batch, LogError, RECORD_HEADER_SIZE};
 
 use crate::device::Device;
 use crate::ledger::Ledger;
+use crate::upkeep::Upkeep;
 use crate::{Cursor, LedgerError};
 
 /// Kind of record: a page.
@@ -23,6 +24,7 @@ const APPLIED_SIZE: usize = 20;
 /// The writing side, the follower's.
 pub(crate) struct Writer {
     pub(crate) log: Box<dyn Device>,
+    pub(crate) upkeep: Upkeep,
     batch: Batch,
     /// The batch is yet to be written: there was no room for it.
     is_pending: bool,
@@ -62,24 +64,29 @@ impl Applied {
 }
 
 impl Writer {
-    pub(crate) fn new(log: Box<dyn Device>, applied: u64) -> Self {
+    pub(crate) fn new(log: Box<dyn Device>, upkeep: Upkeep, applied: u64) -> Self {
         let batch = Batch::new(log.next_position());
-        Self { log, batch, is_pending: false, applied }
+        Self { log, upkeep, batch, is_pending: false, applied }
     }
 
     pub(crate) fn flush(
         &mut self,
         ledger: &Ledger,
         applied: u64,
-        _now_ms: u64,
+        now_ms: u64,
     ) -> Result<(), LedgerError> {
         if self.is_pending {
             self.write(ledger)?;
         }
-        if ledger.pages.has_unflushed() || applied != self.applied {
+        let has_rolled = self.roll_by_age(ledger, now_ms)?;
+        if ledger.pages.has_unflushed() || applied != self.applied || has_rolled {
             self.gather(ledger, applied);
             self.write(ledger)?;
         }
+        ledger.window.set_floor(now_ms.saturating_sub(ledger.options.window_ms));
+        self.upkeep.work(&ledger.index, &ledger.window, self.log.next_position());
+        self.forget(ledger, now_ms)?;
+        ledger.size_bytes.store(self.size_bytes(ledger), Ordering::Relaxed);
         Ok(())
     }
 

@@ -45,6 +45,12 @@ pub(crate) struct Sizes {
     pub(crate) segment_bytes: u64,
     /// Bytes of pages that one question about outcomes reads.
     pub(crate) query_bytes: u64,
+    /// Entries of a lookup in memory beyond which they go into a run.
+    pub(crate) memory_entries: usize,
+    /// Runs of about one size that become one.
+    pub(crate) fan_in: usize,
+    /// Entries that each flush merges at least.
+    pub(crate) step_entries: u64,
 }
 
 impl Sizes {
@@ -54,6 +60,10 @@ impl Sizes {
             stretch_bytes: 66 << 10,
             segment_bytes: (options.bytes_max / 32).clamp(1 << 20, 64 << 20),
             query_bytes: 8 << 20,
+            // Seven eighths of a power of two: as full as a hash table gets.
+            memory_entries: 7 << 15,
+            fan_in: 4,
+            step_entries: 32 << 10,
         }
     }
 }
@@ -123,7 +133,7 @@ impl Ledger {
     /// # Errors
     /// Whatever the disk says.
     pub fn events(&self, id: IdHash) -> Result<Vec<Event<'static>>, LedgerError> {
-        let mut positions = self.index.values(id.0);
+        let mut positions = self.index.values(id.0)?;
         positions.sort_unstable();
         positions.dedup();
         let mut events = Vec::new();
@@ -155,7 +165,7 @@ impl Ledger {
     /// # Errors
     /// Whatever the disk says.
     pub fn first_seen(&self, key: u128) -> Result<Option<u64>, LedgerError> {
-        Ok(self.window.latest(key))
+        Ok(self.window.latest(key)?)
     }
 
     /// Bytes on disk.

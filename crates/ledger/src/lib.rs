@@ -17,13 +17,17 @@ mod flush;
 mod id;
 mod ledger;
 mod lookup;
+mod manifest;
 mod outcomes;
 mod page;
 mod pages;
 mod prefixed;
 mod query;
 mod recovery;
+mod retention;
+mod salvage;
 mod timeline;
+mod upkeep;
 
 pub use broker::Outcome;
 pub use error::LedgerError;

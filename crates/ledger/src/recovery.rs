@@ -1,21 +1,24 @@
 //! Opening: what the disk holds, and what has to be built anew from it.
 //!
-//! Owns the one pass over the log. Invariant: afterwards everything that is in a readable page is
-//! found.
+//! Owns the one pass over the log and the choice of runs to be believed. Invariants: afterwards
+//! everything that is in a readable page is found; no file is left that nobody knows of.
 
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use segment_log::{Disk, Log, RecordRef, Recovery};
+use segment_log::{Damage, Disk, Log, RecordRef, Recovery};
 
-use crate::device::Device;
+use crate::device::{Device, Files, files};
 use crate::directory::Directory;
 use crate::flush::{APPLIED, Applied, PAGE, Writer};
 use crate::ledger::{Ledger, Options, Sizes};
-use crate::lookup::{Kind, Lookup};
+use crate::lookup::{Keeper, Kind, Lookup, file_name, parse_file_name};
+use crate::manifest::{Listing, Manifest};
 use crate::page::{Body, Page, Summary};
 use crate::pages::Pages;
-use crate::{Cursor, LedgerError, dedup_key};
+use crate::salvage::salvage;
+use crate::upkeep::Upkeep;
+use crate::{LedgerError, dedup_key};
 
 /// Opens the ledger on a disk.
 pub(crate) fn open<D: Disk + Clone>(
@@ -23,40 +26,51 @@ pub(crate) fn open<D: Disk + Clone>(
     options: Options,
     sizes: Sizes,
 ) -> Result<Ledger, LedgerError> {
-    let names = disk.list()?;
+    let files = files(disk.clone());
+    let names = files.list()?;
     let mut pass = Pass {
         bases: names.iter().filter_map(|name| segment_base(name)).collect(),
         directory: Directory::new(sizes.stretch_bytes),
         applied: Applied { position: 0, last: None },
         index: Lookup::new(Kind::Index),
         window: Lookup::new(Kind::Window),
+        upkeep: Upkeep::new(files.clone(), &sizes),
+        learned: 0,
     };
     pass.bases.sort_unstable();
+    pass.load_runs(&names)?;
+
     let log_options = segment_log::Options { segment_bytes_max: sizes.segment_bytes };
     let (log, report) = Log::open(disk, log_options, &mut |record| pass.visit(record))?;
-    tell(&report);
     let log: Box<dyn Device> = Box::new(log);
+    pass.salvage(&*files, &*log, &report)?;
+    if pass.learned > 0 {
+        let Pass { applied, learned, .. } = &pass;
+        tracing::info!(pages = learned, applied = applied.position, "pages of the ledger indexed");
+    }
+
     let next_position = log.next_position();
-    let Applied { position: applied, last } = pass.applied;
-    let pages = Pages::new(log.reader(), pass.directory, last, next_position, sizes.page_bytes);
-    Ok(Ledger {
+    let Pass { directory, applied, index, window, mut upkeep, .. } = pass;
+    for keeper in [&mut upkeep.index, &mut upkeep.window] {
+        // The log may have lost what they covered, and use the positions again.
+        keeper.set_covered(keeper.covered().min(next_position));
+    }
+    index.set_floor(log.segments().first().map_or(0, |segment| segment.base));
+    upkeep.settle(&index, &window);
+    let pages = Pages::new(log.reader(), directory, applied.last, next_position, sizes.page_bytes);
+    let ledger = Ledger {
         options,
         sizes,
         pages,
-        index: pass.index,
-        window: pass.window,
-        writer: Mutex::new(Writer::new(log, applied)),
-        applied: AtomicU64::new(applied),
+        index,
+        window,
+        writer: Mutex::new(Writer::new(log, upkeep, applied.position)),
+        applied: AtomicU64::new(applied.position),
         size_bytes: AtomicU64::new(0),
-    })
-}
-
-/// Tells of damage the log has met.
-fn tell(report: &Recovery) {
-    for damage in report.quarantined.iter().filter(|damage| !damage.is_known) {
-        let (position, bytes) = (damage.position, damage.bytes);
-        tracing::warn!(position, bytes, "the ledger's log is damaged");
-    }
+    };
+    let size_bytes = ledger.writer.lock().size_bytes(&ledger);
+    ledger.size_bytes.store(size_bytes, std::sync::atomic::Ordering::Relaxed);
+    Ok(ledger)
 }
 
 /// The base in the name of a segment file, as `segment_log` documents it.
@@ -73,15 +87,65 @@ struct Pass {
     applied: Applied,
     index: Lookup,
     window: Lookup,
+    upkeep: Upkeep,
+    /// Pages that were not in a run.
+    learned: u64,
 }
 
 impl Pass {
+    /// Takes over the runs that the manifest lists, and removes all others.
+    fn load_runs(&mut self, names: &[String]) -> Result<(), LedgerError> {
+        let files = self.upkeep.files.clone();
+        let numbers = |kind| names.iter().filter_map(move |name| parse_file_name(kind, name));
+        let (index, window): (Vec<_>, Vec<_>) =
+            (numbers(Kind::Index).collect(), numbers(Kind::Window).collect());
+        let manifest = Manifest::load(&*files)?;
+        if manifest.is_none() && !(index.is_empty() && window.is_empty()) {
+            tracing::warn!("the ledger's manifest is missing or damaged; its index is made anew");
+        }
+        let highest = index.iter().chain(&window).max();
+        let above = highest.map_or(0, |highest| highest + 1);
+        self.upkeep.numbers.next = manifest.as_ref().map_or(0, |it| it.next_number).max(above);
+        let kept = match manifest {
+            Some(manifest) => {
+                let index = adopt(&mut self.upkeep.index, &self.index, &*files, &manifest.index)?;
+                let kept = adopt(&mut self.upkeep.window, &self.window, &*files, &manifest.window)?;
+                // An index of which a part is lost is made anew as a whole; a window is not, since
+                // it knows of ids whose pages are gone.
+                if manifest.index.covered == 0 || index.len() < manifest.index.runs.len() {
+                    self.upkeep.index.set_covered(0);
+                    self.index = Lookup::new(Kind::Index);
+                    [Vec::new(), kept]
+                } else {
+                    [index, kept]
+                }
+            }
+            None => {
+                let mut kept = Vec::new();
+                for number in &window {
+                    if self.upkeep.window.adopt(&self.window, &*files, *number, None)? {
+                        kept.push(*number);
+                    }
+                }
+                [Vec::new(), kept]
+            }
+        };
+        for (kind, numbers, kept) in
+            [(Kind::Index, index, &kept[0]), (Kind::Window, window, &kept[1])]
+        {
+            let unknown = numbers.into_iter().filter(|number| !kept.contains(number));
+            self.upkeep.numbers.garbage.extend(unknown.map(|number| file_name(kind, number)));
+        }
+        self.upkeep.numbers.is_dirty = !self.upkeep.numbers.garbage.is_empty();
+        Ok(())
+    }
+
     fn visit(&mut self, record: RecordRef<'_>) {
         match record.kind {
             PAGE => self.visit_page(record),
             APPLIED => {
                 if let Some(applied) = Applied::decode(record.payload) {
-                    let last: Option<Cursor> = self.applied.last.max(applied.last);
+                    let last = self.applied.last.max(applied.last);
                     self.applied = Applied { last, ..applied };
                 }
             }
@@ -90,24 +154,47 @@ impl Pass {
     }
 
     fn visit_page(&mut self, record: RecordRef<'_>) {
+        if !self.enter(record) {
+            return;
+        }
+        let position = record.position;
+        let is_new_to_index = position >= self.upkeep.index.covered();
+        let is_new_to_window = position >= self.upkeep.window.covered();
+        if is_new_to_index || is_new_to_window {
+            self.learn(position, record.payload, is_new_to_index, is_new_to_window);
+        }
+        // All of an index is made anew if it has to be: it goes into runs on the way.
+        let Self { index, window, upkeep, .. } = self;
+        let Upkeep { files, numbers, index: of_index, window: of_window } = upkeep;
+        for (lookup, keeper) in [(index, of_index), (window, of_window)] {
+            keeper.spill_if_full(lookup, &**files, numbers, record.end());
+        }
+    }
+
+    /// Puts a page into the directory. `false` if it is of no known format.
+    fn enter(&mut self, record: RecordRef<'_>) -> bool {
         let position = record.position;
         let Some((summary, ..)) = Summary::decode(record.payload) else {
             tracing::warn!(position, "a page of the ledger is of a format not known here");
-            return;
+            return false;
         };
         let after = self.bases.partition_point(|base| *base <= position);
         let segment = after.checked_sub(1).map_or(0, |at| self.bases[at]);
         self.directory.push(segment, position..record.end(), summary);
         self.applied.last = self.applied.last.max(Some(summary.last));
-        self.learn(position, record.payload);
+        true
     }
 
-    /// Puts a page into the index and the window.
-    fn learn(&self, position: u64, payload: &[u8]) {
+    /// Puts a page into the index, the window, or both.
+    fn learn(&mut self, position: u64, payload: &[u8], to_index: bool, to_window: bool) {
         let Some(page) = Page::parse(payload) else { return };
+        self.learned += 1;
         let hashes: Vec<_> = page.ids().iter().map(|id| id.hash()).collect();
-        for hash in &hashes {
-            self.index.insert(hash.0, position);
+        if to_index {
+            hashes.iter().for_each(|hash| self.index.insert(hash.0, position));
+        }
+        if !to_window {
+            return;
         }
         for event in page.events() {
             let Body::Published(published) = &event.body else { continue };
@@ -118,4 +205,50 @@ impl Pass {
             }
         }
     }
+
+    /// Takes what is intact from the damaged stretches of the log.
+    fn salvage(
+        &mut self,
+        files: &dyn Files,
+        log: &dyn Device,
+        report: &Recovery,
+    ) -> Result<(), LedgerError> {
+        let reader = log.reader();
+        for damage in report.quarantined.iter().filter(|it| it.damage == Damage::Records) {
+            let (position, bytes) = (damage.position, damage.bytes);
+            let mut page_count = 0;
+            salvage(files, &*reader, damage, &mut |record| {
+                page_count += 1;
+                // Whether it is in a run already cannot be known; twice does no harm.
+                if self.enter(record) {
+                    self.learn(record.position, record.payload, true, true);
+                }
+            })?;
+            if !damage.is_known {
+                tracing::warn!(position, bytes, page_count, "the ledger's log is damaged");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the listed runs; answers the numbers of those that are intact.
+fn adopt(
+    keeper: &mut Keeper,
+    lookup: &Lookup,
+    files: &dyn Files,
+    listing: &Listing,
+) -> Result<Vec<u64>, LedgerError> {
+    let mut kept = Vec::new();
+    for run in &listing.runs {
+        if keeper.adopt(lookup, files, run.number, Some(*run))? {
+            kept.push(run.number);
+        } else {
+            let number = run.number;
+            tracing::warn!(number, "a run of the ledger is lost; made anew from the pages");
+        }
+    }
+    let is_whole = kept.len() == listing.runs.len();
+    keeper.set_covered(if is_whole { listing.covered } else { 0 });
+    Ok(kept)
 }

@@ -224,10 +224,9 @@ impl PageWriter {
         }
         if extras != 0 {
             out.push(extras);
-            for text in [&what.error, &what.content_type, &what.dead_letter_exchange] {
-                if let Some(text) = text {
-                    strings.put(out, Role::Other, text);
-                }
+            let texts = [&what.error, &what.content_type, &what.dead_letter_exchange];
+            for text in texts.into_iter().flatten() {
+                strings.put(out, Role::Other, text);
             }
             for bytes in [&what.result, &what.message].into_iter().flatten() {
                 varint::put_bytes(out, bytes);

@@ -137,16 +137,28 @@ impl<'a> Id<'a> {
 
     /// The id; empty where it is not known.
     pub(crate) fn text(&self) -> Cow<'a, str> {
+        let mut buffer = [0; 36];
         match self.text {
-            Text::Unknown => Cow::Borrowed(""),
             Text::Plain(text) => Cow::Borrowed(text),
-            Text::Hyphenated(bytes) => Cow::Owned(unpack(bytes, &[4, 6, 8, 10])),
-            Text::Simple(bytes) => Cow::Owned(unpack(bytes, &[])),
+            _ => Cow::Owned(self.unpacked(&mut buffer).to_owned()),
         }
     }
 
     pub(crate) fn hash(&self) -> IdHash {
-        self.hash.map_or_else(|| IdHash::new(self.vhost, &self.text()), IdHash)
+        let mut buffer = [0; 36];
+        self.hash.map_or_else(|| IdHash::new(self.vhost, self.unpacked(&mut buffer)), IdHash)
+    }
+
+    fn unpacked<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str
+    where
+        'a: 'b,
+    {
+        match self.text {
+            Text::Unknown => "",
+            Text::Plain(text) => text,
+            Text::Hyphenated(bytes) => unpack(bytes, &[4, 6, 8, 10], buffer),
+            Text::Simple(bytes) => unpack(bytes, &[], buffer),
+        }
     }
 }
 
@@ -204,17 +216,19 @@ fn pack(text: &str) -> (u8, [u8; 16]) {
 }
 
 /// The digits of bytes, a hyphen before each of the numbered ones.
-fn unpack(bytes: &[u8], hyphens: &[usize]) -> String {
+fn unpack<'b>(bytes: &[u8], hyphens: &[usize], buffer: &'b mut [u8; 36]) -> &'b str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(36);
+    let mut at = 0;
     for (index, byte) in bytes.iter().enumerate() {
         if hyphens.contains(&index) {
-            text.push('-');
+            buffer[at] = b'-';
+            at += 1;
         }
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 0xF)]));
+        buffer[at] = DIGITS[usize::from(byte >> 4)];
+        buffer[at + 1] = DIGITS[usize::from(byte & 0xF)];
+        at += 2;
     }
-    text
+    str::from_utf8(&buffer[..at]).unwrap_or_default()
 }
 
 /// The value of a lower-case hexadecimal digit; 0xFF for any other byte.

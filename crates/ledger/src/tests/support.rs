@@ -7,7 +7,15 @@ use crate::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 
 /// Sizes at which a few dozen events fill everything.
 pub(crate) fn tiny() -> Sizes {
-    Sizes { page_bytes: 300, stretch_bytes: 700, segment_bytes: 4000, query_bytes: 1500 }
+    Sizes {
+        page_bytes: 300,
+        stretch_bytes: 700,
+        segment_bytes: 4000,
+        query_bytes: 1500,
+        memory_entries: 10,
+        fan_in: 3,
+        step_entries: 7,
+    }
 }
 
 /// The id of message `n`.

@@ -1,0 +1,78 @@
+//! Forgetting: whole segments of the log, oldest first.
+//!
+//! Owns the decision what is too old or too much. Never deletes a segment before the window can do
+//! without its pages, nor the one that holds the latest word on how far the message log was followed.
+
+use segment_log::{LogError, SEGMENT_HEADER_SIZE, SegmentStat};
+
+use crate::LedgerError;
+use crate::flush::Writer;
+use crate::ledger::Ledger;
+
+/// A segment takes events for at most this part of the retention time, since it goes as a whole.
+const SEGMENTS_PER_RETENTION: u64 = 16;
+
+impl Writer {
+    /// Begins a new segment when the events of the active one have come to differ much in age.
+    /// Answers whether it did.
+    pub(crate) fn roll_by_age(
+        &mut self,
+        ledger: &Ledger,
+        now_ms: u64,
+    ) -> Result<bool, LedgerError> {
+        let Some(active) = self.log.segments().last().copied() else { return Ok(false) };
+        let times = ledger.pages.with_directory(|directory| directory.times_ms(active.base));
+        let span_ms = ledger.options.retention_ms / SEGMENTS_PER_RETENTION;
+        if times.is_none_or(|times| times.start.saturating_add(span_ms) >= now_ms) {
+            return Ok(false);
+        }
+        match self.log.roll() {
+            Ok(()) => Ok(true),
+            // Nothing happened.
+            Err(LogError::DiskFull) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes segments that are too old, or the oldest while there is too much.
+    pub(crate) fn forget(&mut self, ledger: &Ledger, now_ms: u64) -> Result<(), LedgerError> {
+        let segments = self.log.segments();
+        let Some((active, others)) = segments.split_last() else { return Ok(()) };
+        if active.base == active.end {
+            // How far the message log was followed is still told by the segment before.
+            return Ok(());
+        }
+        let mut size_bytes = self.size_bytes(ledger);
+        for segment in others {
+            let is_old = ledger
+                .pages
+                .with_directory(|directory| directory.times_ms(segment.base))
+                .is_none_or(|times| times.end.saturating_add(ledger.options.retention_ms) < now_ms);
+            if !is_old && size_bytes <= ledger.options.bytes_max {
+                break;
+            }
+            if self.upkeep.window.covered() < segment.end {
+                let durable = self.log.next_position();
+                if !self.upkeep.detach_window(&ledger.index, &ledger.window, durable) {
+                    break;
+                }
+            }
+            self.log.delete_segment(segment.base)?;
+            ledger.pages.with_directory(|directory| directory.remove_segment(segment.base));
+            ledger.index.set_floor(segment.end);
+            size_bytes = size_bytes.saturating_sub(file_bytes(segment));
+        }
+        Ok(())
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn size_bytes(&self, ledger: &Ledger) -> u64 {
+        let segments: u64 = self.log.segments().iter().map(file_bytes).sum();
+        segments + self.upkeep.size_bytes(&ledger.index, &ledger.window)
+    }
+}
+
+/// Bytes of a segment's file, but for zeros at its end.
+fn file_bytes(segment: &SegmentStat) -> u64 {
+    SEGMENT_HEADER_SIZE + segment.end - segment.base
+}

@@ -1,0 +1,82 @@
+//! Everything that is done beside the log: runs, the manifest, and what may be forgotten.
+//!
+//! Owns the keepers of both lookups and the order in which files come and go. An error of the disk
+//! in here loses nothing: the log has everything, so it is told of, and tried again later.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::device::Files;
+use crate::ledger::Sizes;
+use crate::lookup::{Keeper, Lookup, Numbers};
+use crate::manifest::{Listing, Manifest};
+
+/// The writer's part beside the log.
+pub(crate) struct Upkeep {
+    pub(crate) files: Arc<dyn Files>,
+    pub(crate) numbers: Numbers,
+    pub(crate) index: Keeper,
+    pub(crate) window: Keeper,
+}
+
+impl Upkeep {
+    pub(crate) fn new(files: Arc<dyn Files>, sizes: &Sizes) -> Self {
+        let keeper = || Keeper::new(sizes.memory_entries, sizes.fan_in, sizes.step_entries);
+        Self { files, numbers: Numbers::default(), index: keeper(), window: keeper() }
+    }
+
+    /// A step of everything there is to do. All pages before `durable` are durable.
+    pub(crate) fn work(&mut self, index: &Lookup, window: &Lookup, durable: u64) {
+        self.index.work(index, &*self.files, &mut self.numbers, durable);
+        self.window.work(window, &*self.files, &mut self.numbers, durable);
+        self.settle(index, window);
+    }
+
+    /// Writes the window's entries to disk, so that it does without the pages before `durable`.
+    /// Answers whether it does.
+    pub(crate) fn detach_window(&mut self, index: &Lookup, window: &Lookup, durable: u64) -> bool {
+        self.window.spill(window, &*self.files, &mut self.numbers, durable)
+            && self.settle(index, window)
+    }
+
+    /// Makes the manifest say what is the case, and removes what nobody needs. Answers whether the
+    /// manifest is right now.
+    pub(crate) fn settle(&mut self, index: &Lookup, window: &Lookup) -> bool {
+        if !self.numbers.is_dirty {
+            return true;
+        }
+        if let Err(error) = self.try_settle(index, window) {
+            tracing::warn!(%error, "the ledger's manifest could not be written; tried again later");
+            return false;
+        }
+        true
+    }
+
+    fn try_settle(&mut self, index: &Lookup, window: &Lookup) -> io::Result<()> {
+        let listing = |keeper: &Keeper, lookup| {
+            let (covered, runs) = keeper.listing(lookup);
+            Listing { covered, runs }
+        };
+        let manifest = Manifest {
+            next_number: self.numbers.next,
+            index: listing(&self.index, index),
+            window: listing(&self.window, window),
+        };
+        manifest.store(&*self.files)?;
+        self.numbers.is_dirty = false;
+        for name in std::mem::take(&mut self.numbers.garbage) {
+            match self.files.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(%error, name, "a file of the ledger could not be removed");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of all runs.
+    pub(crate) fn size_bytes(&self, index: &Lookup, window: &Lookup) -> u64 {
+        self.index.size_bytes(index) + self.window.size_bytes(window)
+    }
+}
