@@ -1,9 +1,14 @@
 //! Events for tests.
 
+use std::collections::BTreeMap;
+
 use broker::Outcome;
 
 use crate::ledger::Sizes;
-use crate::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
+use crate::{
+    Cursor, Event, IdHash, Ledger, OutcomeQuery, Published, PublishedQueue, Settled, What,
+    dedup_key,
+};
 
 /// Sizes at which a few dozen events fill everything.
 pub(crate) fn tiny() -> Sizes {
@@ -66,4 +71,78 @@ pub(crate) fn settled(at: Cursor, time_ms: u64, n: u64, outcome: Outcome) -> Eve
         message: None,
     }));
     Event { at, id: hash(n), time_ms, what }
+}
+
+/// What the ledger should know: all events, in order.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Model {
+    pub(crate) events: Vec<Event<'static>>,
+    pub(crate) applied: u64,
+}
+
+impl Model {
+    /// What it knew when the message log was followed up to there.
+    pub(crate) fn until(&self, applied: u64) -> Self {
+        let events = self.events.iter().filter(|event| event.at.position < applied);
+        Self { events: events.cloned().collect(), applied }
+    }
+
+    /// Appends everything from a position on, as one does who opens the ledger.
+    pub(crate) fn follow_from(&self, applied: u64, ledger: &Ledger) {
+        let events = self.events.iter().filter(|event| event.at.position >= applied);
+        events.for_each(|event| ledger.append(event));
+    }
+
+    /// Whether the ledger answers everything rightly.
+    pub(crate) fn check(&self, ledger: &Ledger) {
+        let mut by_id: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut seen = BTreeMap::new();
+        for event in &self.events {
+            by_id.entry(event.id).or_default().push(event.clone());
+            if let What::Published(_) = event.what {
+                seen.insert(event.id, event.time_ms);
+            }
+        }
+        for (id, events) in by_id {
+            assert_eq!(ledger.events(id).unwrap(), events);
+            assert_eq!(ledger.first_seen(dedup_key(id, 1)).unwrap(), seen.get(&id).copied());
+            assert_eq!(ledger.first_seen(dedup_key(id, 2)).unwrap(), None);
+        }
+        assert!(ledger.events(hash(1 << 40)).unwrap().is_empty());
+        let all = OutcomeQuery { limit: 5, ..OutcomeQuery::default() };
+        self.check_outcomes(ledger, &all);
+        for outcome in Outcome::ALL {
+            let query = OutcomeQuery { outcome: Some(outcome), ..all.clone() };
+            self.check_outcomes(ledger, &query);
+        }
+    }
+
+    /// Whether the ledger answers a question rightly, page by page.
+    pub(crate) fn check_outcomes(&self, ledger: &Ledger, query: &OutcomeQuery) {
+        let matches = |event: &&Event<'_>| {
+            let What::Settled(settled) = &event.what else { return false };
+            query.after.is_none_or(|after| event.at > after)
+                && query.vhost.as_ref().is_none_or(|vhost| *vhost == settled.vhost)
+                && query.queue.as_ref().is_none_or(|queue| *queue == settled.queue)
+                && query.outcome.is_none_or(|outcome| outcome == settled.outcome)
+                && query.since_ms.is_none_or(|since_ms| event.time_ms >= since_ms)
+                && query.until_ms.is_none_or(|until_ms| event.time_ms < until_ms)
+        };
+        let expected: Vec<_> = self.events.iter().filter(matches).cloned().collect();
+        let mut found = Vec::new();
+        let mut query = query.clone();
+        loop {
+            let page = ledger.outcomes(&query).unwrap();
+            assert!(page.events.len() <= query.limit.max(1));
+            assert!(page.next >= page.events.last().map(|event| event.at));
+            found.extend(page.events);
+            if !page.has_more {
+                assert!(page.next >= query.after);
+                break;
+            }
+            assert!(page.next > query.after, "no way forward");
+            query.after = page.next;
+        }
+        assert_eq!(found, expected);
+    }
 }
