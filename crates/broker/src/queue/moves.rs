@@ -55,7 +55,6 @@ impl<E: Endpoint> Queue<E> {
         place: Place,
         effects: &mut Effects,
     ) {
-        let is_tracked = self.levels.at(place).is_some_and(|entry| entry.marks.has(Marks::TRACKED));
         let Some(consumer) = self.consumers.by_key(key) else { return };
         if consumer.outgoing.0 != self.outgoing_turn {
             consumer.outgoing = (self.outgoing_turn, self.outgoing.endpoints.len() as u32);
@@ -63,12 +62,13 @@ impl<E: Endpoint> Queue<E> {
         }
         let endpoint = consumer.outgoing.1;
         let no_ack = consumer.options.no_ack;
-        let by = if no_ack && is_tracked { consumer.endpoint.settled_by() } else { None };
         if !no_ack {
             consumer.unsettled_count += 1;
         }
         let Some(mut delivery) = self.take(place, key, endpoint) else { return };
-        if no_ack && delivery.message.is_some() {
+        if no_ack && let Some(message) = &delivery.message {
+            let consumer = self.consumers.by_key(key).filter(|_| message.head().is_tracked);
+            let by = consumer.and_then(|consumer| consumer.endpoint.settled_by());
             self.remove_by(delivery.id.place(), Reason::AutoAcked, by.as_ref(), effects);
         } else if no_ack {
             // Its body is still to be read, so the log must keep it until the handover.
