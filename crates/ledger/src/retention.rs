@@ -42,7 +42,10 @@ impl Writer {
             // How far the message log was followed is still told by the segment before.
             return Ok(());
         }
-        let mut size_bytes = self.size_bytes(ledger);
+        // The window goes by time alone. However large it is, half of the room is for events.
+        let window_bytes = self.upkeep.window.size_bytes(&ledger.window);
+        let uncounted = window_bytes.saturating_sub(ledger.options.bytes_max / 2);
+        let mut size_bytes = self.size_bytes(ledger) - uncounted;
         for segment in others {
             let is_old = ledger
                 .pages

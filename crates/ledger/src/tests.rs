@@ -1,5 +1,8 @@
 //! The ledger against what it should be, and a disk that fails.
 
 mod basic;
+mod crash;
+mod damage;
+mod forgetting;
 mod model;
 mod support;
