@@ -208,7 +208,7 @@ fn a_restart_keeps_the_deadline_and_that_it_was_told() {
     let mut rig = Rig::plain();
     rig.queue.restore(&Restored { position: 1, deadline_at_ms: 1050, ..tracked });
     rig.queue.restore(&Restored { position: 2, missed_deadline: true, ..tracked });
-    let told = Restored { position: 3, deadline_at_ms: 1050, missed_deadline: true, ..tracked };
+    let told = Restored { position: 3, deadline_at_ms: 1040, missed_deadline: true, ..tracked };
     rig.queue.restore(&told);
     rig.queue.restore(&Restored { position: 4, ..tracked });
     rig.queue.restore(&Restored { position: 5, body_bytes: 1, ..Restored::default() });

@@ -352,6 +352,25 @@ fn a_waiting_message_lets_less_urgent_ones_pass_and_comes_back_before_them() {
 }
 
 #[test]
+fn memory_follows_what_is_there_also_after_waits_that_ended_in_expiry() {
+    let mut rig = rig(100, |_| ());
+    for _ in 0..5000 {
+        fail(&mut rig, "x", Kind { expiration_ms: Some(50), ..Kind::default() });
+    }
+    rig.now_ms += 50;
+    rig.tick();
+    assert_eq!(rig.gone().len(), 5000);
+    for _ in 0..5000 {
+        rig.publish("y");
+    }
+    let held: Vec<_> = (0..5000).filter_map(|_| rig.get()).collect();
+    for (_, delivery) in held.iter().enumerate().filter(|(place, _)| place % 100 > 0) {
+        rig.settle(delivery, Settlement::Ack);
+    }
+    assert!(rig.queue.levels.chunk_count() < 20, "{}", rig.queue.levels.chunk_count());
+}
+
+#[test]
 fn waiting_messages_survive_the_freeing_of_their_chunks() {
     let mut rig = rig(100, |_| ());
     for number in 0..5000 {
