@@ -23,6 +23,7 @@ mod properties;
 mod reply_code;
 mod table;
 mod table_ref;
+mod table_writer;
 mod value;
 mod wire;
 
@@ -40,6 +41,7 @@ pub use properties::{OwnedProperties, Properties};
 pub use reply_code::ReplyCode;
 pub use table::FieldTable;
 pub use table_ref::{ArrayRef, TableRef, ValueRef};
+pub use table_writer::TableWriter;
 pub use value::FieldValue;
 
 /// The class id of `basic`, the only class whose methods carry content.

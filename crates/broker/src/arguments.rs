@@ -118,15 +118,15 @@ pub struct QueueArguments {
     /// `x-consumer-timeout`, ms a delivery may stay unsettled.
     pub consumer_timeout_ms: Option<u64>,
     /// `x-delayed-retry-type`.
-    pub retry_kind: RetryKind,
+    pub delayed_retry: RetryKind,
     /// `x-delayed-retry-min`, ms per delivery so far.
-    pub retry_delay_min_ms: Option<u64>,
+    pub delayed_retry_min_ms: Option<u64>,
     /// `x-delayed-retry-max`, ms at most.
-    pub retry_delay_max_ms: Option<u64>,
+    pub delayed_retry_max_ms: Option<u64>,
     /// `x-retry-delay-min`, ms before the second attempt; doubles with each further one.
-    pub backoff_min_ms: Option<u64>,
+    pub retry_delay_min_ms: Option<u64>,
     /// `x-retry-delay-max`, ms at most.
-    pub backoff_max_ms: Option<u64>,
+    pub retry_delay_max_ms: Option<u64>,
     /// `x-notify`, `x-confirm-on`, `x-deadline`.
     pub asking: Asking,
     /// `x-message-deduplication`; unless said, only messages that ask for an outcome are looked for.
@@ -188,11 +188,11 @@ impl QueueArguments {
         arguments.check_leader_locator()?;
         parsed.delivery_limit = arguments.delivery_limit(queue_type)?;
         parsed.consumer_timeout_ms = arguments.positive("x-consumer-timeout")?;
-        parsed.retry_kind = arguments.retry_kind()?;
-        parsed.retry_delay_min_ms = arguments.non_negative("x-delayed-retry-min")?;
-        parsed.retry_delay_max_ms = arguments.non_negative("x-delayed-retry-max")?;
-        parsed.backoff_min_ms = arguments.positive_milliseconds("x-retry-delay-min")?;
-        parsed.backoff_max_ms = arguments.retry_delay_max(parsed.backoff_min_ms)?;
+        parsed.delayed_retry = arguments.delayed_retry()?;
+        parsed.delayed_retry_min_ms = arguments.non_negative("x-delayed-retry-min")?;
+        parsed.delayed_retry_max_ms = arguments.non_negative("x-delayed-retry-max")?;
+        parsed.retry_delay_min_ms = arguments.positive_milliseconds("x-retry-delay-min")?;
+        parsed.retry_delay_max_ms = arguments.retry_delay_max(parsed.retry_delay_min_ms)?;
         parsed.asking = arguments.asking()?;
         parsed.message_deduplication = arguments.flag("x-message-deduplication")?;
         parsed.cache_ttl_ms = arguments.non_negative("x-cache-ttl")?;

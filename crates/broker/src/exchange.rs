@@ -106,6 +106,9 @@ impl ExchangeDefinition {
             ("amq.match", ExchangeKind::Headers),
             ("amq.rabbitmq.trace", ExchangeKind::Topic),
             ("amq.topic", ExchangeKind::Topic),
+            // What workers say of messages, and what became of messages: see `outcome`.
+            ("amq.wilco.outcomes", ExchangeKind::Topic),
+            ("amq.wilco.report", ExchangeKind::Direct),
         ]
         .into_iter()
         .map(|(name, kind)| Self {

@@ -131,3 +131,6 @@ pub struct Report {
     /// Names who waits for the producer to receive it, 0 for nobody.
     pub ticket: u64,
 }
+
+#[cfg(test)]
+mod tests;

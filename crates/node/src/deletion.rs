@@ -54,6 +54,7 @@ impl Node {
         }
         let Some(removed) = state.topology.delete_queue(&queue.name) else { return 0 };
         vhost.changed();
+        self.remember_deleted(queue, &vhost);
         let mut end = 0;
         if queue.durable {
             let (vhost, name) = (vhost.name.to_string(), queue.name.to_string());
@@ -61,6 +62,13 @@ impl Node {
             ((), end) = self.store.append(None, |appender| appender.change(change));
         }
         end.max(self.append_removal(&vhost, &removed.removal))
+    }
+
+    fn remember_deleted(&self, queue: &LiveQueue, vhost: &Vhost) {
+        const DELETED_MAX: usize = 16_384;
+        let mut deleted = self.deleted_queues.lock();
+        deleted.push_front((queue.id, (vhost.name.clone(), queue.name.clone())));
+        deleted.truncate(DELETED_MAX);
     }
 
     /// Logs what a removal took along; the position after it, 0 when nothing of it was durable.

@@ -20,7 +20,7 @@ const DESCENDANTS_MAX: usize = 1024;
 const SPARE_EFFECTS_MAX: usize = 1024;
 
 /// Messages that die while dead letters are delivered are worked off in turn, not nested.
-type Work = Vec<(Arc<LiveQueue>, Effects)>;
+pub(crate) type Work = Vec<(Arc<LiveQueue>, Effects)>;
 
 /// A message that died, and the copy that is sent on. It is prepared, then logged, then delivered.
 pub(crate) struct DeadLetter {
@@ -56,6 +56,8 @@ impl Node {
             }
             is_first = false;
             self.log_effects(&queue, &effects);
+            self.note_requeued(&queue, now_ms, std::mem::take(&mut effects.requeued));
+            self.tell(&queue, now_ms, &mut effects, &mut work);
             for removed in effects.removed {
                 if removed.dead_letter {
                     self.dead_letter(&queue, now_ms, removed, &mut work);
@@ -71,8 +73,9 @@ impl Node {
         now_ms: u64,
         mut effects: Effects,
     ) -> Effects {
-        let sends_on = effects.removed.iter().any(|removed| removed.dead_letter);
-        if sends_on || effects.removed.capacity() > SPARE_EFFECTS_MAX {
+        let is_special =
+            effects.special_count > 0 || !effects.requeued.is_empty() || !effects.missed.is_empty();
+        if is_special || effects.removed.capacity() > SPARE_EFFECTS_MAX {
             self.apply(queue, now_ms, effects);
             return Effects::default();
         }
@@ -83,7 +86,7 @@ impl Node {
     }
 
     fn log_effects(&self, queue: &LiveQueue, effects: &Effects) {
-        let is_logged = |r: &&Removed| r.position != NO_POSITION && !r.dead_letter;
+        let is_logged = |r: &&Removed| r.position != NO_POSITION && !r.dead_letter && !r.is_tracked;
         let has_settled = effects.removed.iter().any(|removed| is_logged(&removed));
         if has_settled || !effects.attempts.is_empty() {
             self.store.append(None, |appender| append_effects(appender, queue.id, effects));
@@ -206,7 +209,9 @@ impl DeadLetter {
 pub(crate) fn append_effects(appender: &mut Appender<'_>, queue: QueueId, effects: &Effects) {
     let Appender { batch, scratch, .. } = appender;
     for run in effects.removed.chunk_by(|a, b| a.reason == b.reason) {
-        let logged = run.iter().filter(|r| r.position != NO_POSITION && !r.dead_letter);
+        // The others are logged with what follows from them.
+        let is_plain = |r: &&Removed| r.position != NO_POSITION && !r.dead_letter && !r.is_tracked;
+        let logged = run.iter().filter(is_plain);
         let positions = logged.map(|removed| removed.position);
         records::append_settled(batch, queue, run[0].reason as u8, positions, scratch);
     }

@@ -28,6 +28,9 @@ pub enum NodeError {
     /// The message log.
     #[error("the message log: {0}")]
     Log(#[from] segment_log::LogError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] ledger::LedgerError),
     /// The definitions.
     #[error(transparent)]
     Definitions(#[from] DefinitionError),

@@ -8,12 +8,15 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use broker::Message;
+use broker::outcome::SettledBy;
 use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
 use segment_log::LogError;
 
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::outbox::ConsumerEndpoint;
+use crate::store::outcome_records::{Note, NoteKind};
 
 /// In place of the position of a delivery whose record is damaged.
 const UNREADABLE: u64 = u64::MAX - 1;
@@ -85,12 +88,12 @@ impl Node {
             let mut state = queue.state.lock();
             let core = &mut state.core;
             let cached_before = core.cached_bytes();
-            for (delivery, settlement) in settlements.drain(..) {
+            for (delivery, settlement, by) in settlements.drain(..) {
                 let Delivery { id, consumer, position, .. } = delivery;
                 if position == UNREADABLE {
                     core.forget_delivery(consumer);
                 } else {
-                    core.settle(now_ms, id, consumer, settlement, effects);
+                    core.settle_by(now_ms, id, consumer, settlement, by.as_ref(), effects);
                 }
             }
             core.assign(now_ms, effects);
@@ -111,7 +114,7 @@ impl Node {
         &self,
         queue: &Arc<LiveQueue>,
         outgoing: &mut Outgoing<ConsumerEndpoint>,
-        settlements: &mut Vec<(Delivery, Settlement)>,
+        settlements: &mut Vec<(Delivery, Settlement, Option<Arc<SettledBy>>)>,
         missing: &mut Vec<u64>,
     ) {
         let Outgoing { deliveries, endpoints } = outgoing;
@@ -124,6 +127,13 @@ impl Node {
         }
         for of_one in deliveries.chunk_by_mut(|a, b| a.endpoint == b.endpoint) {
             let consumer = &endpoints[of_one[0].endpoint as usize];
+            let tracked: Vec<(&Message, &Delivery)> = of_one
+                .iter()
+                .filter_map(|delivery| Some((delivery.message.as_ref()?, delivery)))
+                .filter(|(message, _)| message.head().is_tracked)
+                .collect();
+            // Before anybody can settle them, so that the log has things in order.
+            self.note_delivered(queue, &consumer.by.worker, self.now_ms(), &tracked);
             if !consumer.outbox.push(consumer, queue, of_one) {
                 // What it does not take goes back; what it had auto-acked is gone with it.
                 of_one.iter_mut().for_each(|delivery| delivery.message = None);
@@ -132,13 +142,29 @@ impl Node {
         for delivery in deliveries.drain(..) {
             if delivery.message.is_some() {
                 if delivery.settle_after {
-                    settlements.push((delivery, Settlement::AutoAck));
+                    let by = Arc::clone(&endpoints[delivery.endpoint as usize].by);
+                    settlements.push((delivery, Settlement::AutoAck, Some(by)));
                 }
                 continue;
             }
             endpoints[delivery.endpoint as usize].release(delivery.body_bytes);
-            settlements.push((delivery, Settlement::Undelivered));
+            settlements.push((delivery, Settlement::Undelivered, None));
         }
+    }
+
+    /// Logs which tracked messages are handed over to whom.
+    pub(crate) fn note_delivered(
+        &self,
+        queue: &LiveQueue,
+        worker: &str,
+        now_ms: u64,
+        delivered: &[(&Message, &Delivery)],
+    ) {
+        let notes = delivered.iter().filter_map(|(message, delivery)| {
+            let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none())?;
+            Some(Note { id: tracking.id, attempts: delivery.id.attempt(), retry_at_ms: 0 })
+        });
+        self.log_notes(NoteKind::Delivered, queue, worker, now_ms, notes.collect());
     }
 
     /// A message that cannot be read stays unsettled, out of everybody's way, until a restart tries

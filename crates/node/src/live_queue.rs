@@ -21,6 +21,8 @@ pub(crate) struct LiveQueue {
     pub durable: bool,
     pub auto_delete: bool,
     pub arguments: QueueArguments,
+    /// What the arguments come to.
+    pub settings: Settings,
     /// Whether redelivered messages carry `x-delivery-count`.
     pub counts_deliveries: bool,
     pub state: Mutex<QueueState>,
@@ -45,6 +47,7 @@ impl LiveQueue {
             durable: definition.durable && definition.exclusive_owner.is_none(),
             auto_delete: definition.auto_delete,
             arguments: definition.settings.clone(),
+            settings: settings.clone(),
             counts_deliveries: settings.counts_deliveries,
             state: Mutex::new(QueueState {
                 core: Queue::new(definition.id, settings, now_ms),

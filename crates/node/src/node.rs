@@ -1,7 +1,7 @@
 //! The node: opens a store, owns its threads, and is what sessions work on.
 //!
-//! Threads: the committer (module `store`) and the keeper (timers, definitions, compaction, free
-//! disk and memory). A simulator opens a node without threads and calls [`Node::commit`] and
+//! Threads: the committer (module `store`), the follower (module `follower`: it tells the ledger)
+//! and the keeper (timers, definitions, compaction, free disk and memory). A simulator opens a node without threads and calls [`Node::commit`] and
 //! [`Node::keep`] itself.
 //!
 //! Locks, the whole list: users and virtual hosts (read-write, definitions only), a virtual host's
@@ -10,20 +10,26 @@
 //! exception: a change of the definitions is appended while what it changes is locked, so that the
 //! log has the changes in the order they happened.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
+use broker::QueueId;
 use hashbrown::HashMap;
+use ledger::{Ledger, Prefixed};
 use parking_lot::{Mutex, RwLock};
 use segment_log::{Disk, RealDisk};
 
 use crate::auth::{AccessTable, Authenticator};
 use crate::clock::Clock;
 use crate::definitions::{DefinitionStore, Definitions};
+use crate::follower::{Follower, QueueNames};
 use crate::live_queue::LiveQueue;
+use crate::lookup::open_ledger;
 use crate::options::{Limits, Options, StoreOptions};
 use crate::outbox::{ConsumerHandle, Outbox};
+use crate::outcomes::Outcomes;
 use crate::store::Store;
 use crate::store::recovery::{Recovered, recover};
 use crate::timers::Timers;
@@ -49,6 +55,13 @@ pub struct RecoverySummary {
 /// A living broker. See the module's documentation.
 pub struct Node {
     pub(crate) store: Store,
+    pub(crate) ledger: Ledger,
+    pub(crate) ledger_changed: event_listener::Event,
+    pub(crate) follower: Follower,
+    pub(crate) outcomes: Outcomes,
+    /// Queues that were deleted lately: their last events are still on the way into the ledger.
+    pub(crate) deleted_queues: Mutex<VecDeque<(QueueId, QueueNames)>>,
+    ignored_report_count: AtomicU64,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     /// Users and permissions as they stand.
@@ -85,7 +98,11 @@ impl Node {
         let log_directory = options.data.join("log");
         let disk = RealDisk::new(&log_directory)
             .map_err(NodeError::disk(format!("open {}", log_directory.display())))?;
-        let node = Self::build(disk, definitions, options, Some(lock))?;
+        let directory = options.data.join("ledger");
+        let ledger_disk = RealDisk::new(&directory)
+            .map_err(NodeError::disk(format!("open {}", directory.display())))?;
+        let ledger = open_ledger(ledger_disk, &options.ledger)?;
+        let node = Self::build(disk, definitions, ledger, options, Some(lock))?;
         node.start_threads()?;
         Ok(node)
     }
@@ -94,21 +111,30 @@ impl Node {
     /// and [`Node::keep`], and decides what time it is. For simulators.
     pub fn open_on<D: Disk + Clone>(disk: D, options: Options) -> Result<Arc<Self>, NodeError> {
         let definitions = DefinitionStore::open_on_disk(&disk, "definitions.redb")?;
-        Self::build(disk, definitions, options, None)
+        let ledger = open_ledger(Prefixed::new(disk.clone(), "ledger-"), &options.ledger)?;
+        Self::build(disk, definitions, ledger, options, None)
     }
 
     fn build<D: Disk + Clone>(
         disk: D,
         definitions: DefinitionStore,
+        ledger: Ledger,
         options: Options,
         lock: Option<std::fs::File>,
     ) -> Result<Arc<Self>, NodeError> {
         let segment_bytes_max = options.store.segment_bytes_max;
         let recovered = recover(disk, definitions, segment_bytes_max, options.store.relaxed)?;
-        let Recovered { store, definitions, queues, log } = recovered;
+        let Recovered { store, definitions, queues, orphans, log } = recovered;
+        let ledger_applied = ledger.applied();
         let summary = startup::summarize(&log, &queues, &definitions);
         let node = Arc::new(Self {
             store,
+            ledger,
+            ledger_changed: event_listener::Event::new(),
+            follower: Follower::new(ledger_applied),
+            outcomes: Outcomes::default(),
+            deleted_queues: Mutex::default(),
+            ignored_report_count: AtomicU64::new(0),
             clock: options.clock,
             vhosts: RwLock::default(),
             next_queue_id: AtomicU32::new(definitions.next_queue_id),
@@ -130,6 +156,9 @@ impl Node {
             _lock: lock,
         });
         startup::restore(&node, queues)?;
+        node.outcomes.notices.bind(&node);
+        node.catch_up()?;
+        node.tell_orphans(orphans)?;
         Ok(node)
     }
 
@@ -143,8 +172,9 @@ impl Node {
         };
         self.store.expect_committer();
         let committer = spawn("wilco-committer", |node| node.store.run_committer())?;
+        let follower = spawn("wilco-ledger", Node::run_follower)?;
         let keeper = spawn("wilco-keeper", Node::run_keeper)?;
-        *self.threads.lock() = vec![committer, keeper];
+        *self.threads.lock() = vec![follower, committer, keeper];
         Ok(())
     }
 
@@ -152,12 +182,12 @@ impl Node {
     pub fn close(&self) {
         self.timers.close();
         let mut threads = std::mem::take(&mut *self.threads.lock());
-        // The keeper first: what it still appends is written by the committer.
+        // The keeper first: what it still appends is written by the committer, and the ledger then
+        // follows that.
         threads.reverse();
-        for (thread, is_keeper) in threads.into_iter().zip([true, false]) {
-            if !is_keeper {
-                self.store.close();
-            }
+        let close: [&dyn Fn(); 3] = [&|| (), &|| self.store.close(), &|| self.store.feed.close()];
+        for (thread, close) in threads.into_iter().zip(close) {
+            close();
             if thread.join().is_err() {
                 tracing::error!("a thread of the node panicked");
             }
@@ -184,7 +214,16 @@ impl Node {
     pub fn message_count(&self) -> u64 {
         let queues = self.all_queues();
         let depths = queues.iter().map(|queue| queue.state.lock().core.depth());
-        depths.map(|depth| depth.ready_count + depth.unsettled_count).sum()
+        depths.map(|depth| depth.ready_count + depth.unsettled_count + depth.delayed_count).sum()
+    }
+
+    /// Reports of workers that were ignored: their channels did not hold the message.
+    pub fn ignored_report_count(&self) -> u64 {
+        self.ignored_report_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_ignored_report(&self) {
+        self.ignored_report_count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Number of segment files of the message log.

@@ -12,6 +12,8 @@ pub struct Options {
     pub data: PathBuf,
     /// The store.
     pub store: StoreOptions,
+    /// How much of what became of messages is kept.
+    pub ledger: ledger::Options,
     /// Bounds.
     pub limits: Limits,
     /// Users that may connect from this machine only.
@@ -48,6 +50,7 @@ impl Default for Options {
         Self {
             data: "wilco-data".into(),
             store: StoreOptions::default(),
+            ledger: ledger::Options::default(),
             limits: Limits::default(),
             loopback_users: vec!["guest".to_owned()],
             clock: Arc::new(SystemClock),

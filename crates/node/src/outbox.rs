@@ -17,6 +17,7 @@ use std::task::Waker;
 use amqp::{BasicCancel, Method};
 use atomic_waker::AtomicWaker;
 use broker::Message;
+use broker::outcome::SettledBy;
 use broker::queue::{ConsumerKey, Delivery, Endpoint};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -71,6 +72,8 @@ pub struct Outbox {
     stalled: AtomicBool,
     /// Stands in the store's list of those to tell.
     waits_for_store: AtomicBool,
+    /// Some channel has held confirms that were decided.
+    has_decided: AtomicBool,
 }
 
 /// What the lock covers.
@@ -90,6 +93,23 @@ pub(crate) struct ChannelOutbox {
     pub unsettled: UnsettledRing,
     /// The queues that `unsettled` names by index.
     pub queues: Vec<Arc<LiveQueue>>,
+    /// Held confirms that others have decided.
+    pub decided: Vec<Decided>,
+}
+
+/// What became of a publisher's confirm that was held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Decided {
+    /// Its number on the channel.
+    pub number: u64,
+    pub is_acked: bool,
+    /// Told once the log is durable up to here.
+    pub position: u64,
+}
+
+/// What a report is matched by to the delivery it is about: half of the id's hash, never 0.
+pub(crate) fn report_key(id: u128) -> u64 {
+    (id as u64).max(1)
 }
 
 /// A consumer, as its queue sees it.
@@ -106,6 +126,8 @@ pub(crate) struct ConsumerHandle {
     pub is_cancelled: AtomicBool,
     /// The channel-wide prefetch (`basic.qos` with global set).
     pub shared_prefetch: Arc<SharedPrefetch>,
+    /// It as a worker.
+    pub by: Arc<SettledBy>,
 }
 
 /// A prefetch that a channel's consumers share; 0 is without limit.
@@ -125,7 +147,25 @@ impl Outbox {
             reserved_bytes: AtomicUsize::new(0),
             stalled: AtomicBool::new(false),
             waits_for_store: AtomicBool::new(false),
+            has_decided: AtomicBool::new(false),
         }
+    }
+
+    /// Notes what became of a held confirm. `false` when its channel is closed.
+    pub(crate) fn decide(&self, channel: u16, channel_serial: u64, decided: Decided) -> bool {
+        let mut state = self.state.lock();
+        let Some(channel) = state.channels.get_mut(&channel) else { return false };
+        if channel.serial != channel_serial {
+            return false;
+        }
+        channel.decided.push(decided);
+        self.has_decided.store(true, Ordering::Release);
+        true
+    }
+
+    /// Whether held confirms were decided since this was last asked.
+    pub(crate) fn take_has_decided(&self) -> bool {
+        self.has_decided.load(Ordering::Acquire) && self.has_decided.swap(false, Ordering::AcqRel)
     }
 
     /// Works on the wire, which is a `W`, and on nothing else under the lock. The second argument
@@ -210,7 +250,8 @@ impl Outbox {
             let tag = channel.last_tag;
             if !consumer.no_ack {
                 let (id, consumer, queue) = (delivery.id, delivery.consumer, queue_index);
-                channel.unsettled.push(Unsettled { tag, id, consumer, queue, counted });
+                let report = report_key_of(message);
+                channel.unsettled.push(Unsettled { tag, id, consumer, queue, counted, report });
             }
             // The queue reserved for the body; the properties are known only here.
             let properties_bytes = message.properties_bytes().len();
@@ -274,12 +315,19 @@ impl ChannelOutbox {
     }
 
     /// Notes a message that was taken by `basic.get`; its tag.
-    pub(crate) fn got(&mut self, queue: &Arc<LiveQueue>, delivery: &Delivery, no_ack: bool) -> u64 {
+    pub(crate) fn got(
+        &mut self,
+        queue: &Arc<LiveQueue>,
+        delivery: &Delivery,
+        message: &Message,
+        no_ack: bool,
+    ) -> u64 {
         self.last_tag += 1;
         if !no_ack {
             let queue = self.queue_index(queue);
             let (tag, id, consumer) = (self.last_tag, delivery.id, ConsumerKey::GET);
-            self.unsettled.push(Unsettled { tag, id, consumer, queue, counted: false });
+            let report = report_key_of(message);
+            self.unsettled.push(Unsettled { tag, id, consumer, queue, counted: false, report });
         }
         self.last_tag
     }
@@ -311,7 +359,17 @@ impl std::ops::Deref for ConsumerEndpoint {
     }
 }
 
+/// What a report about a message is matched by; 0 when there can be none.
+fn report_key_of(message: &Message) -> u64 {
+    let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none());
+    tracking.map_or(0, |tracking| report_key(tracking.id))
+}
+
 impl Endpoint for ConsumerEndpoint {
+    fn settled_by(&self) -> Option<Arc<SettledBy>> {
+        Some(Arc::clone(&self.by))
+    }
+
     fn reserve(&self, body_bytes: u32) -> bool {
         let is_open = self.is_active.load(Ordering::Acquire);
         if !is_open || self.is_cancelled.load(Ordering::Acquire) {

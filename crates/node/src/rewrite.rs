@@ -28,6 +28,11 @@ pub(crate) fn with_reply_to(properties: &[u8], reply_to: String) -> Result<Vec<u
     edited(properties, |properties| properties.reply_to = Some(reply_to))
 }
 
+/// The properties with a `message_id`.
+pub(crate) fn with_message_id(properties: &[u8], id: String) -> Result<Vec<u8>, DecodeError> {
+    edited(properties, |properties| properties.message_id = Some(id))
+}
+
 fn edited(bytes: &[u8], edit: impl FnOnce(&mut OwnedProperties)) -> Result<Vec<u8>, DecodeError> {
     let mut properties = OwnedProperties::decode(bytes)?;
     edit(&mut properties);

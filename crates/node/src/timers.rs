@@ -86,6 +86,7 @@ impl Node {
     pub fn keep(&self) {
         self.look_at_due_queues();
         self.round();
+        self.follow(true);
     }
 
     fn look_at_due_queues(&self) {
@@ -106,6 +107,7 @@ impl Node {
         if let Err(error) = self.compact() {
             tracing::warn!("the log could not be compacted: {error}");
         }
+        self.expire_tickets();
         self.watch_resources();
     }
 

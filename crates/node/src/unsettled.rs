@@ -18,6 +18,8 @@ pub(crate) struct Unsettled {
     pub queue: u32,
     /// Whether it counts against the channel-wide prefetch.
     pub counted: bool,
+    /// What a report about its message is matched by; 0 when there can be none.
+    pub report: u64,
 }
 
 /// See the module's documentation.
@@ -39,6 +41,12 @@ impl UnsettledRing {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The tag of the first delivery with this report key. Workers mostly report on their oldest.
+    pub(crate) fn tag_of(&self, report: u64) -> Option<u64> {
+        let is_it = |unsettled: &&Unsettled| unsettled.report == report;
+        self.ring.iter().flatten().find(is_it).map(|unsettled| unsettled.tag)
     }
 
     /// Takes out one tag, or with `multiple` every tag up to it (all of them for 0), in order.
@@ -110,7 +118,7 @@ mod tests {
         let mut effects = Default::default();
         queue.publish(0, incoming, &mut effects);
         let id = queue.get(0, false, &mut effects).expect("just published").id;
-        Unsettled { tag, id, consumer: ConsumerKey::GET, queue: 0, counted: false }
+        Unsettled { tag, id, consumer: ConsumerKey::GET, queue: 0, counted: false, report: 0 }
     }
 
     #[derive(Clone)]

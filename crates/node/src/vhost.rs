@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use crate::live_queue::LiveQueue;
+use crate::outcomes::OUTCOMES_EXCHANGE;
 
 /// See the module's documentation.
 ///
@@ -19,6 +20,8 @@ pub(crate) struct Vhost {
     pub name: Arc<str>,
     pub state: RwLock<VhostState>,
     epoch: AtomicU64,
+    /// Whether anything is bound to the exchange that has every outcome, and as of which epoch.
+    watched: AtomicU64,
 }
 
 /// What the lock covers.
@@ -39,12 +42,26 @@ impl Vhost {
                 is_deleted: false,
             }),
             epoch: AtomicU64::new(1),
+            watched: AtomicU64::new(0),
         }
     }
 
     /// Changes with everything that may change a route or who may use it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether anything is bound to the exchange that has every outcome.
+    pub(crate) fn outcomes_are_watched(&self) -> bool {
+        let epoch = self.epoch();
+        let known = self.watched.load(Ordering::Acquire);
+        if known >> 1 == epoch {
+            return known & 1 == 1;
+        }
+        let state = self.state.read();
+        let is_watched = state.topology.bindings_from(OUTCOMES_EXCHANGE).next().is_some();
+        self.watched.store(epoch << 1 | u64::from(is_watched), Ordering::Release);
+        is_watched
     }
 
     /// To be called after every such change.

@@ -204,7 +204,7 @@ impl<'a> Arguments<'a> {
         Ok(self.one_of("x-overflow", &names, reason)?.unwrap_or_default())
     }
 
-    pub(super) fn retry_kind(&self) -> Result<RetryKind, BrokerError> {
+    pub(super) fn delayed_retry(&self) -> Result<RetryKind, BrokerError> {
         let names = [
             ("disabled", RetryKind::Disabled),
             ("all", RetryKind::All),

@@ -71,11 +71,11 @@ fn every_argument_is_read() {
         single_active_consumer: true,
         delivery_limit: Some(5),
         consumer_timeout_ms: Some(1000),
-        retry_kind: RetryKind::Failed,
-        retry_delay_min_ms: Some(7),
-        retry_delay_max_ms: Some(70),
-        backoff_min_ms: Some(8),
-        backoff_max_ms: Some(80),
+        delayed_retry: RetryKind::Failed,
+        delayed_retry_min_ms: Some(7),
+        delayed_retry_max_ms: Some(70),
+        retry_delay_min_ms: Some(8),
+        retry_delay_max_ms: Some(80),
         asking: Asking {
             notify: Some(Notify::Failed),
             confirm_on_ack: Some(true),
@@ -185,7 +185,7 @@ fn the_longest_wait_is_not_shorter_than_the_shortest() {
             table([("x-retry-delay-max", max_ms.into()), ("x-retry-delay-min", min_ms.into())]);
         QueueArguments::parse(&table, SHARED, QUEUE)
     };
-    let both = |parsed: QueueArguments| (parsed.backoff_min_ms, parsed.backoff_max_ms);
+    let both = |parsed: QueueArguments| (parsed.retry_delay_min_ms, parsed.retry_delay_max_ms);
     assert_eq!(parse(5, 5).map(both), Ok((Some(5), Some(5))));
     let error = parse(6, 5).unwrap_err();
     assert_eq!(error.reply_code(), ReplyCode::PreconditionFailed);

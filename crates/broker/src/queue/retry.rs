@@ -27,14 +27,14 @@ enum Growth {
 
 impl Retry {
     pub(super) fn resolve(arguments: &QueueArguments) -> Option<Self> {
-        if let Some(min_ms) = arguments.backoff_min_ms {
-            let max_ms = arguments.backoff_max_ms.unwrap_or(WAIT_MS_MAX);
+        if let Some(min_ms) = arguments.retry_delay_min_ms {
+            let max_ms = arguments.retry_delay_max_ms.unwrap_or(WAIT_MS_MAX);
             return Some(Self { growth: Growth::Doubling, min_ms, max_ms });
         }
         // Every requeue counts as a failed attempt here, so nothing is merely returned.
-        let is_on = matches!(arguments.retry_kind, RetryKind::All | RetryKind::Failed);
-        let min_ms = arguments.retry_delay_min_ms.filter(|_| is_on)?;
-        let max_ms = arguments.retry_delay_max_ms.unwrap_or(WAIT_MS_MAX);
+        let is_on = matches!(arguments.delayed_retry, RetryKind::All | RetryKind::Failed);
+        let min_ms = arguments.delayed_retry_min_ms.filter(|_| is_on)?;
+        let max_ms = arguments.delayed_retry_max_ms.unwrap_or(WAIT_MS_MAX);
         Some(Self { growth: Growth::Linear, min_ms, max_ms })
     }
 

@@ -287,6 +287,8 @@ fn predeclared_exchanges_are_there_and_stay() {
         ("amq.topic", ExchangeKind::Topic),
         ("amq.headers", ExchangeKind::Headers),
         ("amq.match", ExchangeKind::Headers),
+        ("amq.wilco.outcomes", ExchangeKind::Topic),
+        ("amq.wilco.report", ExchangeKind::Direct),
     ];
     for (name, kind) in names {
         assert!(!topology.declare_exchange(exchange(name, kind)).unwrap().is_created());
@@ -304,7 +306,7 @@ fn predeclared_exchanges_are_there_and_stay() {
         ReplyCode::AccessRefused,
         "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'",
     );
-    assert_eq!(topology.exchanges().count(), 7);
+    assert_eq!(topology.exchanges().count(), 9);
     assert!(topology.exchange_for_publish("").is_ok());
     assert_eq!(routed(&topology, "", "q"), ["q"]);
     assert!(routed(&topology, "", "nq").is_empty());

@@ -75,14 +75,14 @@ fn retry() -> impl Strategy<Value = Option<Retry>> {
     prop_oneof![
         2 => Just(QueueArguments::default()),
         1 => (0u64..25, max_ms).prop_map(|(min_ms, max_ms)| QueueArguments {
-            retry_kind: RetryKind::All,
-            retry_delay_min_ms: Some(min_ms),
-            retry_delay_max_ms: max_ms,
+            delayed_retry: RetryKind::All,
+            delayed_retry_min_ms: Some(min_ms),
+            delayed_retry_max_ms: max_ms,
             ..QueueArguments::default()
         }),
         1 => (1u64..50).prop_map(|wait_ms| QueueArguments {
-            backoff_min_ms: Some(wait_ms),
-            backoff_max_ms: Some(wait_ms),
+            retry_delay_min_ms: Some(wait_ms),
+            retry_delay_max_ms: Some(wait_ms),
             ..QueueArguments::default()
         }),
     ]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use broker::outcome::{Report, SettledBy};
 use broker::queue::ConsumerKey;
 
 use super::confirms::Confirms;
@@ -21,6 +22,8 @@ pub(super) struct Channel {
     pub shared_prefetch: Arc<SharedPrefetch>,
     pub confirms: Option<Confirms>,
     pub transaction: Option<Transaction>,
+    /// What was said of messages that this channel holds, by delivery tag.
+    pub reports: BTreeMap<u64, Report>,
 }
 
 /// A consumer of this channel.
@@ -37,6 +40,13 @@ pub(super) enum Source {
 }
 
 impl Channel {
+    /// Who settles a delivery to one of its consumers, if that one is still there.
+    pub(super) fn settled_by(&self, key: ConsumerKey) -> Option<&Arc<SettledBy>> {
+        let is_it =
+            |consumer: &&Consumer| matches!(&consumer.source, Source::Queue(_, of) if *of == key);
+        self.consumers.values().find(is_it).map(|consumer| &consumer.handle.by)
+    }
+
     /// From here on its consumers take nothing more.
     pub(super) fn cancel_consumers(&self) {
         for consumer in self.consumers.values() {
@@ -55,6 +65,7 @@ impl Channel {
             }),
             confirms: None,
             transaction: None,
+            reports: BTreeMap::new(),
         }
     }
 }

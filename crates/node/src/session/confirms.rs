@@ -2,7 +2,8 @@
 //!
 //! A batch of publishes waits for one position, so a channel's queue of waiting confirms has one
 //! entry per batch, and each release is one cumulative `basic.ack`; refused messages get their own
-//! `basic.nack` between.
+//! `basic.nack` between. What is held until its message was acked (`x-confirm-on: ack`) is left out
+//! and told by itself, and as long as it is, nothing later can be told cumulatively.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -10,18 +11,24 @@ use amqp::{BasicAck, BasicNack, ConfirmSelectOk, Method};
 use broker::BrokerError;
 
 use super::Session;
-use crate::outbox::Wire;
+use crate::outbox::{Decided, Wire};
 
 /// The confirms of one channel.
 #[derive(Default)]
 pub(super) struct Confirms {
     /// Number of the last message published.
     pub last: u64,
-    /// Number of the last message confirmed.
+    /// Everything up to here is told, or held.
     confirmed: u64,
     /// (last number, position that must be durable), numbers and positions growing.
     waiting: VecDeque<(u64, u64)>,
     refused: BTreeSet<u64>,
+    /// Told when it is decided what became of them, and not before.
+    held: BTreeSet<u64>,
+    /// Decided, and waiting for that to be durable.
+    decided: Vec<Decided>,
+    /// Held ones that were told before their turn came.
+    told: BTreeSet<u64>,
 }
 
 impl Confirms {
@@ -35,36 +42,83 @@ impl Confirms {
 
     /// This message was refused by a queue.
     pub(super) fn refuse(&mut self, number: u64) {
-        self.refused.insert(number);
+        if !self.held.contains(&number) {
+            self.refused.insert(number);
+        }
+    }
+
+    /// What to say of this message is decided elsewhere.
+    pub(super) fn hold(&mut self, number: u64) {
+        self.held.insert(number);
+    }
+
+    /// Whether `durable` allows anything to be told.
+    fn is_due(&self, durable: u64) -> bool {
+        self.waiting.front().is_some_and(|(_, position)| *position <= durable)
+            || self.decided.iter().any(|decided| decided.position <= durable)
     }
 
     /// Puts on the wire what `durable` allows.
     fn release(&mut self, channel: u16, durable: u64, wire: &mut dyn Wire) {
+        self.release_decided(channel, durable, wire);
         let mut last = self.confirmed;
-        while let Some(&(number, position)) = self.waiting.front() {
-            if position > durable {
-                break;
-            }
+        while let Some((number, _)) = self.waiting.pop_front_if(|(_, at)| *at <= durable) {
             last = number;
-            self.waiting.pop_front();
         }
-        while let Some(refused) = self.refused.first().copied().filter(|&number| number <= last) {
-            self.ack_until(channel, refused - 1, wire);
-            let (delivery_tag, multiple, requeue) = (refused, false, false);
-            wire.send(channel, &Method::BasicNack(BasicNack { delivery_tag, multiple, requeue }));
-            self.confirmed = refused;
-            self.refused.pop_first();
+        while let Some(number) = self.next_special(last) {
+            self.ack_until(channel, number - 1, wire);
+            self.confirmed = number;
+            self.told.remove(&number);
+            if self.refused.remove(&number) {
+                answer(channel, number, false, wire);
+            }
         }
         self.ack_until(channel, last, wire);
     }
 
+    fn release_decided(&mut self, channel: u16, durable: u64, wire: &mut dyn Wire) {
+        for decided in self.decided.extract_if(.., |decided| decided.position <= durable) {
+            if self.held.remove(&decided.number) {
+                answer(channel, decided.number, decided.is_acked, wire);
+                if decided.number > self.confirmed {
+                    self.told.insert(decided.number);
+                }
+            }
+        }
+    }
+
+    /// The next message up to `last` that is not simply acked in its turn.
+    fn next_special(&self, last: u64) -> Option<u64> {
+        let from = self.confirmed + 1;
+        if from > last {
+            return None;
+        }
+        let next = |set: &BTreeSet<u64>| set.range(from..=last).next().copied();
+        [next(&self.refused), next(&self.held), next(&self.told)].into_iter().flatten().min()
+    }
+
     fn ack_until(&mut self, channel: u16, last: u64, wire: &mut dyn Wire) {
+        // To ack cumulatively would ack what is held, too.
+        let is_one_by_one = self.held.first().is_some_and(|&held| held <= last);
+        while is_one_by_one && self.confirmed < last {
+            self.confirmed += 1;
+            answer(channel, self.confirmed, true, wire);
+        }
         if last > self.confirmed {
             let multiple = last - self.confirmed > 1;
             wire.send(channel, &Method::BasicAck(BasicAck { delivery_tag: last, multiple }));
             self.confirmed = last;
         }
     }
+}
+
+fn answer(channel: u16, delivery_tag: u64, is_acked: bool, wire: &mut dyn Wire) {
+    let (multiple, requeue) = (false, false);
+    let method = match is_acked {
+        true => Method::BasicAck(BasicAck { delivery_tag, multiple }),
+        false => Method::BasicNack(BasicNack { delivery_tag, multiple, requeue }),
+    };
+    wire.send(channel, &method);
 }
 
 impl Session {
@@ -91,19 +145,37 @@ impl Session {
         if self.node.store.is_poisoned() {
             return;
         }
+        if self.outbox.take_has_decided() {
+            self.take_decided();
+        }
         let durable = self.node.store.durable();
-        let is_due = |confirms: &Confirms| {
-            confirms.waiting.front().is_some_and(|(_, position)| *position <= durable)
-        };
         let channels = self.channels.iter_mut();
         let mut due = channels
             .filter_map(|(number, channel)| Some((*number, channel.confirms.as_mut()?)))
-            .filter(|(_, confirms)| is_due(confirms))
+            .filter(|(_, confirms)| confirms.is_due(durable))
             .peekable();
         if due.peek().is_none() {
             return;
         }
         let mut outbox = self.outbox.lock();
         due.for_each(|(number, confirms)| confirms.release(number, durable, &mut *outbox.wire));
+    }
+
+    /// Takes over what others have decided about held confirms.
+    fn take_decided(&mut self) {
+        let mut outbox = self.outbox.lock();
+        for (number, of_channel) in &mut outbox.channels {
+            let channel = self.channels.get_mut(number);
+            if let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) {
+                confirms.decided.append(&mut of_channel.decided);
+            }
+        }
+    }
+
+    /// The number of the next message published on a channel in confirm mode.
+    pub(super) fn next_confirm(&mut self, number: u16) -> Option<u64> {
+        let confirms = self.channels.get_mut(&number)?.confirms.as_mut()?;
+        confirms.last += 1;
+        Some(confirms.last)
     }
 }

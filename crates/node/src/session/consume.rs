@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amqp::{
     BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, FieldTable, FieldValue, Method,
 };
-use broker::queue::{ConsumerKey, ConsumerOptions, Delivery, Effects, Settlement};
+use broker::outcome::SettledBy;
+use broker::queue::{ConsumerKey, ConsumerOptions, Delivery, Settlement};
 use broker::{BrokerError, Message};
 use segment_log::LogError;
 
@@ -138,6 +139,7 @@ impl Session {
         self.check(Access::Read, "queue", queue)?;
         let live = self.live_queue(queue)?;
         let now_ms = self.node.now_ms();
+        let by = self.settled_by_get();
         let mut missing = None;
         loop {
             let got = self.node.with_queue(&live, now_ms, |core, effects| {
@@ -153,11 +155,13 @@ impl Session {
             let read = in_memory.unwrap_or_else(|| self.node.store.read_message(delivery.position));
             let settle = |settlement: Settlement| {
                 self.node.with_queue(&live, now_ms, |core, effects| {
-                    core.settle(now_ms, delivery.id, ConsumerKey::GET, settlement, effects);
+                    let (id, key) = (delivery.id, ConsumerKey::GET);
+                    core.settle_by(now_ms, id, key, settlement, Some(&by), effects);
                 });
             };
             match read {
                 Ok(message) => {
+                    self.node.note_delivered(&live, &by.worker, now_ms, &[(&message, &delivery)]);
                     if no_ack {
                         settle(Settlement::AutoAck);
                     }
@@ -178,6 +182,11 @@ impl Session {
         }
     }
 
+    /// Who takes and settles what was got, not consumed.
+    pub(super) fn settled_by_get(&self) -> Arc<SettledBy> {
+        Arc::new(SettledBy { worker: format!("{}/basic.get", self.name).into(), report: None })
+    }
+
     fn send_got(
         &self,
         number: u16,
@@ -190,7 +199,7 @@ impl Session {
         let mut outbox = self.outbox.lock();
         let Some(channel) = outbox.channels.get_mut(&number) else { return };
         let method = Method::BasicGetOk(BasicGetOk {
-            delivery_tag: channel.got(queue, delivery, no_ack),
+            delivery_tag: channel.got(queue, delivery, message, no_ack),
             redelivered: delivery.redelivered,
             exchange: message.exchange(),
             routing_key: message.routing_key(),
@@ -227,6 +236,9 @@ impl Session {
     ) -> Result<Arc<ConsumerHandle>, BrokerError> {
         let outbox = Arc::clone(&self.outbox);
         let notifies_cancel = self.notifies_cancel;
+        let worker = format!("{}/{tag}", self.name);
+        let worker = &worker[..worker.floor_char_boundary(255)];
+        let by = Arc::new(SettledBy { worker: worker.into(), report: None });
         let channel = self.channel(number)?;
         Ok(Arc::new(ConsumerHandle {
             outbox,
@@ -238,6 +250,7 @@ impl Session {
             is_active: AtomicBool::new(false),
             is_cancelled: AtomicBool::new(false),
             shared_prefetch: Arc::clone(&channel.shared_prefetch),
+            by,
         }))
     }
 
@@ -325,10 +338,14 @@ impl Session {
         number: u16,
         publish: &Publish<'_>,
     ) -> Result<(), BrokerError> {
-        let token = publish.routing_key.strip_prefix(REPLY_TO).unwrap_or_default();
-        let token = token.trim_start_matches('.');
-        let consumer = self.node.reply_consumers.read().get(token).and_then(|weak| weak.upgrade());
-        let delivered = consumer.is_some_and(|consumer| deliver_reply(&consumer, publish));
+        let consumer = self.node.reply_consumer(publish.routing_key);
+        let consumer = consumer.and_then(|consumer| consumer.upgrade());
+        let delivered = consumer.is_some_and(|consumer| {
+            let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
+            let content = (publish.exchange, publish.routing_key, publish.properties, publish.body);
+            let message = Message::new(0, &properties, content, &mut Vec::new());
+            deliver_reply(&consumer, &message)
+        });
         if !delivered && publish.mandatory {
             self.send_return(number, publish);
         }
@@ -343,17 +360,23 @@ impl Session {
     }
 }
 
-fn deliver_reply(consumer: &ConsumerHandle, publish: &Publish<'_>) -> bool {
-    let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
-    let content = (publish.exchange, publish.routing_key, publish.properties, publish.body);
-    let message = Message::new(0, &properties, content, &mut Vec::new());
+impl crate::node::Node {
+    /// The consumer that an address of direct reply-to names, if it is one.
+    pub(crate) fn reply_consumer(&self, address: &str) -> Option<std::sync::Weak<ConsumerHandle>> {
+        let token = address.strip_prefix(REPLY_TO)?.trim_start_matches('.');
+        self.reply_consumers.read().get(token).cloned()
+    }
+}
+
+/// Sends a message straight to a consumer. `false` when it is gone or has no room.
+pub(crate) fn deliver_reply(consumer: &ConsumerHandle, message: &Message) -> bool {
     // Nobody reserves room for a reply; who does not read his loses them, as nothing is stored.
     if consumer.outbox.is_full() {
         return false;
     }
     let mut outbox = consumer.outbox.lock();
     let outbox = &mut *outbox;
-    consumer.outbox.take_room(outbox, publish.body.len() + publish.properties.len());
+    consumer.outbox.take_room(outbox, message.body().len() + message.properties_bytes().len());
     let Some(channel) = outbox.channels.get_mut(&consumer.channel) else { return false };
     if channel.serial != consumer.channel_serial {
         return false;
@@ -364,8 +387,8 @@ fn deliver_reply(consumer: &ConsumerHandle, publish: &Publish<'_>) -> bool {
         consumer_tag: &consumer.tag,
         delivery_tag: channel.last_tag,
         redelivered: false,
-        properties: publish.properties,
-        message: &message,
+        properties: message.properties_bytes(),
+        message,
     });
     consumer.outbox.wake();
     true

@@ -10,10 +10,13 @@
 mod channel;
 mod confirms;
 mod consume;
+mod headers;
 mod publish;
+mod reports;
 mod routes;
 mod settle;
 mod topology;
+mod tracking;
 mod transactions;
 
 use std::collections::BTreeMap;
@@ -34,6 +37,7 @@ use routes::RouteCache;
 use settle::{PendingSettle, Resolved};
 
 pub use consume::ConsumeOptions;
+pub(crate) use consume::deliver_reply;
 pub use publish::Publish;
 pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
 
@@ -59,6 +63,10 @@ pub struct Session {
     barrier: u64,
     has_published: bool,
     notifies_cancel: bool,
+    /// What its workers are called: a name, and the tag of each consumer.
+    name: String,
+    /// The epoch in which the user was last found to be allowed what a notice needs.
+    may_be_notified_at: Option<u64>,
 }
 
 impl Node {
@@ -96,6 +104,8 @@ impl Node {
             barrier: 0,
             has_published: false,
             notifies_cancel: true,
+            name: user.to_owned(),
+            may_be_notified_at: None,
         })
     }
 }
@@ -114,6 +124,11 @@ impl Session {
     /// Says whether the client understands `basic.cancel` from the server (it is so unless said).
     pub fn set_notifies_cancel(&mut self, notifies: bool) {
         self.notifies_cancel = notifies;
+    }
+
+    /// Says what to call this client where a message's worker is named; its user's name unless said.
+    pub fn set_name(&mut self, name: &str) {
+        self.name = name[..name.floor_char_boundary(128)].to_owned();
     }
 
     /// Number of open channels.

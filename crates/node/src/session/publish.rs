@@ -7,11 +7,13 @@ use broker::queue::{Incoming, NO_POSITION, Published};
 use broker::{BrokerError, Message};
 use hashbrown::HashMap;
 
+use super::headers::Headers;
 use super::routes::Route;
 use super::{NO_ROUTE, Session};
 use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
+use crate::outcomes::REPORT_EXCHANGE;
 use crate::rewrite;
 use crate::store::{Waiter, records};
 
@@ -66,12 +68,16 @@ pub(super) struct Pending {
     pub position: u64,
     /// Channel and number of the message there, in confirm mode.
     pub confirm: Option<(u16, u64)>,
+    /// Whether the message itself asks for an outcome.
+    pub asks: bool,
 }
 
 /// Messages gathered since the last flush; keeps its memory.
 #[derive(Default)]
 pub(super) struct PublishBatch {
     pub pending: Vec<Pending>,
+    /// Whether any of them is tracked.
+    pub has_tracked: bool,
     scratch: Vec<u8>,
     groups: Vec<Group>,
     /// Places in `groups` by queue id, while a batch is sorted.
@@ -99,13 +105,30 @@ impl Session {
             self.check(Access::Write, "exchange", publish.exchange)?;
             return self.publish_reply(number, publish);
         }
-        let route = self.route(publish.exchange, publish.routing_key, properties.headers)?;
-        let rewritten = self.rewritten(number, &properties, publish)?;
+        let headers = Headers::scan(properties.headers)?;
+        if publish.exchange == REPORT_EXCHANGE {
+            return self.report(number, publish, &properties, &headers);
+        }
+        let route = self.route(
+            publish.exchange,
+            publish.routing_key,
+            properties.headers,
+            headers.has_copies,
+        )?;
+        let now_ms = self.node.now_ms();
+        let id = Self::tracked_id(&properties, &headers, &route, now_ms);
+        let message_id = id.as_ref().map(|(id, _)| id.as_str());
+        let mut tracking = self.tracking(&properties, message_id, &headers, &route, now_ms)?;
+        let new_id = id.filter(|(_, is_new)| *is_new).map(|(id, _)| id);
+        let rewritten = self.rewritten(number, &properties, publish, &headers, new_id)?;
         let encoded = rewritten.as_deref().unwrap_or(publish.properties);
-        let confirm = self.channel(number)?.confirms.as_mut().map(|confirms| {
-            confirms.last += 1;
-            (number, confirms.last)
-        });
+        let confirm = self.next_confirm(number).map(|message| (number, message));
+        if let (Some(tracking), Some((_, message))) = (&mut tracking, confirm)
+            && self.waits_for_ack(number, headers.asking.or(route.asking))
+        {
+            let (count, deadline_at_ms) = (tracking.queue_count, tracking.deadline_at_ms);
+            tracking.ticket = self.hold_confirm(number, message, count, deadline_at_ms);
+        }
         if route.queues.is_empty() && publish.mandatory {
             match &mut self.channel(number)?.transaction {
                 Some(transaction) => transaction.returns.push(publish.into()),
@@ -117,25 +140,43 @@ impl Session {
             properties.delivery_mode = Some(2);
         }
         let content = (publish.exchange, publish.routing_key, encoded, publish.body);
-        let now_ms = self.node.now_ms();
-        let message = Message::new(now_ms, &properties, content, &mut self.publishes.scratch);
-        let pending = Pending { message: Some(message), route, position: NO_POSITION, confirm };
+        let scratch = &mut self.publishes.scratch;
+        let message = Message::tracked(now_ms, &properties, content, tracking.as_ref(), scratch);
+        let (message, position, asks) = (Some(message), NO_POSITION, headers.asking.is_any());
+        let pending = Pending { message, route, position, confirm, asks };
         match &mut self.channel(number)?.transaction {
             Some(transaction) => transaction.publishes.push(pending),
-            None => self.publishes.pending.push(pending),
+            None => {
+                self.publishes.has_tracked |= tracking.is_some();
+                self.publishes.pending.push(pending);
+            }
         }
         Ok(())
     }
 
     /// Confirms something that went another way, after all that was published before it.
     pub(super) fn confirm_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
-        if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
-            confirms.last += 1;
-            let confirm = Some((number, confirms.last));
-            let (message, route, position) = (None, Arc::default(), NO_POSITION);
-            self.publishes.pending.push(Pending { message, route, position, confirm });
+        self.channel(number)?;
+        if let Some(message) = self.next_confirm(number) {
+            self.confirm_also(number, message);
         }
         Ok(())
+    }
+
+    /// The same, with a nack.
+    pub(super) fn refuse_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.confirm_in_turn(number)?;
+        if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
+            confirms.refuse(confirms.last);
+        }
+        Ok(())
+    }
+
+    /// Has the confirm of this message take its turn after all that was published before it.
+    pub(super) fn confirm_also(&mut self, number: u16, message: u64) {
+        let confirm = Some((number, message));
+        let (message, route, position) = (None, Arc::default(), NO_POSITION);
+        self.publishes.pending.push(Pending { message, route, position, confirm, asks: false });
     }
 
     /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
@@ -143,6 +184,11 @@ impl Session {
     pub fn flush(&mut self) -> Vec<super::ChannelError> {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
+        }
+        if std::mem::take(&mut self.publishes.has_tracked) {
+            let mut pending = std::mem::take(&mut self.publishes.pending);
+            self.drop_duplicates(&mut pending, self.node.now_ms());
+            self.publishes.pending = pending;
         }
         self.log_pending();
         let refused = self.enqueue_pending();
@@ -165,9 +211,9 @@ impl Session {
     fn log_pending(&mut self) {
         let keeps_bodies = self.node.keeps_bodies();
         let must_log = |pending: &Pending| {
-            let persistent = pending.message.as_ref().is_some_and(|m| m.head().persistent);
-            (persistent && pending.route.is_durable)
-                || (!keeps_bodies && !pending.route.queues.is_empty())
+            let Some(head) = pending.message.as_ref().map(Message::head) else { return false };
+            (head.persistent && pending.route.is_durable)
+                || ((head.is_tracked || !keeps_bodies) && !pending.route.queues.is_empty())
         };
         if !self.publishes.pending.iter().any(must_log) {
             return;
@@ -188,6 +234,11 @@ impl Session {
         let now_ms = self.node.now_ms();
         let keep_body = self.node.keeps_bodies();
         let PublishBatch { pending, groups, by_queue, .. } = &mut self.publishes;
+        for pending in pending.iter_mut().filter(|pending| pending.route.queues.is_empty()) {
+            if let Some(message) = pending.message.take_if(|message| message.head().is_tracked) {
+                self.node.tell_unroutable(&self.vhost, message);
+            }
+        }
         let group_count = group_by_queue(pending, groups, by_queue);
         let mut refused = Vec::new();
         for group in &mut groups[..group_count] {
@@ -258,18 +309,22 @@ impl Session {
         number: u16,
         properties: &Properties<'_>,
         publish: &Publish<'_>,
+        headers: &Headers,
+        new_id: Option<String>,
     ) -> Result<Option<Vec<u8>>, BrokerError> {
         let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
         let mut rewritten = None;
-        if let Some(headers) = properties.headers
-            && headers.get("BCC").map_err(malformed)?.is_some()
-        {
+        if headers.has_bcc {
             rewritten = Some(rewrite::without_bcc(publish.properties).map_err(malformed)?);
         }
         if properties.reply_to == Some(REPLY_TO) {
             let address = self.reply_address(number)?;
             let encoded = rewritten.as_deref().unwrap_or(publish.properties);
             rewritten = Some(rewrite::with_reply_to(encoded, address).map_err(malformed)?);
+        }
+        if let Some(id) = new_id {
+            let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+            rewritten = Some(rewrite::with_message_id(encoded, id).map_err(malformed)?);
         }
         Ok(rewritten)
     }
@@ -299,7 +354,8 @@ impl Pending {
 
     /// Whether a restart must bring it back.
     pub(super) fn is_durable(&self) -> bool {
-        self.route.is_durable && self.message.as_ref().is_some_and(|m| m.head().persistent)
+        let Some(head) = self.message.as_ref().map(Message::head) else { return false };
+        self.route.is_durable && head.persistent || head.is_tracked
     }
 }
 

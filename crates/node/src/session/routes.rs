@@ -5,6 +5,7 @@ use std::sync::Arc;
 use amqp::TableRef;
 use broker::arguments::QueueType;
 use broker::dead_letter::copy_keys;
+use broker::outcome::Asking;
 use broker::{BrokerError, QueueId};
 use hashbrown::HashMap;
 
@@ -23,6 +24,8 @@ pub(crate) struct Route {
     pub is_durable: bool,
     /// Whether any of them keeps transient messages, too: quorum queues do.
     pub keeps_transient: bool,
+    /// What its queues ask for on behalf of messages that do not: the first of them that does.
+    pub asking: Asking,
 }
 
 /// Routes by exchange and routing key, all of one epoch.
@@ -78,9 +81,11 @@ impl Session {
         exchange: &str,
         routing_key: &str,
         headers: Option<TableRef<'_>>,
+        has_copies: bool,
     ) -> Result<Arc<Route>, BrokerError> {
         let epoch = self.vhost.epoch();
-        let copies = headers.map(|headers| copies(headers)).transpose()?.unwrap_or_default();
+        let copies = headers.filter(|_| has_copies).map(|headers| copies(headers));
+        let copies = copies.transpose()?.unwrap_or_default();
         if copies.is_empty()
             && let Some(route) = self.routes.find(epoch, exchange, routing_key)
         {
@@ -117,23 +122,20 @@ impl Session {
         let is_durable = queues.iter().any(|queue| queue.durable);
         let keeps_transient =
             queues.iter().any(|queue| queue.arguments.queue_type == QueueType::Quorum);
-        Ok((Route { queues, is_durable, keeps_transient }, state.topology.is_cacheable(exchange)))
+        let asking =
+            queues.iter().fold(Asking::default(), |asking, queue| asking.or(queue.settings.asking));
+        let is_cacheable = state.topology.is_cacheable(exchange);
+        Ok((Route { queues, is_durable, keeps_transient, asking }, is_cacheable))
     }
 }
 
-/// The routing keys in `CC` and `BCC`; mostly there are none, and no table is built to see that.
+/// The routing keys in `CC` and `BCC`.
 fn copies(headers: TableRef<'_>) -> Result<Vec<String>, BrokerError> {
     let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
-    for header in headers.iter() {
-        let (name, _) = header.map_err(malformed)?;
-        if name == "CC" || name == "BCC" {
-            let table = headers.to_table().map_err(malformed)?;
-            let mut keys = check_copy_keys(&table, "CC")?;
-            keys.extend(check_copy_keys(&table, "BCC")?);
-            return Ok(keys);
-        }
-    }
-    Ok(Vec::new())
+    let table = headers.to_table().map_err(malformed)?;
+    let mut keys = check_copy_keys(&table, "CC")?;
+    keys.extend(check_copy_keys(&table, "BCC")?);
+    Ok(keys)
 }
 
 fn check_copy_keys(table: &amqp::FieldTable, name: &str) -> Result<Vec<String>, BrokerError> {

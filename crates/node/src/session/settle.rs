@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use broker::BrokerError;
+use broker::outcome::{Report, SettledBy};
 use broker::queue::{ConsumerKey, DeliveryId, Effects, Settlement};
 
+use super::channel::Channel;
 use super::{ChannelError, Session};
 use crate::live_queue::LiveQueue;
 use crate::outbox::ChannelOutbox;
@@ -22,7 +24,14 @@ pub(super) struct PendingSettle {
 }
 
 /// A delivery to be settled, with its queue.
-pub(super) type Resolved = (Arc<LiveQueue>, DeliveryId, ConsumerKey, Settlement);
+pub(super) struct Resolved {
+    pub queue: Arc<LiveQueue>,
+    pub id: DeliveryId,
+    pub consumer: ConsumerKey,
+    pub settlement: Settlement,
+    /// Who does it, of tracked messages.
+    pub by: Option<Arc<SettledBy>>,
+}
 
 impl Session {
     /// Settles a delivery, or with `multiple` all up to it; with the next [`Session::flush`].
@@ -68,6 +77,7 @@ impl Session {
         let settles = std::mem::take(&mut self.settles);
         let mut resolved = std::mem::take(&mut self.resolved);
         let mut taken = std::mem::take(&mut self.taken);
+        let mut forgotten = Vec::new();
         let mut outbox = self.outbox.lock();
         for settle in &settles {
             let Some(channel) = outbox.channels.get_mut(&settle.channel) else { continue };
@@ -77,22 +87,21 @@ impl Session {
                 errors.push((settle.channel, BrokerError::precondition_failed(text)));
                 continue;
             }
-            let owner = self.channels.get_mut(&settle.channel);
-            let transaction = owner.and_then(|channel| channel.transaction.as_mut());
-            match transaction {
-                Some(transaction) => {
-                    let with_settlement = taken.iter().map(|unsettled| {
-                        (resolve(channel, unsettled, settle.settlement), *unsettled)
-                    });
-                    transaction.settles.extend(with_settlement);
-                }
-                None => {
-                    release_shared(&self.channels, settle.channel, &taken);
-                    resolved.extend(taken.iter().map(|u| resolve(channel, u, settle.settlement)));
-                }
+            let Some(owner) = self.channels.get_mut(&settle.channel) else { continue };
+            let mut resolve = |owner: &mut Channel, unsettled: &Unsettled| Resolved {
+                by: by(owner, unsettled, settle.settlement, &self.name, &mut forgotten),
+                ..resolve(channel, unsettled, settle.settlement)
+            };
+            if owner.transaction.is_some() {
+                let settles: Vec<_> = taken.iter().map(|u| (resolve(owner, u), *u)).collect();
+                owner.transaction.get_or_insert_default().settles.extend(settles);
+            } else {
+                resolved.extend(taken.iter().map(|unsettled| resolve(owner, unsettled)));
+                release_shared(&self.channels, settle.channel, &taken);
             }
         }
         drop(outbox);
+        forgotten.iter().for_each(|report| self.forget_report(report));
         self.settles = settles;
         self.settles.clear();
         self.settle_all(&mut resolved);
@@ -110,12 +119,12 @@ impl Session {
             return;
         }
         let now_ms = self.node.now_ms();
-        resolved.sort_by_key(|(queue, ..)| queue.id);
-        for of_queue in resolved.chunk_by(|a, b| a.0.id == b.0.id) {
-            let queue = Arc::clone(&of_queue[0].0);
+        resolved.sort_by_key(|resolved| resolved.queue.id);
+        for of_queue in resolved.chunk_by(|a, b| a.queue.id == b.queue.id) {
+            let queue = Arc::clone(&of_queue[0].queue);
             self.node.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
-                for (_, id, consumer, settlement) in of_queue {
-                    core.settle(now_ms, *id, *consumer, *settlement, effects);
+                for Resolved { id, consumer, settlement, by, .. } in of_queue {
+                    core.settle_by(now_ms, *id, *consumer, *settlement, by.as_ref(), effects);
                 }
             });
         }
@@ -138,17 +147,45 @@ impl Session {
         left.unsettled.take_all(&mut taken);
         let requeued = taken.iter().map(|u| resolve(&left, u, Settlement::Requeue));
         let mut resolved: Vec<Resolved> = requeued.collect();
-        let gathered = gathered
-            .into_iter()
-            .map(|((queue, id, consumer, _), _)| (queue, id, consumer, Settlement::Requeue));
-        resolved.extend(gathered);
+        let gathered = gathered.into_iter().map(|(resolved, _)| resolved);
+        resolved.extend(gathered.map(|r| Resolved { settlement: Settlement::Requeue, ..r }));
         self.settle_all(&mut resolved);
     }
 }
 
 fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlement) -> Resolved {
     let queue = Arc::clone(&channel.queues[unsettled.queue as usize]);
-    (queue, unsettled.id, unsettled.consumer, settlement)
+    Resolved { queue, id: unsettled.id, consumer: unsettled.consumer, settlement, by: None }
+}
+
+/// Who settles a delivery of a tracked message, with what was said of it before.
+fn by(
+    channel: &mut Channel,
+    unsettled: &Unsettled,
+    settlement: Settlement,
+    name: &str,
+    forgotten: &mut Vec<Report>,
+) -> Option<Arc<SettledBy>> {
+    if unsettled.report == 0 {
+        return None;
+    }
+    let report = match channel.reports.is_empty() {
+        true => None,
+        false => channel.reports.remove(&unsettled.tag),
+    };
+    let worker = channel.settled_by(unsettled.consumer);
+    match (report, worker) {
+        (Some(report), _) if settlement == Settlement::Requeue => {
+            // An attempt, not an outcome: whoever tries next will have something to say.
+            forgotten.push(report);
+            None
+        }
+        (None, Some(worker)) => Some(Arc::clone(worker)),
+        (report, worker) => {
+            let worker = worker.map_or_else(|| name.into(), |by| Arc::clone(&by.worker));
+            Some(Arc::new(SettledBy { worker, report }))
+        }
+    }
 }
 
 /// Gives back room in the channel-wide prefetch.

@@ -13,8 +13,9 @@ use broker::queue::Effects;
 use super::Session;
 use super::publish::{OwnedPublish, Pending};
 use super::settle::{Resolved, release_shared};
-use crate::effects::{DeadLetter, append_effects};
+use crate::effects::{DeadLetter, Work, append_effects};
 use crate::live_queue::LiveQueue;
+use crate::outcomes::telling::Telling;
 use crate::unsettled::Unsettled;
 
 /// What a channel has gathered since its last commit or rollback.
@@ -52,11 +53,14 @@ impl Session {
             std::mem::take(self.transaction(number)?);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
+        self.drop_duplicates(&mut publishes, now_ms);
         let mut effects = self.settle_in_core(now_ms, settles);
+        let mut tellings = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
         let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
+        let mut end = 0;
         if is_logged {
-            let ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
+            ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
                 appender.batch.begin_group();
                 let keeps_bodies = self.node.keeps_bodies();
                 let logged = publishes.iter_mut().filter(|p| p.is_durable() || !keeps_bodies);
@@ -65,6 +69,7 @@ impl Session {
                     append_effects(appender, queue.id, effects);
                 }
                 dead.iter_mut().for_each(|dead| dead.log(appender, keeps_bodies));
+                tellings.iter_mut().for_each(|telling| telling.log(appender, keeps_bodies));
                 appender.batch.end_group();
             });
             self.wait_until_durable(end);
@@ -72,12 +77,14 @@ impl Session {
         self.publishes.pending.append(&mut publishes);
         let refused = self.enqueue_pending();
         self.note_confirms(0, &refused);
-        for (target, effects) in
-            dead.into_iter().flat_map(|dead| self.node.deliver_dead_letter(dead, now_ms))
-        {
+        let mut work: Work =
+            dead.into_iter().flat_map(|dead| self.node.deliver_dead_letter(dead, now_ms)).collect();
+        tellings.into_iter().for_each(|telling| telling.finish(&self.node, end, &mut work));
+        for (target, effects) in work {
             self.node.apply(&target, now_ms, effects);
         }
-        for (queue, _) in effects {
+        for (queue, effects) in effects {
+            self.node.note_requeued(&queue, now_ms, effects.requeued);
             self.node.with_queue(&queue, now_ms, |_, _| ());
         }
         release_shared(&self.channels, number, &unsettled);
@@ -97,8 +104,8 @@ impl Session {
         let Transaction { settles, .. } = std::mem::take(self.transaction(number)?);
         let mut outbox = self.outbox.lock();
         if let Some(channel) = outbox.channels.get_mut(&number) {
-            let back = settles.into_iter().map(|((queue, ..), unsettled)| Unsettled {
-                queue: channel.index_of(&queue),
+            let back = settles.into_iter().map(|(resolved, unsettled)| Unsettled {
+                queue: channel.index_of(&resolved.queue),
                 ..unsettled
             });
             let mut back: Vec<Unsettled> = back.collect();
@@ -107,6 +114,19 @@ impl Session {
             back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));
         }
         Ok(Method::TxRollbackOk(TxRollbackOk {}))
+    }
+
+    /// Takes out what is tracked: its outcomes belong to the transaction, too.
+    fn take_tracked(&self, now_ms: u64, effects: &mut [(Arc<LiveQueue>, Effects)]) -> Vec<Telling> {
+        let mut tellings = Vec::new();
+        for (queue, effects) in effects {
+            let mut telling = Telling::of_queue(queue, now_ms);
+            let tracked = effects.removed.extract_if(.., |removed| removed.is_tracked);
+            tracked.for_each(|removed| telling.removed(&self.node, removed));
+            tellings.push(telling);
+        }
+        tellings.retain(|telling| !telling.is_empty());
+        tellings
     }
 
     /// Takes out what died by a reject: its copies belong to the transaction, too.
@@ -126,13 +146,14 @@ impl Session {
         settles: Vec<(Resolved, Unsettled)>,
     ) -> Vec<(Arc<LiveQueue>, Effects)> {
         let mut effects: BTreeMap<u32, (Arc<LiveQueue>, Effects)> = BTreeMap::new();
-        for ((queue, id, consumer, settlement), _) in settles {
+        for (resolved, _) in settles {
+            let Resolved { queue, id, consumer, settlement, by } = resolved;
             let entry = effects.entry(queue.id.0);
             let (queue, effects) = entry.or_insert_with(|| (queue, Effects::default()));
             let mut state = queue.state.lock();
             let cached_before = state.core.cached_bytes();
             if !state.is_deleted {
-                state.core.settle(now_ms, id, consumer, settlement, effects);
+                state.core.settle_by(now_ms, id, consumer, settlement, by.as_ref(), effects);
             }
             self.node.count_cached(cached_before, state.core.cached_bytes());
         }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use segment_log::{Batch, LogError, records};
 
+use crate::follower::FeedBatch;
+
 use super::{LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
 use crate::NodeError;
 
@@ -155,7 +157,13 @@ impl Store {
         let base = self.device.lock().active_base();
         let mut segments = self.segments.lock();
         segments.add(base);
-        records(batch.as_bytes(), batch.start()).for_each(|record| segments.account(&record));
+        let mut feed = FeedBatch::default();
+        records(batch.as_bytes(), batch.start()).for_each(|record| {
+            segments.account(&record);
+            feed.take(&record);
+        });
+        drop(segments);
+        self.feed.push(feed, batch.end());
     }
 
     /// Its bytes can be read from the log now; its memory serves the next batch but one.
@@ -169,7 +177,10 @@ impl Store {
     fn delete_segments(&self) -> Result<Commit, NodeError> {
         let deletable = {
             let segments = self.segments.lock();
-            segments.deletable(self.definitions.applied_position())
+            segments.deletable(
+                self.definitions.applied_position(),
+                self.ledger_applied.load(Ordering::Acquire),
+            )
         };
         for base in deletable {
             let deleted = self.device.lock().delete_segment(base);

@@ -10,10 +10,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker::queue::{Attempt, DeliveryId};
+use broker::queue::{Attempt, Standing};
 use segment_log::LogError;
 
 use super::Store;
+use super::outcome_records;
 use super::records::{self, MessageRecord, Moved};
 use crate::NodeError;
 use crate::live_queue::LiveQueue;
@@ -53,7 +54,7 @@ impl Store {
 }
 
 /// A message that must move: the queues that hold it.
-type Holders = Vec<(Arc<LiveQueue>, DeliveryId)>;
+type Holders = Vec<(Arc<LiveQueue>, Standing)>;
 
 impl Node {
     /// Empties a few mostly dead segments, if there are any.
@@ -94,8 +95,9 @@ impl Node {
                 let state = queue.state.lock();
                 at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
             }
-            for (id, position) in found {
-                holders.entry(position).or_default().push((Arc::clone(&queue), id));
+            for standing in found {
+                let of_message = holders.entry(standing.position).or_default();
+                of_message.push((Arc::clone(&queue), standing));
             }
         }
         holders
@@ -127,11 +129,19 @@ impl Node {
                 let moved = Moved { from, origin };
                 let (new, _) = store.append(None, |appender| {
                     let new = records::append_moved(appender.batch, ids, moved, &old);
-                    for (queue, id) in
-                        holders.iter().filter(|(q, id)| q.counts_deliveries && id.attempt() > 0)
-                    {
-                        let attempt = Attempt { position: new, count: id.attempt() };
-                        records::append_attempts(appender.batch, queue.id, &[attempt]);
+                    let is_tracked = old.tracking().is_some();
+                    let counts = |queue: &LiveQueue| queue.counts_deliveries || is_tracked;
+                    for (queue, standing) in holders {
+                        let count = standing.id.attempt();
+                        if count > 0 && counts(queue) {
+                            let attempt = Attempt { position: new, count };
+                            records::append_attempts(appender.batch, queue.id, &[attempt]);
+                        }
+                        if standing.missed_deadline {
+                            let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+                            let new = std::iter::once(new);
+                            outcome_records::append_missed(batch, queue.id, new, scratch);
+                        }
                     }
                     new
                 });
@@ -149,6 +159,32 @@ impl Node {
                         records::append_carried(batch, queue, reason, kept.into_iter(), scratch);
                     });
                 }
+            }
+            // Its outcome is in the ledger by now, or this segment would still be needed.
+            outcome_records::OUTCOMES => {
+                let Some((head, entries)) = outcome_records::parse_outcomes(record.payload) else {
+                    return;
+                };
+                let settled = entries.filter(|entry| entry.settles && stays(entry.position));
+                let kept: Vec<(u8, u64)> = settled
+                    .map(|entry| (entry.reason.map_or(0, |reason| reason as u8), entry.position))
+                    .collect();
+                for run in kept.chunk_by(|a, b| a.0 == b.0) {
+                    store.append(None, |appender| {
+                        let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+                        let positions = run.iter().map(|(_, position)| *position);
+                        records::append_carried(batch, head.queue_id, run[0].0, positions, scratch);
+                    });
+                }
+            }
+            outcome_records::MISSED => {
+                let Some((queue, positions)) = outcome_records::parse_missed(record.payload) else {
+                    return;
+                };
+                let kept: Vec<u64> = positions.filter(|position| stays(*position)).collect();
+                store.append(None, |a| {
+                    outcome_records::append_missed(a.batch, queue, kept.into_iter(), a.scratch);
+                });
             }
             records::ATTEMPTS => {
                 let Some((queue, attempts)) = records::parse_attempts(record.payload) else {
@@ -172,10 +208,18 @@ impl Node {
     /// Tells the queues where their message is now. Where it was settled meanwhile, that is said
     /// again for the new position.
     fn relocate(&self, holders: &Holders, old: u64, new: u64) {
-        for (queue, id) in holders {
+        for (queue, standing) in holders {
             let mut state = queue.state.lock();
-            let relocated = !state.is_deleted && state.core.relocate(*id, old, new);
+            let relocated = !state.is_deleted && state.core.relocate(standing.id, old, new);
+            let missed = relocated && state.core.missed_deadline(standing.id);
             drop(state);
+            if missed && !standing.missed_deadline {
+                // It was told since this began, of the old position.
+                self.store.append(None, |a| {
+                    let new = std::iter::once(new);
+                    outcome_records::append_missed(a.batch, queue.id, new, a.scratch);
+                });
+            }
             if relocated {
                 self.store.segments.lock().moved_from(old);
             } else {

@@ -13,6 +13,7 @@
 mod committer;
 mod compaction;
 pub(crate) mod device;
+pub(crate) mod outcome_records;
 mod reading;
 pub(crate) mod records;
 pub(crate) mod recovery;
@@ -27,10 +28,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use segment_log::Batch;
+use segment_log::{Batch, LogError, RecordRef};
 
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore};
+use crate::follower::Feed;
 use device::{Device, ReadDevice};
 use segments::Segments;
 
@@ -67,6 +69,10 @@ pub(crate) struct Store {
     poisoned: AtomicBool,
     disk_full: AtomicBool,
     relaxed: bool,
+    /// What the ledger is made from.
+    pub(crate) feed: Feed,
+    /// The ledger has followed the log so far, durably.
+    pub(crate) ledger_applied: AtomicU64,
     /// Whether a thread commits; else whoever needs it does.
     has_committer: AtomicBool,
     /// Tells the read-ahead buffers of one store from those of another.
@@ -133,6 +139,8 @@ impl Store {
             poisoned: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             relaxed,
+            feed: Feed::default(),
+            ledger_applied: AtomicU64::new(0),
             has_committer: AtomicBool::new(false),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         }
@@ -224,6 +232,20 @@ impl Store {
     /// Says that a thread runs [`Store::run_committer`] from now on.
     pub(crate) fn expect_committer(&self) {
         self.has_committer.store(true, Ordering::Release);
+    }
+
+    /// Segments with records from `position` on that the ledger is made from, in order.
+    pub(crate) fn segments_for_ledger(&self, position: u64) -> Vec<u64> {
+        self.segments.lock().for_ledger(position)
+    }
+
+    /// Reads all records of a segment.
+    pub(crate) fn scan_segment(
+        &self,
+        base: u64,
+        visit: &mut dyn FnMut(RecordRef<'_>),
+    ) -> Result<(), LogError> {
+        self.reader.scan_segment(base, visit)
     }
 
     /// Number of segment files.

@@ -7,12 +7,13 @@
 //! | | flag *carried*: compaction wrote it again, so it is counted already |
 //! | 3 attempts | queue id `u32`, then position `u64` and delivery count `u16` each |
 //! | 4 definition | a [`Change`] as it encodes itself |
+//! | 5, 6, 7 | see [`super::outcome_records`] |
 //!
 //! *Invariant:* a message record names every queue that holds the message by this position, so the
 //! record is dead when as many settlements name it.
 
 use broker::queue::Attempt;
-use broker::{Message, QueueId};
+use broker::{Message, QueueId, Tracking};
 use segment_log::{Batch, RecordRef};
 
 use crate::definitions::Change;
@@ -26,6 +27,8 @@ pub(crate) const DEFINITION: u8 = 4;
 const FLAG_MOVED: u8 = 1;
 /// The message was put here only to free memory: forgotten by a restart.
 const FLAG_PAGED: u8 = 2;
+/// The ledger has to know of it: a producer's tracked message, or a dead-letter copy of one.
+pub(crate) const FLAG_TRACKED: u8 = 4;
 /// The settlements stood in an older segment, and are counted already.
 pub(crate) const FLAG_CARRIED: u8 = 1;
 
@@ -42,6 +45,8 @@ pub(crate) struct MessageRecord<'a> {
     queues: &'a [u8],
     pub moved: Option<Moved>,
     pub paged: bool,
+    /// Whether the ledger has to know of it.
+    pub is_for_ledger: bool,
     /// Head and content, for [`Message::from_encoded`].
     pub message: &'a [u8],
 }
@@ -60,13 +65,28 @@ impl<'a> MessageRecord<'a> {
             moved = Some(Moved { from, origin });
             rest = more;
         }
-        Some(Self { queues, moved, paged: record.flags & FLAG_PAGED != 0, message: rest })
+        Some(Self {
+            queues,
+            moved,
+            paged: record.flags & FLAG_PAGED != 0,
+            is_for_ledger: record.flags & FLAG_TRACKED != 0,
+            message: rest,
+        })
     }
 
     pub(crate) fn queues(&self) -> impl Iterator<Item = QueueId> + use<'a> {
         self.queues
             .chunks_exact(4)
             .map(|id| QueueId(u32::from_le_bytes([id[0], id[1], id[2], id[3]])))
+    }
+
+    /// What travels with a tracked message.
+    pub(crate) fn tracking(&self) -> Option<Tracking> {
+        let (head, _) = Message::peek(self.message)?;
+        if !head.is_tracked {
+            return None;
+        }
+        Tracking::decode(&self.message[broker::message::HEAD_BYTES..])
     }
 
     pub(crate) fn queue_count(&self) -> u64 {
@@ -80,9 +100,11 @@ pub(crate) fn append_message(
     queues: impl ExactSizeIterator<Item = QueueId>,
     message: &Message,
 ) -> u64 {
-    let paged = !message.head().persistent;
+    // What is tracked outlives a restart whatever its delivery mode: its outcome must be told.
+    let paged = !message.head().persistent && !message.head().is_tracked;
     let head = message.encode_head();
-    let flags = u8::from(paged) * FLAG_PAGED;
+    let is_for_ledger = message.tracking().is_some_and(|tracking| tracking.outcome_of.is_none());
+    let flags = u8::from(paged) * FLAG_PAGED + u8::from(is_for_ledger) * FLAG_TRACKED;
     let mut prefix = [0; 2 + 4 * 8];
     if queues.len() <= 8 {
         let bytes = 2 + 4 * queues.len();
@@ -106,7 +128,9 @@ pub(crate) fn append_moved(
     let mut prefix = encode_queues(queues);
     prefix.extend_from_slice(&moved.from.to_le_bytes());
     prefix.extend_from_slice(&moved.origin.to_le_bytes());
-    let flags = FLAG_MOVED | (u8::from(old.paged) * FLAG_PAGED);
+    let flags = FLAG_MOVED
+        | (u8::from(old.paged) * FLAG_PAGED)
+        | (u8::from(old.is_for_ledger) * FLAG_TRACKED);
     batch.append(MESSAGE, flags, &[&prefix, old.message])
 }
 

@@ -10,11 +10,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use broker::queue::Restored;
+use broker::queue::{NO_POSITION, Restored};
 use broker::{Message, QueueId};
 use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery};
 
 use super::Store;
+use super::outcome_records;
 use super::records::{self, MessageRecord};
 use super::segments::Segments;
 use crate::NodeError;
@@ -26,6 +27,8 @@ pub(crate) struct Recovered {
     pub definitions: Definitions,
     /// Living messages by queue, in order.
     pub queues: HashMap<QueueId, Vec<Restored>>,
+    /// Tracked messages of queues that are gone, not settled there.
+    pub orphans: Vec<(QueueId, Restored)>,
     pub log: Recovery,
 }
 
@@ -78,8 +81,12 @@ pub(crate) fn recover<D: Disk + Clone>(
     let exists: std::collections::HashSet<u32> =
         scan.definitions.queues.values().map(|queue| queue.id).collect();
     let mut queues = HashMap::new();
+    let mut orphans = Vec::new();
     for (id, queue) in scan.queues {
         if !exists.contains(&id.0) {
+            let living = queue.into_living().into_iter();
+            orphans
+                .extend(living.filter(|message| message.is_tracked).map(|message| (id, message)));
             continue;
         }
         let living = queue.into_living();
@@ -87,7 +94,8 @@ pub(crate) fn recover<D: Disk + Clone>(
         queues.insert(id, living);
     }
     let store = Store::new(Box::new(log), definition_store, segments, relaxed);
-    Ok(Recovered { store, definitions: scan.definitions, queues, log: recovery })
+    orphans.sort_by_key(|(id, message)| (*id, message.position));
+    Ok(Recovered { store, definitions: scan.definitions, queues, orphans, log: recovery })
 }
 
 /// Segment files by the position in their names, so that records can be accounted while scanning.
@@ -139,6 +147,9 @@ impl Scan {
             records::SETTLED => self.settled(record),
             records::ATTEMPTS => self.attempts(record),
             records::DEFINITION => self.definition(record),
+            outcome_records::OUTCOMES => self.outcomes(record),
+            outcome_records::MISSED => self.missed(record),
+            outcome_records::NOTES => Some(()),
             _ => None,
         };
         if understood.is_none() {
@@ -170,14 +181,19 @@ impl Scan {
             return Some(());
         }
         let (head, body_bytes) = Message::peek(parsed.message)?;
+        let tracking = parsed.tracking();
+        let deadline_at_ms = tracking.map_or(0, |tracking| tracking.deadline_at_ms);
         let was_seen = parsed.moved.is_some_and(|moved| self.was_seen(moved.from));
         for id in parsed.queues() {
             let queue = self.queues.entry(id).or_default();
-            let mut attempts = 0;
+            let (mut attempts, mut missed_deadline) = (0, false);
             if let Some(moved) = parsed.moved {
                 queue.has_moved = true;
                 match queue.kill(moved.from) {
-                    Some(count) => attempts = count,
+                    Some(killed) => {
+                        attempts = killed.attempts;
+                        missed_deadline = killed.missed_deadline;
+                    }
                     // This scan has been there: it was settled before it was moved, and the crash
                     // came before that was said of the new position.
                     None if was_seen => continue,
@@ -191,6 +207,9 @@ impl Scan {
                 body_bytes,
                 priority: head.priority,
                 attempts,
+                is_tracked: tracking.is_some(),
+                deadline_at_ms,
+                missed_deadline,
             };
             let origin = parsed.moved.map_or(record.position, |moved| moved.origin);
             queue.messages.push(Found { restored, origin });
@@ -203,12 +222,33 @@ impl Scan {
 
     fn settled(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let (id, _, positions) = records::parse_settled(record.payload)?;
+        positions.for_each(|position| self.settle(id, position));
+        Some(())
+    }
+
+    fn outcomes(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (head, entries) = outcome_records::parse_outcomes(record.payload)?;
+        let settled = entries.filter(|entry| entry.settles && entry.position != NO_POSITION);
+        settled.for_each(|entry| self.settle(head.queue_id, entry.position));
+        Some(())
+    }
+
+    fn settle(&mut self, id: QueueId, position: u64) {
+        let queue = self.queues.entry(id).or_default();
+        if queue.kill(position).is_none()
+            && let Some(&position) = self.moved.get(&position)
+        {
+            queue.kill(position);
+        }
+    }
+
+    fn missed(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (id, positions) = outcome_records::parse_missed(record.payload)?;
         let queue = self.queues.entry(id).or_default();
         for position in positions {
-            if queue.kill(position).is_none()
-                && let Some(&position) = self.moved.get(&position)
-            {
-                queue.kill(position);
+            let position = self.moved.get(&position).copied().unwrap_or(position);
+            if let Some(at) = queue.find(position) {
+                queue.messages[at].restored.missed_deadline = true;
             }
         }
         Some(())
@@ -255,8 +295,8 @@ impl QueueScan {
         Some(at)
     }
 
-    /// Takes the message at a position out; its attempts so far.
-    fn kill(&mut self, position: u64) -> Option<u16> {
+    /// Takes the message at a position out; what was known of it.
+    fn kill(&mut self, position: u64) -> Option<Restored> {
         let at = self.find(position)?;
         let found = &mut self.messages[at];
         if found.origin == DEAD {
@@ -264,14 +304,14 @@ impl QueueScan {
         }
         found.origin = DEAD;
         self.dead_count += 1;
-        let attempts = found.restored.attempts;
+        let killed = found.restored;
         // A queue that much goes through must not grow by what is long gone.
         if self.dead_count > 1024 && self.dead_count > self.messages.len() / 2 {
             self.messages.retain(|found| found.origin != DEAD);
             self.dead_count = 0;
             self.hint = 0;
         }
-        Some(attempts)
+        Some(killed)
     }
 
     fn into_living(mut self) -> Vec<Restored> {

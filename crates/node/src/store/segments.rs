@@ -10,6 +10,9 @@ use std::ops::Range;
 
 use segment_log::{RecordRef, SegmentStat};
 
+use broker::queue::NO_POSITION;
+
+use super::outcome_records;
 use super::records::{self, MessageRecord};
 
 /// A segment is worth compacting when at most this share of its references is alive.
@@ -22,6 +25,7 @@ const CARRY_SHARE: u64 = 2;
 const CARRIED_RECORD_BYTES: u64 = 25;
 const SETTLEMENT_BYTES: u64 = 4;
 const ATTEMPT_BYTES: u64 = 10;
+const MISSED_BYTES: u64 = 8;
 
 #[derive(Debug, Default, Clone)]
 struct Segment {
@@ -36,6 +40,8 @@ struct Segment {
     is_being_emptied: bool,
     /// Position after its last change of the definitions.
     definitions_until: u64,
+    /// Position after the last of its records that the ledger is made from.
+    ledger_until: u64,
 }
 
 /// See the module's documentation. Segments are named by their base position.
@@ -81,6 +87,9 @@ impl Segments {
                     segment.references_total += count;
                     segment.references_live += count;
                 }
+                if message.is_for_ledger {
+                    self.needed_by_ledger(record.position);
+                }
                 if let Some(moved) = message.moved {
                     // Compaction counts by itself what it could move.
                     self.depend(record.position, std::iter::once(moved.from), 0);
@@ -108,7 +117,28 @@ impl Segments {
                     segment.definitions_until = segment.definitions_until.max(end);
                 }
             }
+            outcome_records::OUTCOMES => {
+                let Some((_, entries)) = outcome_records::parse_outcomes(record.payload) else {
+                    return;
+                };
+                let settled =
+                    entries.filter(|entry| entry.settles && entry.position != NO_POSITION);
+                self.release_all(record.position, settled.map(|entry| entry.position));
+                self.needed_by_ledger(record.position);
+            }
+            outcome_records::NOTES => self.needed_by_ledger(record.position),
+            outcome_records::MISSED => {
+                if let Some((_, positions)) = outcome_records::parse_missed(record.payload) {
+                    self.depend(record.position, positions, MISSED_BYTES);
+                }
+            }
             _ => {}
+        }
+    }
+
+    fn needed_by_ledger(&mut self, position: u64) {
+        if let Some(segment) = self.at(position) {
+            segment.ledger_until = segment.ledger_until.max(position + 1);
         }
     }
 
@@ -132,13 +162,14 @@ impl Segments {
         }
     }
 
-    /// Segments that may be deleted now.
-    pub(crate) fn deletable(&self, definitions_applied: u64) -> Vec<u64> {
+    /// Segments that may be deleted now, when definitions and ledger have followed the log so far.
+    pub(crate) fn deletable(&self, definitions_applied: u64, ledger_applied: u64) -> Vec<u64> {
         let is_deletable = |(base, segment): &(&u64, &Segment)| {
             **base != self.active
                 && !segment.is_being_emptied
                 && segment.references_live == 0
                 && segment.definitions_until <= definitions_applied
+                && segment.ledger_until <= ledger_applied
                 && !segment.settles_for.keys().any(|other| self.segments.contains_key(other))
         };
         self.segments.iter().filter(is_deletable).map(|(&base, _)| base).collect()
@@ -197,6 +228,12 @@ impl Segments {
     pub(crate) fn base_of(&self, position: u64) -> Option<u64> {
         let (&base, segment) = self.segments.range(..=position).next_back()?;
         segment.end.is_none_or(|end| position < end).then_some(base)
+    }
+
+    /// Segments with records from `position` on that the ledger is made from.
+    pub(crate) fn for_ledger(&self, position: u64) -> Vec<u64> {
+        let is_needed = |segment: &Segment| segment.ledger_until > position;
+        self.segments.iter().filter(|(_, s)| is_needed(s)).map(|(&base, _)| base).collect()
     }
 
     pub(crate) fn count(&self) -> usize {

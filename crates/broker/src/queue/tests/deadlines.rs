@@ -95,7 +95,8 @@ fn a_deadline_after_the_expiry_is_not_told() {
 #[test]
 fn deadlines_of_ready_held_and_waiting_messages_are_told() {
     let mut rig = Rig::new(settings(|s| {
-        let arguments = QueueArguments { backoff_min_ms: Some(1000), ..QueueArguments::default() };
+        let arguments =
+            QueueArguments { retry_delay_min_ms: Some(1000), ..QueueArguments::default() };
         s.retry = Settings::resolve(&arguments).retry;
         s.priority_max = 3;
     }));

@@ -6,8 +6,8 @@ use crate::arguments::RetryKind;
 /// `x-retry-delay-min/max`.
 fn doubling(min_ms: u64, max_ms: Option<u64>) -> Option<Retry> {
     let arguments = QueueArguments {
-        backoff_min_ms: Some(min_ms),
-        backoff_max_ms: max_ms,
+        retry_delay_min_ms: Some(min_ms),
+        retry_delay_max_ms: max_ms,
         ..QueueArguments::default()
     };
     Settings::resolve(&arguments).retry
@@ -16,9 +16,9 @@ fn doubling(min_ms: u64, max_ms: Option<u64>) -> Option<Retry> {
 /// `x-delayed-retry-*`.
 fn linear(kind: RetryKind, min_ms: u64, max_ms: Option<u64>) -> Option<Retry> {
     let arguments = QueueArguments {
-        retry_kind: kind,
-        retry_delay_min_ms: Some(min_ms),
-        retry_delay_max_ms: max_ms,
+        delayed_retry: kind,
+        delayed_retry_min_ms: Some(min_ms),
+        delayed_retry_max_ms: max_ms,
         ..QueueArguments::default()
     };
     Settings::resolve(&arguments).retry
@@ -96,7 +96,7 @@ fn rabbitmqs_wait_is_in_proportion_to_the_deliveries() {
     assert_eq!(linear(RetryKind::Failed, 7, None), linear(RetryKind::All, 7, None));
     assert_eq!(linear(RetryKind::Returned, 7, None), None);
     assert_eq!(linear(RetryKind::Disabled, 7, None), None);
-    let no_delay = QueueArguments { retry_kind: RetryKind::All, ..QueueArguments::default() };
+    let no_delay = QueueArguments { delayed_retry: RetryKind::All, ..QueueArguments::default() };
     assert_eq!(Settings::resolve(&no_delay).retry, None);
 }
 

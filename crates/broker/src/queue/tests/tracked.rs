@@ -138,7 +138,8 @@ fn what_is_more_work_than_a_settlement_is_counted() {
 #[test]
 fn a_message_that_nobody_works_on_is_cancelled() {
     let mut rig = Rig::new(settings(|s| {
-        let arguments = QueueArguments { backoff_min_ms: Some(1000), ..QueueArguments::default() };
+        let arguments =
+            QueueArguments { retry_delay_min_ms: Some(1000), ..QueueArguments::default() };
         s.retry = Settings::resolve(&arguments).retry;
     }));
     for position in 1..=4 {

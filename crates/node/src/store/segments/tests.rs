@@ -37,13 +37,13 @@ fn a_segment_goes_when_every_queue_has_settled_its_messages() {
     segment(&mut segments, 0, |batch| at = message(batch));
     segment(&mut segments, 1000, |batch| settled(batch, at));
     segment(&mut segments, 2000, |_| ());
-    assert_eq!(segments.deletable(0), [0; 0], "one queue has it");
+    assert_eq!(segments.deletable(0, u64::MAX), [0; 0], "one queue has it");
     segment(&mut segments, 3000, |batch| settled(batch, at));
     segment(&mut segments, 4000, |_| ());
     // What settles it follows when it is gone.
-    assert_eq!(segments.deletable(0), [0, 2000]);
+    assert_eq!(segments.deletable(0, u64::MAX), [0, 2000]);
     segments.remove(0);
-    assert_eq!(segments.deletable(0), [1000, 2000, 3000]);
+    assert_eq!(segments.deletable(0, u64::MAX), [1000, 2000, 3000]);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_carried_settlement_is_not_counted_and_keeps_its_segment() {
         append_carried(batch, Q, 1, std::iter::once(at), &mut Vec::new());
     });
     segment(&mut segments, 3000, |_| ());
-    assert_eq!(segments.deletable(0), [0; 0]);
+    assert_eq!(segments.deletable(0, u64::MAX), [0; 0]);
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn attempts_keep_their_segment_as_long_as_that_of_the_message() {
         append_attempts(batch, Q, &[Attempt { position: at, count: 1 }]);
     });
     segment(&mut segments, 2000, |_| ());
-    assert_eq!(segments.deletable(0), [0; 0]);
+    assert_eq!(segments.deletable(0, u64::MAX), [0; 0]);
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn a_segment_with_definitions_stays_until_they_are_applied() {
         batch.append(4, 0, &[b"change"]);
     });
     segment(&mut segments, 1000, |_| ());
-    assert_eq!(segments.deletable(0), [0; 0]);
-    assert_eq!(segments.deletable(18), [0]);
+    assert_eq!(segments.deletable(0, u64::MAX), [0; 0]);
+    assert_eq!(segments.deletable(18, u64::MAX), [0]);
 }
 
 #[test]
@@ -97,14 +97,14 @@ fn emptied_segments_go_in_order_and_not_before_all_is_durable() {
     segment(&mut segments, 2000, |_| ());
     let victims = BTreeSet::from([0, 1000]);
     segments.begin_emptying(&victims);
-    assert_eq!(segments.deletable(u64::MAX), [0; 0]);
+    assert_eq!(segments.deletable(u64::MAX, u64::MAX), [0; 0]);
     segments.carried_forward(&victims);
     // The definitions of the first are not applied: then its settlements, which were not carried
     // because it was to go, must stay, too.
-    assert_eq!(segments.deletable(0), [0; 0]);
-    assert_eq!(segments.deletable(u64::MAX), [0]);
+    assert_eq!(segments.deletable(0, u64::MAX), [0; 0]);
+    assert_eq!(segments.deletable(u64::MAX, u64::MAX), [0]);
     segments.remove(0);
-    assert_eq!(segments.deletable(u64::MAX), [1000]);
+    assert_eq!(segments.deletable(u64::MAX, u64::MAX), [1000]);
 }
 
 #[test]

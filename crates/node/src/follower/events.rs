@@ -1,0 +1,141 @@
+//! From a record of the message log to events of the ledger.
+
+use broker::outcome::{DEADLINE, NO_ROUTE};
+use broker::{Message, Outcome, QueueId};
+use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
+use segment_log::RecordRef;
+
+use super::QueueNames;
+use crate::store::outcome_records::{
+    NOTES, NoteKind, OUTCOMES, OutcomeEntry, OutcomesHead, parse_notes, parse_outcomes,
+};
+use crate::store::records::{MESSAGE, MessageRecord};
+
+/// One pass over some records.
+pub(crate) struct Visit<'a> {
+    pub names: &'a mut dyn FnMut(QueueId) -> Option<QueueNames>,
+    pub emit: &'a mut dyn FnMut(&Event<'_>),
+    /// Events so far.
+    pub count: u64,
+}
+
+impl Visit<'_> {
+    /// Emits the events of a record. Of a message `body_bytes` may be missing at the end.
+    pub(crate) fn record(&mut self, record: &RecordRef<'_>, body_bytes: u32) {
+        let understood = match record.kind {
+            MESSAGE => self.message(record, body_bytes),
+            OUTCOMES => self.outcomes(record),
+            NOTES => self.notes(record),
+            _ => None,
+        };
+        if understood.is_none() {
+            tracing::warn!(position = record.position, "a record cannot be shown in the ledger");
+        }
+    }
+
+    fn emit(&mut self, position: u64, nth: u32, id: u128, time_ms: u64, what: What<'_>) {
+        let at = Cursor { position, nth };
+        (self.emit)(&Event { at, id: IdHash(id), time_ms, what });
+        self.count += 1;
+    }
+
+    fn message(&mut self, record: &RecordRef<'_>, body_bytes: u32) -> Option<()> {
+        let parsed = MessageRecord::parse(record)?;
+        let message = Message::from_encoded(parsed.message)?;
+        let tracking = message.tracking()?;
+        let published_at_ms = message.head().published_at_ms;
+        if parsed.moved.is_some() {
+            let moved = What::Moved { position: record.position };
+            self.emit(record.position, 0, tracking.id, published_at_ms, moved);
+            return Some(());
+        }
+        let mut vhost = None;
+        let queues = parsed.queues().map(|id| match (self.names)(id) {
+            Some((of, name)) => {
+                vhost.get_or_insert(of);
+                PublishedQueue { id: id.0, name: name.to_string().into() }
+            }
+            None => PublishedQueue { id: id.0, name: format!("(deleted queue {})", id.0).into() },
+        });
+        let queues = queues.collect();
+        let properties = message.properties().ok()?;
+        let published = Published {
+            vhost: vhost.as_deref().unwrap_or_default().into(),
+            id: properties.message_id.unwrap_or_default().into(),
+            exchange: message.exchange().into(),
+            routing_key: message.routing_key().into(),
+            queues,
+            position: record.position,
+            body_bytes,
+            deadline_at_ms: tracking.deadline_at_ms,
+            is_copy: tracking.is_copy,
+            is_deduplicated: tracking.is_deduplicated,
+        };
+        let what = What::Published(published);
+        self.emit(record.position, 0, tracking.id, published_at_ms, what);
+        Some(())
+    }
+
+    fn outcomes(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (head, entries) = parse_outcomes(record.payload)?;
+        for (entry, nth) in entries.zip(0..) {
+            let id = IdHash::new(head.vhost, entry.message_id).0;
+            let what = What::Settled(Box::new(settled(&head, &entry)));
+            self.emit(record.position, nth, id, head.time_ms, what);
+        }
+        Some(())
+    }
+
+    fn notes(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (head, notes) = parse_notes(record.payload)?;
+        let name = match head.queue {
+            "" => {
+                (self.names)(head.queue_id).map_or_else(String::new, |(_, name)| name.to_string())
+            }
+            name => name.to_owned(),
+        };
+        let queue = || name.as_str().into();
+        for (note, nth) in notes.zip(0..) {
+            let attempt = note.attempts;
+            let what = match head.kind {
+                NoteKind::Delivered => {
+                    What::Delivered { queue: queue(), worker: head.worker.into(), attempt }
+                }
+                NoteKind::Requeued => {
+                    What::Requeued { queue: queue(), attempt, retry_at_ms: note.retry_at_ms }
+                }
+                NoteKind::Received => What::Received { queue: queue() },
+            };
+            self.emit(record.position, nth, note.id, head.time_ms, what);
+        }
+        Some(())
+    }
+}
+
+fn settled<'a>(head: &OutcomesHead<'a>, entry: &OutcomeEntry<'a>) -> Settled<'a> {
+    let reason = match (entry.reason, entry.outcome) {
+        (Some(reason), _) => reason.name(),
+        (None, Outcome::Unroutable) => NO_ROUTE,
+        (None, _) => DEADLINE,
+    };
+    Settled {
+        vhost: head.vhost.into(),
+        message_id: entry.message_id.into(),
+        queue: head.queue.into(),
+        outcome: entry.outcome,
+        reason: reason.into(),
+        attempts: entry.attempts,
+        queue_count: entry.queue_count,
+        worker: entry.worker.into(),
+        error: entry.error.map(Into::into),
+        content_type: entry.content_type.map(Into::into),
+        result: entry.result.map(Into::into),
+        is_unverified: entry.is_unverified,
+        is_late: entry.is_late,
+        is_copy: entry.is_copy,
+        is_notified: entry.is_notified,
+        dead_letter_exchange: entry.dead_letter_exchange.map(Into::into),
+        published_at_ms: entry.published_at_ms,
+        message: entry.message.map(Into::into),
+    }
+}

@@ -1,0 +1,225 @@
+//! What others may ask about tracked messages, and do to them by id: the ledger, cancel, retry.
+//!
+//! Who may do so is the caller's to check ([`Node::may`]).
+
+use std::sync::Arc;
+
+use broker::queue::Incoming;
+use broker::{Message, Outcome, Tracking};
+use ledger::{Event, IdHash, Ledger, Settled, What};
+
+use crate::NodeError;
+use crate::auth::Access;
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::store::records;
+
+/// Entries of a queue looked at under its lock at a time.
+const ENTRIES_AT_A_TIME: usize = 4096;
+
+/// Why a message cannot be cancelled or tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ByIdError {
+    /// Nobody has heard of the id, or not in this queue.
+    #[error("no message with this id is known here")]
+    Unknown,
+    /// A worker has it.
+    #[error("the message is being worked on; only a queued one can be cancelled")]
+    Delivered,
+    /// It has an outcome already.
+    #[error("the message has its outcome already")]
+    Settled,
+    /// Only what has failed can be tried again.
+    #[error("the message has not failed, so there is nothing to try again")]
+    NotFailed,
+    /// What was published is no longer there.
+    #[error(
+        "the message's content is not kept: its body was larger than 64 KiB, or it was processed"
+    )]
+    ContentGone,
+    /// The queue it failed in is deleted.
+    #[error("the queue '{0}' is deleted")]
+    QueueGone(String),
+    /// The ledger or the log cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+}
+
+impl Node {
+    /// What became of messages.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Waits (as a future, or blocking) for the ledger to have more events than now. Get it before
+    /// looking, then look, then wait.
+    pub fn ledger_changed(&self) -> event_listener::EventListener {
+        self.ledger_changed.listen()
+    }
+
+    /// Whether a user may access a queue or an exchange of a virtual host so.
+    pub fn may(&self, vhost: &str, user: &str, access: Access, name: &str) -> bool {
+        self.access.allow(vhost, user, access, name)
+    }
+
+    /// Takes a queued message out of a queue; its outcome is `dropped`, the reason `cancelled`.
+    ///
+    /// # Errors
+    /// [`ByIdError`]; nothing has changed then.
+    pub fn cancel_message(&self, vhost: &str, queue: &str, id: &str) -> Result<(), ByIdError> {
+        let live = self.queue_named(vhost, queue).ok_or(ByIdError::Unknown)?;
+        let events = self.events_now(vhost, id)?;
+        if self.take_out(&live, &positions(&events, live.id.0))? {
+            return Ok(());
+        }
+        let is_settled = |event: &Event<'_>| matches!(&event.what, What::Settled(settled) if *settled.queue == *queue);
+        Err(if events.iter().any(is_settled) { ByIdError::Settled } else { ByIdError::Unknown })
+    }
+
+    /// Publishes a message that failed (or expired, or was dropped) in a queue into that queue
+    /// again, under the same id. A copy that was dead-lettered and still waits is taken out.
+    ///
+    /// # Errors
+    /// [`ByIdError`]; nothing has changed then.
+    pub fn retry_message(&self, vhost: &str, queue: &str, id: &str) -> Result<(), ByIdError> {
+        let events = self.events_now(vhost, id)?;
+        let live = self.queue_named(vhost, queue);
+        let live_id = live.as_ref().map(|live| live.id.0);
+        let mut last: Option<&Settled<'_>> = None;
+        for event in &events {
+            match &event.what {
+                What::Published(published) if !published.is_copy => {
+                    if published.queues.iter().any(|of| Some(of.id) == live_id) {
+                        last = None;
+                    }
+                }
+                What::Settled(settled) if !settled.is_copy && *settled.queue == *queue => {
+                    last = Some(settled);
+                }
+                _ => {}
+            }
+        }
+        let Some(last) = last else {
+            return Err(if events.is_empty() { ByIdError::Unknown } else { ByIdError::NotFailed });
+        };
+        if matches!(last.outcome, Outcome::Processed | Outcome::DeadlineMissed) {
+            return Err(ByIdError::NotFailed);
+        }
+        let live = live.ok_or_else(|| ByIdError::QueueGone(queue.to_owned()))?;
+        let content = last.message.as_deref().and_then(Message::from_encoded);
+        self.publish_again(&live, &content.ok_or(ByIdError::ContentGone)?)?;
+        self.take_out_copies(&events)
+    }
+
+    fn publish_again(&self, queue: &Arc<LiveQueue>, old: &Message) -> Result<(), ByIdError> {
+        let now_ms = self.now_ms();
+        let properties = old.properties().map_err(|error| ByIdError::Store(error.to_string()))?;
+        let before = old.tracking().unwrap_or_default();
+        let tracking = Tracking {
+            id: before.id,
+            notify: before.notify,
+            queue_count: 1,
+            ..Tracking::default()
+        };
+        let content = ("", &*queue.name, old.properties_bytes(), old.body());
+        let message =
+            Message::tracked(now_ms, &properties, content, Some(&tracking), &mut Vec::new());
+        let (position, _) = self.store.append(None, |appender| {
+            records::append_message(appender.batch, std::iter::once(queue.id), &message)
+        });
+        let put = self.with_queue(queue, now_ms, |core, effects| {
+            let incoming = Incoming { message, position, keep_body: self.keeps_bodies() };
+            core.publish(now_ms, incoming, effects)
+        });
+        if put.is_none() {
+            self.log_lost(queue, position);
+            return Err(ByIdError::QueueGone(queue.name.to_string()));
+        }
+        self.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))
+    }
+
+    /// Copies of a message in dead-letter queues, which now has another chance itself.
+    fn take_out_copies(&self, events: &[Event<'_>]) -> Result<(), ByIdError> {
+        let copies = events.iter().filter_map(|event| match &event.what {
+            What::Published(published) if published.is_copy => Some(published),
+            _ => None,
+        });
+        for copy in copies {
+            for of in &copy.queues {
+                let live = self.queue_named(&copy.vhost, &of.name);
+                if let Some(live) = live.filter(|live| live.id.0 == of.id) {
+                    match self.take_out(&live, &positions(events, of.id)) {
+                        // Somebody is at it already.
+                        Ok(_) | Err(ByIdError::Delivered) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a message out that stands at one of these positions. `false` when none is there.
+    fn take_out(&self, queue: &Arc<LiveQueue>, wanted: &[u64]) -> Result<bool, ByIdError> {
+        let wanted = |position: u64| wanted.contains(&position);
+        let mut found = Vec::new();
+        let mut at = Some((0, 0));
+        while let Some(from) = at.filter(|_| found.is_empty()) {
+            let state = queue.state.lock();
+            at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
+        }
+        let Some(standing) = found.pop() else { return Ok(false) };
+        let now_ms = self.now_ms();
+        let cancelled =
+            self.with_queue(queue, now_ms, |core, effects| core.cancel(standing, effects));
+        match cancelled.flatten() {
+            Some(true) => {
+                self.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))?;
+                Ok(true)
+            }
+            Some(false) => Err(ByIdError::Delivered),
+            None => Ok(false),
+        }
+    }
+
+    /// All events of a message up to this moment.
+    fn events_now(&self, vhost: &str, id: &str) -> Result<Vec<Event<'static>>, ByIdError> {
+        let store_error = |error: &dyn std::fmt::Display| ByIdError::Store(error.to_string());
+        let end = self.store.append(None, |_| ()).1;
+        self.store.sync_all().map_err(|error| store_error(&error))?;
+        // The committer feeds the follower a moment after it has told who waited.
+        while self.follow(false) < end {
+            std::thread::yield_now();
+        }
+        self.ledger.events(IdHash::new(vhost, id)).map_err(|error| store_error(&error))
+    }
+
+    fn queue_named(&self, vhost: &str, name: &str) -> Option<Arc<LiveQueue>> {
+        let vhost = self.vhost(vhost)?;
+        let state = vhost.state.read();
+        let id = state.topology.queue_named(name)?.id;
+        state.queues.get(&id).cloned()
+    }
+}
+
+/// Where a message may stand in the log, as far as a queue's copies of it go.
+fn positions(events: &[Event<'_>], queue_id: u32) -> Vec<u64> {
+    let position = |event: &Event<'_>| match &event.what {
+        What::Published(published) => {
+            let is_there = published.queues.iter().any(|of| of.id == queue_id);
+            is_there.then_some(published.position)
+        }
+        What::Moved { position } => Some(*position),
+        _ => None,
+    };
+    events.iter().filter_map(position).collect()
+}
+
+/// Opens the ledger.
+pub(crate) fn open_ledger<D: segment_log::Disk + Clone>(
+    disk: D,
+    options: &ledger::Options,
+) -> Result<Ledger, NodeError> {
+    Ok(Ledger::open(disk, options.clone())?)
+}

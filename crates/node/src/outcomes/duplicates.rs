@@ -1,0 +1,242 @@
+//! Messages that were published again under the same id.
+//!
+//! Whether a queue has seen an id is asked when the message comes ([`Node::is_duplicate`]): of the
+//! ids on their way into the ledger's window, then of the window. What the producer of a duplicate
+//! is told is known later: the original's outcome if it has one, else when it comes. So a duplicate
+//! *attaches* to its original, and whoever takes it off tells it: the one who settles the original,
+//! or the follower once it has seen the log up to the duplicate.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use broker::outcome::Notify;
+use broker::outcome::message::OutcomeMessage;
+use broker::queue::NO_POSITION;
+use broker::{Outcome, QueueId, Tracking};
+use hashbrown::HashMap;
+use ledger::{Event, IdHash, Settled, What, dedup_key};
+use parking_lot::Mutex;
+
+use super::notices::{Notice, Target};
+use super::telling::{encode, wants};
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::store::{Waiter, records};
+
+/// A message that was not enqueued because its queue has seen its id.
+pub(crate) struct Duplicate {
+    pub queue: Arc<LiveQueue>,
+    pub id: IdHash,
+    pub reply_to: Option<String>,
+    pub correlation_id: Option<String>,
+    pub notify: Option<Notify>,
+    /// Whose confirm waits for the original's outcome; 0 for nobody's.
+    pub ticket: u64,
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Duplicates {
+    /// Ids that were taken in and are not in the ledger's window yet, with the time.
+    pending: Mutex<HashMap<u128, u64>>,
+    /// Ids that were taken in and then refused, with the time.
+    refused: Mutex<HashMap<u128, u64>>,
+    attached: Mutex<HashMap<u128, Vec<Duplicate>>>,
+    attached_count: AtomicUsize,
+    /// To be looked up once the ledger has followed the log to this position.
+    asked: Mutex<VecDeque<(u64, u128)>>,
+}
+
+impl Duplicates {
+    /// Those that wait for the outcome of this id in this queue; they are the caller's to tell.
+    pub(crate) fn take(&self, key: u128) -> Vec<Duplicate> {
+        if self.attached_count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let taken = self.attached.lock().remove(&key).unwrap_or_default();
+        self.attached_count.fetch_sub(taken.len(), Ordering::AcqRel);
+        taken
+    }
+
+    fn attach(&self, key: u128, duplicate: Duplicate) {
+        self.attached_count.fetch_add(1, Ordering::AcqRel);
+        self.attached.lock().entry(key).or_default().push(duplicate);
+    }
+}
+
+impl Node {
+    /// Whether a queue has seen an id within its window; if not it has from now on.
+    pub(crate) fn is_duplicate(&self, queue: &LiveQueue, id: IdHash, now_ms: u64) -> bool {
+        let key = dedup_key(id, queue.id.0);
+        let window_ms = queue.settings.window_ms.unwrap_or(u64::MAX);
+        let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
+        let before = self.outcomes.duplicates.pending.lock().insert(key, now_ms);
+        // The follower puts it into the window before it takes it from here. So an id that is not
+        // here is there, if it was ever taken in: ask in this order.
+        let seen = match before {
+            Some(seen_ms) => Some(seen_ms),
+            None => self.ledger.first_seen(key).unwrap_or_else(|error| {
+                tracing::error!("the window of known ids cannot be read: {error}");
+                None
+            }),
+        };
+        let is_refused = |seen_ms: u64| {
+            let refused = self.outcomes.duplicates.refused.lock();
+            refused.get(&key).is_some_and(|refused_ms| seen_ms <= *refused_ms)
+        };
+        let is_duplicate = seen.is_some_and(|seen| is_within(seen) && !is_refused(seen));
+        if is_duplicate {
+            let mut pending = self.outcomes.duplicates.pending.lock();
+            match before {
+                Some(seen_ms) => pending.insert(key, seen_ms),
+                None => pending.remove(&key),
+            };
+        }
+        is_duplicate
+    }
+
+    /// A message with this id was refused: it may come again.
+    pub(crate) fn forget_id(&self, queue: QueueId, id: IdHash, now_ms: u64) {
+        let key = dedup_key(id, queue.0);
+        self.outcomes.duplicates.pending.lock().remove(&key);
+        self.outcomes.duplicates.refused.lock().insert(key, now_ms);
+    }
+
+    /// The ledger has this event, and with it the ids in its window.
+    pub(crate) fn forget_pending(&self, event: &Event<'_>) {
+        if let What::Published(published) = &event.what
+            && published.is_deduplicated
+        {
+            let mut pending = self.outcomes.duplicates.pending.lock();
+            for queue in &published.queues {
+                pending.remove(&dedup_key(event.id, queue.id));
+            }
+        }
+    }
+
+    /// Takes in a duplicate of which somebody wants to know.
+    pub(crate) fn attach_duplicate(&self, duplicate: Duplicate) {
+        let key = dedup_key(duplicate.id, duplicate.queue.id.0);
+        self.outcomes.duplicates.attach(key, duplicate);
+        // What was settled before this is in the log by now; what is settled later finds it here.
+        let end = self.store.append(None, |_| ()).1;
+        self.outcomes.duplicates.asked.lock().push_back((end, key));
+        self.store.feed.wake();
+    }
+
+    /// Tells duplicates whose originals have their outcome, as far as the ledger can know.
+    pub(crate) fn answer_duplicates(&self, followed: u64) {
+        loop {
+            let mut asked = self.outcomes.duplicates.asked.lock();
+            let due = asked.pop_front_if(|(position, _)| *position <= followed);
+            drop(asked);
+            let Some((_, key)) = due else { return };
+            let found = self.outcomes.duplicates.attached.lock().get(&key).and_then(|of| {
+                let first = of.first()?;
+                Some((first.id, Arc::clone(&first.queue)))
+            });
+            let Some((id, queue)) = found else { continue };
+            match self.ledger.events(id) {
+                Ok(events) => {
+                    if let Some((settled, time_ms)) = last_outcome(&events, &queue) {
+                        let duplicates = self.outcomes.duplicates.take(key);
+                        duplicates.iter().for_each(|d| self.tell_again(d, settled, time_ms));
+                    }
+                }
+                Err(error) => tracing::error!("a duplicate cannot be answered: {error}"),
+            }
+        }
+    }
+
+    /// Sends an outcome once more.
+    fn tell_again(&self, duplicate: &Duplicate, settled: &Settled<'_>, settled_at_ms: u64) {
+        let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+        let notice = duplicate
+            .reply_to
+            .as_deref()
+            .filter(|_| wants(duplicate.notify, settled.outcome))
+            .and_then(|reply_to| self.notice_again(duplicate, settled, settled_at_ms, reply_to));
+        let mut notices: Vec<Notice> = notice.into_iter().collect();
+        let keeps_bodies = self.keeps_bodies();
+        let ((), end) = self.store.append(Some(&waiter), |appender| {
+            for notice in &mut notices {
+                let Target::Queue(target) = &notice.target else { continue };
+                if target.durable || !keeps_bodies {
+                    let id = std::iter::once(target.id);
+                    notice.position = records::append_message(appender.batch, id, &notice.message);
+                }
+            }
+        });
+        self.notify(end, notices);
+        let is_good = settled.outcome == Outcome::Processed;
+        let publisher = self.outcomes.tickets.settle(duplicate.ticket, is_good, end);
+        self.wake_when_durable(publisher.into_iter().collect());
+    }
+
+    fn notice_again(
+        &self,
+        duplicate: &Duplicate,
+        settled: &Settled<'_>,
+        settled_at_ms: u64,
+        reply_to: &str,
+    ) -> Option<Notice> {
+        let target = match self.reply_consumer(reply_to) {
+            Some(consumer) => Target::Replies(consumer),
+            None => {
+                let vhost = duplicate.queue.vhost.upgrade()?;
+                let state = vhost.state.read();
+                let id = state.topology.queue_named(reply_to)?.id;
+                Target::Queue(state.queues.get(&id).cloned()?)
+            }
+        };
+        let outcome = OutcomeMessage {
+            outcome: settled.outcome,
+            message_id: &settled.message_id,
+            correlation_id: duplicate.correlation_id.as_deref(),
+            queue: &settled.queue,
+            queue_count: settled.queue_count,
+            reason: &settled.reason,
+            attempts: settled.attempts,
+            published_at_ms: settled.published_at_ms,
+            settled_at_ms,
+            worker: &settled.worker,
+            error: settled.error.as_deref(),
+            content_type: settled.content_type.as_deref(),
+            result: settled.result.as_deref().unwrap_or_default(),
+            result_bytes: None,
+            is_unverified: settled.is_unverified,
+            is_late: settled.is_late,
+            is_duplicate: true,
+            dead_letter_exchange: settled.dead_letter_exchange.as_deref(),
+        };
+        let (id, outcome_of) = (duplicate.id.0, Some(duplicate.queue.id));
+        let tracking = Tracking { id, outcome_of, ..Tracking::default() };
+        let message = encode(&outcome, ("", reply_to), Some(&tracking), self.now_ms());
+        Some(Notice { target, message, position: NO_POSITION })
+    }
+}
+
+/// The outcome of the message that was last published to a queue under an id, if it has one. A
+/// missed deadline is none yet: the message is still there, and what becomes of it will be told.
+fn last_outcome<'e>(
+    events: &'e [Event<'static>],
+    queue: &LiveQueue,
+) -> Option<(&'e Settled<'static>, u64)> {
+    let mut found = None;
+    for event in events {
+        match &event.what {
+            What::Published(published) if !published.is_copy => {
+                if published.queues.iter().any(|of| of.id == queue.id.0) {
+                    found = None;
+                }
+            }
+            What::Settled(settled) if !settled.is_copy && *settled.queue == *queue.name => {
+                found = (settled.outcome != Outcome::DeadlineMissed)
+                    .then_some((&**settled, event.time_ms));
+            }
+            _ => {}
+        }
+    }
+    found
+}

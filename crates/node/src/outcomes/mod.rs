@@ -1,0 +1,36 @@
+//! Outcomes: what follows for producer and worker when a tracked message leaves a queue.
+//!
+//! - [`telling`]: from a queue's effects to one record of settlements with their outcomes, and the
+//!   outcome messages in the same group: a crash leaves both or neither.
+//! - [`notices`]: outcome messages on their way to their queues. They get there once the group is
+//!   durable: nobody is told what a crash could take back.
+//! - [`tickets`]: publishers (and reporting workers) whose confirm waits for an ack.
+//! - [`duplicates`]: ids on their way into the window, and producers who published an id again.
+//!
+//! *Invariant:* a message has one outcome per queue it was routed to; a missed deadline may be
+//! turned, once, by a late ack.
+
+pub(crate) mod duplicates;
+pub(crate) mod notices;
+mod orphans;
+pub(crate) mod telling;
+pub(crate) mod tickets;
+
+use duplicates::Duplicates;
+use notices::Notices;
+use tickets::Tickets;
+
+use std::sync::Arc;
+
+/// The exchange that workers publish results and errors to.
+pub(crate) const REPORT_EXCHANGE: &str = "amq.wilco.report";
+/// The topic exchange that has every outcome.
+pub(crate) const OUTCOMES_EXCHANGE: &str = "amq.wilco.outcomes";
+
+/// Everything of a node that only outcomes need.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    pub tickets: Tickets,
+    pub notices: Arc<Notices>,
+    pub duplicates: Duplicates,
+}

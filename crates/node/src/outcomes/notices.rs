@@ -1,0 +1,163 @@
+//! Outcome messages on their way: logged already, and put into their queues once that is durable.
+//!
+//! Whoever makes the log durable delivers them, so an outcome costs no further thread on its way.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use broker::Message;
+use broker::queue::{Incoming, NO_POSITION};
+use parking_lot::Mutex;
+
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::outbox::ConsumerHandle;
+use crate::store::Waiter;
+
+/// A message for whoever asked for an outcome.
+pub(crate) struct Notice {
+    pub target: Target,
+    pub message: Message,
+    /// Where it stands in the log, or [`NO_POSITION`].
+    pub position: u64,
+}
+
+/// Where it goes.
+pub(crate) enum Target {
+    Queue(Arc<LiveQueue>),
+    /// A consumer of direct reply-to.
+    Replies(Weak<ConsumerHandle>),
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Notices {
+    node: OnceLock<Weak<Node>>,
+    /// With the position that must be durable before.
+    waiting: Mutex<VecDeque<(u64, Notice)>>,
+    /// Somebody delivers; who comes meanwhile leaves his to them.
+    delivering: AtomicBool,
+    /// Stands in the store's list of those to tell.
+    waits_for_store: AtomicBool,
+}
+
+impl Notices {
+    pub(crate) fn bind(&self, node: &Arc<Node>) {
+        let _ = self.node.set(Arc::downgrade(node));
+    }
+
+    /// Takes notices whose group ends at `end`. The caller has waited on the store with this as its
+    /// waiter, and calls [`Node::deliver_notices`] next.
+    fn add(&self, end: u64, notices: impl Iterator<Item = Notice>) {
+        self.waiting.lock().extend(notices.map(|notice| (end, notice)));
+    }
+
+    fn take_due(&self, durable: u64) -> Vec<Notice> {
+        let mut waiting = self.waiting.lock();
+        let count = waiting.partition_point(|(end, _)| *end <= durable);
+        waiting.drain(..count).map(|(_, notice)| notice).collect()
+    }
+
+    fn has_due(&self, durable: u64) -> bool {
+        self.waiting.lock().front().is_some_and(|(end, _)| *end <= durable)
+    }
+}
+
+impl Waiter for Notices {
+    fn begin_waiting(&self) -> bool {
+        !self.waits_for_store.swap(true, Ordering::AcqRel)
+    }
+
+    fn taken(&self) {
+        self.waits_for_store.store(false, Ordering::Release);
+    }
+
+    fn committed(&self) {
+        if let Some(node) = self.node.get().and_then(Weak::upgrade) {
+            node.deliver_notices();
+        }
+    }
+}
+
+impl Node {
+    /// Sends notices on their way once everything before `end` is durable.
+    pub(crate) fn notify(&self, end: u64, notices: Vec<Notice>) {
+        if notices.is_empty() {
+            return;
+        }
+        self.outcomes.notices.add(end, notices.into_iter());
+        // It may have become durable before they were added, and then nobody looks any more.
+        self.deliver_notices();
+    }
+
+    fn deliver_notices(&self) {
+        let notices = &self.outcomes.notices;
+        loop {
+            if notices.delivering.swap(true, Ordering::AcqRel) {
+                return;
+            }
+            let due = notices.take_due(self.store.durable());
+            self.put_into_queues(due);
+            notices.delivering.swap(false, Ordering::AcqRel);
+            if !notices.has_due(self.store.durable()) {
+                return;
+            }
+        }
+    }
+
+    fn put_into_queues(&self, mut due: Vec<Notice>) {
+        let now_ms = self.now_ms();
+        let keeps_bodies = self.keeps_bodies();
+        // Per queue in order; between queues there is none.
+        due.sort_by_key(|notice| match &notice.target {
+            Target::Queue(queue) => queue.id.0,
+            Target::Replies(_) => u32::MAX,
+        });
+        let is_same = |a: &Notice, b: &Notice| match (&a.target, &b.target) {
+            (Target::Queue(a), Target::Queue(b)) => a.id == b.id,
+            _ => false,
+        };
+        for run in due.chunk_by_mut(is_same) {
+            let queue = match &run[0].target {
+                Target::Queue(queue) => Arc::clone(queue),
+                Target::Replies(consumer) => {
+                    self.reply(consumer, &run[0].message);
+                    continue;
+                }
+            };
+            let put = self.with_queue(&queue, now_ms, |core, effects| {
+                for notice in run.iter() {
+                    let (message, position) = (notice.message.clone(), notice.position);
+                    let keep_body = keeps_bodies || position == NO_POSITION;
+                    core.publish(now_ms, Incoming { message, position, keep_body }, effects);
+                }
+            });
+            if put.is_none() {
+                for notice in run.iter() {
+                    self.log_lost(&queue, notice.position);
+                    self.outcome_lost(&notice.message);
+                }
+            }
+        }
+    }
+
+    fn reply(&self, consumer: &Weak<ConsumerHandle>, message: &Message) {
+        let delivered = consumer
+            .upgrade()
+            .is_some_and(|consumer| crate::session::deliver_reply(&consumer, message));
+        if delivered {
+            self.outcome_received(message);
+        } else {
+            self.outcome_lost(message);
+        }
+    }
+
+    /// The producer will never see this outcome message.
+    pub(crate) fn outcome_lost(&self, message: &Message) {
+        let ticket = message.tracking().map_or(0, |tracking| tracking.ticket);
+        if let Some(worker) = self.outcomes.tickets.settle(ticket, false, 0) {
+            worker.wake();
+        }
+    }
+}

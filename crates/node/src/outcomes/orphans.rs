@@ -1,0 +1,78 @@
+//! Messages that a restart finds in queues that are gone: deleted just before a crash, or never
+//! durable. Their outcome is still to be told.
+
+use std::sync::Arc;
+
+use broker::QueueId;
+use broker::queue::{Reason, Removed, Restored};
+use ledger::{IdHash, What};
+
+use super::telling::Telling;
+use crate::NodeError;
+use crate::effects::Work;
+use crate::node::Node;
+
+impl Node {
+    /// Tells that these were dropped with their queues.
+    pub(crate) fn tell_orphans(&self, orphans: Vec<(QueueId, Restored)>) -> Result<(), NodeError> {
+        for of_queue in orphans.chunk_by(|a, b| a.0 == b.0) {
+            for some in of_queue.chunks(512) {
+                self.tell_orphans_of(some[0].0, some)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_orphans_of(
+        &self,
+        queue_id: QueueId,
+        orphans: &[(QueueId, Restored)],
+    ) -> Result<(), NodeError> {
+        let mut telling: Option<Telling> = None;
+        for (_, orphan) in orphans {
+            let message = self.store.read_message(orphan.position)?;
+            let Some(tracking) = message.tracking() else { continue };
+            if telling.is_none() {
+                // The ledger remembers what the queue was called, and where.
+                let (vhost, name) = self.published_to(IdHash(tracking.id), queue_id);
+                let vhost = vhost.and_then(|vhost| self.vhost(&vhost));
+                telling = Some(Telling::new(None, (queue_id, name), vhost, self.now_ms()));
+            }
+            let removed = Removed {
+                message: Some(message),
+                position: orphan.position,
+                reason: Reason::QueueDeleted,
+                dead_letter: false,
+                is_tracked: true,
+                missed_deadline: orphan.missed_deadline,
+                attempts: orphan.attempts,
+                by: None,
+            };
+            if let Some(telling) = &mut telling {
+                telling.removed(self, removed);
+            }
+        }
+        let Some(mut telling) = telling else { return Ok(()) };
+        let ((), end) = self.store.append(None, |appender| {
+            appender.batch.begin_group();
+            telling.log(appender, true);
+            appender.batch.end_group();
+        });
+        telling.finish(self, end, &mut Work::new());
+        Ok(())
+    }
+
+    fn published_to(&self, id: IdHash, queue_id: QueueId) -> (Option<String>, Arc<str>) {
+        let events = self.ledger.events(id).unwrap_or_default();
+        let published = events.into_iter().filter_map(|event| match event.what {
+            What::Published(published) => Some(published),
+            _ => None,
+        });
+        for published in published {
+            if let Some(queue) = published.queues.iter().find(|queue| queue.id == queue_id.0) {
+                return (Some(published.vhost.to_string()), Arc::from(&*queue.name));
+            }
+        }
+        (None, format!("(deleted queue {})", queue_id.0).into())
+    }
+}

@@ -1,0 +1,585 @@
+//! From what left a queue to what is logged and told.
+//!
+//! In three steps, so that a transaction can put the second into its own group: *prepare* reads
+//! what must be read and makes the messages, *log* appends everything as one group of the caller,
+//! *finish* sends the messages on their way and decides confirms.
+
+use std::sync::Arc;
+
+use broker::outcome::message::OutcomeMessage;
+use broker::outcome::{DEADLINE, NO_ROUTE, Notify, REPORT_BYTES_MAX, SettledBy};
+use broker::queue::{Effects, NO_POSITION, Noted, Reason, Removed};
+use broker::{Message, Outcome, QueueId, Tracking};
+use ledger::{IdHash, dedup_key};
+
+use super::OUTCOMES_EXCHANGE;
+use super::duplicates::Duplicate;
+use super::notices::{Notice, Target};
+use crate::effects::{DeadLetter, Work};
+use crate::live_queue::LiveQueue;
+use crate::node::Node;
+use crate::outbox::Outbox;
+use crate::store::outcome_records::{
+    NO_QUEUE, Note, NoteKind, NotesHead, OutcomeEntry, OutcomesHead, OutcomesWriter, append_missed,
+    append_notes,
+};
+use crate::store::{Appender, Waiter, records};
+use crate::vhost::Vhost;
+
+/// Messages told in one group of the log.
+const TOLD_MAX: usize = 512;
+
+/// What has left one queue, prepared.
+pub(crate) struct Telling {
+    /// `None` for what reached no queue.
+    queue: Option<Arc<LiveQueue>>,
+    queue_id: QueueId,
+    queue_name: Arc<str>,
+    vhost: Option<Arc<Vhost>>,
+    now_ms: u64,
+    told: Vec<Told>,
+    /// Outcome messages that left, and whether by an ack.
+    received: Vec<(Tracking, bool)>,
+    /// Settlements without an outcome: of outcome messages, and where a missed deadline was it.
+    plain: Vec<(Reason, u64)>,
+    notices: Vec<Notice>,
+    /// Confirms that are decided by this, and how.
+    confirms: Vec<(u64, bool)>,
+    dead: Vec<DeadLetter>,
+}
+
+/// The outcome of one message.
+struct Told {
+    message: Message,
+    tracking: Tracking,
+    outcome: Outcome,
+    reason: Option<Reason>,
+    position: u64,
+    settles: bool,
+    attempts: u16,
+    by: Option<Arc<SettledBy>>,
+    is_late: bool,
+    is_notified: bool,
+    dead_letter_exchange: Option<String>,
+    /// Head and content, of what may be tried again.
+    content: Option<Vec<u8>>,
+}
+
+impl Node {
+    /// Tells what became of the tracked messages among a queue's effects, and takes them out.
+    pub(crate) fn tell(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        effects: &mut Effects,
+        work: &mut Work,
+    ) {
+        let mut tracked = effects.removed.extract_if(.., |removed| removed.is_tracked).peekable();
+        let mut missed = std::mem::take(&mut effects.missed);
+        while tracked.peek().is_some() || !missed.is_empty() {
+            let mut telling = Telling::of_queue(queue, now_ms);
+            tracked.by_ref().take(TOLD_MAX).for_each(|removed| telling.removed(self, removed));
+            let rest = missed.split_off(missed.len().min(TOLD_MAX));
+            std::mem::replace(&mut missed, rest)
+                .into_iter()
+                .for_each(|noted| telling.missed(self, noted));
+            let keeps_bodies = self.keeps_bodies();
+            let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+            let waiter = Some(&waiter).filter(|_| telling.is_awaited());
+            let ((), end) = self.store.append(waiter, |appender| {
+                appender.batch.begin_group();
+                telling.log(appender, keeps_bodies);
+                appender.batch.end_group();
+            });
+            telling.finish(self, end, work);
+        }
+    }
+
+    /// Tells what became of a message that reached no queue.
+    pub(crate) fn tell_unroutable(&self, vhost: &Arc<Vhost>, message: Message) {
+        let Some(tracking) = message.tracking() else { return };
+        let (queue_id, queue_name, now_ms) = (NO_QUEUE, Arc::from(""), self.now_ms());
+        let vhost = Some(Arc::clone(vhost));
+        let mut telling = Telling::new(None, (queue_id, queue_name), vhost, now_ms);
+        telling.tell(
+            self,
+            Told {
+                message,
+                tracking,
+                outcome: Outcome::Unroutable,
+                reason: None,
+                position: NO_POSITION,
+                settles: false,
+                attempts: 0,
+                by: None,
+                is_late: false,
+                is_notified: false,
+                dead_letter_exchange: None,
+                content: None,
+            },
+        );
+        let keeps_bodies = self.keeps_bodies();
+        let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+        let ((), end) = self.store.append(Some(&waiter), |appender| {
+            appender.batch.begin_group();
+            telling.log(appender, keeps_bodies);
+            appender.batch.end_group();
+        });
+        telling.finish(self, end, &mut Work::new());
+    }
+
+    /// Logs that tracked messages were given back.
+    pub(crate) fn note_requeued(&self, queue: &LiveQueue, now_ms: u64, requeued: Vec<Noted>) {
+        let note = |noted: Noted| {
+            let message = self.message_at(noted.message, noted.position)?;
+            let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none())?;
+            let (attempts, retry_at_ms) = (noted.attempts, noted.retry_at_ms);
+            Some(Note { id: tracking.id, attempts, retry_at_ms })
+        };
+        let notes: Vec<Note> = requeued.into_iter().filter_map(note).collect();
+        self.log_notes(NoteKind::Requeued, queue, "", now_ms, notes);
+    }
+
+    /// Logs what the ledger is to show and nothing else depends on.
+    pub(crate) fn log_notes(
+        &self,
+        kind: NoteKind,
+        queue: &LiveQueue,
+        worker: &str,
+        time_ms: u64,
+        notes: Vec<Note>,
+    ) {
+        if notes.is_empty() {
+            return;
+        }
+        let head = NotesHead { kind, queue_id: queue.id, queue: &queue.name, worker, time_ms };
+        self.store.append(None, |appender| {
+            append_notes(appender.batch, &head, notes.into_iter(), appender.scratch);
+        });
+    }
+
+    /// An outcome message has reached its producer by direct reply-to.
+    pub(crate) fn outcome_received(&self, message: &Message) {
+        let Some(tracking) = message.tracking() else { return };
+        let Some(of) = tracking.outcome_of else { return };
+        let now_ms = self.now_ms();
+        let ((), end) = self.store.append(None, |appender| {
+            append_received(appender, of, now_ms, std::iter::once(&tracking));
+        });
+        let outbox = self.outcomes.tickets.settle(tracking.ticket, true, end);
+        self.wake_when_durable(outbox.into_iter().collect());
+    }
+
+    fn message_at(&self, message: Option<Message>, position: u64) -> Option<Message> {
+        if message.is_some() {
+            return message;
+        }
+        match self.store.read_message(position) {
+            Ok(message) => Some(message),
+            Err(error) => {
+                tracing::error!(position, "the outcome of a message cannot be told: {error}");
+                None
+            }
+        }
+    }
+}
+
+impl Telling {
+    pub(crate) fn of_queue(queue: &Arc<LiveQueue>, now_ms: u64) -> Self {
+        let names = (queue.id, Arc::clone(&queue.name));
+        Self::new(Some(Arc::clone(queue)), names, queue.vhost.upgrade(), now_ms)
+    }
+
+    pub(super) fn new(
+        queue: Option<Arc<LiveQueue>>,
+        (queue_id, queue_name): (QueueId, Arc<str>),
+        vhost: Option<Arc<Vhost>>,
+        now_ms: u64,
+    ) -> Self {
+        Self {
+            queue,
+            queue_id,
+            queue_name,
+            vhost,
+            now_ms,
+            told: Vec::new(),
+            received: Vec::new(),
+            plain: Vec::new(),
+            notices: Vec::new(),
+            confirms: Vec::new(),
+            dead: Vec::new(),
+        }
+    }
+
+    /// A tracked message that left the queue.
+    pub(crate) fn removed(&mut self, node: &Node, mut removed: Removed) {
+        let (reason, position) = (removed.reason, removed.position);
+        let message = node.message_at(removed.message.take(), position);
+        let tracking = message.as_ref().and_then(Message::tracking);
+        let (Some(message), Some(tracking)) = (message, tracking) else {
+            self.plain.push((reason, position));
+            return;
+        };
+        let outcome = reason.outcome();
+        let is_sent_on = removed.dead_letter;
+        let (by, attempts) = (removed.by.take(), removed.attempts);
+        let missed_deadline = removed.missed_deadline;
+        if is_sent_on {
+            removed.message = Some(message.clone());
+            // Its settlement is logged here, with its outcome.
+            removed.position = NO_POSITION;
+            if let Some(queue) = &self.queue {
+                self.dead.push(node.prepare_dead_letter(queue, self.now_ms, removed));
+            }
+        }
+        if tracking.outcome_of.is_some() {
+            self.plain.push((reason, position));
+            self.received.push((tracking, outcome == Outcome::Processed));
+            return;
+        }
+        if missed_deadline && outcome != Outcome::Processed {
+            // The deadline was its outcome, and stays it.
+            self.plain.push((reason, position));
+            let told = Told::deadline(message, tracking, position, attempts);
+            self.tell_duplicates(node, &told);
+            return;
+        }
+        let arguments = self.queue.as_ref().map(|queue| &queue.arguments);
+        if reason == Reason::Refused && tracking.is_deduplicated {
+            node.forget_id(self.queue_id, IdHash(tracking.id), self.now_ms);
+        }
+        let exchange = arguments.and_then(|arguments| arguments.dead_letter_exchange.clone());
+        let is_kept = outcome != Outcome::Processed && message.content().len() <= REPORT_BYTES_MAX;
+        let content = is_kept.then(|| [&message.encode_head(), message.content()].concat());
+        self.tell(
+            node,
+            Told {
+                message,
+                tracking,
+                outcome,
+                reason: Some(reason),
+                position,
+                settles: true,
+                attempts,
+                by,
+                is_late: missed_deadline,
+                is_notified: false,
+                dead_letter_exchange: exchange.filter(|_| is_sent_on),
+                content,
+            },
+        );
+    }
+
+    /// A tracked message whose deadline has passed; it stays.
+    pub(crate) fn missed(&mut self, node: &Node, noted: Noted) {
+        let Some(message) = node.message_at(noted.message, noted.position) else { return };
+        let Some(tracking) = message.tracking() else { return };
+        self.tell(node, Told::deadline(message, tracking, noted.position, noted.attempts));
+    }
+
+    fn tell(&mut self, node: &Node, mut told: Told) {
+        let queue_asks = self.queue.as_ref().and_then(|queue| queue.settings.asking.notify);
+        let queue_asks = queue_asks.filter(|_| !told.tracking.is_copy);
+        let notify = told.tracking.notify.or(queue_asks);
+        let properties = told.message.properties().unwrap_or_default();
+        let report_ticket =
+            told.by.as_ref().and_then(|by| by.report.as_ref()).map_or(0, |report| report.ticket);
+        let asked = notify.is_some_and(|notify| notify.wants(told.outcome));
+        if let Some(reply_to) = properties.reply_to.filter(|_| asked) {
+            let asking = (reply_to, properties.correlation_id, report_ticket, false);
+            if let Some(notice) = self.notice(node, &told, asking) {
+                self.notices.push(notice);
+                told.is_notified = true;
+            }
+        }
+        if report_ticket != 0 && !told.is_notified {
+            // Nobody is told, so nobody will ever ack it.
+            self.confirms.push((report_ticket, false));
+        }
+        if !told.is_late {
+            self.confirms.push((told.tracking.ticket, told.outcome == Outcome::Processed));
+        }
+        self.publish_to_watchers(node, &told);
+        if told.reason.is_some() {
+            self.tell_duplicates(node, &told);
+        }
+        self.told.push(told);
+    }
+
+    /// Producers who published the id again meanwhile.
+    fn tell_duplicates(&mut self, node: &Node, told: &Told) {
+        let key = dedup_key(IdHash(told.tracking.id), self.queue_id.0);
+        for duplicate in node.outcomes.duplicates.take(key) {
+            let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
+            let original = told.message.properties().unwrap_or_default().reply_to;
+            let asked = notify.is_some_and(|notify| notify.wants(told.outcome));
+            if let Some(reply_to) = reply_to.as_deref().filter(|to| asked && Some(*to) != original)
+            {
+                let asking = (reply_to, correlation_id.as_deref(), 0, true);
+                self.notices.extend(self.notice(node, told, asking));
+            }
+            self.confirms.push((*ticket, told.outcome == Outcome::Processed));
+        }
+    }
+
+    /// The outcome message for one who asked: address, correlation id, whose confirm waits for its
+    /// being received, whether it is told again.
+    fn notice(
+        &self,
+        node: &Node,
+        told: &Told,
+        (reply_to, correlation_id, ticket, is_duplicate): (&str, Option<&str>, u64, bool),
+    ) -> Option<Notice> {
+        let target = self.target(node, reply_to)?;
+        let tracking = Tracking {
+            id: told.tracking.id,
+            outcome_of: Some(self.queue_id),
+            ticket,
+            ..Tracking::default()
+        };
+        let outcome = told.outcome_message(&self.queue_name, self.now_ms, correlation_id);
+        let outcome = OutcomeMessage { is_duplicate, ..outcome };
+        let message = encode(&outcome, ("", reply_to), Some(&tracking), self.now_ms);
+        Some(Notice { target, message, position: NO_POSITION })
+    }
+
+    fn target(&self, node: &Node, reply_to: &str) -> Option<Target> {
+        if let Some(consumer) = node.reply_consumer(reply_to) {
+            return Some(Target::Replies(consumer));
+        }
+        let state = self.vhost.as_ref()?.state.read();
+        let id = state.topology.queue_named(reply_to)?.id;
+        state.queues.get(&id).cloned().map(Target::Queue)
+    }
+
+    /// The same for everybody who watches outcomes; costs nothing when nobody does.
+    fn publish_to_watchers(&mut self, node: &Node, told: &Told) {
+        let Some(vhost) = self.vhost.as_ref().filter(|vhost| vhost.outcomes_are_watched()) else {
+            return;
+        };
+        let key = format!("{}.{}", told.outcome.name(), self.queue_name);
+        let key = &key[..key.floor_char_boundary(255)];
+        let mut ids: Vec<QueueId> = Vec::new();
+        let state = vhost.state.read();
+        let routed = state.topology.route(OUTCOMES_EXCHANGE, key, &[], None, &mut ids);
+        let targets: Vec<_> = ids.iter().filter_map(|id| state.queues.get(id).cloned()).collect();
+        drop(state);
+        if routed.is_err() || targets.is_empty() {
+            return;
+        }
+        let correlation_id = told.message.properties().unwrap_or_default().correlation_id;
+        let outcome = told.outcome_message(&self.queue_name, self.now_ms, correlation_id);
+        let message = encode(&outcome, (OUTCOMES_EXCHANGE, key), None, node.now_ms());
+        self.notices.extend(targets.into_iter().map(|target| Notice {
+            target: Target::Queue(target),
+            message: message.clone(),
+            position: NO_POSITION,
+        }));
+    }
+
+    /// Whether somebody waits for this to be durable.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    /// Whether there is nothing to log.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.told.is_empty() && self.plain.is_empty()
+    }
+
+    /// Appends everything, within a group of the caller.
+    pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
+        let queue_id = self.queue_id;
+        let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
+        for run in self.plain.chunk_by(|a, b| a.0 == b.0) {
+            let positions = run.iter().map(|(_, at)| *at).filter(|at| *at != NO_POSITION);
+            records::append_settled(batch, queue_id, run[0].0 as u8, positions, scratch);
+        }
+        let vhost = self.vhost.as_ref().map_or("", |vhost| &vhost.name);
+        let (queue, time_ms) = (&*self.queue_name, self.now_ms);
+        let head = OutcomesHead { queue_id, vhost, queue, time_ms };
+        let mut writer = OutcomesWriter::new(scratch, &head);
+        self.told.iter().for_each(|told| writer.push(&told.entry()));
+        writer.append(batch);
+        let missed = self.told.iter().filter(|told| !told.settles && told.position != NO_POSITION);
+        append_missed(batch, queue_id, missed.map(|told| told.position), scratch);
+        self.received.sort_by_key(|(tracking, _)| tracking.outcome_of);
+        for run in self.received.chunk_by(|a, b| a.0.outcome_of == b.0.outcome_of) {
+            let received = run.iter().filter(|(_, is_received)| *is_received);
+            if let Some(of) = run[0].0.outcome_of {
+                append_received(appender, of, time_ms, received.map(|(tracking, _)| tracking));
+            }
+        }
+        for notice in &mut self.notices {
+            let Target::Queue(target) = &notice.target else { continue };
+            if target.durable || !keeps_bodies {
+                let id = std::iter::once(target.id);
+                notice.position = records::append_message(appender.batch, id, &notice.message);
+            }
+        }
+        for dead in &mut self.dead {
+            dead.log(appender, keeps_bodies);
+        }
+    }
+
+    /// Sends on what was logged before `end`.
+    pub(crate) fn finish(self, node: &Node, end: u64, work: &mut Work) {
+        let tickets = &node.outcomes.tickets;
+        let of_workers = self.received.iter().map(|(tracking, is)| (tracking.ticket, *is));
+        let decided = self.confirms.iter().copied().chain(of_workers).filter(|(t, _)| *t != 0);
+        let outboxes: Vec<Arc<Outbox>> =
+            decided.filter_map(|(ticket, is_good)| tickets.settle(ticket, is_good, end)).collect();
+        node.wake_when_durable(outboxes);
+        node.notify(end, self.notices);
+        for dead in self.dead {
+            work.append(&mut node.deliver_dead_letter(dead, self.now_ms));
+        }
+    }
+}
+
+impl Told {
+    fn deadline(message: Message, tracking: Tracking, position: u64, attempts: u16) -> Self {
+        Self {
+            message,
+            tracking,
+            outcome: Outcome::DeadlineMissed,
+            reason: None,
+            position,
+            settles: false,
+            attempts,
+            by: None,
+            is_late: false,
+            is_notified: false,
+            dead_letter_exchange: None,
+            content: None,
+        }
+    }
+
+    fn is_unverified(&self) -> bool {
+        self.reason == Some(Reason::AutoAcked)
+    }
+
+    fn reason_name(&self) -> &'static str {
+        match (self.reason, self.outcome) {
+            (Some(reason), _) => reason.name(),
+            (None, Outcome::Unroutable) => NO_ROUTE,
+            (None, _) => DEADLINE,
+        }
+    }
+
+    fn worker(&self) -> &str {
+        self.by.as_ref().map_or("", |by| &by.worker)
+    }
+
+    /// The worker's error text and result.
+    fn report(&self) -> (Option<&str>, Option<&str>, Option<&[u8]>, Option<u64>) {
+        let Some(report) = self.by.as_ref().and_then(|by| by.report.as_ref()) else {
+            return (None, None, None, None);
+        };
+        let cut = Some(report.bytes_published).filter(|&bytes| bytes > report.body.len() as u64);
+        if report.is_error {
+            let text = match std::str::from_utf8(&report.body) {
+                Ok(text) => text,
+                // Cut in the middle of a character, or no text after all: what there is of it.
+                Err(error) => {
+                    std::str::from_utf8(&report.body[..error.valid_up_to()]).unwrap_or_default()
+                }
+            };
+            return (Some(text), None, None, cut);
+        }
+        (None, report.content_type.as_deref(), Some(&report.body), cut)
+    }
+
+    fn entry(&self) -> OutcomeEntry<'_> {
+        let properties = self.message.properties().unwrap_or_default();
+        let (error, content_type, result, _) = self.report();
+        OutcomeEntry {
+            outcome: self.outcome,
+            reason: self.reason,
+            position: self.position,
+            settles: self.settles,
+            attempts: self.attempts,
+            queue_count: self.tracking.queue_count,
+            published_at_ms: self.message.head().published_at_ms,
+            message_id: properties.message_id.unwrap_or_default(),
+            worker: self.worker(),
+            error,
+            content_type,
+            result,
+            dead_letter_exchange: self.dead_letter_exchange.as_deref(),
+            message: self.content.as_deref(),
+            is_unverified: self.is_unverified(),
+            is_late: self.is_late,
+            is_copy: self.tracking.is_copy,
+            is_notified: self.is_notified,
+        }
+    }
+
+    fn outcome_message<'a>(
+        &'a self,
+        queue: &'a str,
+        now_ms: u64,
+        correlation_id: Option<&'a str>,
+    ) -> OutcomeMessage<'a> {
+        let (error, content_type, result, result_bytes) = self.report();
+        let properties = self.message.properties().unwrap_or_default();
+        OutcomeMessage {
+            outcome: self.outcome,
+            message_id: properties.message_id.unwrap_or_default(),
+            correlation_id,
+            queue,
+            queue_count: self.tracking.queue_count,
+            reason: self.reason_name(),
+            attempts: self.attempts,
+            published_at_ms: self.message.head().published_at_ms,
+            settled_at_ms: now_ms,
+            worker: self.worker(),
+            error,
+            content_type,
+            result: result.unwrap_or_default(),
+            result_bytes,
+            is_unverified: self.is_unverified(),
+            is_late: self.is_late,
+            is_duplicate: false,
+            dead_letter_exchange: self.dead_letter_exchange.as_deref(),
+        }
+    }
+}
+
+/// Appends that producers acked outcome messages about one queue.
+fn append_received<'a>(
+    appender: &mut Appender<'_>,
+    of: QueueId,
+    time_ms: u64,
+    received: impl Iterator<Item = &'a Tracking>,
+) {
+    let kind = NoteKind::Received;
+    // The follower knows the queue by its id.
+    let head = NotesHead { kind, queue_id: of, queue: "", worker: "", time_ms };
+    let notes = received.map(|tracking| Note { id: tracking.id, attempts: 0, retry_at_ms: 0 });
+    append_notes(appender.batch, &head, notes, appender.scratch);
+}
+
+/// The message that tells an outcome.
+pub(super) fn encode(
+    outcome: &OutcomeMessage<'_>,
+    (exchange, routing_key): (&str, &str),
+    tracking: Option<&Tracking>,
+    now_ms: u64,
+) -> Message {
+    thread_local! {
+        static BUFFERS: std::cell::RefCell<[Vec<u8>; 3]> = Default::default();
+    }
+    BUFFERS.with_borrow_mut(|[headers, properties, content]| {
+        properties.clear();
+        outcome.encode_properties(headers, properties);
+        let parts = (exchange, routing_key, properties.as_slice(), outcome.result);
+        let kept = OutcomeMessage::kept_properties();
+        Message::tracked(now_ms, &kept, parts, tracking, content)
+    })
+}
+
+/// Whether a producer who asked so is told of this outcome.
+pub(super) fn wants(notify: Option<Notify>, outcome: Outcome) -> bool {
+    notify.is_some_and(|notify| notify.wants(outcome))
+}

@@ -1,0 +1,132 @@
+//! Who waits for a confirm until something was acked: publishers with `x-confirm-on: ack`, and
+//! workers whose report was published so.
+//!
+//! A ticket is named by a number that travels with the message. It is in memory only: after a
+//! restart there is no connection left that could be told. Its number has the node's start in it, so
+//! a message of a former life finds nothing.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use crate::node::Node;
+use crate::outbox::{Decided, Outbox};
+use crate::store::Waiter;
+
+/// See the module's documentation.
+pub(crate) struct Tickets {
+    /// The upper half of every number.
+    life: u64,
+    state: Mutex<TicketState>,
+    count: AtomicUsize,
+}
+
+#[derive(Default)]
+struct TicketState {
+    last: u32,
+    held: HashMap<u64, Held>,
+    deadlines: BTreeSet<(u64, u64)>,
+}
+
+/// A confirm that is held.
+pub(crate) struct Held {
+    pub outbox: Weak<Outbox>,
+    pub channel: u16,
+    pub channel_serial: u64,
+    /// Its number on the channel.
+    pub number: u64,
+    /// Settlements still to come.
+    pub remaining: u16,
+    /// Whether one of those so far was none of the good kind.
+    pub failed: bool,
+    /// When it is refused if nothing has come, ms since the epoch.
+    pub deadline_at_ms: u64,
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        // A random number, from where std takes those of its hash maps. Never 0: that is nobody.
+        let life = RandomState::new().hash_one(0u8) << 32 | 1 << 32;
+        Self { life, state: Mutex::default(), count: AtomicUsize::new(0) }
+    }
+}
+
+impl Tickets {
+    /// Holds a confirm; the number that names it.
+    pub(crate) fn hold(&self, held: Held) -> u64 {
+        let mut state = self.state.lock();
+        state.last = state.last.wrapping_add(1);
+        let ticket = self.life | u64::from(state.last);
+        state.deadlines.insert((held.deadline_at_ms, ticket));
+        state.held.insert(ticket, held);
+        self.count.fetch_add(1, Ordering::Release);
+        ticket
+    }
+
+    /// One of the settlements it waits for has come, and stands before `position` in the log. Whom
+    /// to wake when that is durable.
+    #[must_use]
+    pub(crate) fn settle(&self, ticket: u64, is_good: bool, position: u64) -> Option<Arc<Outbox>> {
+        if ticket == 0 || self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let mut state = self.state.lock();
+        let held = state.held.get_mut(&ticket)?;
+        held.remaining = held.remaining.saturating_sub(1);
+        held.failed |= !is_good;
+        if held.remaining > 0 {
+            return None;
+        }
+        let held = state.held.remove(&ticket)?;
+        state.deadlines.remove(&(held.deadline_at_ms, ticket));
+        self.count.fetch_sub(1, Ordering::Release);
+        drop(state);
+        decide(&held, !held.failed, position)
+    }
+
+    /// Refuses those whose deadline has passed; whom to wake.
+    fn expire(&self, now_ms: u64) -> Vec<Arc<Outbox>> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let mut late = Vec::new();
+        let mut state = self.state.lock();
+        let later = state.deadlines.split_off(&(now_ms, 0));
+        for (_, ticket) in std::mem::replace(&mut state.deadlines, later) {
+            late.extend(state.held.remove(&ticket));
+            self.count.fetch_sub(1, Ordering::Release);
+        }
+        drop(state);
+        late.iter().filter_map(|held| decide(held, false, 0)).collect()
+    }
+}
+
+fn decide(held: &Held, is_acked: bool, position: u64) -> Option<Arc<Outbox>> {
+    let outbox = held.outbox.upgrade()?;
+    let decided = Decided { number: held.number, is_acked, position };
+    outbox.decide(held.channel, held.channel_serial, decided).then_some(outbox)
+}
+
+impl Node {
+    /// Refuses confirms that were held for too long. A queue looks at the deadlines of its messages
+    /// itself; this is for reports, and for what was lost sight of.
+    pub(crate) fn expire_tickets(&self) {
+        // A moment later than the queues, whose outcome says more.
+        let now_ms = self.now_ms().saturating_sub(100);
+        self.outcomes.tickets.expire(now_ms).iter().for_each(|outbox| outbox.wake());
+    }
+
+    /// Has these woken when all that was appended so far is durable.
+    pub(crate) fn wake_when_durable(&self, outboxes: Vec<Arc<Outbox>>) {
+        for outbox in outboxes {
+            let position = self.store.append(None, |_| ()).1;
+            if self.store.wait_for(position, &(Arc::clone(&outbox) as Arc<dyn Waiter>)) {
+                outbox.wake();
+            }
+        }
+    }
+}

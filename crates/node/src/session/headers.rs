@@ -1,0 +1,35 @@
+//! What the broker itself reads in a message's headers: looked for in one pass, and only where
+//! there are headers.
+
+use amqp::TableRef;
+use broker::BrokerError;
+use broker::outcome::Asking;
+
+/// See the module's documentation.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Headers {
+    /// `CC` or `BCC` is there.
+    pub has_copies: bool,
+    pub has_bcc: bool,
+    /// What is asked for.
+    pub asking: Asking,
+}
+
+impl Headers {
+    /// # Errors
+    /// `SYNTAX_ERROR` for headers that cannot be decoded, `PRECONDITION_FAILED` for a value that
+    /// makes no sense.
+    pub(super) fn scan(headers: Option<TableRef<'_>>) -> Result<Self, BrokerError> {
+        let mut found = Self::default();
+        for header in headers.iter().flat_map(|headers| headers.iter()) {
+            let (name, value) = header.map_err(|e| BrokerError::syntax_error(e.to_string()))?;
+            match name {
+                "CC" => found.has_copies = true,
+                "BCC" => (found.has_copies, found.has_bcc) = (true, true),
+                _ if name.starts_with("x-") => found.asking.take_header(name, &value)?,
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,98 @@
+//! What a worker says of a message before it settles it: a result or an error text, published to
+//! `amq.wilco.report` with the message's id as routing key, on the channel that holds the message.
+
+use amqp::Properties;
+use broker::BrokerError;
+use broker::outcome::{DEADLINE_MS_DEFAULT, REPORT_BYTES_MAX, Report};
+use ledger::IdHash;
+
+use super::Session;
+use super::headers::Headers;
+use super::publish::Publish;
+use crate::auth::Access;
+use crate::outbox::report_key;
+use crate::outcomes::REPORT_EXCHANGE;
+
+impl Session {
+    /// Takes a report in. One about a message that this channel does not hold is ignored with a
+    /// warning: refused in confirm mode, returned when it is mandatory.
+    ///
+    /// # Errors
+    /// `ACCESS_REFUSED`, `PRECONDITION_FAILED` for an `x-outcome` that is none.
+    pub(super) fn report(
+        &mut self,
+        number: u16,
+        publish: &Publish<'_>,
+        properties: &Properties<'_>,
+        headers: &Headers,
+    ) -> Result<(), BrokerError> {
+        self.check(Access::Write, "exchange", REPORT_EXCHANGE)?;
+        let is_error = is_error(properties)?;
+        let key = report_key(IdHash::new(&self.vhost.name, publish.routing_key).0);
+        let outbox = self.outbox.lock();
+        let tag = outbox.channels.get(&number).and_then(|channel| channel.unsettled.tag_of(key));
+        drop(outbox);
+        let Some(tag) = tag else {
+            self.refuse_report(number, publish);
+            return self.refuse_in_turn(number);
+        };
+        let bytes_published = publish.body.len() as u64;
+        if bytes_published > REPORT_BYTES_MAX as u64 {
+            tracing::warn!(bytes = bytes_published, "a report is cut to 64 KiB");
+        }
+        let mut report = Report {
+            is_error,
+            content_type: properties.content_type.map(str::to_owned),
+            body: publish.body[..publish.body.len().min(REPORT_BYTES_MAX)].to_vec(),
+            bytes_published,
+            ticket: 0,
+        };
+        if self.waits_for_ack(number, headers.asking)
+            && let Some(message) = self.next_confirm(number)
+        {
+            let deadline_ms = headers.asking.deadline_ms.unwrap_or(DEADLINE_MS_DEFAULT);
+            let deadline_at_ms = self.node.now_ms().saturating_add(deadline_ms);
+            report.ticket = self.hold_confirm(number, message, 1, deadline_at_ms);
+            self.confirm_also(number, message);
+        } else {
+            self.confirm_in_turn(number)?;
+        }
+        if let Some(before) = self.channel(number)?.reports.insert(tag, report) {
+            // The worker thought better of it.
+            self.forget_report(&before);
+        }
+        Ok(())
+    }
+
+    /// A report that will reach nobody.
+    pub(super) fn forget_report(&self, report: &Report) {
+        if let Some(worker) = self.node.outcomes.tickets.settle(report.ticket, false, 0) {
+            worker.wake();
+        }
+    }
+
+    fn refuse_report(&self, number: u16, publish: &Publish<'_>) {
+        self.node.count_ignored_report();
+        tracing::warn!(
+            message_id = publish.routing_key,
+            "a report is ignored: its channel holds no message with this id"
+        );
+        if publish.mandatory {
+            self.send_return(number, publish);
+        }
+    }
+}
+
+/// Whether the body is an error text.
+fn is_error(properties: &Properties<'_>) -> Result<bool, BrokerError> {
+    let Some(headers) = properties.headers else { return Ok(false) };
+    let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
+    let value = headers.get("x-outcome").map_err(malformed)?;
+    match value.map(|value| value.as_str()) {
+        None | Some(Some("processed")) => Ok(false),
+        Some(Some("failed")) => Ok(true),
+        Some(_) => Err(BrokerError::precondition_failed(
+            "header 'x-outcome' of a report: it must be 'failed' or 'processed'",
+        )),
+    }
+}

@@ -1,0 +1,418 @@
+//! The record kinds that outcomes add to the message log, byte by byte (little-endian).
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 5 outcomes | queue id `u32` (all ones: reached no queue), virtual host and queue `short` each, time `u64` (ms since the epoch), then [`Outcomes`] entries: flags `u16`, outcome `u8`, reason `u8`, position `u64`, attempts `u16`, queues `u16`, published at `u64`, message id `short`; by flags: worker `short`, error `long`, content type `short`, result `long`, dead-letter exchange `short`, message `long` |
+//! | 6 notes | type `u8`, queue id `u32`, queue `short`, worker `short`, time `u64`, then [`Note`]s: id hash 16 bytes, attempts `u16`, retry at `u64` |
+//! | 7 missed | queue id `u32`, then positions `u64` of messages whose deadline was told |
+//!
+//! A `short` is a length `u8` and so many bytes, a `long` a length `u32` and so many bytes.
+//!
+//! *Invariant:* an outcome record is settlement and outcome in one: where its entry *settles*, the
+//! message at that position has left the queue. Reason 0 is none of the queue's own.
+
+use broker::queue::Reason;
+use broker::{Outcome, QueueId};
+use segment_log::Batch;
+
+/// Kind of [`Outcomes`].
+pub(crate) const OUTCOMES: u8 = 5;
+/// Kind of [`Notes`].
+pub(crate) const NOTES: u8 = 6;
+/// Kind of what remembers that a deadline was told.
+pub(crate) const MISSED: u8 = 7;
+
+/// In place of a queue, for what reached none.
+pub(crate) const NO_QUEUE: QueueId = QueueId(u32::MAX);
+
+/// What holds for all entries of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutcomesHead<'a> {
+    pub queue_id: QueueId,
+    pub vhost: &'a str,
+    pub queue: &'a str,
+    pub time_ms: u64,
+}
+
+/// The outcome of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OutcomeEntry<'a> {
+    pub outcome: Outcome,
+    /// `None`: the deadline, or no route.
+    pub reason: Option<Reason>,
+    pub position: u64,
+    /// Whether the message has left the queue.
+    pub settles: bool,
+    pub attempts: u16,
+    pub queue_count: u16,
+    pub published_at_ms: u64,
+    pub message_id: &'a str,
+    pub worker: &'a str,
+    pub error: Option<&'a str>,
+    pub content_type: Option<&'a str>,
+    pub result: Option<&'a [u8]>,
+    pub dead_letter_exchange: Option<&'a str>,
+    /// Head and content, kept so that it can be tried again.
+    pub message: Option<&'a [u8]>,
+    pub is_unverified: bool,
+    pub is_late: bool,
+    pub is_copy: bool,
+    pub is_notified: bool,
+}
+
+const SETTLES: u16 = 1;
+const UNVERIFIED: u16 = 2;
+const LATE: u16 = 4;
+const COPY: u16 = 8;
+const NOTIFIED: u16 = 16;
+const HAS_WORKER: u16 = 32;
+const HAS_ERROR: u16 = 64;
+const HAS_CONTENT_TYPE: u16 = 128;
+const HAS_RESULT: u16 = 256;
+const HAS_DEAD_LETTER: u16 = 512;
+const HAS_MESSAGE: u16 = 1024;
+
+/// Puts a record together in a buffer.
+pub(crate) struct OutcomesWriter<'a> {
+    out: &'a mut Vec<u8>,
+    head_bytes: usize,
+}
+
+impl<'a> OutcomesWriter<'a> {
+    pub(crate) fn new(out: &'a mut Vec<u8>, head: &OutcomesHead<'_>) -> Self {
+        out.clear();
+        out.extend_from_slice(&head.queue_id.0.to_le_bytes());
+        short(out, head.vhost);
+        short(out, head.queue);
+        out.extend_from_slice(&head.time_ms.to_le_bytes());
+        let head_bytes = out.len();
+        Self { out, head_bytes }
+    }
+
+    pub(crate) fn push(&mut self, entry: &OutcomeEntry<'_>) {
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        let flags = flag(entry.settles, SETTLES)
+            | flag(entry.is_unverified, UNVERIFIED)
+            | flag(entry.is_late, LATE)
+            | flag(entry.is_copy, COPY)
+            | flag(entry.is_notified, NOTIFIED)
+            | flag(!entry.worker.is_empty(), HAS_WORKER)
+            | flag(entry.error.is_some(), HAS_ERROR)
+            | flag(entry.content_type.is_some(), HAS_CONTENT_TYPE)
+            | flag(entry.result.is_some(), HAS_RESULT)
+            | flag(entry.dead_letter_exchange.is_some(), HAS_DEAD_LETTER)
+            | flag(entry.message.is_some(), HAS_MESSAGE);
+        let out = &mut *self.out;
+        out.extend_from_slice(&flags.to_le_bytes());
+        out.push(entry.outcome as u8);
+        out.push(entry.reason.map_or(0, |reason| reason as u8));
+        out.extend_from_slice(&entry.position.to_le_bytes());
+        out.extend_from_slice(&entry.attempts.to_le_bytes());
+        out.extend_from_slice(&entry.queue_count.to_le_bytes());
+        out.extend_from_slice(&entry.published_at_ms.to_le_bytes());
+        short(out, entry.message_id);
+        if !entry.worker.is_empty() {
+            short(out, entry.worker);
+        }
+        if let Some(error) = entry.error {
+            long(out, error.as_bytes());
+        }
+        if let Some(content_type) = entry.content_type {
+            short(out, content_type);
+        }
+        if let Some(result) = entry.result {
+            long(out, result);
+        }
+        if let Some(exchange) = entry.dead_letter_exchange {
+            short(out, exchange);
+        }
+        if let Some(message) = entry.message {
+            long(out, message);
+        }
+    }
+
+    /// Appends the record, if there is anything in it.
+    pub(crate) fn append(self, batch: &mut Batch) {
+        if self.out.len() > self.head_bytes {
+            batch.append(OUTCOMES, 0, &[self.out]);
+        }
+    }
+}
+
+/// A record of outcomes, taken apart.
+pub(crate) fn parse_outcomes(
+    payload: &[u8],
+) -> Option<(OutcomesHead<'_>, impl Iterator<Item = OutcomeEntry<'_>>)> {
+    let mut rest = Fields(payload);
+    let head = OutcomesHead {
+        queue_id: QueueId(u32::from_le_bytes(rest.array()?)),
+        vhost: rest.short()?,
+        queue: rest.short()?,
+        time_ms: rest.u64()?,
+    };
+    Some((head, std::iter::from_fn(move || rest.entry())))
+}
+
+/// What a note tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum NoteKind {
+    Delivered = 1,
+    Requeued = 2,
+    Received = 3,
+}
+
+/// What holds for all notes of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NotesHead<'a> {
+    pub kind: NoteKind,
+    pub queue_id: QueueId,
+    pub queue: &'a str,
+    pub worker: &'a str,
+    pub time_ms: u64,
+}
+
+/// Something that happened to a message and did not end its stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub id: u128,
+    pub attempts: u16,
+    pub retry_at_ms: u64,
+}
+
+/// Appends notes, if there are any.
+pub(crate) fn append_notes(
+    batch: &mut Batch,
+    head: &NotesHead<'_>,
+    notes: impl Iterator<Item = Note>,
+    scratch: &mut Vec<u8>,
+) {
+    scratch.clear();
+    scratch.push(head.kind as u8);
+    scratch.extend_from_slice(&head.queue_id.0.to_le_bytes());
+    short(scratch, head.queue);
+    short(scratch, head.worker);
+    scratch.extend_from_slice(&head.time_ms.to_le_bytes());
+    let head_bytes = scratch.len();
+    for note in notes {
+        scratch.extend_from_slice(&note.id.to_le_bytes());
+        scratch.extend_from_slice(&note.attempts.to_le_bytes());
+        scratch.extend_from_slice(&note.retry_at_ms.to_le_bytes());
+    }
+    if scratch.len() > head_bytes {
+        batch.append(NOTES, 0, &[scratch]);
+    }
+}
+
+/// A record of notes, taken apart.
+pub(crate) fn parse_notes(payload: &[u8]) -> Option<(NotesHead<'_>, impl Iterator<Item = Note>)> {
+    let mut rest = Fields(payload);
+    let kind = match rest.u8()? {
+        1 => NoteKind::Delivered,
+        2 => NoteKind::Requeued,
+        3 => NoteKind::Received,
+        _ => return None,
+    };
+    let head = NotesHead {
+        kind,
+        queue_id: QueueId(u32::from_le_bytes(rest.array()?)),
+        queue: rest.short()?,
+        worker: rest.short()?,
+        time_ms: rest.u64()?,
+    };
+    let notes = std::iter::from_fn(move || {
+        Some(Note {
+            id: u128::from_le_bytes(rest.array()?),
+            attempts: rest.u16()?,
+            retry_at_ms: rest.u64()?,
+        })
+    });
+    Some((head, notes))
+}
+
+/// Appends that the deadlines of these messages were told, if there are any.
+pub(crate) fn append_missed(
+    batch: &mut Batch,
+    queue: QueueId,
+    positions: impl Iterator<Item = u64>,
+    scratch: &mut Vec<u8>,
+) {
+    scratch.clear();
+    scratch.extend_from_slice(&queue.0.to_le_bytes());
+    positions.for_each(|position| scratch.extend_from_slice(&position.to_le_bytes()));
+    if scratch.len() > 4 {
+        batch.append(MISSED, 0, &[scratch]);
+    }
+}
+
+/// A record of told deadlines: queue and positions.
+pub(crate) fn parse_missed(payload: &[u8]) -> Option<(QueueId, impl Iterator<Item = u64>)> {
+    let mut rest = Fields(payload);
+    let queue = QueueId(u32::from_le_bytes(rest.array()?));
+    Some((queue, std::iter::from_fn(move || rest.u64())))
+}
+
+fn short(out: &mut Vec<u8>, text: &str) {
+    let text = &text[..text.floor_char_boundary(255)];
+    out.push(text.len() as u8);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn long(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Reads fields from the front; `None` at the end, or where they do not fit.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (array, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*array)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn short(&mut self) -> Option<&'a str> {
+        let len = usize::from(self.u8()?);
+        std::str::from_utf8(self.bytes(len)?).ok()
+    }
+
+    fn long(&mut self) -> Option<&'a [u8]> {
+        let len = u32::from_le_bytes(self.array()?) as usize;
+        self.bytes(len)
+    }
+
+    fn entry(&mut self) -> Option<OutcomeEntry<'a>> {
+        let flags = self.u16()?;
+        let has = |flag: u16| flags & flag != 0;
+        Some(OutcomeEntry {
+            outcome: Outcome::from_number(self.u8()?)?,
+            reason: Reason::from_number(self.u8()?),
+            position: self.u64()?,
+            settles: has(SETTLES),
+            attempts: self.u16()?,
+            queue_count: self.u16()?,
+            published_at_ms: self.u64()?,
+            message_id: self.short()?,
+            worker: if has(HAS_WORKER) { self.short()? } else { "" },
+            error: match has(HAS_ERROR) {
+                true => Some(std::str::from_utf8(self.long()?).ok()?),
+                false => None,
+            },
+            content_type: if has(HAS_CONTENT_TYPE) { Some(self.short()?) } else { None },
+            result: if has(HAS_RESULT) { Some(self.long()?) } else { None },
+            dead_letter_exchange: if has(HAS_DEAD_LETTER) { Some(self.short()?) } else { None },
+            message: if has(HAS_MESSAGE) { Some(self.long()?) } else { None },
+            is_unverified: has(UNVERIFIED),
+            is_late: has(LATE),
+            is_copy: has(COPY),
+            is_notified: has(NOTIFIED),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> OutcomeEntry<'static> {
+        OutcomeEntry {
+            outcome: Outcome::Processed,
+            reason: Some(Reason::Acked),
+            position: 77,
+            settles: true,
+            attempts: 2,
+            queue_count: 3,
+            published_at_ms: 1_000,
+            message_id: "m-1",
+            worker: "",
+            error: None,
+            content_type: None,
+            result: None,
+            dead_letter_exchange: None,
+            message: None,
+            is_unverified: false,
+            is_late: false,
+            is_copy: false,
+            is_notified: true,
+        }
+    }
+
+    #[test]
+    fn outcomes_come_back() {
+        let plain = entry();
+        let full = OutcomeEntry {
+            outcome: Outcome::Failed,
+            reason: Some(Reason::Rejected),
+            worker: "w",
+            error: Some("no such customer"),
+            content_type: Some("text/plain"),
+            result: Some(b"body"),
+            dead_letter_exchange: Some(""),
+            message: Some(b"head and content"),
+            is_unverified: true,
+            is_late: true,
+            is_copy: true,
+            is_notified: false,
+            ..entry()
+        };
+        let missed = OutcomeEntry {
+            outcome: Outcome::DeadlineMissed,
+            reason: None,
+            settles: false,
+            ..entry()
+        };
+        let head = OutcomesHead { queue_id: QueueId(9), vhost: "/", queue: "tasks", time_ms: 5 };
+        let (mut batch, mut scratch) = (Batch::new(0), Vec::new());
+        let mut writer = OutcomesWriter::new(&mut scratch, &head);
+        [plain, full, missed].iter().for_each(|entry| writer.push(entry));
+        writer.append(&mut batch);
+        let record = batch.read(0).expect("one record");
+        let (back, entries) = parse_outcomes(record.payload).expect("well-formed");
+        assert_eq!((record.kind, back), (OUTCOMES, head));
+        assert_eq!(entries.collect::<Vec<_>>(), [plain, full, missed]);
+    }
+
+    #[test]
+    fn notes_and_missed_deadlines_come_back() {
+        let (mut batch, mut scratch) = (Batch::new(0), Vec::new());
+        let head = NotesHead {
+            kind: NoteKind::Requeued,
+            queue_id: QueueId(9),
+            queue: "tasks",
+            worker: "w",
+            time_ms: 5,
+        };
+        let notes = [1u128, u128::MAX].map(|id| Note { id, attempts: 3, retry_at_ms: 99 });
+        append_notes(&mut batch, &head, notes.into_iter(), &mut scratch);
+        let end = batch.end();
+        append_missed(&mut batch, QueueId(4), [7, 1 << 50].into_iter(), &mut scratch);
+        append_missed(&mut batch, QueueId(4), std::iter::empty(), &mut scratch);
+        let record = batch.read(0).expect("notes");
+        let (back, read) = parse_notes(record.payload).expect("well-formed");
+        assert_eq!((back, read.collect::<Vec<_>>()), (head, notes.to_vec()));
+        let record = batch.read(end).expect("missed");
+        let (queue, positions) = parse_missed(record.payload).expect("well-formed");
+        assert_eq!((queue, positions.collect::<Vec<_>>()), (QueueId(4), vec![7, 1 << 50]));
+        assert_eq!(record.end(), batch.end(), "what has nothing to say is not written");
+    }
+}
