@@ -1,14 +1,13 @@
 //! The wait between two attempts: `x-retry-delay-min/max` (doubling, with jitter) and RabbitMQ's
 //! `x-delayed-retry-*` (in proportion to the deliveries so far).
 //!
-//! A message that waits keeps its place and is neither ready nor unsettled. The wait is not logged:
-//! a restart ends it. One that expires
-//! while it waits leaves at that time, wherever it stands.
+//! A message that waits keeps its place and is neither ready nor unsettled; if it expires meanwhile it
+//! leaves at that time, wherever it stands. The wait is not logged: a restart ends it.
 
 use super::{DeliveryId, Effects, Endpoint, Place, Queue, Reason, State};
 use crate::arguments::{QueueArguments, RetryKind};
 
-/// The longest wait where the queue does not say: 49 days, as far as a time to live goes.
+/// The longest wait: 49 days, as far as a time to live goes.
 const WAIT_MS_MAX: u64 = u32::MAX as u64;
 
 /// How long a message waits after each attempt.
@@ -34,7 +33,7 @@ impl Retry {
         // Every requeue counts as a failed attempt here, so nothing is merely returned.
         let is_on = matches!(arguments.delayed_retry, RetryKind::All | RetryKind::Failed);
         let min_ms = arguments.delayed_retry_min_ms.filter(|_| is_on)?;
-        let max_ms = arguments.delayed_retry_max_ms.unwrap_or(WAIT_MS_MAX);
+        let max_ms = arguments.delayed_retry_max_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
         Some(Self { growth: Growth::Linear, min_ms, max_ms })
     }
 

@@ -86,6 +86,7 @@ fn rabbitmqs_wait_is_in_proportion_to_the_deliveries() {
         (0, Some(20), 3, 0),
         (7, Some(3), 1, 3),
         (i64::MAX as u64, None, u16::MAX, u32::MAX.into()),
+        (i64::MAX as u64, Some(i64::MAX as u64), 1, u32::MAX.into()),
     ];
     for (min_ms, max_ms, attempts, wait_ms) in cases {
         let retry = linear(RetryKind::All, min_ms, max_ms).expect("it is on");
