@@ -101,7 +101,12 @@ impl Pages {
             state.seal();
         }
         state.last = Some(event.at);
-        Ok(state.open.append(event).then_some(state.open_position))
+        let position = state.open.append(event).then_some(state.open_position);
+        // Who asks for the open page gets a copy, which should not be of something large.
+        if state.open.len_bytes() >= self.page_bytes {
+            state.seal();
+        }
+        Ok(position)
     }
 
     /// Closes the open page for a flush. Answers all pages not yet durable; the records of the next

@@ -251,11 +251,14 @@ fn replace(
     merge: Merge,
 ) -> io::Result<()> {
     let inputs: Vec<_> = merge.inputs().collect();
+    let is_damaged = merge.is_damaged();
     let name = file_name(lookup.kind, merge.number());
     let run = merge.finish()?;
     files.sync_directory()?;
-    if run.is_none() {
-        numbers.garbage.push(name);
+    match &run {
+        // What was lost on the way is to be made good at the next opening.
+        Some(run) => run.is_damaged.store(is_damaged, Ordering::Relaxed),
+        None => numbers.garbage.push(name),
     }
     let mut shared = lookup.shared.write();
     shared.runs.retain(|run| !inputs.contains(&run.stat.number));

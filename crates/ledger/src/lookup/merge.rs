@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::run::{BLOCK_SIZE, Run, entries, is_intact};
 use super::write::RunWriter;
@@ -58,6 +59,11 @@ impl Merge {
     /// Whether a run takes part.
     pub(super) fn has(&self, run: &Run) -> bool {
         self.inputs().any(|number| number == run.stat.number)
+    }
+
+    /// Whether a block of one of them could not be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.inputs.iter().any(|input| input.run.is_damaged.load(Ordering::Relaxed))
     }
 
     /// Takes some entries on. Answers whether all are done.

@@ -1,3 +1,5 @@
+//! Lookups against a naive map, damaged, forgetting, and on a full disk.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use segment_log::FaultyDisk;

@@ -1,3 +1,5 @@
+//! Pages: whatever goes in comes out, in little room.
+
 use std::borrow::Cow;
 
 use broker::Outcome;

@@ -1,3 +1,5 @@
+//! Crashes at every point, full disks, failed syncs.
+
 use broker::Outcome;
 use segment_log::FaultyDisk;
 

@@ -1,3 +1,5 @@
+//! Damaged and missing files.
+
 use broker::Outcome;
 use segment_log::{Disk, FaultyDisk};
 

@@ -1,3 +1,5 @@
+//! What goes by age, by size, by window.
+
 use broker::Outcome;
 use segment_log::{Disk, FaultyDisk};
 
