@@ -63,7 +63,10 @@
 //! | | | ids |
 //! | | | events |
 //!
-//! A queue's two bits are the upper 6 and the next 6 bits of FNV-1a(name) * 0x9E3779B97F4A7C15.
+//! Outcomes: 1 processed, 2 deadline-missed, 3 expired, 4 dropped, 5 failed, 6 unroutable.
+//!
+//! A queue's two bits are those whose numbers are the upper 6 and the next 6 bits of the 64-bit
+//! FNV-1a of its name times 0x9E3779B97F4A7C15.
 //!
 //! A *string* elsewhere is a varint: a number, counted from 1, among the strings of the page, or 0
 //! and then length and bytes (longer than 255 bytes).
