@@ -70,12 +70,11 @@ impl Directory {
         self.stretches.range(start..).find(|stretch| is_wanted(&stretch.summary)).copied()
     }
 
-    /// The time of a segment's first and last event, ms; `None` if it has none.
+    /// The least and the greatest time of a segment's events, ms; `None` if it has none.
     pub(crate) fn times_ms(&self, segment: u64) -> Option<Range<u64>> {
-        let of_it = self.stretches.iter().filter(|stretch| stretch.segment == segment);
-        of_it
-            .map(|stretch| stretch.summary)
-            .reduce(Summary::and)
-            .map(|all| Range { start: all.time_min_ms, end: all.time_max_ms })
+        let start = self.stretches.partition_point(|stretch| stretch.segment < segment);
+        let of_it = self.stretches.range(start..).take_while(|it| it.segment == segment);
+        let all = of_it.map(|stretch| stretch.summary).reduce(Summary::and)?;
+        Some(all.time_min_ms..all.time_max_ms)
     }
 }

@@ -95,7 +95,7 @@ impl Lookup {
 
     /// Values below are not found any more.
     pub(crate) fn set_floor(&self, floor: u64) {
-        self.floor.fetch_max(floor, Ordering::Relaxed);
+        self.floor.store(floor, Ordering::Relaxed);
     }
 
     fn floor(&self) -> u64 {

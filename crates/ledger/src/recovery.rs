@@ -165,7 +165,7 @@ impl Pass {
         }
         // All of an index is made anew if it has to be: it goes into runs on the way.
         let Self { index, window, upkeep, .. } = self;
-        let Upkeep { files, numbers, index: of_index, window: of_window } = upkeep;
+        let Upkeep { files, numbers, index: of_index, window: of_window, .. } = upkeep;
         for (lookup, keeper) in [(index, of_index), (window, of_window)] {
             keeper.spill_if_full(lookup, &**files, numbers, record.end());
         }

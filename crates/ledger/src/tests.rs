@@ -4,5 +4,6 @@ mod basic;
 mod crash;
 mod damage;
 mod forgetting;
+mod format;
 mod model;
 mod support;

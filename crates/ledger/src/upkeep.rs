@@ -17,18 +17,31 @@ pub(crate) struct Upkeep {
     pub(crate) numbers: Numbers,
     pub(crate) index: Keeper,
     pub(crate) window: Keeper,
+    /// Whose turn it is.
+    is_windows_turn: bool,
 }
 
 impl Upkeep {
     pub(crate) fn new(files: Arc<dyn Files>, sizes: &Sizes) -> Self {
         let keeper = || Keeper::new(sizes.memory_entries, sizes.fan_in, sizes.step_entries);
-        Self { files, numbers: Numbers::default(), index: keeper(), window: keeper() }
+        Self {
+            files,
+            numbers: Numbers::default(),
+            index: keeper(),
+            window: keeper(),
+            is_windows_turn: false,
+        }
     }
 
-    /// A step of everything there is to do. All pages before `durable` are durable.
+    /// A step of what there is to do, for index and window by turns: both writing a run at once
+    /// would make for a long flush. All pages before `durable` are durable.
     pub(crate) fn work(&mut self, index: &Lookup, window: &Lookup, durable: u64) {
-        self.index.work(index, &*self.files, &mut self.numbers, durable);
-        self.window.work(window, &*self.files, &mut self.numbers, durable);
+        if self.is_windows_turn {
+            self.window.work(window, &*self.files, &mut self.numbers, durable);
+        } else {
+            self.index.work(index, &*self.files, &mut self.numbers, durable);
+        }
+        self.is_windows_turn = !self.is_windows_turn;
         self.settle(index, window);
     }
 
