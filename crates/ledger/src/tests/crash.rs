@@ -139,3 +139,32 @@ fn a_failed_sync_is_an_error_until_the_ledger_is_opened_again() {
     model.follow_from(ledger.applied(), &ledger);
     model.check(&ledger);
 }
+
+#[test]
+fn the_window_survives_crashes_while_pages_come_and_go() {
+    for seed in 0..60 {
+        let disk = FaultyDisk::new(seed);
+        let mut random = Random(seed);
+        let mut model = Model::default();
+        let options = Options { bytes_max: 60_000, ..Options::default() };
+        let open = || Ledger::open_sized(disk.clone(), options.clone(), tiny());
+        for _ in 0..8 {
+            let ledger = open().unwrap();
+            model.follow_from(ledger.applied(), &ledger);
+            model.check_what_is_kept(&ledger);
+            disk.set_crash_at_sync(random.below(150) + 1);
+            loop {
+                let applied = grow(&mut model, &mut random, Some(&ledger));
+                if ledger.flush(applied, 1000).is_err() {
+                    break;
+                }
+            }
+            drop(ledger);
+            disk.crash();
+        }
+        let ledger = open().unwrap();
+        model.follow_from(ledger.applied(), &ledger);
+        model.check_what_is_kept(&ledger);
+        assert!(ledger.events(model.events[0].id).unwrap() != model.until(10).events, "{seed}");
+    }
+}

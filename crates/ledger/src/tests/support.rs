@@ -146,3 +146,26 @@ impl Model {
         assert_eq!(found, expected);
     }
 }
+
+impl Model {
+    /// Whether the ledger knows every id, and of the events exactly those after some point.
+    pub(crate) fn check_what_is_kept(&self, ledger: &Ledger) {
+        let mut oldest = self.events.len();
+        let mut seen = BTreeMap::new();
+        let mut found = BTreeMap::new();
+        for (n, event) in self.events.iter().enumerate() {
+            if let What::Published(_) = event.what {
+                seen.insert(event.id, event.time_ms);
+            }
+            let known = found.entry(event.id).or_insert_with(|| ledger.events(event.id).unwrap());
+            if known.contains(event) {
+                oldest = oldest.min(n);
+            } else {
+                assert!(n < oldest, "a hole at {n} after {oldest}");
+            }
+        }
+        for (id, time_ms) in seen {
+            assert_eq!(ledger.first_seen(dedup_key(id, 1)).unwrap(), Some(time_ms));
+        }
+    }
+}
