@@ -3,6 +3,7 @@
 //! Who may do so is the caller's to check ([`Node::may`]).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::queue::Incoming;
 use broker::{Message, Outcome, Tracking};
@@ -16,6 +17,9 @@ use crate::store::records;
 
 /// Entries of a queue looked at under its lock at a time.
 const ENTRIES_AT_A_TIME: usize = 4096;
+/// How often, and how many times, the ledger is asked whether it has followed the log.
+const FOLLOW_AGAIN: Duration = Duration::from_millis(1);
+const FOLLOW_TRIES_MAX: u32 = 5000;
 
 /// Why a message cannot be cancelled or tried again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -189,8 +193,13 @@ impl Node {
         let end = self.store.append(None, |_| ()).1;
         self.store.sync_all().map_err(|error| store_error(&error))?;
         // The committer feeds the follower a moment after it has told who waited.
+        let mut patience = FOLLOW_TRIES_MAX;
         while self.follow(false) < end {
-            std::thread::yield_now();
+            patience -= 1;
+            if patience == 0 {
+                return Err(ByIdError::Store("the ledger does not follow the log".to_owned()));
+            }
+            std::thread::sleep(FOLLOW_AGAIN);
         }
         self.ledger.events(IdHash::new(vhost, id)).map_err(|error| store_error(&error))
     }

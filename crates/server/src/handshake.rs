@@ -86,6 +86,10 @@ impl Handshake<'_> {
             Err(error) => return self.refuse(&error, (10, 40)).await,
         };
         session.set_notifies_cancel(capabilities.consumer_cancel_notify);
+        match &capabilities.connection_name {
+            Some(name) => session.set_name(name),
+            None => session.set_name(&format!("{user}@{}", self.peer)),
+        }
         self.send(&Method::ConnectionOpenOk(ConnectionOpenOk {})).await?;
         Ok(Some(Greeted {
             session,
@@ -290,9 +294,10 @@ pub(crate) fn short(text: &str) -> &str {
     &text[..end]
 }
 
-/// What a client says it understands.
+/// What a client says it understands, and what it is called.
 #[derive(Default)]
 struct Capabilities {
+    connection_name: Option<String>,
     consumer_cancel_notify: bool,
     connection_blocked: bool,
     authentication_failure_close: bool,
@@ -304,7 +309,9 @@ impl Capabilities {
         let has = |name| {
             table.and_then(|table| table.get(name)).and_then(FieldValue::as_bool).unwrap_or(false)
         };
+        let name = client_properties.get("connection_name").and_then(FieldValue::as_str);
         Self {
+            connection_name: name.filter(|name| !name.is_empty()).map(str::to_owned),
             consumer_cancel_notify: has("consumer_cancel_notify"),
             connection_blocked: has("connection.blocked"),
             authentication_failure_close: has("authentication_failure_close"),

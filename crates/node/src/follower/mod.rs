@@ -13,6 +13,7 @@
 mod events;
 mod feed;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use segment_log::{LogError, RecordRef};
 
 use crate::NodeError;
 use crate::node::Node;
+use crate::store::Waiter;
 use events::Visit;
 pub(crate) use feed::{Feed, FeedBatch};
 
@@ -30,6 +32,8 @@ pub(crate) use feed::{Feed, FeedBatch};
 const ROUND: Duration = Duration::from_millis(20);
 /// How often what was followed is made durable.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// Events that may wait in memory while the ledger cannot be written.
+const UNFLUSHED_MAX: u64 = 500_000;
 
 /// What the follower keeps between its rounds.
 pub(crate) struct Follower {
@@ -41,11 +45,13 @@ struct State {
     followed: u64,
     unflushed_count: u64,
     flushed_at: Instant,
+    /// The last flush failed, and that was said.
+    cannot_flush: bool,
     names: HashMap<QueueId, QueueNames>,
 }
 
 /// Virtual host and name of a queue.
-pub(crate) type QueueNames = (std::sync::Arc<str>, std::sync::Arc<str>);
+pub(crate) type QueueNames = (Arc<str>, Arc<str>);
 
 impl Follower {
     pub(crate) fn new(applied: u64) -> Self {
@@ -54,6 +60,7 @@ impl Follower {
                 followed: applied,
                 unflushed_count: 0,
                 flushed_at: Instant::now(),
+                cannot_flush: false,
                 names: HashMap::default(),
             }),
         }
@@ -76,6 +83,13 @@ impl Node {
     pub(crate) fn follow(&self, flush: bool) -> u64 {
         let mut state = self.follower.state.lock();
         let state = &mut *state;
+        if state.unflushed_count > UNFLUSHED_MAX {
+            self.flush_ledger(state);
+            if state.unflushed_count > 0 {
+                // The feed fills meanwhile and is dropped; the log keeps what was in it.
+                return state.followed;
+            }
+        }
         let taken = self.store.feed.take();
         let mut count = 0;
         if taken.overflowed {
@@ -124,9 +138,18 @@ impl Node {
         match self.ledger.flush(state.followed, self.now_ms()) {
             Ok(()) => {
                 state.unflushed_count = 0;
+                if std::mem::take(&mut state.cannot_flush) {
+                    tracing::info!("the ledger is written again");
+                }
                 self.store.ledger_applied.store(state.followed, Ordering::Release);
+                // Segments may go now; the committer looks when it has something to do.
+                let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+                self.store.append(Some(&waiter), |_| ());
             }
-            Err(error) => tracing::error!("the ledger cannot be written, and waits: {error}"),
+            Err(error) if !std::mem::replace(&mut state.cannot_flush, true) => {
+                tracing::error!("the ledger cannot be written, and waits: {error}");
+            }
+            Err(_) => {}
         }
     }
 

@@ -148,11 +148,13 @@ impl Session {
         let mut depth = Depth::default();
         let deleted = self.node.delete_live_queue_if(&live, |core| {
             depth = core.depth();
-            !(if_unused && depth.consumer_count > 0 || if_empty && depth.ready_count > 0)
+            let waiting_count = depth.ready_count + depth.delayed_count;
+            !(if_unused && depth.consumer_count > 0 || if_empty && waiting_count > 0)
         });
         let Some((count, position)) = deleted else {
             let state = self.vhost.state.read();
-            return match (if_unused && depth.consumer_count > 0, depth.ready_count > 0) {
+            let is_empty = depth.ready_count + depth.delayed_count == 0;
+            return match (if_unused && depth.consumer_count > 0, !is_empty) {
                 (true, _) => Err(state.topology.queue_in_use(name)),
                 (false, true) => Err(state.topology.queue_not_empty(name)),
                 // Somebody else was faster.

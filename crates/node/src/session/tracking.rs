@@ -131,8 +131,7 @@ impl Session {
 
     fn drop_duplicate(&self, pending: &mut Pending, tracking: &Tracking, now_ms: u64) {
         let id = IdHash(tracking.id);
-        let is_asking = tracking.notify.is_some() || tracking.deadline_at_ms > 0;
-        let looks = |of: Option<bool>| of.unwrap_or(is_asking || pending.asks);
+        let looks = |of: Option<bool>| of.unwrap_or(pending.asks);
         let (seen, unseen): (Vec<_>, Vec<_>) =
             pending.route.queues.iter().cloned().partition(|queue| {
                 looks(queue.settings.deduplicates) && self.node.is_duplicate(queue, id, now_ms)

@@ -175,22 +175,24 @@ impl Store {
     }
 
     fn delete_segments(&self) -> Result<Commit, NodeError> {
-        let deletable = {
-            let segments = self.segments.lock();
-            segments.deletable(
+        loop {
+            let deletable = self.segments.lock().deletable(
                 self.definitions.applied_position(),
                 self.ledger_applied.load(Ordering::Acquire),
-            )
-        };
-        for base in deletable {
-            let deleted = self.device.lock().delete_segment(base);
-            if let Err(error) = deleted {
-                self.poison(Vec::new());
-                return Err(error.into());
+            );
+            if deletable.is_empty() {
+                return Ok(Commit::Done);
             }
-            self.segments.lock().remove(base);
+            for base in deletable {
+                let deleted = self.device.lock().delete_segment(base);
+                if let Err(error) = deleted {
+                    self.poison(Vec::new());
+                    return Err(error.into());
+                }
+                self.segments.lock().remove(base);
+            }
+            // With these gone others may go that only settled something in them.
         }
-        Ok(Commit::Done)
     }
 
     /// Nothing becomes durable any more: says so to those who waited for this batch, and to those

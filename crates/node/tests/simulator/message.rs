@@ -6,12 +6,14 @@ use crate::model::Key;
 use crate::topology::{Name, queue_name};
 use crate::wire::Delivered;
 
-/// A published message. Its number is in the property `message_id`.
+/// A published message. Its number is in the property `app_id`.
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
     pub number: u32,
+    /// The property `message_id`: with it a message is tracked.
+    pub id: Option<String>,
     pub persistent: bool,
-    /// Whether durable queues keep it: it is persistent, or goes to a quorum queue.
+    /// Whether durable queues keep it: it is persistent or tracked, or goes to a quorum queue.
     pub is_kept: bool,
     pub priority: Option<u8>,
     pub expiration_ms: Option<u64>,
@@ -57,7 +59,8 @@ impl Published {
         let mut headers = FieldTable::new();
         headers.insert("number", FieldValue::I64(i64::from(self.number)));
         OwnedProperties {
-            message_id: Some(format!("m{}", self.number)),
+            app_id: Some(format!("m{}", self.number)),
+            message_id: self.id.clone(),
             delivery_mode: Some(if self.persistent { 2 } else { 1 }),
             priority: self.priority,
             expiration: self.expiration_ms.map(|ms| ms.to_string()),
@@ -77,10 +80,16 @@ impl Published {
         (0..self.body_bytes).map(byte).collect()
     }
 
-    /// Whether a copy survives a crash in a durable queue; once dead-lettered a message is what it
-    /// says of itself.
+    /// Whether a copy is sure to survive a crash in a durable queue; once dead-lettered a message is
+    /// what it says of itself.
     pub(crate) fn survives(&self, (_, _, history): &Key) -> bool {
         if history.is_empty() { self.is_kept } else { self.persistent }
+    }
+
+    /// Whether a copy may survive a crash: the dead-letter copy of a tracked message does where it
+    /// had to be written for lack of memory.
+    pub(crate) fn may_survive(&self, key: &Key) -> bool {
+        self.survives(key) || self.id.is_some()
     }
 
     /// Priority level in a queue.
@@ -91,7 +100,7 @@ impl Published {
 
 /// The number in the properties of something that came back or out.
 pub(crate) fn number_of(properties: &OwnedProperties) -> u32 {
-    let id = properties.message_id.as_deref().unwrap_or_default();
+    let id = properties.app_id.as_deref().unwrap_or_default();
     let number = id.strip_prefix('m').and_then(|digits| digits.parse().ok());
     number.unwrap_or_else(|| panic!("a message that nobody published: {properties:?}"))
 }

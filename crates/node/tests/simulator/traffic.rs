@@ -69,10 +69,13 @@ impl World {
         let topology = &self.model.topology;
         let queues = topology.route(exchange, routing_key);
         let is_quorum = |name: &Name| topology.queues[name].kind.is_quorum;
+        let number_of_message = self.model.messages.len() as u32;
+        let id = self.random.chance(60).then(|| format!("id{number_of_message}"));
         let message = Published {
-            number: self.model.messages.len() as u32,
+            number: number_of_message,
             persistent,
-            is_kept: persistent || queues.iter().any(is_quorum),
+            is_kept: persistent || id.is_some() || queues.iter().any(is_quorum),
+            id,
             priority: self.random.chance(30).then(|| self.random.below(5) as u8),
             expiration_ms: self.random.chance(8).then(|| self.random.below(60)),
             body_bytes,
