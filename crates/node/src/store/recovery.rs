@@ -84,9 +84,12 @@ pub(crate) fn recover<D: Disk + Clone>(
     let mut orphans = Vec::new();
     for (id, queue) in scan.queues {
         if !exists.contains(&id.0) {
-            let living = queue.into_living().into_iter();
-            orphans
-                .extend(living.filter(|message| message.is_tracked).map(|message| (id, message)));
+            let living = queue.into_living().into_iter().filter(|message| message.is_tracked);
+            for message in living {
+                // Its settlement is still to come, and will be counted.
+                segments.add_live(message.position);
+                orphans.push((id, message));
+            }
             continue;
         }
         let living = queue.into_living();
