@@ -6,7 +6,8 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 
 use crate::app::App;
 use crate::problem::{Kind, Problem};
@@ -61,6 +62,26 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
             .map(Self)
             .map_err(|error| Problem::bad(format!("body: {error}")))
     }
+}
+
+/// For fields that may be left out and yet not be `null`, or for which that means something else.
+pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+/// A whole number that may be left out. JSON knows one kind of numbers: `3.0` is whole, too.
+pub(crate) fn whole<'de, T: TryFrom<u32>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    let whole = |float: f64| (float.fract() == 0.0 && float >= 0.0).then_some(float as u64);
+    let number = number.as_u64().or_else(|| number.as_f64().and_then(whole));
+    let fitting = number.and_then(|number| T::try_from(u32::try_from(number).ok()?).ok());
+    fitting
+        .map(Some)
+        .ok_or_else(|| D::Error::custom("a whole number of the allowed range is expected"))
 }
 
 /// Reads a body, within the bounds of one and those of all bodies together.

@@ -164,6 +164,10 @@ async fn target(
     let timeline = Timeline::new(app.events(&vhost, id).await?);
     visible(app, caller, &vhost, id, &timeline)?;
     let queue = match params.queue {
+        Some(queue) if queue.is_empty() => {
+            let detail = "query: queue is empty; name a queue, or leave it out";
+            return Err(Problem::bad(detail));
+        }
         Some(queue) => queue,
         None => only_queue(&timeline, |name| caller.may_read(app, &vhost, name), fits)?,
     };

@@ -51,6 +51,9 @@ kinds! {
          user guest may come from this machine only, unless auth.loopback_users says otherwise.";
     Forbidden, "forbidden", FORBIDDEN, "The user may not do this",
         "The user lacks a permission. `detail` says which; `wilco permission set` grants it.";
+    PrivateAddress, "private-address", FORBIDDEN, "The address is a private one",
+        "Webhooks may call addresses of the public internet only, unless the configuration says \
+         webhooks.allow_private_addresses = true.";
     UnknownPath, "unknown-path", NOT_FOUND, "There is nothing at this path",
         "GET /v1/openapi.json lists the paths there are.";
     UnknownVhost, "unknown-vhost", NOT_FOUND, "There is no such virtual host",

@@ -4,6 +4,7 @@
 //! while the store makes the message durable.
 
 use std::future::poll_fn;
+use std::num::NonZeroU32;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::GeneralPurposeConfig;
+use base64::engine::general_purpose::GeneralPurpose;
 use broker::BrokerError;
 use ledger::{Cursor, Timeline};
 use node::{Publish, Session, Wire, WireDelivery};
@@ -22,12 +24,17 @@ use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::auth::Caller;
-use crate::extract::{Json, Params};
+use crate::extract::{Json, Params, present, whole};
 use crate::messages::{settled_or_not, vhost, wait, watch};
 use crate::outcomes::json;
 use crate::problem::{Answer, Kind, Problem};
 use crate::view::MessageView;
 
+/// Base64 as anybody may write it: bits that mean nothing may have any value.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 /// The session's one channel.
 const CHANNEL: u16 = 1;
 /// How long the confirmation of the store is waited for.
@@ -37,6 +44,8 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 const DUPLICATE_AFTER: Duration = Duration::from_millis(500);
 /// Bytes of a short string.
 const SHORT_BYTES_MAX: usize = 255;
+/// Headers of a message.
+const HEADER_COUNT_MAX: usize = 100;
 /// Nesting of headers.
 const DEPTH_MAX: usize = 16;
 
@@ -54,17 +63,25 @@ pub(crate) struct Request {
     #[serde(default)]
     exchange: String,
     routing_key: String,
+    #[serde(default, deserialize_with = "present")]
     message_id: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     correlation_id: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     content_type: Option<String>,
     #[serde(default)]
     headers: Map<String, Value>,
+    #[serde(default, deserialize_with = "whole")]
     priority: Option<u8>,
+    #[serde(default, deserialize_with = "whole")]
     expiration_ms: Option<u32>,
-    deadline_ms: Option<u32>,
+    #[serde(default, deserialize_with = "whole")]
+    deadline_ms: Option<NonZeroU32>,
     #[serde(default = "yes")]
     persistent: bool,
+    #[serde(default, deserialize_with = "present")]
     payload: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     payload_base64: Option<String>,
 }
 
@@ -174,7 +191,7 @@ impl Outgoing {
     fn new(request: Request) -> Answer<Self> {
         let body = match (request.payload, request.payload_base64) {
             (Some(text), None) => text.into_bytes(),
-            (None, Some(text)) => STANDARD
+            (None, Some(text)) => BASE64
                 .decode(text)
                 .map_err(|error| Problem::bad(format!("payload_base64: {error}")))?,
             _ => return Err(Problem::bad("give one of payload and payload_base64")),
@@ -184,9 +201,13 @@ impl Outgoing {
             Some(id) => short("message_id", id)?,
             None => uuid::Uuid::now_v7().to_string(),
         };
+        if request.headers.len() > HEADER_COUNT_MAX {
+            let detail = format!("headers: there may be {HEADER_COUNT_MAX}");
+            return Err(Problem::bad(detail));
+        }
         let mut headers = table(request.headers, 0)?;
         if let Some(deadline_ms) = request.deadline_ms {
-            headers.insert("x-deadline", FieldValue::I64(i64::from(deadline_ms)));
+            headers.insert("x-deadline", FieldValue::I64(i64::from(deadline_ms.get())));
         }
         let properties = OwnedProperties {
             content_type: optional("content_type", request.content_type)?,
@@ -370,7 +391,7 @@ mod tests {
     #[test]
     fn a_request_becomes_a_message() {
         let (properties, outgoing) = outgoing(
-            r#"{"routing_key": "q", "message_id": "m", "content_type": "text/plain", "priority": 3,
+            r#"{"routing_key": "q", "message_id": "m", "content_type": "text/plain", "priority": 3.0,
                 "expiration_ms": 500, "deadline_ms": 1000, "payload_base64": "AQI=",
                 "headers": {"a": 1, "b": [true, null, "x"], "c": {"d": 1.5}}}"#,
         )
@@ -411,6 +432,10 @@ mod tests {
             "]".repeat(40)
         );
         check(&deep);
+        for wrong in [r#""deadline_ms": 0"#, r#""priority": 256"#, r#""priority": 1.5"#] {
+            let body = format!(r#"{{"routing_key": "q", "payload": "", {wrong}}}"#);
+            assert!(serde_json::from_str::<Request>(&body).is_err(), "{wrong}");
+        }
         let unknown = serde_json::from_str::<Request>(r#"{"routing_key": "q", "body": "a"}"#);
         assert!(unknown.is_err());
     }

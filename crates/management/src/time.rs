@@ -2,6 +2,9 @@
 
 use jiff::Timestamp;
 
+/// The end of the year 9999, ms since the epoch.
+const MS_MAX: u64 = 253_402_300_799_999;
+
 /// Milliseconds since the epoch as RFC 3339 in UTC, with milliseconds.
 pub(crate) fn rfc3339(ms: u64) -> String {
     let timestamp = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
@@ -11,7 +14,7 @@ pub(crate) fn rfc3339(ms: u64) -> String {
 /// Reads either form; milliseconds since the epoch. Times before it are 0.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     if let Ok(ms) = text.parse() {
-        return Some(ms);
+        return Some(ms).filter(|ms| *ms <= MS_MAX);
     }
     let timestamp: Timestamp = text.parse().ok()?;
     Some(u64::try_from(timestamp.as_millisecond()).unwrap_or(0))
@@ -35,6 +38,8 @@ mod tests {
         check("1970-01-01T00:00:01Z", Some(1000));
         check("1970-01-01T01:00:01.5+01:00", Some(1500));
         check("1960-01-01T00:00:00Z", Some(0));
+        check("253402300799999", Some(MS_MAX));
+        check("253402300800000", None);
         check("yesterday", None);
         check("-1", None);
         check("", None);

@@ -4,24 +4,24 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
-use super::client::Target;
+use super::client::{Target, TargetError};
 use super::delivery::{self, Attempt};
 use super::model::{Status, Webhook};
 use super::signature::Secret;
 use super::unknown;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::extract::{Id, Json, Params};
+use crate::extract::{Id, Json, Params, present};
 use crate::outcomes::{json, parse_outcome};
-use crate::problem::{Answer, Problem};
+use crate::problem::{Answer, Kind, Problem};
 use crate::time::{now_ms, rfc3339};
 
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;
-/// Bytes of any other text.
-const TEXT_BYTES_MAX: usize = 255;
+/// Characters of any other text.
+const TEXT_CHARS_MAX: usize = 255;
 
 /// No parameters at all.
 #[derive(Deserialize)]
@@ -32,10 +32,13 @@ pub(crate) struct Nothing {}
 #[serde(deny_unknown_fields)]
 pub(crate) struct New {
     url: String,
+    #[serde(default, deserialize_with = "present")]
     secret: Option<String>,
     #[serde(default)]
     description: String,
+    #[serde(default, deserialize_with = "present")]
     vhost: Option<String>,
+    #[serde(default, deserialize_with = "present")]
     queue: Option<String>,
     #[serde(default)]
     outcomes: Vec<String>,
@@ -63,11 +66,6 @@ pub(crate) struct Change {
     outcomes: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
     enabled: Option<bool>,
-}
-
-/// Tells `null` from what is left out.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
 }
 
 #[derive(Serialize)]
@@ -289,9 +287,13 @@ fn checked_url(app: &App, url: String) -> Answer<String> {
         return Err(Problem::bad(format!("url: it is longer than {URL_BYTES_MAX} bytes")));
     }
     let allows_private = app.webhooks().client().allows_private();
-    let checked = Target::parse(&url, allows_private);
-    checked.map_err(|reason| Problem::bad(format!("url: {reason}")))?;
-    Ok(url)
+    match Target::parse(&url, allows_private) {
+        Ok(_) => Ok(url),
+        Err(reason @ TargetError::Private) => {
+            Err(Problem::new(Kind::PrivateAddress, format!("url: {reason}")))
+        }
+        Err(reason) => Err(Problem::bad(format!("url: {reason}"))),
+    }
 }
 
 fn checked_outcomes(names: Vec<String>) -> Answer<Vec<String>> {
@@ -301,8 +303,8 @@ fn checked_outcomes(names: Vec<String>) -> Answer<Vec<String>> {
 }
 
 fn text(name: &str, text: String) -> Answer<String> {
-    if text.len() <= TEXT_BYTES_MAX {
+    if text.chars().nth(TEXT_CHARS_MAX).is_none() {
         return Ok(text);
     }
-    Err(Problem::bad(format!("{name}: it is longer than {TEXT_BYTES_MAX} bytes of UTF-8")))
+    Err(Problem::bad(format!("{name}: it is longer than {TEXT_CHARS_MAX} characters")))
 }

@@ -32,27 +32,51 @@ pub(crate) struct Target {
     is_tls: bool,
 }
 
+/// Why a URL is no target.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TargetError {
+    /// It is no such URL.
+    #[error("{0}")]
+    Url(&'static str),
+    /// Its address is not one of the public internet.
+    #[error("it is at a private address, which webhooks.allow_private_addresses does not allow")]
+    Private,
+}
+
 impl Target {
-    /// Reads a URL. The error says what is wrong with it.
-    pub(crate) fn parse(url: &str, allow_private: bool) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("it is no URL: {error}"))?;
+    /// Reads a URL.
+    pub(crate) fn parse(url: &str, allow_private: bool) -> Result<Self, TargetError> {
+        let wrong = |reason| Err(TargetError::Url(reason));
+        let Ok(uri) = url.parse::<Uri>() else { return wrong("it is no URL") };
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(scheme) if *scheme == Scheme::HTTP => false,
-            _ => return Err("it does not begin with https:// or http://".to_owned()),
+            _ => return wrong("it does not begin with https:// or http://"),
         };
-        let authority = uri.authority().cloned().ok_or("it has no host")?;
+        let Some(authority) = uri.authority().cloned() else { return wrong("it has no host") };
         if authority.as_str().contains('@') {
-            return Err("it has a user name; sign requests by the secret instead".to_owned());
+            return wrong("it has a user name; requests are signed by the secret instead");
         }
-        if authority.host().is_empty() {
-            return Err("it has no host".to_owned());
+        let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+        let path = rest.strip_prefix(authority.as_str()).unwrap_or_default();
+        // RFC 3986, section 3.3 and 3.4; there is no use for a fragment.
+        if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%".contains(&b))
+        {
+            return wrong("its path has characters that are to be percent-encoded");
         }
         let target = Self { uri, authority, is_tls };
-        // A name is checked when it is resolved, each time; a literal address now as well.
-        match target.host().parse() {
-            Ok(ip) if !allow_private && !is_public(ip) => Err(refused_address()),
-            _ => Ok(target),
+        let port = target.authority.as_str().strip_prefix(target.authority.host());
+        if port.is_none_or(|port| !port.is_empty() && !is_port(port)) {
+            return wrong("its port is not one from 1 to 65535");
+        }
+        let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        let host = target.host();
+        match host.parse() {
+            // A name is checked when it is resolved, each time; a literal address now as well.
+            Ok(ip) if !allow_private && !is_public(ip) => Err(TargetError::Private),
+            Ok(_) => Ok(target),
+            Err(_) if !host.is_empty() && host.bytes().all(is_name_byte) => Ok(target),
+            Err(_) => wrong("its host is neither a name nor an address"),
         }
     }
 
@@ -66,8 +90,10 @@ impl Target {
     }
 }
 
-fn refused_address() -> String {
-    "it is at a private address, which webhooks.allow_private_addresses does not allow".to_owned()
+/// Whether this is `:` and a port.
+fn is_port(text: &str) -> bool {
+    let number = text.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    number.and_then(|number| number.parse::<u16>().ok()).is_some_and(|port| port != 0)
 }
 
 /// Calls webhooks.
@@ -143,7 +169,7 @@ impl Client {
 
     async fn connect_to(&self, address: SocketAddr) -> Result<TcpStream, String> {
         if !self.allow_private && !is_public(address.ip()) {
-            return Err(refused_address());
+            return Err(TargetError::Private.to_string());
         }
         let connected: io::Result<TcpStream> = TcpStream::connect(address).await;
         connected.map_err(|error| format!("cannot connect: {error}"))
@@ -197,7 +223,9 @@ mod tests {
             let found = target.as_ref().map(|target| (target.host(), target.port()));
             match (found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{url}"),
-                (Err(found), Err(expected)) => assert!(found.contains(expected), "{url}: {found}"),
+                (Err(found), Err(expected)) => {
+                    assert!(found.to_string().contains(expected), "{url}: {found}");
+                }
                 (found, _) => panic!("{url}: {found:?}"),
             }
         };
@@ -212,6 +240,11 @@ mod tests {
         check("/hook", false, Err("https://"));
         check("https://user:word@example.com/", false, Err("user name"));
         check("not a url", false, Err("no URL"));
+        check("https://example.com:0/", false, Err("port"));
+        check("https://example.com:65536/", false, Err("port"));
+        check("https://ex*mple.com/", false, Err("neither"));
+        check("https://example.com/a|b", false, Err("percent-encoded"));
+        check("https://example.com/#a", false, Err("percent-encoded"));
     }
 
     #[tokio::test]

@@ -127,7 +127,7 @@ pub(crate) async fn attempt(
     let client = webhooks.client();
     let target = match Target::parse(&webhook.url, client.allows_private()) {
         Ok(target) => target,
-        Err(reason) => return Attempt::Failed(reason, None),
+        Err(reason) => return Attempt::Failed(reason.to_string(), None),
     };
     let timestamp_s = now_ms() / 1000;
     let headers = [

@@ -1,0 +1,304 @@
+//! A node with its HTTP server in a directory of its own, and a plain HTTP client.
+//!
+//! The client is the standard library's sockets: what is on the wire is seen as it is.
+
+#![allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several test programs")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use management::{Management, Options};
+use node::definitions::Permissions;
+use node::embedded::{Event, Link};
+use node::{ConsumeOptions, Node, QueueOptions, Settlement};
+use serde_json::Value;
+
+pub struct Fixture {
+    runtime: tokio::runtime::Runtime,
+    management: Option<Management>,
+    pub node: Arc<Node>,
+    pub address: SocketAddr,
+    pub user: String,
+    directory: PathBuf,
+    _kept: Option<tempfile::TempDir>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let kept = tempfile::tempdir().expect("a directory");
+        let mut fixture = Self::open(kept.path().to_owned(), change);
+        fixture._kept = Some(kept);
+        fixture
+    }
+
+    pub fn open(directory: PathBuf, change: impl FnOnce(&mut Options)) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let options = node::Options { data: directory.clone(), ..node::Options::default() };
+        let node = Node::open(options).expect("a node");
+        let mut options = Options {
+            data: directory.clone(),
+            allow_private_addresses: true,
+            ..Options::default()
+        };
+        change(&mut options);
+        let for_server = Arc::clone(&node);
+        let management = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            Management::start(listener, for_server, options).expect("it starts")
+        });
+        let address = management.local_address();
+        let user = "guest:guest".to_owned();
+        let management = Some(management);
+        Self { runtime, management, node, address, user, directory, _kept: None }
+    }
+
+    /// Stops the server; how long that took.
+    pub fn stop(&mut self) -> Duration {
+        let start = Instant::now();
+        if let Some(management) = self.management.take() {
+            self.runtime.block_on(management.stop());
+        }
+        start.elapsed()
+    }
+
+    /// Stops everything and starts again on the same store.
+    pub fn restart(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        let kept = self._kept.take();
+        let directory = self.directory.clone();
+        drop(self);
+        let mut fixture = Self::open(directory, change);
+        fixture._kept = kept;
+        fixture
+    }
+
+    pub fn declare(&self, queue: &str) {
+        let mut link = Link::open(&self.node, "/", "guest").expect("a link");
+        link.open_channel().expect("a channel");
+        let options = QueueOptions { durable: true, ..QueueOptions::default() };
+        link.declare_queue(queue, &options).expect("a queue");
+        link.close();
+    }
+
+    pub fn add_user(&self, name: &str, tags: &[&str], write: &str, read: &str) {
+        let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        self.node.add_user(name, name, &tags).expect("a user");
+        let permissions =
+            Permissions { configure: String::new(), write: write.into(), read: read.into() };
+        self.node.set_permissions("/", name, permissions).expect("permissions");
+    }
+
+    /// Asks as the user of the fixture.
+    pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
+        self.call_as(&self.user, method, path, body)
+    }
+
+    pub fn get(&self, path: &str) -> Reply {
+        self.call("GET", path, None)
+    }
+
+    pub fn post(&self, path: &str, body: Value) -> Reply {
+        self.call("POST", path, Some(body))
+    }
+
+    pub fn call_as(&self, user: &str, method: &str, path: &str, body: Option<Value>) -> Reply {
+        let mut head = basic(user);
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        if !body.is_empty() {
+            head.push_str("content-type: application/json\r\n");
+        }
+        self.raw(method, path, &head, body.as_bytes())
+    }
+
+    /// A request with just these header lines.
+    pub fn raw(&self, method: &str, path: &str, head: &str, body: &[u8]) -> Reply {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(70))).expect("a time-out");
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{head}content-length: \
+             {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).expect("sent");
+        // The server may answer and close before it has read all of a body.
+        let _ = stream.write_all(body);
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text);
+        Reply::parse(&text)
+    }
+
+    /// Waits until a call answers as it should.
+    pub fn eventually(&self, path: &str, is_right: impl Fn(&Reply) -> bool) -> Reply {
+        let start = Instant::now();
+        loop {
+            let reply = self.get(path);
+            if is_right(&reply) {
+                return reply;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "{path}: {reply:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A thread that settles whatever comes, until dropped.
+    pub fn worker(&self, queue: &str, settlement: Settlement) -> Worker {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (node, queue, stopping) = (self.node.clone(), queue.to_owned(), Arc::clone(&stop));
+        let thread = std::thread::spawn(move || {
+            let mut link = Link::open(&node, "/", "guest").expect("a link");
+            let channel = link.open_channel().expect("a channel");
+            let options = ConsumeOptions { tag: "worker", ..ConsumeOptions::default() };
+            link.consume(channel, &queue, &options).expect("a consumer");
+            while !stopping.load(Ordering::Relaxed) {
+                let event = link.next_event(Some(Duration::from_millis(20)));
+                if let Some(Event::Delivered(delivery)) = event {
+                    link.settle(channel, delivery.tag, settlement).expect("settled");
+                }
+            }
+            link.close();
+        });
+        Worker { stop, thread: Some(thread) }
+    }
+
+    /// Opens the feed of outcomes.
+    pub fn feed(&self, path: &str, last_id: Option<&str>) -> Feed {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
+        let last_id = last_id.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        let auth = basic(&self.user);
+        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n{auth}{last_id}\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut feed = Feed { lines: BufReader::new(stream), last_id: None };
+        let mut line = feed.line().expect("a status");
+        assert!(line.contains(" 200 "), "{line}");
+        while !line.is_empty() {
+            line = feed.line().expect("a header");
+        }
+        feed
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        self.stop();
+        self.node.close();
+    }
+}
+
+fn basic(user: &str) -> String {
+    format!("authorization: Basic {}\r\n", STANDARD.encode(user))
+}
+
+/// See [`Fixture::worker`].
+pub struct Worker {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_some_and(|ended| ended.is_ok()));
+    }
+}
+
+/// What was answered.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    pub text: String,
+    /// `Null` where the body is no JSON.
+    pub json: Value,
+}
+
+impl Reply {
+    fn parse(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        let headers = lines.filter_map(|line| line.split_once(": "));
+        let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        Self {
+            status: status.unwrap_or_else(|| panic!("no answer: {text}")),
+            headers: headers.collect(),
+            text: body.to_owned(),
+            json: serde_json::from_str(body).unwrap_or_default(),
+        }
+    }
+
+    /// Checks that it is this problem; its detail.
+    #[track_caller]
+    pub fn problem(&self, status: u16, name: &str) -> String {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        assert_eq!(self.json["type"], format!("/problems/{name}"), "{self:?}");
+        assert_eq!(self.json["status"], status, "{self:?}");
+        self.json["detail"].as_str().expect("a detail").to_owned()
+    }
+}
+
+/// A feed that is being read.
+pub struct Feed {
+    lines: BufReader<TcpStream>,
+    /// The last id that was seen, as an `EventSource` keeps it.
+    pub last_id: Option<String>,
+}
+
+/// One event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedEvent {
+    pub id: String,
+    pub name: String,
+    pub data: Value,
+}
+
+impl Feed {
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+        }
+    }
+
+    /// The next event with data; `None` at the end. The sizes of chunks stand on lines of their
+    /// own, which no field looks like, and a chunk ends with the empty line of an event.
+    pub fn next_event(&mut self) -> Option<FeedEvent> {
+        let (mut name, mut data) = (String::new(), String::new());
+        loop {
+            let line = self.line()?;
+            match line.split_once(": ") {
+                Some(("id", value)) => self.last_id = Some(value.to_owned()),
+                Some(("event", value)) => name = value.to_owned(),
+                Some(("data", value)) => data = value.to_owned(),
+                _ if line.is_empty() && !data.is_empty() => {
+                    let id = self.last_id.clone().expect("an id");
+                    return Some(FeedEvent {
+                        id,
+                        name,
+                        data: serde_json::from_str(&data).expect("JSON"),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+}
