@@ -35,6 +35,8 @@ class Broker:
         self._starts += 1
         log = self.directory / f'broker-{self._starts}.log'
         environment = {k: v for k, v in os.environ.items() if not k.startswith('WILCO_')}
+        # Several brokers run at once. The command line, which a test may add to, wins over this.
+        environment['WILCO_HTTP'] = '127.0.0.1:0'
         with log.open('wb') as output:
             self._process = subprocess.Popen(
                 [binary, 'serve', '--data', str(self.directory / 'data'),
