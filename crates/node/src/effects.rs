@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use broker::dead_letter::{Death, dead_letter, is_cycle};
-use broker::queue::{Effects, Incoming, NO_POSITION, Removed};
+use broker::queue::{Effects, Incoming, NO_POSITION, Reason, Removed};
 use broker::{Message, QueueId};
 
 use crate::live_queue::LiveQueue;
@@ -125,14 +125,13 @@ impl Node {
         let keep_body = position == NO_POSITION || self.keeps_bodies();
         let mut work = Work::new();
         for target in targets {
-            let message = copy.clone();
-            let incoming = Incoming { message, position, keep_body };
+            let incoming = Incoming { message: copy.clone(), position, keep_body };
             let mut effects = Effects::default();
             let published = self.with_core(&target, now_ms, &mut effects, |core, effects| {
                 core.publish(now_ms, incoming, effects)
             });
             if published.is_none() {
-                self.log_lost(&target, position);
+                self.lose(&target, Some(copy.clone()), position);
             }
             work.push((target, effects));
         }
@@ -168,12 +167,32 @@ impl Node {
         Some((Some(copy), targets))
     }
 
-    /// A queue was deleted after a message for it was logged: settles it there.
+    /// A queue was deleted after a message for it was logged: that is its outcome there.
+    pub(crate) fn lose(&self, queue: &Arc<LiveQueue>, message: Option<Message>, position: u64) {
+        if !message.as_ref().is_some_and(|message| message.head().is_tracked) {
+            self.log_lost(queue, position);
+            return;
+        }
+        let mut effects = Effects::default();
+        effects.removed.push(Removed {
+            message,
+            position,
+            reason: Reason::QueueDeleted,
+            dead_letter: false,
+            is_tracked: true,
+            missed_deadline: false,
+            attempts: 0,
+            by: None,
+        });
+        self.tell(queue, self.now_ms(), &mut effects, &mut Work::new());
+    }
+
+    /// The same for what nobody asks after.
     pub(crate) fn log_lost(&self, queue: &LiveQueue, position: u64) {
         if position != NO_POSITION {
             self.store.append(None, |appender| {
                 let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
-                let reason = broker::queue::Reason::QueueDeleted as u8;
+                let reason = Reason::QueueDeleted as u8;
                 records::append_settled(
                     batch,
                     queue.id,

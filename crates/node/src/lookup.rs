@@ -133,11 +133,12 @@ impl Node {
             records::append_message(appender.batch, std::iter::once(queue.id), &message)
         });
         let put = self.with_queue(queue, now_ms, |core, effects| {
+            let message = message.clone();
             let incoming = Incoming { message, position, keep_body: self.keeps_bodies() };
             core.publish(now_ms, incoming, effects)
         });
         if put.is_none() {
-            self.log_lost(queue, position);
+            self.lose(queue, Some(message), position);
             return Err(ByIdError::QueueGone(queue.name.to_string()));
         }
         self.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))

@@ -44,6 +44,8 @@ pub struct OutcomeMessage<'a> {
     pub is_late: bool,
     /// `x-duplicate`.
     pub is_duplicate: bool,
+    /// `x-dead-letter-copy`: it is the outcome of a copy, which only watchers are told.
+    pub is_copy: bool,
     /// `x-dead-letter-exchange`: where the message was sent on to.
     pub dead_letter_exchange: Option<&'a str>,
 }
@@ -91,6 +93,7 @@ impl OutcomeMessage<'_> {
             ("x-unverified", self.is_unverified),
             ("x-late", self.is_late),
             ("x-duplicate", self.is_duplicate),
+            ("x-dead-letter-copy", self.is_copy),
         ];
         for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
             headers.boolean(name, true);

@@ -60,6 +60,7 @@ fn full() -> OutcomeMessage<'static> {
         is_unverified: true,
         is_late: true,
         is_duplicate: true,
+        is_copy: false,
         dead_letter_exchange: Some("dlx"),
     }
 }
@@ -81,6 +82,7 @@ fn least() -> OutcomeMessage<'static> {
         is_unverified: false,
         is_late: false,
         is_duplicate: false,
+        is_copy: false,
         dead_letter_exchange: None,
         ..full()
     }

@@ -210,6 +210,8 @@ impl Node {
             return Some(known.clone());
         }
         let deleted = self.deleted_queues.lock();
-        deleted.iter().find(|(of, _)| *of == id).map(|(_, names)| names.clone())
+        let found = deleted.iter().find(|(of, _)| *of == id).map(|(_, names)| names.clone())?;
+        names.insert(id, found.clone());
+        Some(found)
     }
 }

@@ -208,6 +208,7 @@ impl Node {
             is_unverified: settled.is_unverified,
             is_late: settled.is_late,
             is_duplicate: true,
+            is_copy: false,
             dead_letter_exchange: settled.dead_letter_exchange.as_deref(),
         };
         let (id, outcome_of) = (duplicate.id.0, Some(duplicate.queue.id));

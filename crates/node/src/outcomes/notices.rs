@@ -47,8 +47,7 @@ impl Notices {
         let _ = self.node.set(Arc::downgrade(node));
     }
 
-    /// Takes notices whose group ends at `end`. The caller has waited on the store with this as its
-    /// waiter, and calls [`Node::deliver_notices`] next.
+    /// Takes notices whose group ends at `end`.
     fn add(&self, end: u64, notices: impl Iterator<Item = Notice>) {
         self.waiting.lock().extend(notices.map(|notice| (end, notice)));
     }
@@ -88,7 +87,10 @@ impl Node {
         }
         self.outcomes.notices.add(end, notices.into_iter());
         // It may have become durable before they were added, and then nobody looks any more.
-        self.deliver_notices();
+        let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+        if self.store.wait_for(end, &waiter) {
+            self.deliver_notices();
+        }
     }
 
     fn deliver_notices(&self) {

@@ -528,7 +528,11 @@ impl Told {
             message_id: properties.message_id.unwrap_or_default(),
             correlation_id,
             queue,
-            queue_count: self.tracking.queue_count,
+            // What reached no queue has one outcome, too.
+            queue_count: match self.outcome {
+                Outcome::Unroutable => 1,
+                _ => self.tracking.queue_count,
+            },
             reason: self.reason_name(),
             attempts: self.attempts,
             published_at_ms: self.message.head().published_at_ms,
@@ -541,6 +545,7 @@ impl Told {
             is_unverified: self.is_unverified(),
             is_late: self.is_late,
             is_duplicate: false,
+            is_copy: self.tracking.is_copy,
             dead_letter_exchange: self.dead_letter_exchange.as_deref(),
         }
     }

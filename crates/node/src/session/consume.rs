@@ -14,6 +14,7 @@ use segment_log::LogError;
 use super::Session;
 use super::channel::{Channel, Consumer, Source};
 use super::publish::{Publish, REPLY_TO};
+use super::settle::by_get;
 use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::outbox::{ConsumerEndpoint, ConsumerHandle, WireDelivery};
@@ -183,8 +184,8 @@ impl Session {
     }
 
     /// Who takes and settles what was got, not consumed.
-    pub(super) fn settled_by_get(&self) -> Arc<SettledBy> {
-        Arc::new(SettledBy { worker: format!("{}/basic.get", self.name).into(), report: None })
+    fn settled_by_get(&self) -> Arc<SettledBy> {
+        Arc::new(SettledBy { worker: by_get(&self.name), report: None })
     }
 
     fn send_got(

@@ -13,7 +13,7 @@ use super::{NO_ROUTE, Session};
 use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
-use crate::outcomes::REPORT_EXCHANGE;
+use crate::outcomes::{OUTCOMES_EXCHANGE, REPORT_EXCHANGE};
 use crate::rewrite;
 use crate::store::{Waiter, records};
 
@@ -108,6 +108,11 @@ impl Session {
         let headers = Headers::scan(properties.headers)?;
         if publish.exchange == REPORT_EXCHANGE {
             return self.report(number, publish, &properties, &headers);
+        }
+        if publish.exchange == OUTCOMES_EXCHANGE {
+            let text =
+                "only the broker publishes to 'amq.wilco.outcomes'; bind a queue to watch it";
+            return Err(BrokerError::access_refused(text));
         }
         let route = self.route(
             publish.exchange,
@@ -429,7 +434,8 @@ fn enqueue_group(
     });
     if enqueued.is_none() {
         for &index in &group.messages {
-            node.log_lost(&group.queue, pending[index as usize].position);
+            let Pending { message, position, .. } = &pending[index as usize];
+            node.lose(&group.queue, message.clone(), *position);
         }
     }
 }

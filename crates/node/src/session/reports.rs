@@ -13,6 +13,9 @@ use crate::auth::Access;
 use crate::outbox::report_key;
 use crate::outcomes::REPORT_EXCHANGE;
 
+/// Bytes of reports that a channel may hold about messages it has not settled.
+const REPORTS_BYTES_MAX: usize = 16 << 20;
+
 impl Session {
     /// Takes a report in. One about a message that this channel does not hold is ignored with a
     /// warning: refused in confirm mode, returned when it is mandatory.
@@ -32,7 +35,8 @@ impl Session {
         let outbox = self.outbox.lock();
         let tag = outbox.channels.get(&number).and_then(|channel| channel.unsettled.tag_of(key));
         drop(outbox);
-        let Some(tag) = tag else {
+        let held_bytes: usize = self.channel(number)?.reports.values().map(|r| r.body.len()).sum();
+        let Some(tag) = tag.filter(|_| held_bytes < REPORTS_BYTES_MAX) else {
             self.refuse_report(number, publish);
             return self.refuse_in_turn(number);
         };
@@ -75,7 +79,7 @@ impl Session {
         self.node.count_ignored_report();
         tracing::warn!(
             message_id = publish.routing_key,
-            "a report is ignored: its channel holds no message with this id"
+            "a report is ignored: its channel holds no message with this id, or too many reports"
         );
         if publish.mandatory {
             self.send_return(number, publish);

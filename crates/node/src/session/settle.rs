@@ -158,6 +158,11 @@ fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlemen
     Resolved { queue, id: unsettled.id, consumer: unsettled.consumer, settlement, by: None }
 }
 
+/// What a worker is called that gets its messages one by one.
+pub(super) fn by_get(name: &str) -> Arc<str> {
+    format!("{name}/basic.get").into()
+}
+
 /// Who settles a delivery of a tracked message, with what was said of it before.
 fn by(
     channel: &mut Channel,
@@ -182,7 +187,11 @@ fn by(
         }
         (None, Some(worker)) => Some(Arc::clone(worker)),
         (report, worker) => {
-            let worker = worker.map_or_else(|| name.into(), |by| Arc::clone(&by.worker));
+            let worker = match worker {
+                Some(by) => Arc::clone(&by.worker),
+                None if unsettled.consumer == ConsumerKey::GET => by_get(name),
+                None => name.into(),
+            };
             Some(Arc::new(SettledBy { worker, report }))
         }
     }
