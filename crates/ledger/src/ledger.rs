@@ -45,6 +45,10 @@ pub(crate) struct Sizes {
     pub(crate) segment_bytes: u64,
     /// Bytes of pages that one question about outcomes reads.
     pub(crate) query_bytes: u64,
+    /// Bytes of pages that one question about a message reads.
+    pub(crate) events_bytes: u64,
+    /// Events beyond which no further page is read for it.
+    pub(crate) events_max: usize,
     /// Entries of a lookup in memory beyond which they go into a run.
     pub(crate) memory_entries: usize,
     /// Runs of about one size that become one.
@@ -60,6 +64,8 @@ impl Sizes {
             stretch_bytes: 66 << 10,
             segment_bytes: (options.bytes_max / 32).clamp(1 << 20, 64 << 20),
             query_bytes: 8 << 20,
+            events_bytes: 8 << 20,
+            events_max: 10_000,
             // Seven eighths of a power of two: as full as a hash table gets.
             memory_entries: 7 << 15,
             fan_in: 4,
@@ -128,7 +134,8 @@ impl Ledger {
         self.writer.lock().flush(self, applied, now_ms)
     }
 
-    /// All that is known of a message, in order.
+    /// All that is known of a message, in order; the latest of it where an id has been used over and
+    /// over again: what 8 MiB of pages, or about ten thousand events, tell.
     ///
     /// # Errors
     /// Whatever the disk says.
@@ -136,19 +143,27 @@ impl Ledger {
         let mut positions = self.index.values(id.0)?;
         positions.sort_unstable();
         positions.dedup();
-        let mut events = Vec::new();
+        // Page by page, the latest first.
+        let mut by_page = Vec::new();
+        let (mut event_count, mut bytes) = (0, 0);
         let mut buffer = Vec::new();
-        for position in positions {
+        for position in positions.into_iter().rev() {
+            if event_count >= self.sizes.events_max || bytes >= self.sizes.events_bytes {
+                break;
+            }
             if !self.pages.read(position, &mut buffer)? {
                 continue;
             }
+            bytes += buffer.len() as u64;
             let Some(page) = Page::parse(&buffer) else { continue };
             // A key is a part of the hash only: the page tells whether it is the message.
             let is_it: Vec<_> = page.ids().iter().map(|other| other.hash() == id).collect();
             let of_it = page.events().filter(|event| is_it[event.id]);
-            events.extend(of_it.map(|event| page.event(&event)));
+            let events: Vec<_> = of_it.map(|event| page.event(&event)).collect();
+            event_count += events.len();
+            by_page.push(events);
         }
-        Ok(events)
+        Ok(by_page.into_iter().rev().flatten().collect())
     }
 
     /// Outcomes in order.

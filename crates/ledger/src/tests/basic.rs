@@ -4,6 +4,7 @@ use broker::Outcome;
 use segment_log::FaultyDisk;
 
 use super::support::{hash, published, settled, tiny};
+use crate::ledger::Sizes;
 use crate::{Cursor, Ledger, Options, OutcomeQuery, dedup_key};
 
 #[test]
@@ -51,4 +52,19 @@ fn events_are_found_at_once_and_after_flush_and_reopening() {
     check(&ledger);
     ledger.append(&events[7]);
     check(&ledger);
+}
+
+#[test]
+fn of_an_id_used_over_and_over_again_the_latest_is_told() {
+    let sizes = Sizes { events_bytes: 2000, ..tiny() };
+    let disk = FaultyDisk::new(1);
+    let ledger = Ledger::open_sized(disk, Options::default(), sizes).unwrap();
+    let events: Vec<_> = (0..1000).map(|n| published(n, n, 7)).collect();
+    for event in &events {
+        ledger.append(event);
+    }
+    ledger.flush(1000, 1000).unwrap();
+    let found = ledger.events(hash(7)).unwrap();
+    assert!((50..500).contains(&found.len()), "{}", found.len());
+    assert_eq!(found, events[1000 - found.len()..]);
 }

@@ -4,6 +4,7 @@ use broker::Outcome;
 use segment_log::FaultyDisk;
 
 use super::support::{Model, published, settled, tiny};
+use crate::ledger::Sizes;
 use crate::{Cursor, Ledger, LedgerError, Options};
 
 /// Numbers that follow from a seed (splitmix64).
@@ -19,19 +20,17 @@ impl Random {
     }
 }
 
-/// Some events more; answers the position after them.
-fn grow(model: &mut Model, random: &mut Random, ledger: Option<&Ledger>) -> u64 {
+/// Some events more, of so many messages; answers the position after them.
+fn grow(model: &mut Model, random: &mut Random, messages: u64, ledger: &Ledger) -> u64 {
     let mut position = model.events.last().map_or(1, |event| event.at.position + 10);
     for _ in 0..random.below(30) + 1 {
-        let (n, time_ms) = (random.below(300), 1000 + position);
+        let (n, time_ms) = (random.below(messages), 1000 + position);
         let at = Cursor { position, nth: 0 };
         let event = match random.below(2) {
             0 => published(position, time_ms, n),
             _ => settled(at, time_ms, n, Outcome::ALL[random.below(6) as usize]),
         };
-        if let Some(ledger) = ledger {
-            ledger.append(&event);
-        }
+        ledger.append(&event);
         model.events.push(event);
         position += 10;
     }
@@ -72,7 +71,7 @@ fn after_a_crash_the_ledger_is_as_of_a_flush_and_following_on_makes_it_whole() {
             promised = applied;
             disk.set_crash_at_sync(random.below(40) + 1);
             loop {
-                tried = grow(&mut model, &mut random, Some(&ledger));
+                tried = grow(&mut model, &mut random, 300, &ledger);
                 match ledger.flush(tried, 1000 + tried) {
                     Ok(()) => promised = tried,
                     Err(_) => break,
@@ -99,7 +98,7 @@ fn a_full_disk_delays_and_loses_nothing() {
         let mut refused_count = 0;
         let mut applied = 0;
         for round in 0..80 {
-            applied = grow(&mut model, &mut random, Some(&ledger));
+            applied = grow(&mut model, &mut random, 300, &ledger);
             match round % 20 {
                 5 => disk.set_capacity_bytes(Some(ledger.size_bytes() + random.below(4000))),
                 15 => disk.set_capacity_bytes(None),
@@ -127,7 +126,7 @@ fn a_failed_sync_is_an_error_until_the_ledger_is_opened_again() {
     let disk = FaultyDisk::new(1);
     let ledger = open(&disk).unwrap();
     let mut model = Model::default();
-    let applied = grow(&mut model, &mut Random(1), Some(&ledger));
+    let applied = grow(&mut model, &mut Random(1), 300, &ledger);
     disk.fail_next_sync();
     assert!(ledger.flush(applied, 0).is_err());
     assert!(ledger.flush(applied, 0).is_err());
@@ -142,19 +141,22 @@ fn a_failed_sync_is_an_error_until_the_ledger_is_opened_again() {
 
 #[test]
 fn the_window_survives_crashes_while_pages_come_and_go() {
-    for seed in 0..60 {
+    for seed in 0..120 {
         let disk = FaultyDisk::new(seed);
         let mut random = Random(seed);
         let mut model = Model::default();
-        let options = Options { bytes_max: 60_000, ..Options::default() };
-        let open = || Ledger::open_sized(disk.clone(), options.clone(), tiny());
+        let options = Options { bytes_max: 40_000, ..Options::default() };
+        // Some with entries in memory when their pages go, some without.
+        let memory_entries = if seed % 2 == 0 { 10 } else { 500 };
+        let sizes = Sizes { memory_entries, step_entries: 40, ..tiny() };
+        let open = || Ledger::open_sized(disk.clone(), options.clone(), sizes.clone());
         for _ in 0..8 {
             let ledger = open().unwrap();
             model.follow_from(ledger.applied(), &ledger);
             model.check_what_is_kept(&ledger);
-            disk.set_crash_at_sync(random.below(150) + 1);
+            disk.set_crash_at_sync(random.below(200) + 1);
             loop {
-                let applied = grow(&mut model, &mut random, Some(&ledger));
+                let applied = grow(&mut model, &mut random, 1 << 40, &ledger);
                 if ledger.flush(applied, 1000).is_err() {
                     break;
                 }

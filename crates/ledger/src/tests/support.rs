@@ -17,6 +17,8 @@ pub(crate) fn tiny() -> Sizes {
         stretch_bytes: 700,
         segment_bytes: 4000,
         query_bytes: 1500,
+        events_bytes: u64::MAX,
+        events_max: usize::MAX,
         memory_entries: 10,
         fan_in: 3,
         step_entries: 7,
