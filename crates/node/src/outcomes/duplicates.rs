@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker::outcome::Notify;
 use broker::outcome::message::OutcomeMessage;
-use broker::queue::NO_POSITION;
+use broker::queue::{NO_POSITION, Reason};
 use broker::{Outcome, QueueId, Tracking};
 use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
@@ -23,6 +23,9 @@ use super::telling::{encode, wants};
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::store::{Waiter, records};
+
+/// Ids of refused messages that are remembered until the ledger has them.
+const REFUSED_MAX: usize = 100_000;
 
 /// A message that was not enqueued because its queue has seen its id.
 pub(crate) struct Duplicate {
@@ -85,7 +88,11 @@ impl Node {
             let refused = self.outcomes.duplicates.refused.lock();
             refused.get(&key).is_some_and(|refused_ms| seen_ms <= *refused_ms)
         };
-        let is_duplicate = seen.is_some_and(|seen| is_within(seen) && !is_refused(seen));
+        let is_duplicate = seen.is_some_and(|seen| {
+            is_within(seen)
+                && !is_refused(seen)
+                && !(before.is_none() && self.was_refused(queue, id))
+        });
         if is_duplicate {
             let mut pending = self.outcomes.duplicates.pending.lock();
             match before {
@@ -100,7 +107,19 @@ impl Node {
     pub(crate) fn forget_id(&self, queue: QueueId, id: IdHash, now_ms: u64) {
         let key = dedup_key(id, queue.0);
         self.outcomes.duplicates.pending.lock().remove(&key);
-        self.outcomes.duplicates.refused.lock().insert(key, now_ms);
+        let mut refused = self.outcomes.duplicates.refused.lock();
+        if refused.len() >= REFUSED_MAX {
+            // The ledger knows the older ones by now.
+            refused.clear();
+        }
+        refused.insert(key, now_ms);
+    }
+
+    /// Whether a queue refused the last message with this id, as far as the ledger has got.
+    fn was_refused(&self, queue: &LiveQueue, id: IdHash) -> bool {
+        let events = self.ledger.events(id).unwrap_or_default();
+        last_outcome(&events, queue)
+            .is_some_and(|(settled, _)| settled.reason == Reason::Refused.name())
     }
 
     /// The ledger has this event, and with it the ids in its window.

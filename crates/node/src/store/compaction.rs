@@ -62,8 +62,9 @@ impl Node {
         if !self.store.finish_emptying() {
             return Ok(());
         }
-        let victims: BTreeSet<u64> =
-            self.store.segments.lock().compactable().into_iter().take(VICTIMS_MAX).collect();
+        let ledger_applied = self.store.ledger_applied.load(Ordering::Acquire);
+        let compactable = self.store.segments.lock().compactable(ledger_applied);
+        let victims: BTreeSet<u64> = compactable.into_iter().take(VICTIMS_MAX).collect();
         if victims.is_empty() {
             return Ok(());
         }
@@ -160,7 +161,7 @@ impl Node {
                     });
                 }
             }
-            // Its outcome is in the ledger by now, or this segment would still be needed.
+            // Its outcome is in the ledger by now, or this segment were not looked at.
             outcome_records::OUTCOMES => {
                 let Some((head, entries)) = outcome_records::parse_outcomes(record.payload) else {
                     return;

@@ -175,8 +175,9 @@ impl Segments {
         self.segments.iter().filter(is_deletable).map(|(&base, _)| base).collect()
     }
 
-    /// Segments that hold little or nothing and still cannot go.
-    pub(crate) fn compactable(&self) -> BTreeSet<u64> {
+    /// Segments that hold little or nothing and still cannot go; not those that only wait for the
+    /// ledger, which is never far behind.
+    pub(crate) fn compactable(&self, ledger_applied: u64) -> BTreeSet<u64> {
         let carried_bytes = |segment: &Segment| -> u64 {
             let stays = |(other, _): &(&u64, &u64)| self.segments.contains_key(other);
             segment.settles_for.iter().filter(stays).map(|(_, bytes)| bytes).sum()
@@ -185,6 +186,7 @@ impl Segments {
             let bytes = segment.end.map_or(0, |end| end - **base);
             **base != self.active
                 && !segment.is_being_emptied
+                && segment.ledger_until <= ledger_applied
                 && segment.references_live * COMPACT_SHARE <= segment.references_total
                 && carried_bytes(segment) * CARRY_SHARE <= bytes
         };
