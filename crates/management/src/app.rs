@@ -22,8 +22,9 @@ use crate::stopping::Stopping;
 use crate::webhooks::Webhooks;
 use crate::{auth, feed, messages, outcomes, publish, webhooks};
 
-/// Requests that may wait at once: long polls and feeds.
-const WAITING_COUNT_MAX: usize = 1024;
+/// Passwords that are checked at once: each keeps a processor busy for some 20 ms, and anybody can
+/// ask for that.
+const LOGIN_COUNT_MAX: usize = 2;
 /// Bytes of bodies that may be under way at once, over those of single requests.
 const BODY_ROOM_BYTES: usize = 256 << 20;
 /// What a request has around its payload: other fields, JSON's escapes of a few of them.
@@ -39,16 +40,23 @@ struct Inner {
     node: Arc<Node>,
     webhooks: Webhooks,
     waiting: Arc<Semaphore>,
+    logins: Semaphore,
     body_room: Arc<Semaphore>,
     stopping: Stopping,
 }
 
 impl App {
-    pub(crate) fn new(node: Arc<Node>, webhooks: Webhooks, stopping: Stopping) -> Self {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        webhooks: Webhooks,
+        waiting_count_max: usize,
+        stopping: Stopping,
+    ) -> Self {
         Self(Arc::new(Inner {
             node,
             webhooks,
-            waiting: Arc::new(Semaphore::new(WAITING_COUNT_MAX)),
+            waiting: Arc::new(Semaphore::new(waiting_count_max)),
+            logins: Semaphore::new(LOGIN_COUNT_MAX),
             body_room: Arc::new(Semaphore::new(BODY_ROOM_BYTES)),
             stopping,
         }))
@@ -79,8 +87,16 @@ impl App {
     /// A place among the requests that wait; given back when dropped.
     pub(crate) fn place_to_wait(&self) -> Answer<OwnedSemaphorePermit> {
         Arc::clone(&self.0.waiting).try_acquire_owned().map_err(|_| {
-            busy("1024 requests wait already; try again in a second, or ask without waiting")
+            busy("too many requests wait already; try again in a second, or ask without waiting")
         })
+    }
+
+    /// Whether these are name and password of a user.
+    pub(crate) async fn check_password(&self, name: String, password: String) -> Answer<bool> {
+        // The semaphore is never closed.
+        let _turn = self.0.logins.acquire().await.map_err(Problem::store)?;
+        let node = Arc::clone(self.node());
+        self.blocking(move || node.check_password(&name, &password)).await
     }
 
     /// Returns when the server stops.

@@ -38,14 +38,10 @@ pub(crate) async fn authenticate(
         return Err(Problem::new(Kind::Unauthenticated, detail));
     };
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    let node = app.node().clone();
-    let checked = app.blocking(move || {
-        let is_right = node.check_password(&name, &password);
-        // A request of which nobody knows where it comes from comes from far away.
-        let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-        (is_right && node.may_connect_from(&name, peer), name)
-    });
-    let (is_welcome, name) = checked.await?;
+    // A request of which nobody knows where it comes from comes from far away.
+    let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let is_right = app.check_password(name.clone(), password).await?;
+    let is_welcome = is_right && app.node().may_connect_from(&name, peer);
     if !is_welcome {
         let detail = "name or password is wrong, or the user may not come from this address";
         return Err(Problem::new(Kind::Unauthenticated, detail));

@@ -121,9 +121,9 @@ impl Feed {
 
     /// An id without an event: the reader notes it and is told nothing.
     fn write_place(&mut self, text: &mut String) {
-        if let Some(after) = self.follower.cursor() {
-            text.push_str(&format!("id: {after}\n\n"));
-        }
+        // Nothing has happened yet: everything comes after the beginning.
+        let after = self.follower.cursor().unwrap_or_default();
+        text.push_str(&format!("id: {after}\n\n"));
     }
 }
 

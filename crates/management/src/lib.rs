@@ -35,6 +35,8 @@ pub struct Options {
     pub data: std::path::PathBuf,
     /// Connections at a time.
     pub connections_max: usize,
+    /// Requests that may wait at a time: long polls and feeds.
+    pub waiting_count_max: usize,
     /// Whether webhooks may call private addresses: this machine, the local network.
     pub allow_private_addresses: bool,
     /// How long to wait after each failed attempt to deliver to a webhook; after the last one it
@@ -47,6 +49,7 @@ impl Default for Options {
         Self {
             data: "wilco-data".into(),
             connections_max: 4096,
+            waiting_count_max: 1024,
             allow_private_addresses: false,
             retry_delays: webhooks::RETRY_DELAYS.to_vec(),
         }

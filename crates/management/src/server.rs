@@ -49,7 +49,7 @@ impl Management {
         let stop = Stop::new();
         let stopping = stop.listen();
         let webhooks = Webhooks::open(Arc::clone(&node), &options)?;
-        let app = App::new(node, webhooks, stopping.clone());
+        let app = App::new(node, webhooks, options.waiting_count_max, stopping.clone());
         let router = app.clone().router();
         let connections_max = options.connections_max;
         let serving = tokio::spawn(serve(listener, router, stopping, connections_max));

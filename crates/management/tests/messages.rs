@@ -4,6 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use amqp::FieldValue;
 use common::Fixture;
 use node::Settlement;
 use serde_json::json;
@@ -126,6 +127,65 @@ fn a_failed_message_can_be_tried_again() {
     assert_eq!((reply.status, &reply.json["outcome"]), (200, &json!("processed")), "{reply:?}");
     assert_eq!(reply.json["earlier"][0]["recovered"], true);
     fixture.call("POST", "/v1/messages/m/retry", None).problem(409, "not-failed");
+}
+
+#[test]
+fn what_was_published_before_does_not_answer_for_what_is_published_now() {
+    let fixture = Fixture::new();
+    fixture.declare("q");
+    let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
+    let worker = fixture.worker("q", Settlement::Reject);
+    let first = fixture.post("/v1/messages?wait=20", message.clone());
+    assert_eq!((first.status, &first.json["outcome"]), (200, &json!("failed")), "{first:?}");
+    drop(worker);
+    let second = fixture.post("/v1/messages?wait=1", message.clone());
+    assert_eq!((second.status, &second.json["state"]), (202, &json!("queued")), "{second:?}");
+    let _worker = fixture.worker("q", Settlement::Ack);
+    let third = fixture.post("/v1/messages?wait=20", message);
+    assert_eq!((third.status, &third.json["outcome"]), (200, &json!("processed")), "{third:?}");
+    let shown = fixture.get("/v1/messages/m").json;
+    assert_eq!(shown["earlier"].as_array().map(Vec::len), Some(2), "{shown}");
+}
+
+#[test]
+fn a_duplicate_is_told_the_outcome_of_the_original() {
+    let fixture = Fixture::new();
+    fixture.declare_with("q", &[("x-message-deduplication", FieldValue::Bool(true))]);
+    let worker = fixture.worker("q", Settlement::Ack);
+    let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
+    let first = fixture.post("/v1/messages?wait=20", message.clone());
+    assert_eq!((first.status, &first.json["duplicate"]), (200, &json!(false)), "{first:?}");
+    drop(worker);
+    // Nobody works any more, and nobody has to.
+    let again = fixture.post("/v1/messages?wait=20", message);
+    assert_eq!((again.status, &again.json["outcome"]), (200, &json!("processed")), "{again:?}");
+    assert_eq!(again.json["duplicate"], true, "{again:?}");
+    assert_eq!(fixture.node.message_count(), 0);
+}
+
+#[test]
+fn a_dead_letter_is_shown_with_its_copy_and_as_recovered() {
+    let fixture = Fixture::new();
+    fixture.declare("graveyard");
+    let to = |name: &str| FieldValue::from(name.to_owned());
+    fixture.declare_with(
+        "q",
+        &[("x-dead-letter-exchange", to("")), ("x-dead-letter-routing-key", to("graveyard"))],
+    );
+    let worker = fixture.worker("q", Settlement::Reject);
+    let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
+    let reply = fixture.post("/v1/messages?wait=20", message);
+    assert_eq!((reply.status, &reply.json["outcome"]), (200, &json!("failed")), "{reply:?}");
+    drop(worker);
+    let has_copy = |reply: &common::Reply| !reply.json["copies"][0].is_null();
+    let reply = fixture.eventually("/v1/messages/m", has_copy).json;
+    assert_eq!(reply["copies"][0]["queues"][0]["queue"], "graveyard", "{reply}");
+    assert_eq!(reply["queues"][0]["dead_letter_exchange"], "", "{reply}");
+    assert_eq!((&reply["recovered"], &reply["earlier"]), (&json!(false), &json!([])), "{reply}");
+    let _worker = fixture.worker("graveyard", Settlement::Ack);
+    let recovered = |reply: &common::Reply| reply.json["recovered"] == true;
+    let reply = fixture.eventually("/v1/messages/m", recovered).json;
+    assert_eq!((&reply["state"], &reply["outcome"]), (&json!("settled"), &json!("failed")));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use amqp::{FieldTable, FieldValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use management::{Management, Options};
@@ -88,9 +89,15 @@ impl Fixture {
     }
 
     pub fn declare(&self, queue: &str) {
+        self.declare_with(queue, &[]);
+    }
+
+    pub fn declare_with(&self, queue: &str, given: &[(&str, FieldValue)]) {
+        let mut arguments = FieldTable::new();
+        given.iter().for_each(|(name, value)| arguments.insert(*name, value.clone()));
         let mut link = Link::open(&self.node, "/", "guest").expect("a link");
         link.open_channel().expect("a channel");
-        let options = QueueOptions { durable: true, ..QueueOptions::default() };
+        let options = QueueOptions { durable: true, arguments, ..QueueOptions::default() };
         link.declare_queue(queue, &options).expect("a queue");
         link.close();
     }
