@@ -60,8 +60,8 @@ pub(crate) struct Sizes {
 impl Sizes {
     fn of(options: &Options) -> Self {
         Self {
-            page_bytes: 64 << 10,
-            stretch_bytes: 66 << 10,
+            page_bytes: 96 << 10,
+            stretch_bytes: 100 << 10,
             segment_bytes: (options.bytes_max / 32).clamp(1 << 20, 64 << 20),
             query_bytes: 8 << 20,
             events_bytes: 8 << 20,

@@ -11,17 +11,18 @@
 //!
 //! # How it is kept
 //!
-//! Events are gathered in **pages** of about 64 KiB. A page is a record of a `segment_log` of the
+//! Events are gathered in **pages** of about 96 KiB. A page is a record of a `segment_log` of the
 //! ledger's own. All pages since the last flush and the position `applied` are one group of it, so
 //! after a crash the ledger is exactly as of some flush.
 //!
 //! Two **lookups** have entries of 16 bytes: the index, from a message's hash to the positions of the
 //! pages that tell of it, and the window, from a queue and a hash to the time of publishing. The
 //! latest entries are in memory; when there are 229 376 of them they are sorted and written to a
-//! **run**, and when there are four runs of about one size these become one, some of the work with
-//! each flush. The window lives for itself: it outlasts the pages.
+//! **run**, and when there are four runs of about one size these become one, and once again, some of
+//! the work with each flush; runs of some 3.7 million entries then stay until they are too old. The
+//! window lives for itself: it outlasts the pages.
 //!
-//! The **directory**, in memory only, has a line for every 64 KiB of pages: cursors, times, outcomes,
+//! The **directory**, in memory only, has a line for every 100 KiB of pages: cursors, times, outcomes,
 //! queues. By it outcomes are found without reading what cannot hold them.
 //!
 //! Opening reads the log from end to end, as every opening of a `segment_log` does. Pages that are

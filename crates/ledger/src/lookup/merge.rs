@@ -16,6 +16,9 @@ use crate::device::{Files, read_full};
 const READ_BLOCKS: usize = 16;
 /// Runs that are merged at once, at most.
 const WIDTH_MAX: usize = 8;
+/// Times that an entry is merged. Larger runs stay as they are until they are too old: what came at
+/// about one time goes at about one time, as a whole, and no merge needs room for another large run.
+const TIER_COUNT: u32 = 2;
 
 /// A merge under way.
 pub(super) struct Merge {
@@ -165,15 +168,14 @@ pub(super) fn choose(
     floor: u64,
 ) -> Option<Vec<Arc<Run>>> {
     let tier = |run: &Run| {
-        let (mut tier, mut bound) = (0, memory_entries as u64 * 2);
+        let (mut tier, mut bound) = (0_u32, memory_entries as u64 * 2);
         while run.stat.entry_count > bound {
             bound = bound.saturating_mul(fan_in as u64);
             tier += 1;
         }
         tier
     };
-    let tiers = runs.iter().map(|run| tier(run)).max()?;
-    for wanted in 0..=tiers {
+    for wanted in 0..TIER_COUNT {
         let of_tier: Vec<_> = runs.iter().filter(|run| tier(run) == wanted).cloned().collect();
         if of_tier.len() >= fan_in {
             return Some(of_tier.into_iter().take(WIDTH_MAX.max(fan_in)).collect());
