@@ -36,6 +36,9 @@ class Program:
             time.sleep(0.05)
         return self.output()
 
+    def has_ended(self):
+        return self._process.poll() is not None
+
     def exit_code(self, seconds=30):
         return self._process.wait(seconds)
 
