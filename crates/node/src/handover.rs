@@ -8,7 +8,6 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use broker::Message;
 use broker::outcome::SettledBy;
 use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
 use segment_log::LogError;
@@ -127,13 +126,10 @@ impl Node {
         }
         for of_one in deliveries.chunk_by_mut(|a, b| a.endpoint == b.endpoint) {
             let consumer = &endpoints[of_one[0].endpoint as usize];
-            let tracked: Vec<(&Message, &Delivery)> = of_one
-                .iter()
-                .filter_map(|delivery| Some((delivery.message.as_ref()?, delivery)))
-                .filter(|(message, _)| message.head().is_tracked)
-                .collect();
-            // Before anybody can settle them, so that the log has things in order.
-            self.note_delivered(queue, &consumer.by.worker, self.now_ms(), &tracked);
+            if of_one.iter().any(|delivery| delivery.is_tracked) {
+                // Before anybody can settle them, so that the log has things in order.
+                self.note_delivered(queue, &consumer.by.worker, of_one);
+            }
             if !consumer.outbox.push(consumer, queue, of_one) {
                 // What it does not take goes back; what it had auto-acked is gone with it.
                 of_one.iter_mut().for_each(|delivery| delivery.message = None);
@@ -153,18 +149,14 @@ impl Node {
     }
 
     /// Logs which tracked messages are handed over to whom.
-    pub(crate) fn note_delivered(
-        &self,
-        queue: &LiveQueue,
-        worker: &str,
-        now_ms: u64,
-        delivered: &[(&Message, &Delivery)],
-    ) {
-        let notes = delivered.iter().filter_map(|(message, delivery)| {
+    pub(crate) fn note_delivered(&self, queue: &LiveQueue, worker: &str, deliveries: &[Delivery]) {
+        let note = |delivery: &Delivery| {
+            let message = delivery.message.as_ref()?;
             let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none())?;
             Some(Note { id: tracking.id, attempts: delivery.id.attempt(), retry_at_ms: 0 })
-        });
-        self.log_notes(NoteKind::Delivered, queue, worker, now_ms, notes.collect());
+        };
+        let notes = deliveries.iter().filter_map(note).collect();
+        self.log_notes(NoteKind::Delivered, queue, worker, self.now_ms(), notes);
     }
 
     /// A message that cannot be read stays unsettled, out of everybody's way, until a restart tries

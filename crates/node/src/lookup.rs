@@ -188,8 +188,12 @@ impl Node {
         }
     }
 
-    /// All events of a message up to this moment.
-    fn events_now(&self, vhost: &str, id: &str) -> Result<Vec<Event<'static>>, ByIdError> {
+    /// All events of a message up to this moment: waits for the ledger to have followed the log.
+    /// Blocks for a commit of the store.
+    ///
+    /// # Errors
+    /// [`ByIdError::Store`].
+    pub fn events_now(&self, vhost: &str, id: &str) -> Result<Vec<Event<'static>>, ByIdError> {
         let store_error = |error: &dyn std::fmt::Display| ByIdError::Store(error.to_string());
         let end = self.store.append(None, |_| ()).1;
         self.store.sync_all().map_err(|error| store_error(&error))?;

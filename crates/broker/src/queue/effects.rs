@@ -179,6 +179,8 @@ pub struct Delivery {
     pub attempts_before: u16,
     /// To be settled with [`super::Settlement::AutoAck`] once it has been handed over.
     pub settle_after: bool,
+    /// Whether its outcome may matter to somebody.
+    pub is_tracked: bool,
 }
 
 /// Deliveries that are assigned and wait to be handed over, in order.

@@ -98,6 +98,7 @@ impl<E: Endpoint> Queue<E> {
             redelivered: entry.marks.has(Marks::REDELIVERED),
             attempts_before: entry.attempt.wrapping_sub(1),
             settle_after: false,
+            is_tracked: entry.marks.has(Marks::TRACKED),
         };
         self.ready_count -= 1;
         self.ready_bytes -= u64::from(entry.body_bytes);

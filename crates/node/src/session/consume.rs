@@ -148,7 +148,7 @@ impl Session {
                 let delivery = core.get(now_ms, false, effects);
                 delivery.map(|delivery| (delivery, core.depth().ready_count))
             });
-            let Some((delivery, left_count)) = got.flatten() else {
+            let Some((mut delivery, left_count)) = got.flatten() else {
                 self.send(number, &Method::BasicGetEmpty(BasicGetEmpty {}));
                 return Ok(());
             };
@@ -162,7 +162,8 @@ impl Session {
             };
             match read {
                 Ok(message) => {
-                    self.node.note_delivered(&live, &by.worker, now_ms, &[(&message, &delivery)]);
+                    delivery.message = Some(message.clone());
+                    self.node.note_delivered(&live, &by.worker, std::slice::from_ref(&delivery));
                     if no_ack {
                         settle(Settlement::AutoAck);
                     }
