@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use broker::queue::Incoming;
 use broker::{Message, Outcome, Tracking};
-use ledger::{Event, IdHash, Ledger, Settled, What};
+use ledger::{Event, IdHash, Ledger, What};
 
 use crate::NodeError;
 use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
+use crate::outcomes::duplicates::last_outcome;
 use crate::store::records;
 
 /// Entries of a queue looked at under its lock at a time.
@@ -90,24 +91,10 @@ impl Node {
         let events = self.events_now(vhost, id)?;
         let live = self.queue_named(vhost, queue);
         let live_id = live.as_ref().map(|live| live.id.0);
-        let mut last: Option<&Settled<'_>> = None;
-        for event in &events {
-            match &event.what {
-                What::Published(published) if !published.is_copy => {
-                    if published.queues.iter().any(|of| Some(of.id) == live_id) {
-                        last = None;
-                    }
-                }
-                What::Settled(settled) if !settled.is_copy && *settled.queue == *queue => {
-                    last = Some(settled);
-                }
-                _ => {}
-            }
-        }
-        let Some(last) = last else {
+        let Some((last, _)) = last_outcome(&events, live_id, queue) else {
             return Err(if events.is_empty() { ByIdError::Unknown } else { ByIdError::NotFailed });
         };
-        if matches!(last.outcome, Outcome::Processed | Outcome::DeadlineMissed) {
+        if last.outcome == Outcome::Processed {
             return Err(ByIdError::NotFailed);
         }
         let live = live.ok_or_else(|| ByIdError::QueueGone(queue.to_owned()))?;

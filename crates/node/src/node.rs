@@ -124,7 +124,7 @@ impl Node {
     ) -> Result<Arc<Self>, NodeError> {
         let segment_bytes_max = options.store.segment_bytes_max;
         let recovered = recover(disk, definitions, segment_bytes_max, options.store.relaxed)?;
-        let Recovered { store, definitions, queues, orphans, log } = recovered;
+        let Recovered { store, definitions, queues, orphans, gone_queues, log } = recovered;
         let ledger_applied = ledger.applied();
         let summary = startup::summarize(&log, &queues, &definitions);
         let node = Arc::new(Self {
@@ -133,7 +133,7 @@ impl Node {
             ledger_changed: event_listener::Event::new(),
             follower: Follower::new(ledger_applied),
             outcomes: Outcomes::default(),
-            deleted_queues: Mutex::default(),
+            deleted_queues: Mutex::new(gone_queues.into()),
             ignored_report_count: AtomicU64::new(0),
             clock: options.clock,
             vhosts: RwLock::default(),

@@ -176,6 +176,7 @@ impl Node {
     fn follow_record(&self, state: &mut State, record: &RecordRef<'_>, body_bytes: u32) -> u64 {
         let names = &mut state.names;
         let mut visit = Visit {
+            vhost_of: &|message_id, hash| self.vhost_of(message_id, IdHash(hash)),
             names: &mut |id| self.queue_names(names, id),
             emit: &mut |event| {
                 self.forget_pending(event);
@@ -185,6 +186,12 @@ impl Node {
         };
         visit.record(record, body_bytes);
         visit.count
+    }
+
+    /// The virtual host that a message is in, told by the hash of both.
+    pub(crate) fn vhost_of(&self, message_id: &str, hash: IdHash) -> Option<Arc<Vhost>> {
+        let vhosts = self.vhosts.read();
+        vhosts.values().find(|vhost| IdHash::new(&vhost.name, message_id) == hash).cloned()
     }
 
     /// What a queue is called, or was called until a moment ago.

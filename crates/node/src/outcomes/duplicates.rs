@@ -19,7 +19,7 @@ use ledger::{Event, IdHash, Settled, What, dedup_key};
 use parking_lot::Mutex;
 
 use super::notices::{Notice, Target};
-use super::telling::{encode, wants};
+use super::told::{encode, wants};
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::store::{Waiter, records};
@@ -118,7 +118,7 @@ impl Node {
     /// Whether a queue refused the last message with this id, as far as the ledger has got.
     fn was_refused(&self, queue: &LiveQueue, id: IdHash) -> bool {
         let events = self.ledger.events(id).unwrap_or_default();
-        last_outcome(&events, queue)
+        last_outcome(&events, Some(queue.id.0), &queue.name)
             .is_some_and(|(settled, _)| settled.reason == Reason::Refused.name())
     }
 
@@ -158,7 +158,9 @@ impl Node {
             let Some((id, queue)) = found else { continue };
             match self.ledger.events(id) {
                 Ok(events) => {
-                    if let Some((settled, time_ms)) = last_outcome(&events, &queue) {
+                    if let Some((settled, time_ms)) =
+                        last_outcome(&events, Some(queue.id.0), &queue.name)
+                    {
                         let duplicates = self.outcomes.duplicates.take(key);
                         duplicates.iter().for_each(|d| self.tell_again(d, settled, time_ms));
                     }
@@ -239,19 +241,21 @@ impl Node {
 
 /// The outcome of the message that was last published to a queue under an id, if it has one. A
 /// missed deadline is none yet: the message is still there, and what becomes of it will be told.
-fn last_outcome<'e>(
+pub(crate) fn last_outcome<'e>(
     events: &'e [Event<'static>],
-    queue: &LiveQueue,
+    queue_id: Option<u32>,
+    queue_name: &str,
 ) -> Option<(&'e Settled<'static>, u64)> {
     let mut found = None;
     for event in events {
         match &event.what {
-            What::Published(published) if !published.is_copy => {
-                if published.queues.iter().any(|of| of.id == queue.id.0) {
-                    found = None;
-                }
+            What::Published(published)
+                if !published.is_copy
+                    && published.queues.iter().any(|queue| Some(queue.id) == queue_id) =>
+            {
+                found = None;
             }
-            What::Settled(settled) if !settled.is_copy && *settled.queue == *queue.name => {
+            What::Settled(settled) if !settled.is_copy && settled.queue == queue_name => {
                 found = (settled.outcome != Outcome::DeadlineMissed)
                     .then_some((&**settled, event.time_ms));
             }

@@ -15,6 +15,7 @@ pub(crate) mod notices;
 mod orphans;
 pub(crate) mod telling;
 pub(crate) mod tickets;
+mod told;
 
 use duplicates::Duplicates;
 use notices::Notices;

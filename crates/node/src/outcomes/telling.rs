@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
+use broker::outcome::REPORT_BYTES_MAX;
 use broker::outcome::message::OutcomeMessage;
-use broker::outcome::{DEADLINE, NO_ROUTE, Notify, REPORT_BYTES_MAX, SettledBy};
 use broker::queue::{Effects, NO_POSITION, Noted, Reason, Removed};
 use broker::{Message, Outcome, QueueId, Tracking};
 use ledger::{IdHash, dedup_key};
@@ -15,13 +15,13 @@ use ledger::{IdHash, dedup_key};
 use super::OUTCOMES_EXCHANGE;
 use super::duplicates::Duplicate;
 use super::notices::{Notice, Target};
+use super::told::{Told, encode};
 use crate::effects::{DeadLetter, Work};
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::outbox::Outbox;
 use crate::store::outcome_records::{
-    NO_QUEUE, Note, NoteKind, NotesHead, OutcomeEntry, OutcomesHead, OutcomesWriter, append_missed,
-    append_notes,
+    NO_QUEUE, Note, NoteKind, NotesHead, OutcomesHead, OutcomesWriter, append_missed, append_notes,
 };
 use crate::store::{Appender, Waiter, records};
 use crate::vhost::Vhost;
@@ -46,23 +46,6 @@ pub(crate) struct Telling {
     /// Confirms that are decided by this, and how.
     confirms: Vec<(u64, bool)>,
     dead: Vec<DeadLetter>,
-}
-
-/// The outcome of one message.
-struct Told {
-    message: Message,
-    tracking: Tracking,
-    outcome: Outcome,
-    reason: Option<Reason>,
-    position: u64,
-    settles: bool,
-    attempts: u16,
-    by: Option<Arc<SettledBy>>,
-    is_late: bool,
-    is_notified: bool,
-    dead_letter_exchange: Option<String>,
-    /// Head and content, of what may be tried again.
-    content: Option<Vec<u8>>,
 }
 
 impl Node {
@@ -437,120 +420,6 @@ impl Telling {
     }
 }
 
-impl Told {
-    fn deadline(message: Message, tracking: Tracking, position: u64, attempts: u16) -> Self {
-        Self {
-            message,
-            tracking,
-            outcome: Outcome::DeadlineMissed,
-            reason: None,
-            position,
-            settles: false,
-            attempts,
-            by: None,
-            is_late: false,
-            is_notified: false,
-            dead_letter_exchange: None,
-            content: None,
-        }
-    }
-
-    fn is_unverified(&self) -> bool {
-        self.reason == Some(Reason::AutoAcked)
-    }
-
-    fn reason_name(&self) -> &'static str {
-        match (self.reason, self.outcome) {
-            (Some(reason), _) => reason.name(),
-            (None, Outcome::Unroutable) => NO_ROUTE,
-            (None, _) => DEADLINE,
-        }
-    }
-
-    fn worker(&self) -> &str {
-        self.by.as_ref().map_or("", |by| &by.worker)
-    }
-
-    /// The worker's error text and result.
-    fn report(&self) -> (Option<&str>, Option<&str>, Option<&[u8]>, Option<u64>) {
-        let Some(report) = self.by.as_ref().and_then(|by| by.report.as_ref()) else {
-            return (None, None, None, None);
-        };
-        let cut = Some(report.bytes_published).filter(|&bytes| bytes > report.body.len() as u64);
-        if report.is_error {
-            let text = match std::str::from_utf8(&report.body) {
-                Ok(text) => text,
-                // Cut in the middle of a character, or no text after all: what there is of it.
-                Err(error) => {
-                    std::str::from_utf8(&report.body[..error.valid_up_to()]).unwrap_or_default()
-                }
-            };
-            return (Some(text), None, None, cut);
-        }
-        (None, report.content_type.as_deref(), Some(&report.body), cut)
-    }
-
-    fn entry(&self) -> OutcomeEntry<'_> {
-        let properties = self.message.properties().unwrap_or_default();
-        let (error, content_type, result, _) = self.report();
-        OutcomeEntry {
-            outcome: self.outcome,
-            reason: self.reason,
-            position: self.position,
-            settles: self.settles,
-            attempts: self.attempts,
-            queue_count: self.tracking.queue_count,
-            published_at_ms: self.message.head().published_at_ms,
-            message_id: properties.message_id.unwrap_or_default(),
-            worker: self.worker(),
-            error,
-            content_type,
-            result,
-            dead_letter_exchange: self.dead_letter_exchange.as_deref(),
-            message: self.content.as_deref(),
-            is_unverified: self.is_unverified(),
-            is_late: self.is_late,
-            is_copy: self.tracking.is_copy,
-            is_notified: self.is_notified,
-        }
-    }
-
-    fn outcome_message<'a>(
-        &'a self,
-        queue: &'a str,
-        now_ms: u64,
-        correlation_id: Option<&'a str>,
-    ) -> OutcomeMessage<'a> {
-        let (error, content_type, result, result_bytes) = self.report();
-        let properties = self.message.properties().unwrap_or_default();
-        OutcomeMessage {
-            outcome: self.outcome,
-            message_id: properties.message_id.unwrap_or_default(),
-            correlation_id,
-            queue,
-            // What reached no queue has one outcome, too.
-            queue_count: match self.outcome {
-                Outcome::Unroutable => 1,
-                _ => self.tracking.queue_count,
-            },
-            reason: self.reason_name(),
-            attempts: self.attempts,
-            published_at_ms: self.message.head().published_at_ms,
-            settled_at_ms: now_ms,
-            worker: self.worker(),
-            error,
-            content_type,
-            result: result.unwrap_or_default(),
-            result_bytes,
-            is_unverified: self.is_unverified(),
-            is_late: self.is_late,
-            is_duplicate: false,
-            is_copy: self.tracking.is_copy,
-            dead_letter_exchange: self.dead_letter_exchange.as_deref(),
-        }
-    }
-}
-
 /// Appends that producers acked outcome messages about one queue.
 fn append_received<'a>(
     appender: &mut Appender<'_>,
@@ -563,28 +432,4 @@ fn append_received<'a>(
     let head = NotesHead { kind, queue_id: of, queue: "", worker: "", time_ms };
     let notes = received.map(|tracking| Note { id: tracking.id, attempts: 0, retry_at_ms: 0 });
     append_notes(appender.batch, &head, notes, appender.scratch);
-}
-
-/// The message that tells an outcome.
-pub(super) fn encode(
-    outcome: &OutcomeMessage<'_>,
-    (exchange, routing_key): (&str, &str),
-    tracking: Option<&Tracking>,
-    now_ms: u64,
-) -> Message {
-    thread_local! {
-        static BUFFERS: std::cell::RefCell<[Vec<u8>; 3]> = Default::default();
-    }
-    BUFFERS.with_borrow_mut(|[headers, properties, content]| {
-        properties.clear();
-        outcome.encode_properties(headers, properties);
-        let parts = (exchange, routing_key, properties.as_slice(), outcome.result);
-        let kept = OutcomeMessage::kept_properties();
-        Message::tracked(now_ms, &kept, parts, tracking, content)
-    })
-}
-
-/// Whether a producer who asked so is told of this outcome.
-pub(super) fn wants(notify: Option<Notify>, outcome: Outcome) -> bool {
-    notify.is_some_and(|notify| notify.wants(outcome))
 }

@@ -20,6 +20,7 @@ use super::records::{self, MessageRecord};
 use super::segments::Segments;
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore, Definitions};
+use crate::follower::QueueNames;
 
 /// A store that was opened, and what was in it.
 pub(crate) struct Recovered {
@@ -29,6 +30,8 @@ pub(crate) struct Recovered {
     pub queues: HashMap<QueueId, Vec<Restored>>,
     /// Tracked messages of queues that are gone, not settled there.
     pub orphans: Vec<(QueueId, Restored)>,
+    /// Virtual hosts and names of queues that are gone, as far as the log remembers.
+    pub gone_queues: Vec<(QueueId, QueueNames)>,
     pub log: Recovery,
 }
 
@@ -45,6 +48,7 @@ pub(crate) fn recover<D: Disk + Clone>(
         changes: Vec::new(),
         changes_end: 0,
         queues: HashMap::new(),
+        names: HashMap::new(),
         moved: HashMap::new(),
         segments: Segments::default(),
         seen: Vec::new(),
@@ -82,6 +86,8 @@ pub(crate) fn recover<D: Disk + Clone>(
         scan.definitions.queues.values().map(|queue| queue.id).collect();
     let mut queues = HashMap::new();
     let mut orphans = Vec::new();
+    let gone = scan.names.into_iter().filter(|(id, _)| !exists.contains(&id.0));
+    let gone_queues = gone.collect();
     for (id, queue) in scan.queues {
         if !exists.contains(&id.0) {
             let living = queue.into_living().into_iter().filter(|message| message.is_tracked);
@@ -98,7 +104,14 @@ pub(crate) fn recover<D: Disk + Clone>(
     }
     let store = Store::new(Box::new(log), definition_store, segments, relaxed);
     orphans.sort_by_key(|(id, message)| (*id, message.position));
-    Ok(Recovered { store, definitions: scan.definitions, queues, orphans, log: recovery })
+    Ok(Recovered {
+        store,
+        definitions: scan.definitions,
+        queues,
+        orphans,
+        gone_queues,
+        log: recovery,
+    })
 }
 
 /// Segment files by the position in their names, so that records can be accounted while scanning.
@@ -113,6 +126,8 @@ struct Scan {
     changes: Vec<Change>,
     changes_end: u64,
     queues: HashMap<QueueId, QueueScan>,
+    /// What queues are called in records that say so.
+    names: HashMap<QueueId, QueueNames>,
     /// Former positions of moved messages: a settlement may still name the old one.
     moved: HashMap<u64, u64>,
     segments: Segments,
@@ -223,6 +238,13 @@ impl Scan {
         Some(())
     }
 
+    fn note_name(&mut self, id: QueueId, vhost: &str, name: &str) {
+        // The empty name is that of what reached no queue.
+        if !name.is_empty() && !vhost.is_empty() {
+            self.names.entry(id).or_insert_with(|| (vhost.into(), name.into()));
+        }
+    }
+
     fn settled(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let (id, _, positions) = records::parse_settled(record.payload)?;
         positions.for_each(|position| self.settle(id, position));
@@ -231,6 +253,7 @@ impl Scan {
 
     fn outcomes(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let (head, entries) = outcome_records::parse_outcomes(record.payload)?;
+        self.note_name(head.queue_id, head.vhost, head.queue);
         let settled = entries.filter(|entry| entry.settles && entry.position != NO_POSITION);
         settled.for_each(|entry| self.settle(head.queue_id, entry.position));
         Some(())
@@ -274,10 +297,13 @@ impl Scan {
 
     fn definition(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let end = record.position + record.size_bytes();
+        let change = Change::decode(record.payload).ok()?;
+        if let Change::QueueDeleted { vhost, name, id } = &change {
+            self.note_name(QueueId(*id), vhost, name);
+        }
         if end <= self.applied {
             return Some(());
         }
-        let change = Change::decode(record.payload).ok()?;
         self.definitions.apply(&change);
         self.changes.push(change);
         self.changes_end = end;
