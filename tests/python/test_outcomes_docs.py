@@ -1,4 +1,4 @@
-"""Every example in docs/outcomes.md, run as it stands there, prints what stands under it.
+"""Every example of outcomes on our pages, run as it stands there, prints what stands under it.
 
 An example is the blocks of Python up to a block of text, which has each program's output below its
 name. Programs start in the order of that block; all but `producer.py` run on until the test ends,
@@ -12,16 +12,19 @@ import time
 import pytest
 from programs import Program
 
-PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'outcomes.md'
+ROOT = pathlib.Path(__file__).parents[2]
+PAGE = ROOT / 'docs' / 'outcomes.md'
+# Of the first page only the part about outcomes.
+README = re.compile(r'^## Know what became of it$.*?(?=^## )', re.M | re.S)
 BLOCK = re.compile(r'^#{2,3} (?P<heading>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$', re.M | re.S)
 NAME = re.compile(r'^# (\w+\.py)\n', re.M)
 ENDS = 'producer.py'
 
 
-def examples():
-    """Heading, programs by name, output by name: of each example on the page."""
+def examples(text):
+    """Heading, programs by name, output by name: of each example."""
     heading, programs = None, {}
-    for block in BLOCK.finditer(PAGE.read_text()):
+    for block in BLOCK.finditer(text):
         if block['heading']:
             heading = block['heading']
         elif block['kind'] == 'python':
@@ -39,11 +42,12 @@ def lines(text):
     return [line.rstrip() for line in text.splitlines()]
 
 
-EXAMPLES = list(examples())
+EXAMPLES = [*examples(README.search((ROOT / 'README.md').read_text())[0]),
+            *examples(PAGE.read_text())]
 
 
-def test_the_page_has_its_examples():
-    assert len(EXAMPLES) >= 9
+def test_the_pages_have_their_examples():
+    assert len(EXAMPLES) >= 11
     for heading, programs, output in EXAMPLES:
         assert programs.keys() == output.keys(), heading
 
