@@ -13,6 +13,9 @@ use broker::Outcome;
 
 use crate::{Cursor, Event, Published, Settled, What};
 
+/// How a name begins that stands for a queue that was deleted before its name was looked up.
+const DELETED: &str = "(deleted queue ";
+
 /// All that is known of a message id. See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Timeline {
@@ -228,6 +231,7 @@ impl Teller {
         let late = || if settled.is_late { self.missed(queue) } else { None };
         let unroutable = || if queue.is_empty() { self.without_queues(*is_copy) } else { None };
         let found = self.open(queue, Some(*is_copy)).or_else(late).or_else(unroutable);
+        let found = found.or_else(|| self.nameless(queue, *is_copy));
         let index = found.unwrap_or_else(|| self.begin(at, queue, *is_copy));
         let chapter = &mut self.told[index];
         if chapter.publication.published_at_ms == 0 {
@@ -275,6 +279,19 @@ impl Teller {
     fn without_queues(&self, is_copy: bool) -> Option<usize> {
         let mut told = self.told.iter();
         told.position(|chapter| chapter.is_copy == is_copy && chapter.publication.queues.is_empty())
+    }
+
+    /// The oldest that has a queue whose name nobody knew any more, which now gets it.
+    fn nameless(&mut self, queue: &str, is_copy: bool) -> Option<usize> {
+        let is_nameless =
+            |story: &QueueStory| story.state != State::Settled && story.name.starts_with(DELETED);
+        let mut told = self.told.iter_mut().enumerate();
+        told.find_map(|(index, chapter)| {
+            let mut queues = chapter.publication.queues.iter_mut();
+            let story = queues.find(|story| chapter.is_copy == is_copy && is_nameless(story))?;
+            queue.clone_into(&mut story.name);
+            Some(index)
+        })
     }
 
     /// The oldest whose outcome in this queue was sent and not acked yet.

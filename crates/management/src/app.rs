@@ -112,7 +112,25 @@ impl App {
         tokio::task::spawn_blocking(work).await.map_err(Problem::store)
     }
 
-    /// All events of a message.
+    /// All events of a message up to this moment, also those that the ledger has not followed yet.
+    /// Costs a commit of the store.
+    pub(crate) async fn events_now(&self, vhost: &str, id: &str) -> Answer<Vec<Event<'static>>> {
+        let (node, of) = (Arc::clone(self.node()), (vhost.to_owned(), id.to_owned()));
+        self.blocking(move || node.events_now(&of.0, &of.1)).await?.map_err(messages::problem)
+    }
+
+    /// All events of a message, but perhaps for those of the last moment. Who was just told that a
+    /// message is published finds it, though.
+    pub(crate) async fn events_of_known(
+        &self,
+        vhost: &str,
+        id: &str,
+    ) -> Answer<Vec<Event<'static>>> {
+        let events = self.events(vhost, id).await?;
+        if events.is_empty() { self.events_now(vhost, id).await } else { Ok(events) }
+    }
+
+    /// All events of a message that the ledger has followed.
     pub(crate) async fn events(&self, vhost: &str, id: &str) -> Answer<Vec<Event<'static>>> {
         let (node, hash) = (Arc::clone(self.node()), IdHash::new(vhost, id));
         self.blocking(move || node.ledger().events(hash)).await?.map_err(Problem::store)

@@ -50,7 +50,7 @@ pub(crate) async fn show(
     Params(params): Params<ShowParams>,
 ) -> Answer {
     let vhost = vhost(&app, &caller, params.vhost)?;
-    let timeline = Timeline::new(app.events(&vhost, &id).await?);
+    let timeline = Timeline::new(app.events_of_known(&vhost, &id).await?);
     Ok(json(&visible(&app, &caller, &vhost, &id, &timeline)?))
 }
 
@@ -63,10 +63,11 @@ pub(crate) async fn wait_for_outcome(
 ) -> Answer {
     let vhost = vhost(&app, &caller, params.vhost)?;
     let wait = wait(params.wait)?;
-    let is_settled = |timeline: &Timeline| {
-        // An unknown message is not waited for.
-        timeline.newest().is_none_or(|newest| newest.outcome().is_some())
-    };
+    let is_settled =
+        |timeline: &Timeline| timeline.newest().is_some_and(|newest| newest.outcome().is_some());
+    if app.events_of_known(&vhost, &id).await?.is_empty() {
+        return Err(unknown(&id));
+    }
     let timeline = watch(&app, &vhost, &id, wait, is_settled).await?;
     let view = visible(&app, &caller, &vhost, &id, &timeline)?;
     Ok(settled_or_not(&timeline, json(&view)))
@@ -119,12 +120,15 @@ pub(crate) async fn cancel(
 ) -> Answer {
     let fits = |queue: &QueueStory| queue.outcome().is_none();
     let (vhost, queue) = target(&app, &caller, &id, params, fits).await?;
+    let seen = (vhost.clone(), id.clone());
     let (node, for_node) = (app.node().clone(), (vhost, queue, id));
     let cancelled = app.blocking(move || {
         let (vhost, queue, id) = &for_node;
         node.cancel_message(vhost, queue, id)
     });
     cancelled.await?.map_err(problem)?;
+    // Who looks now sees it.
+    app.events_now(&seen.0, &seen.1).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -142,12 +146,15 @@ pub(crate) async fn retry(
         let detail = format!("user '{user}' may not publish to the default exchange of '{vhost}'");
         return Err(Problem::new(Kind::Forbidden, detail));
     }
+    let seen = (vhost.clone(), id.clone());
     let (node, for_node) = (app.node().clone(), (vhost, queue, id));
     let retried = app.blocking(move || {
         let (vhost, queue, id) = &for_node;
         node.retry_message(vhost, queue, id)
     });
     retried.await?.map_err(problem)?;
+    // Who looks now sees it.
+    app.events_now(&seen.0, &seen.1).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -161,7 +168,7 @@ async fn target(
     fits: impl Fn(&QueueStory) -> bool,
 ) -> Answer<(String, String)> {
     let vhost = vhost(app, caller, params.vhost)?;
-    let timeline = Timeline::new(app.events(&vhost, id).await?);
+    let timeline = Timeline::new(app.events_now(&vhost, id).await?);
     visible(app, caller, &vhost, id, &timeline)?;
     let queue = match params.queue {
         Some(queue) if queue.is_empty() => {
@@ -202,7 +209,7 @@ fn only_queue(
     }
 }
 
-fn problem(error: ByIdError) -> Problem {
+pub(crate) fn problem(error: ByIdError) -> Problem {
     let kind = match &error {
         ByIdError::Unknown => Kind::UnknownMessage,
         ByIdError::Delivered => Kind::BeingWorkedOn,

@@ -39,9 +39,6 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 const CHANNEL: u16 = 1;
 /// How long the confirmation of the store is waited for.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a published message may be unknown to the ledger before an earlier one with the same
-/// id is taken to stand for it: it was dropped as a duplicate.
-const DUPLICATE_AFTER: Duration = Duration::from_millis(500);
 /// Bytes of a short string.
 const SHORT_BYTES_MAX: usize = 255;
 /// Headers of a message.
@@ -124,7 +121,7 @@ pub(crate) async fn publish(
     let id = outgoing.message_id.clone();
     // What was known of this id before does not answer for what is published now.
     let known = match id_is_given && params.wait.is_some() {
-        true => Timeline::new(app.events(&vhost, &id).await?),
+        true => Timeline::new(app.events_now(&vhost, &id).await?),
         false => Timeline::default(),
     };
     let routed = outgoing.send(&app, &vhost, &caller).await?;
@@ -156,20 +153,16 @@ async fn follow(
 ) -> Answer<(Timeline, bool)> {
     let before = known.newest().map(|newest| newest.at);
     let newest_is_new = |timeline: &Timeline| is_after(timeline, before);
-    let mut left = patience;
-    let mut duplicate = false;
-    if before.is_some() {
-        let start = tokio::time::Instant::now();
-        // The ledger follows the log at a small distance, so a new one may take a moment.
-        let a_moment = DUPLICATE_AFTER;
-        duplicate = !newest_is_new(&watch(app, vhost, id, a_moment, newest_is_new).await?);
-        left = patience.saturating_sub(start.elapsed());
-    }
+    // What was confirmed is followed by now, unless it was dropped as a duplicate.
+    let duplicate = match before {
+        Some(_) => !newest_is_new(&Timeline::new(app.events_now(vhost, id).await?)),
+        None => false,
+    };
     let is_settled = |timeline: &Timeline| {
         (duplicate || newest_is_new(timeline))
             && timeline.newest().is_some_and(|newest| newest.outcome().is_some())
     };
-    let mut timeline = watch(app, vhost, id, left, is_settled).await?;
+    let mut timeline = watch(app, vhost, id, patience, is_settled).await?;
     timeline.publications.truncate(1);
     Ok((timeline, duplicate))
 }

@@ -4,7 +4,8 @@ use super::*;
 use crate::{IdHash, PublishedQueue};
 
 /// Reads a script: `publish a b`, `copy dlq`, `deliver a w1`, `requeue a`, `settle a processed`
-/// (flags `late`, `copy`, `notified`, `dlx`), `receive a`, `move`. An empty queue is `-`.
+/// (flags `late`, `copy`, `notified`, `dlx`), `receive a`, `move`. An empty queue is `-`,
+/// `~7` one that is deleted.
 fn tell(script: &str) -> Timeline {
     let lines = script.split(", ").enumerate();
     Timeline::new(lines.map(|(number, line)| event(number as u64 + 1, line)).collect())
@@ -12,8 +13,9 @@ fn tell(script: &str) -> Timeline {
 
 fn event(number: u64, line: &str) -> Event<'static> {
     let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-    let name =
-        |index: usize| words.get(index).map(|name| name.replace('-', "")).unwrap_or_default();
+    let name = |index: usize| {
+        words.get(index).map(|name| name.replace('-', "").replace('~', DELETED)).unwrap_or_default()
+    };
     let what = match words[0].as_str() {
         "publish" | "copy" => What::Published(Published {
             is_copy: words[0] == "copy",
@@ -127,6 +129,9 @@ fn each_story_is_told_as_it_was() {
         "publish a, settle a failed, publish b, settle b processed",
         "settled=processed b:settled=processed | settled=failed a:settled=failed",
     );
+    // A queue that was deleted before the ledger saw the message.
+    check("publish ~7, settle a dropped", "settled=dropped a:settled=dropped");
+    check("publish a ~7, settle b dropped", "queued a:queued b:settled=dropped");
     // The beginning is forgotten.
     check("settle a processed", "settled=processed a:settled=processed");
     check("requeue a, deliver a w", "delivered a:delivered");
