@@ -216,7 +216,7 @@ impl DeadLetter {
         }
         if let Some(copy) = copy.as_ref().filter(|_| !targets.is_empty()) {
             let is_durable = copy.head().persistent && targets.iter().any(|target| target.durable);
-            if is_durable || !keeps_bodies {
+            if is_durable || copy.head().is_tracked || !keeps_bodies {
                 let ids = targets.iter().map(|target| target.id);
                 *position = records::append_message(appender.batch, ids, copy);
             }

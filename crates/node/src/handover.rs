@@ -65,6 +65,10 @@ impl Node {
         if let Some(at_ms) = deadline_ms {
             self.schedule(queue, at_ms);
         }
+        if !effects.requeued.is_empty() {
+            // Before anybody gets them again, so that the log has things in order.
+            self.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
+        }
         if hands_over {
             self.hand_over(queue, outgoing, effects);
         }

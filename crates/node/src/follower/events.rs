@@ -1,5 +1,7 @@
 //! From a record of the message log to events of the ledger.
 
+use std::sync::Arc;
+
 use broker::outcome::{DEADLINE, NO_ROUTE};
 use broker::{Message, Outcome, QueueId};
 use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
@@ -10,9 +12,12 @@ use crate::store::outcome_records::{
     NOTES, NoteKind, OUTCOMES, OutcomeEntry, OutcomesHead, parse_notes, parse_outcomes,
 };
 use crate::store::records::{MESSAGE, MessageRecord};
+use crate::vhost::Vhost;
 
 /// One pass over some records.
 pub(crate) struct Visit<'a> {
+    /// The virtual host of a message, by its id and the hash of both.
+    pub vhost_of: &'a dyn Fn(&str, u128) -> Option<Arc<Vhost>>,
     pub names: &'a mut dyn FnMut(QueueId) -> Option<QueueNames>,
     pub emit: &'a mut dyn FnMut(&Event<'_>),
     /// Events so far.
@@ -50,18 +55,28 @@ impl Visit<'_> {
             return Some(());
         }
         let mut vhost = None;
+        let is_direct = message.exchange().is_empty() && parsed.queue_count() == 1;
         let queues = parsed.queues().map(|id| match (self.names)(id) {
             Some((of, name)) => {
                 vhost.get_or_insert(of);
                 PublishedQueue { id: id.0, name: name.to_string().into() }
             }
+            // Through the default exchange a message goes to the queue that it names.
+            None if is_direct => {
+                PublishedQueue { id: id.0, name: message.routing_key().to_owned().into() }
+            }
             None => PublishedQueue { id: id.0, name: format!("(deleted queue {})", id.0).into() },
         });
         let queues = queues.collect();
         let properties = message.properties().ok()?;
+        let message_id = properties.message_id.unwrap_or_default();
+        let vhost = vhost.or_else(|| {
+            let vhost = (self.vhost_of)(message_id, tracking.id)?;
+            Some(Arc::clone(&vhost.name))
+        });
         let published = Published {
             vhost: vhost.as_deref().unwrap_or_default().into(),
-            id: properties.message_id.unwrap_or_default().into(),
+            id: message_id.into(),
             exchange: message.exchange().into(),
             routing_key: message.routing_key().into(),
             queues,

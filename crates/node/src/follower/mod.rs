@@ -19,12 +19,14 @@ use std::time::{Duration, Instant};
 
 use broker::QueueId;
 use hashbrown::HashMap;
+use ledger::IdHash;
 use parking_lot::Mutex;
 use segment_log::{LogError, RecordRef};
 
 use crate::NodeError;
 use crate::node::Node;
 use crate::store::Waiter;
+use crate::vhost::Vhost;
 use events::Visit;
 pub(crate) use feed::{Feed, FeedBatch};
 

@@ -28,16 +28,19 @@ impl Node {
         queue_id: QueueId,
         orphans: &[(QueueId, Restored)],
     ) -> Result<(), NodeError> {
-        let mut telling: Option<Telling> = None;
+        // By what the ledger calls the queue: not of every message it knows the name.
+        let mut tellings: Vec<(Arc<str>, Telling)> = Vec::new();
         for (_, orphan) in orphans {
             let message = self.store.read_message(orphan.position)?;
             let Some(tracking) = message.tracking() else { continue };
-            if telling.is_none() {
-                // The ledger remembers what the queue was called, and where.
-                let (vhost, name) = self.published_to(IdHash(tracking.id), queue_id);
-                let vhost = vhost.and_then(|vhost| self.vhost(&vhost));
-                telling = Some(Telling::new(None, (queue_id, name), vhost, self.now_ms()));
-            }
+            let name = self.published_to(IdHash(tracking.id), queue_id);
+            let at = tellings.iter().position(|(of, _)| *of == name).unwrap_or_else(|| {
+                let message_id = message.properties().ok().and_then(|of| of.message_id);
+                let vhost = self.vhost_of(message_id.unwrap_or_default(), IdHash(tracking.id));
+                let names = (queue_id, Arc::clone(&name));
+                tellings.push((name, Telling::new(None, names, vhost, self.now_ms())));
+                tellings.len() - 1
+            });
             let removed = Removed {
                 message: Some(message),
                 position: orphan.position,
@@ -48,21 +51,18 @@ impl Node {
                 attempts: orphan.attempts,
                 by: None,
             };
-            if let Some(telling) = &mut telling {
-                telling.removed(self, removed);
-            }
+            tellings[at].1.removed(self, removed);
         }
-        let Some(mut telling) = telling else { return Ok(()) };
         let ((), end) = self.store.append(None, |appender| {
             appender.batch.begin_group();
-            telling.log(appender, true);
+            tellings.iter_mut().for_each(|(_, telling)| telling.log(appender, true));
             appender.batch.end_group();
         });
-        telling.finish(self, end, &mut Work::new());
+        tellings.into_iter().for_each(|(_, telling)| telling.finish(self, end, &mut Work::new()));
         Ok(())
     }
 
-    fn published_to(&self, id: IdHash, queue_id: QueueId) -> (Option<String>, Arc<str>) {
+    fn published_to(&self, id: IdHash, queue_id: QueueId) -> Arc<str> {
         let events = self.ledger.events(id).unwrap_or_default();
         let published = events.into_iter().filter_map(|event| match event.what {
             What::Published(published) => Some(published),
@@ -70,9 +70,9 @@ impl Node {
         });
         for published in published {
             if let Some(queue) = published.queues.iter().find(|queue| queue.id == queue_id.0) {
-                return (Some(published.vhost.to_string()), Arc::from(&*queue.name));
+                return Arc::from(&*queue.name);
             }
         }
-        (None, format!("(deleted queue {})", queue_id.0).into())
+        format!("(deleted queue {})", queue_id.0).into()
     }
 }

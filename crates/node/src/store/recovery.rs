@@ -298,8 +298,12 @@ impl Scan {
     fn definition(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let end = record.position + record.size_bytes();
         let change = Change::decode(record.payload).ok()?;
-        if let Change::QueueDeleted { vhost, name, id } = &change {
-            self.note_name(QueueId(*id), vhost, name);
+        match &change {
+            Change::QueuePut { vhost, queue } => {
+                self.note_name(QueueId(queue.id), vhost, &queue.name);
+            }
+            Change::QueueDeleted { vhost, name, id } => self.note_name(QueueId(*id), vhost, name),
+            _ => {}
         }
         if end <= self.applied {
             return Some(());
