@@ -3,6 +3,7 @@
 import os
 
 from celery import Celery
+from celery.exceptions import Reject
 
 app = Celery('celery_tasks', broker=os.environ['WILCO_TEST_AMQP'], backend='rpc://')
 app.conf.task_default_queue = os.environ.get('WILCO_TEST_CELERY_QUEUE', 'celery')
@@ -18,3 +19,13 @@ def add(left, right):
 @app.task
 def fail():
     raise ValueError('as asked')
+
+
+@app.task(ignore_result=True)
+def note(_):
+    pass
+
+
+@app.task(ignore_result=True)
+def refuse():
+    raise Reject('as asked', requeue=False)

@@ -61,3 +61,21 @@ def test_countdown_is_kept(app):
 def test_worker_answers_a_ping(app):
     answers = app.app.control.ping(timeout=5)
     assert [list(a.values()) for a in answers] == [[{'ok': 'pong'}]]
+
+
+def test_tasks_with_message_ids_work_as_ever(app):
+    results = [app.add.apply_async((n, 1), message_id='the same for all') for n in range(3)]
+    assert [r.get(timeout=20) for r in results] == [1, 2, 3]
+
+
+def test_outcomes_of_tasks_are_told(app, channel):
+    answers = channel.queue_declare('', exclusive=True).method.queue
+    asking = {'reply_to': answers, 'headers': {'x-notify': 'all'}}
+    app.note.apply_async((1,), message_id='noted', **asking)
+    app.refuse.apply_async(message_id='refused', **asking)
+    told = []
+    for _, properties, _ in channel.consume(answers, inactivity_timeout=20):
+        told.append((properties.headers['x-message-id'], properties.headers['x-outcome']))
+        if len(told) == 2:
+            break
+    assert told == [('noted', 'processed'), ('refused', 'failed')]

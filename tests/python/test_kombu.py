@@ -95,3 +95,27 @@ def test_heartbeat_check_keeps_a_connection(url, name):
             with pytest.raises(socket.timeout):
                 connection.drain_events(timeout=0.5)
         assert connection.connected
+
+
+def test_messages_with_ids_are_delivered_as_ever_and_their_outcomes_told(kombu_connection, name):
+    channel = kombu_connection.channel()
+    queue, answers = (kombu.Queue(n, durable=False, auto_delete=True)(channel)
+                      for n in (name, f'{name}-answers'))
+    queue.declare()
+    answers.declare()
+    producer = kombu.Producer(channel)
+    for _ in range(2):
+        producer.publish({'n': 0}, routing_key=name, message_id='not asked for')
+    for end in ('ack', 'reject'):
+        producer.publish({'n': 1}, routing_key=name, message_id=end, reply_to=answers.name,
+                         headers={'x-notify': 'all'})
+    for expected in ('not asked for', 'not asked for', 'ack', 'reject'):
+        message = queue.get()
+        assert message.properties['message_id'] == expected
+        message.reject() if expected == 'reject' else message.ack()
+    told = []
+    with kombu_connection.Consumer(answers, channel=channel, no_ack=True, on_message=told.append):
+        while len(told) < 2:
+            kombu_connection.drain_events(timeout=5)
+    assert [(m.headers['x-message-id'], m.headers['x-outcome']) for m in told] == [
+        ('ack', 'processed'), ('reject', 'failed')]
