@@ -181,8 +181,9 @@ impl Node {
             vhost_of: &|message_id, hash| self.vhost_of(message_id, IdHash(hash)),
             names: &mut |id| self.queue_names(names, id),
             emit: &mut |event| {
-                self.forget_pending(event);
+                // In this order: an id is always known to one of them.
                 self.ledger.append(event);
+                self.forget_pending(event);
             },
             count: 0,
         };

@@ -14,7 +14,7 @@ use broker::outcome::Notify;
 use broker::outcome::message::OutcomeMessage;
 use broker::queue::{NO_POSITION, Reason};
 use broker::{Outcome, QueueId, Tracking};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ledger::{Event, IdHash, Settled, What, dedup_key};
 use parking_lot::Mutex;
 
@@ -41,14 +41,56 @@ pub(crate) struct Duplicate {
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Duplicates {
-    /// Ids that were taken in and are not in the ledger's window yet, with the time.
-    pending: Mutex<HashMap<u128, u64>>,
-    /// Ids that were taken in and then refused, with the time.
-    refused: Mutex<HashMap<u128, u64>>,
+    known: Mutex<Known>,
     attached: Mutex<HashMap<u128, Vec<Duplicate>>>,
     attached_count: AtomicUsize,
     /// To be looked up once the ledger has followed the log to this position.
     asked: Mutex<VecDeque<(u64, u128)>>,
+}
+
+/// What is known of ids before the ledger's window knows it.
+#[derive(Default)]
+struct Known {
+    /// Ids that were taken in and are not in the window yet.
+    pending: HashMap<u128, Pending>,
+    /// Ids of which the last message that was taken in was refused then.
+    refused: HashSet<u128>,
+}
+
+struct Pending {
+    /// When the last message was taken in.
+    seen_ms: u64,
+    /// Messages that the follower has not come to yet: an id that may come again can have several.
+    count: u32,
+}
+
+impl Known {
+    /// Takes an id in: whether the last message with it was refused, else when that was taken in.
+    fn claim(&mut self, key: u128, now_ms: u64) -> (bool, Option<u64>) {
+        let was_refused = self.refused.remove(&key);
+        let pending = self.pending.entry(key).or_insert(Pending { seen_ms: 0, count: 0 });
+        let before = (pending.count > 0).then_some(pending.seen_ms);
+        *pending = Pending { seen_ms: now_ms, count: pending.count + 1 };
+        (was_refused, before)
+    }
+
+    /// Takes back what [`Known::claim`] did: no message of it is in the log.
+    fn unclaim(&mut self, key: u128, before: Option<u64>) {
+        if let (Some(pending), Some(seen_ms)) = (self.pending.get_mut(&key), before) {
+            pending.seen_ms = seen_ms;
+        }
+        self.followed(key);
+    }
+
+    /// One message with this id is in the window, or will never be.
+    fn followed(&mut self, key: u128) {
+        if let Some(pending) = self.pending.get_mut(&key) {
+            pending.count -= 1;
+            if pending.count == 0 {
+                self.pending.remove(&key);
+            }
+        }
+    }
 }
 
 impl Duplicates {
@@ -74,7 +116,11 @@ impl Node {
         let key = dedup_key(id, queue.id.0);
         let window_ms = queue.settings.window_ms.unwrap_or(u64::MAX);
         let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
-        let before = self.outcomes.duplicates.pending.lock().insert(key, now_ms);
+        let known = &self.outcomes.duplicates.known;
+        let (was_refused, before) = known.lock().claim(key, now_ms);
+        if was_refused {
+            return false;
+        }
         // The follower puts it into the window before it takes it from here. So an id that is not
         // here is there, if it was ever taken in: ask in this order.
         let seen = match before {
@@ -84,35 +130,23 @@ impl Node {
                 None
             }),
         };
-        let is_refused = |seen_ms: u64| {
-            let refused = self.outcomes.duplicates.refused.lock();
-            refused.get(&key).is_some_and(|refused_ms| seen_ms <= *refused_ms)
-        };
         let is_duplicate = seen.is_some_and(|seen| {
-            is_within(seen)
-                && !is_refused(seen)
-                && !(before.is_none() && self.was_refused(queue, id))
+            is_within(seen) && (before.is_some() || !self.was_refused(queue, id))
         });
         if is_duplicate {
-            let mut pending = self.outcomes.duplicates.pending.lock();
-            match before {
-                Some(seen_ms) => pending.insert(key, seen_ms),
-                None => pending.remove(&key),
-            };
+            known.lock().unclaim(key, before);
         }
         is_duplicate
     }
 
     /// A message with this id was refused: it may come again.
-    pub(crate) fn forget_id(&self, queue: QueueId, id: IdHash, now_ms: u64) {
-        let key = dedup_key(id, queue.0);
-        self.outcomes.duplicates.pending.lock().remove(&key);
-        let mut refused = self.outcomes.duplicates.refused.lock();
-        if refused.len() >= REFUSED_MAX {
+    pub(crate) fn forget_id(&self, queue: QueueId, id: IdHash) {
+        let mut known = self.outcomes.duplicates.known.lock();
+        if known.refused.len() >= REFUSED_MAX {
             // The ledger knows the older ones by now.
-            refused.clear();
+            known.refused.clear();
         }
-        refused.insert(key, now_ms);
+        known.refused.insert(dedup_key(id, queue.0));
     }
 
     /// Whether a queue refused the last message with this id, as far as the ledger has got.
@@ -127,9 +161,9 @@ impl Node {
         if let What::Published(published) = &event.what
             && published.is_deduplicated
         {
-            let mut pending = self.outcomes.duplicates.pending.lock();
+            let mut known = self.outcomes.duplicates.known.lock();
             for queue in &published.queues {
-                pending.remove(&dedup_key(event.id, queue.id));
+                known.followed(dedup_key(event.id, queue.id));
             }
         }
     }

@@ -229,7 +229,7 @@ impl Telling {
         }
         let arguments = self.queue.as_ref().map(|queue| &queue.arguments);
         if reason == Reason::Refused && tracking.is_deduplicated {
-            node.forget_id(self.queue_id, IdHash(tracking.id), self.now_ms);
+            node.forget_id(self.queue_id, IdHash(tracking.id));
         }
         let exchange = arguments.and_then(|arguments| arguments.dead_letter_exchange.clone());
         let is_kept = outcome != Outcome::Processed && message.content().len() <= REPORT_BYTES_MAX;
