@@ -9,6 +9,7 @@ import pytest
 
 # `pytest` run by hand finds the plugin too; `cargo xtask test` names it with -p.
 sys.path.insert(0, str(pathlib.Path(__file__).parent / 'plugin'))
+from outcome_rig import Rig  # noqa: E402
 from wilco_broker import Broker  # noqa: E402
 
 
@@ -72,3 +73,11 @@ def channel(connection):
 def name():
     """A name no other test uses."""
     return f'test-{uuid.uuid4().hex[:12]}'
+
+
+@pytest.fixture
+def rig(channel, name):
+    made = Rig(channel, name)
+    yield made
+    if channel.is_open:
+        channel.queue_delete(name)
