@@ -55,15 +55,10 @@ impl Visit<'_> {
             return Some(());
         }
         let mut vhost = None;
-        let is_direct = message.exchange().is_empty() && parsed.queue_count() == 1;
         let queues = parsed.queues().map(|id| match (self.names)(id) {
             Some((of, name)) => {
                 vhost.get_or_insert(of);
                 PublishedQueue { id: id.0, name: name.to_string().into() }
-            }
-            // Through the default exchange a message goes to the queue that it names.
-            None if is_direct => {
-                PublishedQueue { id: id.0, name: message.routing_key().to_owned().into() }
             }
             None => PublishedQueue { id: id.0, name: format!("(deleted queue {})", id.0).into() },
         });

@@ -2,7 +2,6 @@
 //!
 //! Whoever makes the log durable delivers them, so an outcome costs no further thread on its way.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -34,8 +33,8 @@ pub(crate) enum Target {
 #[derive(Default)]
 pub(crate) struct Notices {
     node: OnceLock<Weak<Node>>,
-    /// With the position that must be durable before.
-    waiting: Mutex<VecDeque<(u64, Notice)>>,
+    /// With the position that must be durable before; in the order of these mostly.
+    waiting: Mutex<Vec<(u64, Notice)>>,
     /// Somebody delivers; who comes meanwhile leaves his to them.
     delivering: AtomicBool,
     /// Stands in the store's list of those to tell.
@@ -54,12 +53,13 @@ impl Notices {
 
     fn take_due(&self, durable: u64) -> Vec<Notice> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.partition_point(|(end, _)| *end <= durable);
-        waiting.drain(..count).map(|(_, notice)| notice).collect()
+        let due = waiting.extract_if(.., |(end, _)| *end <= durable);
+        due.map(|(_, notice)| notice).collect()
     }
 
-    fn has_due(&self, durable: u64) -> bool {
-        self.waiting.lock().front().is_some_and(|(end, _)| *end <= durable)
+    /// What must be durable for the next of them.
+    fn next_end(&self) -> Option<u64> {
+        self.waiting.lock().iter().map(|(end, _)| *end).min()
     }
 }
 
@@ -86,11 +86,7 @@ impl Node {
             return;
         }
         self.outcomes.notices.add(end, notices.into_iter());
-        // It may have become durable before they were added, and then nobody looks any more.
-        let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
-        if self.store.wait_for(end, &waiter) {
-            self.deliver_notices();
-        }
+        self.deliver_notices();
     }
 
     fn deliver_notices(&self) {
@@ -102,7 +98,10 @@ impl Node {
             let due = notices.take_due(self.store.durable());
             self.put_into_queues(due);
             notices.delivering.swap(false, Ordering::AcqRel);
-            if !notices.has_due(self.store.durable()) {
+            // Waiting ends with the next commit, which after a full disk is not yet this one.
+            let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+            let Some(end) = notices.next_end() else { return };
+            if !self.store.wait_for(end, &waiter) || self.store.is_poisoned() {
                 return;
             }
         }

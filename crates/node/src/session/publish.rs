@@ -190,9 +190,10 @@ impl Session {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
         }
+        let mut has_duplicates = false;
         if std::mem::take(&mut self.publishes.has_tracked) {
             let mut pending = std::mem::take(&mut self.publishes.pending);
-            self.drop_duplicates(&mut pending, self.node.now_ms());
+            has_duplicates = self.drop_duplicates(&mut pending, self.node.now_ms());
             self.publishes.pending = pending;
         }
         self.log_pending();
@@ -205,7 +206,7 @@ impl Session {
         // so it waits for them too.
         let has_settles = !self.settles.is_empty();
         let errors = self.flush_settles();
-        if has_settles && position > 0 {
+        if has_settles && position > 0 || has_duplicates {
             ((), position) = self.node.store.append(Some(&self.waiter), |_| ());
         }
         self.note_confirms(position, &refused);

@@ -35,6 +35,8 @@ impl Session {
         let outbox = self.outbox.lock();
         let tag = outbox.channels.get(&number).and_then(|channel| channel.unsettled.tag_of(key));
         drop(outbox);
+        // What came first holds, also within one batch.
+        let tag = tag.filter(|tag| !self.settles.iter().any(|settle| settle.covers(number, *tag)));
         let held_bytes: usize = self.channel(number)?.reports.values().map(|r| r.body.len()).sum();
         let Some(tag) = tag.filter(|_| held_bytes < REPORTS_BYTES_MAX) else {
             self.refuse_report(number, publish);

@@ -23,6 +23,14 @@ pub(super) struct PendingSettle {
     settlement: Settlement,
 }
 
+impl PendingSettle {
+    /// Whether it settles this delivery, which is unsettled yet.
+    pub(super) fn covers(&self, channel: u16, tag: u64) -> bool {
+        self.channel == channel
+            && (self.tag == tag || self.multiple && (self.tag == 0 || self.tag > tag))
+    }
+}
+
 /// A delivery to be settled, with its queue.
 pub(super) struct Resolved {
     pub queue: Arc<LiveQueue>,

@@ -117,19 +117,22 @@ impl Session {
         Ok(())
     }
 
-    /// Takes out of `pending` what its queues have seen before.
-    pub(super) fn drop_duplicates(&self, pending: &mut [Pending], now_ms: u64) {
+    /// Takes out of `pending` what its queues have seen before. Whether there was any: its confirm
+    /// then stands for the original, so it waits for all that is in the log by now.
+    pub(super) fn drop_duplicates(&self, pending: &mut [Pending], now_ms: u64) -> bool {
+        let mut has_any = false;
         for pending in pending {
             let Some(tracking) = pending.message.as_ref().and_then(Message::tracking) else {
                 continue;
             };
             if tracking.is_deduplicated {
-                self.drop_duplicate(pending, &tracking, now_ms);
+                has_any |= self.drop_duplicate(pending, &tracking, now_ms);
             }
         }
+        has_any
     }
 
-    fn drop_duplicate(&self, pending: &mut Pending, tracking: &Tracking, now_ms: u64) {
+    fn drop_duplicate(&self, pending: &mut Pending, tracking: &Tracking, now_ms: u64) -> bool {
         let id = IdHash(tracking.id);
         let looks = |of: Option<bool>| of.unwrap_or(pending.asks);
         let (seen, unseen): (Vec<_>, Vec<_>) =
@@ -137,7 +140,7 @@ impl Session {
                 looks(queue.settings.deduplicates) && self.node.is_duplicate(queue, id, now_ms)
             });
         if seen.is_empty() {
-            return;
+            return false;
         }
         let message = match unseen.is_empty() {
             true => pending.message.take(),
@@ -159,5 +162,6 @@ impl Session {
                 ticket: tracking.ticket,
             });
         }
+        true
     }
 }

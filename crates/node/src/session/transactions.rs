@@ -53,11 +53,12 @@ impl Session {
             std::mem::take(self.transaction(number)?);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
-        self.drop_duplicates(&mut publishes, now_ms);
+        let has_duplicates = self.drop_duplicates(&mut publishes, now_ms);
         let mut effects = self.settle_in_core(now_ms, settles);
         let mut tellings = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
-        let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
+        let is_logged =
+            publishes.iter().any(Pending::is_durable) || !effects.is_empty() || has_duplicates;
         let mut end = 0;
         if is_logged {
             ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
@@ -74,6 +75,10 @@ impl Session {
             });
             self.wait_until_durable(end);
         }
+        // Before anybody gets them again, so that the log has things in order.
+        for (queue, effects) in &mut effects {
+            self.node.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
+        }
         self.publishes.pending.append(&mut publishes);
         let refused = self.enqueue_pending();
         self.note_confirms(0, &refused);
@@ -83,8 +88,7 @@ impl Session {
         for (target, effects) in work {
             self.node.apply(&target, now_ms, effects);
         }
-        for (queue, effects) in effects {
-            self.node.note_requeued(&queue, now_ms, effects.requeued);
+        for (queue, _) in effects {
             self.node.with_queue(&queue, now_ms, |_, _| ());
         }
         release_shared(&self.channels, number, &unsettled);

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use broker::queue::{NO_POSITION, Restored};
 use broker::{Message, QueueId};
+use ledger::IdHash;
 use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery};
 
 use super::Store;
@@ -201,6 +202,9 @@ impl Scan {
         let (head, body_bytes) = Message::peek(parsed.message)?;
         let tracking = parsed.tracking();
         let deadline_at_ms = tracking.map_or(0, |tracking| tracking.deadline_at_ms);
+        if tracking.is_some() {
+            self.note_address(&parsed);
+        }
         let was_seen = parsed.moved.is_some_and(|moved| self.was_seen(moved.from));
         for id in parsed.queues() {
             let queue = self.queues.entry(id).or_default();
@@ -243,6 +247,23 @@ impl Scan {
         if !name.is_empty() && !vhost.is_empty() {
             self.names.entry(id).or_insert_with(|| (vhost.into(), name.into()));
         }
+    }
+
+    /// Through the default exchange a message goes to the queue that it names.
+    fn note_address(&mut self, record: &MessageRecord<'_>) -> Option<()> {
+        let id = record.queues().next().filter(|_| record.queue_count() == 1)?;
+        if self.names.contains_key(&id) {
+            return None;
+        }
+        let message = Message::from_encoded(record.message)?;
+        let (properties, tracking) = (message.properties().ok()?, message.tracking()?);
+        if message.exchange().is_empty() && tracking.outcome_of.is_none() {
+            let message_id = properties.message_id.unwrap_or_default();
+            let is_of = |vhost: &&String| IdHash::new(vhost, message_id).0 == tracking.id;
+            let vhost = self.definitions.vhosts.iter().find(is_of).cloned()?;
+            self.note_name(id, &vhost, message.routing_key());
+        }
+        Some(())
     }
 
     fn settled(&mut self, record: &RecordRef<'_>) -> Option<()> {
