@@ -16,10 +16,11 @@ class Rig:
         self.answers = channel.queue_declare('', exclusive=True).method.queue
 
     def declare(self, **arguments):
-        arguments = {f'x-{key.replace("_", "-")}': value for key, value in arguments.items()}
+        arguments = {'x-' + name.replace('_', '-'): value for name, value in arguments.items()}
         self.channel.queue_declare(self.queue, durable=True, arguments=arguments)
 
-    def publish(self, message_id, headers=ALL, to=None, exchange='', reply_to=None, mandatory=False):
+    def publish(self, message_id, headers=ALL, to=None, exchange='', reply_to=None,
+                mandatory=False):
         to = self.queue if to is None else to
         self.channel.basic_publish(exchange, to, b'work', pika.BasicProperties(
             message_id=message_id, reply_to=reply_to or self.answers, headers=headers,

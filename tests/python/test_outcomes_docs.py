@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / 'docs' / 'outcomes.md'
 # Of the first page only the part about outcomes.
 README = re.compile(r'^## Know what became of it$.*?(?=^## )', re.M | re.S)
-BLOCK = re.compile(r'^#{2,3} (?P<heading>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$', re.M | re.S)
+BLOCK = re.compile(r'^#{2,3} (?P<title>[^\n]+)$|^```(?P<kind>\w+)\n(?P<text>.*?)^```$', re.M | re.S)
 NAME = re.compile(r'^# (\w+\.py)\n', re.M)
 ENDS = 'producer.py'
 
@@ -25,8 +25,8 @@ def examples(text):
     """Heading, programs by name, output by name: of each example."""
     heading, programs = None, {}
     for block in BLOCK.finditer(text):
-        if block['heading']:
-            heading = block['heading']
+        if block['title']:
+            heading = block['title']
         elif block['kind'] == 'python':
             name = NAME.match(block['text'])[1]
             assert name not in programs, f'two programs {name} below {heading!r}'
@@ -52,7 +52,8 @@ def test_the_pages_have_their_examples():
         assert programs.keys() == output.keys(), heading
 
 
-@pytest.mark.parametrize('programs, output', [e[1:] for e in EXAMPLES], ids=[e[0] for e in EXAMPLES])
+@pytest.mark.parametrize('programs, output', [rest for _, *rest in EXAMPLES],
+                         ids=[heading for heading, *_ in EXAMPLES])
 def test_example_prints_what_the_page_says(broker, tmp_path, programs, output):
     started = {}
     try:

@@ -64,7 +64,8 @@ class Marks:
         message_id, outcome = headers['x-message-id'], headers['x-outcome']
         says = headers.get('x-error') or body
         is_again = bool(headers.get('x-duplicate'))
-        self.events[message_id].append([event, outcome, bool(headers.get('x-late')), is_again, says])
+        is_late = bool(headers.get('x-late'))
+        self.events[message_id].append([event, outcome, is_late, is_again, says])
         if outcome != 'deadline-missed':
             self.marks[message_id] = outcome
 
