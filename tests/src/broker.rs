@@ -3,12 +3,12 @@
 //! Invariants: a process is signalled by its own id only, and none outlives its [`Broker`]. What it
 //! printed is kept and shown when the test that used it fails.
 
-use crate::{Client, PATIENCE, raw::Raw, skip};
+use crate::{Client, PATIENCE, http, http::Answer, raw::Raw, skip};
 use std::{
     io::{BufRead, BufReader, Read},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, LazyLock, Mutex, Weak, mpsc},
     time::{Duration, Instant},
 };
@@ -227,6 +227,40 @@ impl Broker {
     /// Everything printed so far.
     pub fn output(&self) -> String {
         self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Runs a command of wilco against the data directory, whether or not the broker runs.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = wilco();
+        command.args(arguments).arg("--data").arg(&self.data);
+        command.output().expect("the command runs")
+    }
+
+    /// As [`Broker::run`], for a command that must succeed.
+    #[track_caller]
+    pub fn manage(&self, arguments: &[&str]) {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+    }
+
+    /// Asks over HTTP as guest.
+    #[track_caller]
+    pub fn http(&self, method: &str, path: &str) -> Answer {
+        http::ask(&self.http_address(), method, path)
+    }
+
+    /// `host:port` of the HTTP listener, as the process that runs now has printed it.
+    fn http_address(&self) -> String {
+        let mut address = None;
+        crate::eventually("the broker says where it serves HTTP", || {
+            let output = self.output();
+            let (_, latest) = output.rsplit_once("amqp://").unwrap_or_default();
+            let url = latest.split_once("http://").and_then(|(_, url)| url.split_once('\n'));
+            address = url.map(|(url, _)| url.trim().trim_end_matches('/').to_owned());
+            address.is_some()
+        });
+        address.expect("an address")
     }
 
     /// A lapin connection with one channel.

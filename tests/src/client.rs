@@ -85,8 +85,19 @@ impl Client {
 
     /// As [`Client::connect`], for a URI that may be refused.
     pub fn try_connect(uri: &str) -> lapin::Result<Client> {
+        Self::connect_with(uri, ConnectionProperties::default())
+    }
+
+    /// Connects under a name, told in the client's properties.
+    #[track_caller]
+    pub fn named(uri: &str, name: &str) -> Client {
+        let properties = ConnectionProperties::default().with_connection_name(name.into());
+        Self::connect_with(uri, properties).expect("a connection")
+    }
+
+    fn connect_with(uri: &str, properties: ConnectionProperties) -> lapin::Result<Client> {
         block(async {
-            let connection = Connection::connect(uri, ConnectionProperties::default()).await?;
+            let connection = Connection::connect(uri, properties).await?;
             let channel = Channel(connection.create_channel().await?);
             Ok(Client { connection, channel })
         })

@@ -1,7 +1,8 @@
 //! Harness for the end-to-end tests.
 //!
-//! It owns the broker's process ([`Broker`]), a blocking client on top of lapin ([`Client`]) and a
-//! raw AMQP connection with an encoder of its own ([`raw::Raw`]). It never uses a crate of the
+//! It owns the broker's process ([`Broker`]), a blocking client on top of lapin ([`Client`]), a raw
+//! AMQP connection with an encoder of its own ([`raw::Raw`]) and as much HTTP as it takes to look a
+//! message up ([`http`]). It never uses a crate of the
 //! broker: what it asserts is what a stranger on the network sees.
 //!
 //! With `WILCO_TEST_AMQP=amqp://...` the tests run against that broker instead; tests that need to
@@ -10,6 +11,9 @@
 pub mod broker;
 mod bystander;
 pub mod client;
+pub mod http;
+pub mod json;
+pub mod outcome;
 mod random;
 pub mod raw;
 pub mod table;
@@ -17,6 +21,8 @@ pub mod table;
 pub use broker::{Broker, Session, shared};
 pub use bystander::Bystander;
 pub use client::{Channel, Client, Consumer, Level, Refusal};
+pub use json::Json;
+pub use outcome::Told;
 pub use random::Random;
 pub use table::{int, table, text};
 

@@ -5,7 +5,7 @@
 
 mod wire;
 
-pub use wire::{Args, Fields, Frame, Frames, publish};
+pub use wire::{Args, Fields, Frame, Frames, publish, publish_with};
 
 use crate::PATIENCE;
 use std::{

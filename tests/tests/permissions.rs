@@ -2,7 +2,7 @@
 
 use end_to_end::{
     Broker, Channel, Client, Level, Session,
-    broker::{is_external, wilco},
+    broker::is_external,
     client::block,
     raw::{Login, Raw},
     shared, skip, table, text, unique,
@@ -15,7 +15,6 @@ use lapin::{
     },
     types::FieldTable,
 };
-use std::process::Output;
 
 /// The broker shared by this file; `None`, said by name, where it is not wilco.
 fn wilco_for(test: &str) -> Option<Session> {
@@ -26,28 +25,14 @@ fn wilco_for(test: &str) -> Option<Session> {
     Some(shared())
 }
 
-/// Runs a command of wilco against the broker's data directory, whether or not it runs.
-fn run(broker: &Broker, arguments: &[&str]) -> Output {
-    let mut command = wilco();
-    command.args(arguments).arg("--data").arg(broker.data());
-    command.output().expect("the command runs")
-}
-
-/// As [`run`], for a command that must succeed.
-#[track_caller]
-fn manage(broker: &Broker, arguments: &[&str]) {
-    let output = run(broker, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 #[track_caller]
 fn permit(broker: &Broker, user: &str, [configure, write, read]: [&str; 3]) {
-    manage(broker, &["permission", "set", "/", user, configure, write, read]);
+    broker.manage(&["permission", "set", "/", user, configure, write, read]);
 }
 
 fn add_user(broker: &Broker, permissions: [&str; 3]) -> String {
     let user = unique("anna");
-    manage(broker, &["user", "add", &user, "--password", "secret"]);
+    broker.manage(&["user", "add", &user, "--password", "secret"]);
     permit(broker, &user, permissions);
     user
 }
@@ -353,7 +338,7 @@ fn cleared_permissions_leave_a_connection_with_nothing_to_do() {
     let user = add_user(&broker, [".*", ".*", ".*"]);
     let client = Client::connect(&uri(&broker, &user));
     let queue = client.queue("q", FieldTable::default());
-    manage(&broker, &["permission", "clear", "/", &user]);
+    broker.manage(&["permission", "clear", "/", &user]);
     needs(&client, "write access to exchange 'amq.default'", |channel| {
         publish(channel, "", &queue)
     });
@@ -373,7 +358,7 @@ fn new_password_works_at_once_and_the_old_one_does_not() {
     let user = add_user(&broker, [".*", ".*", ".*"]);
     let client = Client::connect(&uri(&broker, &user));
     assert_eq!(log_in(&broker, &user, "secret"), Ok(()));
-    manage(&broker, &["user", "passwd", &user, "--password", "changed"]);
+    broker.manage(&["user", "passwd", &user, "--password", "changed"]);
     assert_eq!(log_in(&broker, &user, "secret"), Err(403));
     assert_eq!(log_in(&broker, &user, "changed"), Ok(()));
     client.queue("still-connected", FieldTable::default());
@@ -384,7 +369,7 @@ fn deleted_user_cannot_log_in() {
     let Some(broker) = wilco_for("deleted_user_cannot_log_in") else { return };
     let user = add_user(&broker, [".*", ".*", ".*"]);
     let client = Client::connect(&uri(&broker, &user));
-    manage(&broker, &["user", "delete", &user]);
+    broker.manage(&["user", "delete", &user]);
     assert_eq!(log_in(&broker, &user, "secret"), Err(403));
     let queue = unique("q");
     needs(&client, &format!("configure access to queue '{queue}'"), |channel| {
@@ -392,7 +377,7 @@ fn deleted_user_cannot_log_in() {
     });
 
     // A namesake has none of what the deleted user had.
-    manage(&broker, &["user", "add", &user, "--password", "other"]);
+    broker.manage(&["user", "add", &user, "--password", "other"]);
     assert_eq!(log_in(&broker, &user, "secret"), Err(403));
     assert_eq!(log_in(&broker, &user, "other"), Err(530));
 }
@@ -424,7 +409,7 @@ fn commands_that_cannot_be_done_say_why_and_change_nothing() {
         &["permission", "set", "/", &user, "", "(", ""],
         &["permission", "clear", "/", &absent],
     ] {
-        let output = run(&broker, arguments);
+        let output = broker.run(arguments);
         assert!(!output.status.success(), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
@@ -448,13 +433,13 @@ fn commands_on_a_stopped_store_are_there_after_the_start() {
         }
         let vhost = unique("vhost");
         let user = add_user(&broker, ["^mine", "", ""]);
-        manage(&broker, &["vhost", "add", &vhost]);
-        manage(&broker, &["permission", "set", &vhost, &user, ".*", ".*", ".*"]);
-        manage(&broker, &["user", "passwd", &kept, "--password", &vhost]);
+        broker.manage(&["vhost", "add", &vhost]);
+        broker.manage(&["permission", "set", &vhost, &user, ".*", ".*", ".*"]);
+        broker.manage(&["user", "passwd", &kept, "--password", &vhost]);
         if graceful {
-            manage(&broker, &["user", "delete", &deleted]);
+            broker.manage(&["user", "delete", &deleted]);
         }
-        let listed = run(&broker, &["user", "list", "--json"]).stdout;
+        let listed = broker.run(&["user", "list", "--json"]).stdout;
         let listed = String::from_utf8_lossy(&listed);
         assert!(listed.contains(&user) && listed.contains(&kept), "{listed}");
         assert!(!listed.contains(&deleted), "{listed}");
@@ -481,8 +466,8 @@ fn commands_on_a_running_broker_survive_its_death() {
     for _ in 0..3 {
         let user = add_user(&broker, [".*", ".*", ".*"]);
         let other = add_user(&broker, [".*", ".*", ".*"]);
-        manage(&broker, &["user", "passwd", &user, "--password", "changed"]);
-        manage(&broker, &["user", "delete", &other]);
+        broker.manage(&["user", "passwd", &user, "--password", "changed"]);
+        broker.manage(&["user", "delete", &other]);
         permit(&broker, &user, ["^mine", "", ""]);
         broker.restart();
         assert_eq!(log_in(&broker, &user, "secret"), Err(403));

@@ -2,7 +2,7 @@
 
 use end_to_end::{
     Broker, Client, Level, Session,
-    broker::{is_external, wilco},
+    broker::is_external,
     client::block,
     raw::{Args, Login, Raw},
     shared, skip, table, text, unique,
@@ -22,20 +22,11 @@ fn wilco_for(test: &str) -> Option<Session> {
     Some(shared())
 }
 
-/// Runs a command of wilco against the broker's data directory, whether or not it runs.
-#[track_caller]
-fn manage(broker: &Broker, arguments: &[&str]) {
-    let mut command = wilco();
-    let output = command.args(arguments).arg("--data").arg(broker.data()).output();
-    let output = output.expect("the command runs");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
 /// Adds a virtual host where guest may do everything.
 #[track_caller]
 fn add(broker: &Broker, vhost: &str) {
-    manage(broker, &["vhost", "add", vhost]);
-    manage(broker, &["permission", "set", vhost, "guest", ".*", ".*", ".*"]);
+    broker.manage(&["vhost", "add", vhost]);
+    broker.manage(&["permission", "set", vhost, "guest", ".*", ".*", ".*"]);
 }
 
 #[track_caller]
@@ -133,17 +124,17 @@ fn virtual_host_is_closed_to_whom_it_was_not_opened() {
     let test = "virtual_host_is_closed_to_whom_it_was_not_opened";
     let Some(broker) = wilco_for(test) else { return };
     let vhost = unique("vhost");
-    manage(&broker, &["vhost", "add", &vhost]);
+    broker.manage(&["vhost", "add", &vhost]);
     let (code, text) = refused_at(&broker, &vhost);
     assert_eq!(code, 530, "{text}");
     assert!(text.contains(&vhost) && text.contains("guest"), "{text}");
     // Empty permissions are permission to enter.
-    manage(&broker, &["permission", "set", &vhost, "guest", "", "", ""]);
+    broker.manage(&["permission", "set", &vhost, "guest", "", "", ""]);
     let client = enter(&broker, &vhost);
     client.refuses(403, Level::Channel, |channel| {
         channel.try_declare("q", QueueDeclareOptions::durable(), FieldTable::default())
     });
-    manage(&broker, &["permission", "clear", &vhost, "guest"]);
+    broker.manage(&["permission", "clear", &vhost, "guest"]);
     assert_eq!(refused_at(&broker, &vhost).0, 530);
 }
 
@@ -163,7 +154,7 @@ fn deleted_virtual_host_is_gone_with_all_it_had_and_stays_gone() {
             persist(&client, "", queue, vhost);
         }
     }
-    manage(&broker, &["vhost", "delete", &lost]);
+    broker.manage(&["vhost", "delete", &lost]);
     assert_eq!(refused_at(&broker, &lost).0, 530);
 
     for graceful in [true, false] {
@@ -179,9 +170,9 @@ fn deleted_virtual_host_is_gone_with_all_it_had_and_stays_gone() {
     }
 
     // A namesake begins with nothing, now and after another start.
-    manage(&broker, &["vhost", "add", &lost]);
+    broker.manage(&["vhost", "add", &lost]);
     assert_eq!(refused_at(&broker, &lost).0, 530, "permissions went too");
-    manage(&broker, &["permission", "set", &lost, "guest", ".*", ".*", ".*"]);
+    broker.manage(&["permission", "set", &lost, "guest", ".*", ".*", ".*"]);
     let client = enter(&broker, &lost);
     has_no_queue(&client, "quorum");
     client.declare("q", FieldTable::default());
@@ -205,7 +196,7 @@ fn virtual_host_deleted_and_added_again_before_a_crash_is_empty() {
         client.declare(queue, FieldTable::default());
         persist(&client, "", queue, "old");
     }
-    manage(&broker, &["vhost", "delete", "again"]);
+    broker.manage(&["vhost", "delete", "again"]);
     add(&broker, "again");
     let client = enter(&broker, "again");
     client.declare("q", FieldTable::default());
@@ -228,7 +219,7 @@ fn deleting_a_virtual_host_cancels_its_consumers_and_nobody_else_notices() {
     let consumer = client.consume(&queue);
     client.confirmed("", &queue, "unsettled");
     let unsettled = consumer.next();
-    manage(&broker, &["vhost", "delete", &vhost]);
+    broker.manage(&["vhost", "delete", &vhost]);
     consumer.is_cancelled();
     client.ack(&unsettled);
     has_no_queue(&client, &queue);
@@ -241,7 +232,7 @@ fn nothing_declared_in_a_deleted_virtual_host_comes_back() {
     let Some(mut broker) = Broker::own(test) else { return };
     add(&broker, "lost");
     let left = [(); 2].map(|()| enter_raw(&broker, "lost"));
-    manage(&broker, &["vhost", "delete", "lost"]);
+    broker.manage(&["vhost", "delete", "lost"]);
     declare_ghosts(left);
     broker.restart();
     assert_eq!(refused_at(&broker, "lost").0, 530);
@@ -257,7 +248,7 @@ fn nothing_declared_in_a_deleted_virtual_host_comes_to_its_namesake() {
     let Some(mut broker) = Broker::own(test) else { return };
     add(&broker, "again");
     let left = [(); 2].map(|()| enter_raw(&broker, "again"));
-    manage(&broker, &["vhost", "delete", "again"]);
+    broker.manage(&["vhost", "delete", "again"]);
     add(&broker, "again");
     let client = enter(&broker, "again");
     client.declare("q", FieldTable::default());
@@ -276,7 +267,7 @@ fn connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake() {
     add(&broker, "again");
     let [left, left_too] = [(); 2].map(|()| enter(&broker, "again"));
     let exchange = left.exchange(ExchangeKind::Fanout, FieldTable::default());
-    manage(&broker, &["vhost", "delete", "again"]);
+    broker.manage(&["vhost", "delete", "again"]);
     add(&broker, "again");
     let client = enter(&broker, "again");
     client.declare("q", FieldTable::default());

@@ -203,10 +203,21 @@ impl Frames {
 
 /// Bytes of a whole persistent publish: method, header and one body frame.
 pub fn publish(channel: u16, exchange: &str, key: &str, body: &[u8]) -> Vec<u8> {
+    // Only the delivery mode: 2.
+    publish_with(channel, exchange, key, body, &Args::new().u16(0x1000).u8(2))
+}
+
+/// As [`publish`], with encoded properties: flags and fields.
+pub fn publish_with(
+    channel: u16,
+    exchange: &str,
+    key: &str,
+    body: &[u8],
+    properties: &Args,
+) -> Vec<u8> {
     let arguments = Args::new().u16(0).short(exchange).short(key).u8(0);
     let mut bytes = Frame::method(channel, 60, 40, &arguments);
-    // Only the delivery mode: 2.
-    let header = Args::new().u16(60).u16(0).u64(body.len() as u64).u16(0x1000).u8(2);
+    let header = Args::new().u16(60).u16(0).u64(body.len() as u64).raw(properties.bytes());
     bytes.extend(Frame::encode(HEADER, channel, header.bytes()));
     if !body.is_empty() {
         bytes.extend(Frame::encode(BODY, channel, body));
