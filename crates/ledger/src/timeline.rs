@@ -90,6 +90,13 @@ impl QueueStory {
         self.settled.as_ref().map(|(_, _, settled)| settled.outcome)
     }
 
+    /// It is there. With an outcome that is not yet the last word it stays settled.
+    fn stands(&mut self, state: State) {
+        if self.settled.is_none() {
+            self.state = state;
+        }
+    }
+
     fn is_processed(&self) -> bool {
         self.outcome() == Some(Outcome::Processed)
     }
@@ -178,9 +185,9 @@ impl Teller {
             What::Moved { .. } => return,
             What::Published(published) => self.publish(at, time_ms, published),
             What::Delivered { queue, worker, attempt } => {
-                let index = self.open(queue, None).unwrap_or_else(|| self.begin(at, queue, false));
+                let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
                 if let Some(story) = self.told[index].queue(queue) {
-                    story.state = State::Delivered;
+                    story.stands(State::Delivered);
                     story.attempts = *attempt;
                     story.worker = worker.clone().into_owned();
                     story.retry_at_ms = 0;
@@ -188,9 +195,9 @@ impl Teller {
                 index
             }
             What::Requeued { queue, attempt, retry_at_ms } => {
-                let index = self.open(queue, None).unwrap_or_else(|| self.begin(at, queue, false));
+                let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
                 if let Some(story) = self.told[index].queue(queue) {
-                    story.state = State::Queued;
+                    story.stands(State::Queued);
                     story.attempts = *attempt;
                     story.retry_at_ms = *retry_at_ms;
                 }
@@ -267,6 +274,11 @@ impl Teller {
             is_copy.is_none_or(|is_copy| is_copy == chapter.is_copy)
                 && chapter.has(queue, |story| story.state != State::Settled)
         })
+    }
+
+    /// The oldest that may still be in this queue: with its deadline missed it is.
+    fn there(&self, queue: &str) -> Option<usize> {
+        self.open(queue, None).or_else(|| self.missed(queue))
     }
 
     /// The newest whose deadline was missed in this queue.

@@ -106,6 +106,15 @@ fn each_story_is_told_as_it_was() {
         "publish a, deliver a w, settle a deadline-missed, settle a processed late",
         "settled=processed a:settled=processed",
     );
+    // It goes on after its deadline, and stays settled until then.
+    check(
+        "publish a b, settle a deadline-missed, deliver a w, requeue a, deliver a w",
+        "queued a:settled=deadline-missed b:queued",
+    );
+    check(
+        "publish a, settle a deadline-missed, deliver a w, settle a processed late",
+        "settled=processed a:settled=processed",
+    );
     // Dead letters: the copy is told with its original, and may make it good.
     check(
         "publish a, settle a failed dlx, copy dlq",
