@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::queue::Incoming;
+use broker::queue::{Incoming, Published, Standing};
 use broker::{Message, Outcome, Tracking};
 use ledger::{Event, IdHash, Ledger, What};
 
@@ -46,6 +46,9 @@ pub enum ByIdError {
     /// The queue it failed in is deleted.
     #[error("the queue '{0}' is deleted")]
     QueueGone(String),
+    /// The queue it failed in is at its limit and refuses more.
+    #[error("the queue '{0}' is full")]
+    QueueFull(String),
     /// The ledger or the log cannot be read.
     #[error("the store cannot be read: {0}")]
     Store(String),
@@ -94,7 +97,9 @@ impl Node {
         let Some((last, _)) = last_outcome(&events, live_id, queue) else {
             return Err(if events.is_empty() { ByIdError::Unknown } else { ByIdError::NotFailed });
         };
-        if last.outcome == Outcome::Processed {
+        let is_open = last.outcome == Outcome::DeadlineMissed
+            && live.as_ref().is_some_and(|live| self.is_in_queue(live, &events));
+        if last.outcome == Outcome::Processed || is_open {
             return Err(ByIdError::NotFailed);
         }
         let live = live.ok_or_else(|| ByIdError::QueueGone(queue.to_owned()))?;
@@ -124,6 +129,10 @@ impl Node {
             let incoming = Incoming { message, position, keep_body: self.keeps_bodies() };
             core.publish(now_ms, incoming, effects)
         });
+        self.readmit_id(queue, IdHash(before.id));
+        if put == Some(Published::Refused) {
+            return Err(ByIdError::QueueFull(queue.name.to_string()));
+        }
         if put.is_none() {
             self.lose(queue, Some(message), position);
             return Err(ByIdError::QueueGone(queue.name.to_string()));
@@ -152,16 +161,14 @@ impl Node {
         Ok(())
     }
 
+    /// Whether a message is in a queue, be it with a worker.
+    pub(crate) fn is_in_queue(&self, queue: &LiveQueue, events: &[Event<'_>]) -> bool {
+        find(queue, &positions(events, queue.id.0)).is_some()
+    }
+
     /// Takes a message out that stands at one of these positions. `false` when none is there.
     fn take_out(&self, queue: &Arc<LiveQueue>, wanted: &[u64]) -> Result<bool, ByIdError> {
-        let wanted = |position: u64| wanted.contains(&position);
-        let mut found = Vec::new();
-        let mut at = Some((0, 0));
-        while let Some(from) = at.filter(|_| found.is_empty()) {
-            let state = queue.state.lock();
-            at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
-        }
-        let Some(standing) = found.pop() else { return Ok(false) };
+        let Some(standing) = find(queue, wanted) else { return Ok(false) };
         let now_ms = self.now_ms();
         let cancelled =
             self.with_queue(queue, now_ms, |core, effects| core.cancel(standing, effects));
@@ -202,6 +209,18 @@ impl Node {
         let id = state.topology.queue_named(name)?.id;
         state.queues.get(&id).cloned()
     }
+}
+
+/// The message that stands at one of these positions of the log.
+fn find(queue: &LiveQueue, wanted: &[u64]) -> Option<Standing> {
+    let wanted = |position: u64| wanted.contains(&position);
+    let mut found = Vec::new();
+    let mut at = Some((0, 0));
+    while let Some(from) = at.filter(|_| found.is_empty()) {
+        let state = queue.state.lock();
+        at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
+    }
+    found.pop()
 }
 
 /// Where a message may stand in the log, as far as a queue's copies of it go.

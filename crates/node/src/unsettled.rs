@@ -43,9 +43,9 @@ impl UnsettledRing {
         self.count == 0
     }
 
-    /// The tag of the first delivery with this report key. Workers mostly report on their oldest.
-    pub(crate) fn tag_of(&self, report: u64) -> Option<u64> {
-        let is_it = |unsettled: &&Unsettled| unsettled.report == report;
+    /// The tag of the first such delivery with this report key. Workers mostly report on their oldest.
+    pub(crate) fn tag_of(&self, report: u64, is_open: impl Fn(u64) -> bool) -> Option<u64> {
+        let is_it = |unsettled: &&Unsettled| unsettled.report == report && is_open(unsettled.tag);
         self.ring.iter().flatten().find(is_it).map(|unsettled| unsettled.tag)
     }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use broker::QueueId;
 use hashbrown::HashMap;
-use ledger::IdHash;
+use ledger::{IdHash, LedgerError};
 use parking_lot::Mutex;
 use segment_log::{LogError, RecordRef};
 
@@ -49,6 +49,8 @@ struct State {
     flushed_at: Instant,
     /// The last flush failed, and that was said.
     cannot_flush: bool,
+    /// The log could not be read, and that was said.
+    cannot_follow: bool,
     names: HashMap<QueueId, QueueNames>,
 }
 
@@ -63,6 +65,7 @@ impl Follower {
                 unflushed_count: 0,
                 flushed_at: Instant::now(),
                 cannot_flush: false,
+                cannot_follow: false,
                 names: HashMap::default(),
             }),
         }
@@ -96,12 +99,14 @@ impl Node {
         let mut count = 0;
         if taken.overflowed {
             // What was dropped from the feed had become durable before it was taken.
-            match self.read_segments(state) {
+            match self.read_segments(state, taken.end) {
                 Ok(read) => count += read,
                 Err(error) => {
-                    tracing::error!("the ledger cannot follow the log: {error}");
+                    if !std::mem::replace(&mut state.cannot_follow, true) {
+                        tracing::error!("the ledger cannot follow the log, and waits: {error}");
+                    }
                     self.store.feed.overflow();
-                    return u64::MAX;
+                    return state.followed;
                 }
             }
         }
@@ -125,8 +130,7 @@ impl Node {
     /// Follows everything there is in the log, once, before the node does anything else.
     pub(crate) fn catch_up(&self) -> Result<(), NodeError> {
         let mut state = self.follower.state.lock();
-        let count = self.read_segments(&mut state)?;
-        state.followed = state.followed.max(self.store.durable());
+        let count = self.read_segments(&mut state, self.store.durable())?;
         if count > 0 {
             tracing::debug!(events = count, "the ledger has followed the log");
             state.unflushed_count += count;
@@ -137,7 +141,9 @@ impl Node {
 
     fn flush_ledger(&self, state: &mut State) {
         state.flushed_at = Instant::now();
-        match self.ledger.flush(state.followed, self.now_ms()) {
+        // The ledger must never know more than the log does after a crash.
+        let synced = self.store.sync_relaxed().map_err(LedgerError::from);
+        match synced.and_then(|()| self.ledger.flush(state.followed, self.now_ms())) {
             Ok(()) => {
                 state.unflushed_count = 0;
                 if std::mem::take(&mut state.cannot_flush) {
@@ -156,9 +162,8 @@ impl Node {
     }
 
     /// Follows the log itself, from where the ledger has got to.
-    fn read_segments(&self, state: &mut State) -> Result<u64, NodeError> {
+    fn read_segments(&self, state: &mut State, end: u64) -> Result<u64, NodeError> {
         let mut count = 0;
-        let end = self.store.durable();
         for base in self.store.segments_for_ledger(state.followed) {
             let from = state.followed;
             let scanned = self.store.scan_segment(base, &mut |record| {
@@ -182,8 +187,9 @@ impl Node {
             names: &mut |id| self.queue_names(names, id),
             emit: &mut |event| {
                 // In this order: an id is always known to one of them.
-                self.ledger.append(event);
-                self.forget_pending(event);
+                if self.ledger.append(event) {
+                    self.forget_pending(event);
+                }
             },
             count: 0,
         };

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use broker::arguments::Overflow;
 use broker::outcome::Notify;
 use broker::outcome::message::OutcomeMessage;
 use broker::queue::{NO_POSITION, Reason};
@@ -26,6 +27,10 @@ use crate::store::{Waiter, records};
 
 /// Ids of refused messages that are remembered until the ledger has them.
 const REFUSED_MAX: usize = 100_000;
+
+/// Duplicates that may wait for one original, and for all.
+const OF_MESSAGE_MAX: usize = 64;
+const ATTACHED_MAX: usize = 100_000;
 
 /// A message that was not enqueued because its queue has seen its id.
 pub(crate) struct Duplicate {
@@ -60,22 +65,53 @@ struct Known {
 struct Pending {
     /// When the last message was taken in.
     seen_ms: u64,
+    /// The connection that took it in and has not logged it yet.
+    unlogged_by: Option<u64>,
     /// Messages that the follower has not come to yet: an id that may come again can have several.
     count: u32,
 }
 
+/// How an id was taken in.
+enum Claim {
+    /// Somebody is taking in a message with it at this moment, and will have logged it in the next.
+    Busy,
+    /// The same connection has taken one in with the same batch.
+    Own,
+    /// The last message with it was refused.
+    AfterRefusal,
+    /// When the last message with it was taken in, if that is not in the window yet.
+    After(Option<u64>),
+}
+
 impl Known {
-    /// Takes an id in: whether the last message with it was refused, else when that was taken in.
-    fn claim(&mut self, key: u128, now_ms: u64) -> (bool, Option<u64>) {
-        let was_refused = self.refused.remove(&key);
-        let pending = self.pending.entry(key).or_insert(Pending { seen_ms: 0, count: 0 });
+    /// Takes an id in.
+    fn claim(&mut self, key: u128, connection: u64, now_ms: u64) -> Claim {
+        let new = Pending { seen_ms: 0, unlogged_by: None, count: 0 };
+        let pending = self.pending.entry(key).or_insert(new);
+        match pending.unlogged_by {
+            Some(by) if by == connection => return Claim::Own,
+            Some(_) => return Claim::Busy,
+            None => {}
+        }
         let before = (pending.count > 0).then_some(pending.seen_ms);
-        *pending = Pending { seen_ms: now_ms, count: pending.count + 1 };
-        (was_refused, before)
+        let (unlogged_by, count) = (Some(connection), pending.count + 1);
+        *pending = Pending { seen_ms: now_ms, unlogged_by, count };
+        match self.refused.remove(&key) {
+            true => Claim::AfterRefusal,
+            false => Claim::After(before),
+        }
+    }
+
+    /// The message of the last claim is in the log.
+    fn logged(&mut self, key: u128) {
+        if let Some(pending) = self.pending.get_mut(&key) {
+            pending.unlogged_by = None;
+        }
     }
 
     /// Takes back what [`Known::claim`] did: no message of it is in the log.
     fn unclaim(&mut self, key: u128, before: Option<u64>) {
+        self.logged(key);
         if let (Some(pending), Some(seen_ms)) = (self.pending.get_mut(&key), before) {
             pending.seen_ms = seen_ms;
         }
@@ -104,23 +140,61 @@ impl Duplicates {
         taken
     }
 
-    fn attach(&self, key: u128, duplicate: Duplicate) {
+    /// `false` when too many are attached already.
+    fn attach(&self, key: u128, duplicate: Duplicate) -> bool {
+        let mut attached = self.attached.lock();
+        let of_message = attached.entry(key).or_default();
+        let is_same = |other: &Duplicate| {
+            other.ticket == 0
+                && other.reply_to == duplicate.reply_to
+                && other.correlation_id == duplicate.correlation_id
+        };
+        if duplicate.ticket == 0 && of_message.iter().any(is_same) {
+            return true;
+        }
+        if of_message.len() >= OF_MESSAGE_MAX
+            || self.attached_count.load(Ordering::Acquire) >= ATTACHED_MAX
+        {
+            return false;
+        }
+        of_message.push(duplicate);
         self.attached_count.fetch_add(1, Ordering::AcqRel);
-        self.attached.lock().entry(key).or_default().push(duplicate);
+        true
+    }
+
+    /// Whether anybody waits for the outcome of this id in this queue.
+    fn has(&self, key: u128) -> bool {
+        self.attached_count.load(Ordering::Acquire) > 0 && self.attached.lock().contains_key(&key)
     }
 }
 
 impl Node {
-    /// Whether a queue has seen an id within its window; if not it has from now on.
-    pub(crate) fn is_duplicate(&self, queue: &LiveQueue, id: IdHash, now_ms: u64) -> bool {
+    /// Whether a queue has seen an id within its window; if not it has from now on, and the caller
+    /// must log the message next and say so ([`Node::id_is_logged`]).
+    pub(crate) fn is_duplicate(
+        &self,
+        queue: &LiveQueue,
+        id: IdHash,
+        connection: u64,
+        now_ms: u64,
+    ) -> bool {
         let key = dedup_key(id, queue.id.0);
         let window_ms = queue.settings.window_ms.unwrap_or(u64::MAX);
-        let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
-        let known = &self.outcomes.duplicates.known;
-        let (was_refused, before) = known.lock().claim(key, now_ms);
-        if was_refused {
+        if window_ms == 0 {
             return false;
         }
+        let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
+        let known = &self.outcomes.duplicates.known;
+        let before = loop {
+            let claim = known.lock().claim(key, connection, now_ms);
+            match claim {
+                Claim::Own => return true,
+                // A confirm of this one may stand for the other: not before that is in the log.
+                Claim::Busy => std::thread::yield_now(),
+                Claim::AfterRefusal => return false,
+                Claim::After(before) => break before,
+            }
+        };
         // The follower puts it into the window before it takes it from here. So an id that is not
         // here is there, if it was ever taken in: ask in this order.
         let seen = match before {
@@ -131,12 +205,23 @@ impl Node {
             }),
         };
         let is_duplicate = seen.is_some_and(|seen| {
-            is_within(seen) && (before.is_some() || !self.was_refused(queue, id))
+            let may_refuse = queue.settings.overflow != Overflow::DropHead;
+            is_within(seen) && (before.is_some() || !may_refuse || !self.was_refused(queue, id))
         });
         if is_duplicate {
             known.lock().unclaim(key, before);
         }
         is_duplicate
+    }
+
+    /// The message with this id that was just taken in is in the log.
+    pub(crate) fn id_is_logged(&self, queue: &LiveQueue, id: IdHash) {
+        self.outcomes.duplicates.known.lock().logged(dedup_key(id, queue.id.0));
+    }
+
+    /// A message with this id was put into its queue by hand: it is known, refused before or not.
+    pub(crate) fn readmit_id(&self, queue: &LiveQueue, id: IdHash) {
+        self.outcomes.duplicates.known.lock().refused.remove(&dedup_key(id, queue.id.0));
     }
 
     /// A message with this id was refused: it may come again.
@@ -168,14 +253,39 @@ impl Node {
         }
     }
 
-    /// Takes in a duplicate of which somebody wants to know.
+    /// Takes in a duplicate, if anybody wants to know. Its original is in the log.
     pub(crate) fn attach_duplicate(&self, duplicate: Duplicate) {
+        let is_notified = duplicate.notify.is_some() && duplicate.reply_to.is_some();
+        if duplicate.ticket == 0 && !is_notified {
+            return;
+        }
         let key = dedup_key(duplicate.id, duplicate.queue.id.0);
-        self.outcomes.duplicates.attach(key, duplicate);
+        let ticket = duplicate.ticket;
+        if !self.outcomes.duplicates.attach(key, duplicate) {
+            self.settle_now(ticket, false);
+            return;
+        }
         // What was settled before this is in the log by now; what is settled later finds it here.
         let end = self.store.append(None, |_| ()).1;
+        self.ask_again(end, key);
+    }
+
+    /// Those whose originals were settled while they attached may have been missed on both sides.
+    pub(crate) fn ask_after_telling(&self, end: u64, keys: impl Iterator<Item = u128>) {
+        keys.filter(|key| self.outcomes.duplicates.has(*key))
+            .for_each(|key| self.ask_again(end, key));
+    }
+
+    fn ask_again(&self, end: u64, key: u128) {
         self.outcomes.duplicates.asked.lock().push_back((end, key));
         self.store.feed.wake();
+    }
+
+    /// Decides a held confirm that waits for nothing in the log.
+    pub(crate) fn settle_now(&self, ticket: u64, is_good: bool) {
+        if let Some(outbox) = self.outcomes.tickets.settle(ticket, is_good, 0) {
+            outbox.wake();
+        }
     }
 
     /// Tells duplicates whose originals have their outcome, as far as the ledger can know.
@@ -191,14 +301,22 @@ impl Node {
             });
             let Some((id, queue)) = found else { continue };
             match self.ledger.events(id) {
-                Ok(events) => {
-                    if let Some((settled, time_ms)) =
-                        last_outcome(&events, Some(queue.id.0), &queue.name)
-                    {
+                Ok(events) => match last_outcome(&events, Some(queue.id.0), &queue.name) {
+                    // The message is still there, and what becomes of it will be told.
+                    Some((settled, _))
+                        if settled.outcome == Outcome::DeadlineMissed
+                            && self.is_in_queue(&queue, &events) => {}
+                    Some((settled, time_ms)) => {
                         let duplicates = self.outcomes.duplicates.take(key);
                         duplicates.iter().for_each(|d| self.tell_again(d, settled, time_ms));
                     }
-                }
+                    None if events.is_empty() => {
+                        // The ledger has forgotten what became of it.
+                        let forgotten = self.outcomes.duplicates.take(key);
+                        forgotten.iter().for_each(|d| self.settle_now(d.ticket, false));
+                    }
+                    None => {}
+                },
                 Err(error) => tracing::error!("a duplicate cannot be answered: {error}"),
             }
         }
@@ -273,8 +391,8 @@ impl Node {
     }
 }
 
-/// The outcome of the message that was last published to a queue under an id, if it has one. A
-/// missed deadline is none yet: the message is still there, and what becomes of it will be told.
+/// The outcome of the message that was last published to a queue under an id, if it has one. After
+/// a missed deadline the message may still be there.
 pub(crate) fn last_outcome<'e>(
     events: &'e [Event<'static>],
     queue_id: Option<u32>,
@@ -290,8 +408,12 @@ pub(crate) fn last_outcome<'e>(
                 found = None;
             }
             What::Settled(settled) if !settled.is_copy && settled.queue == queue_name => {
-                found = (settled.outcome != Outcome::DeadlineMissed)
-                    .then_some((&**settled, event.time_ms));
+                // Who acks late may be faster than who tells of the deadline.
+                let is_overtaken =
+                    found.is_some_and(|(other, _): (&Settled<'_>, u64)| other.is_late);
+                if !(is_overtaken && settled.outcome == Outcome::DeadlineMissed) {
+                    found = Some((&**settled, event.time_ms));
+                }
             }
             _ => {}
         }

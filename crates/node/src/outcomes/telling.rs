@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use broker::outcome::REPORT_BYTES_MAX;
 use broker::outcome::message::OutcomeMessage;
+use broker::outcome::{REPORT_BYTES_MAX, SettledBy};
 use broker::queue::{Effects, NO_POSITION, Noted, Reason, Removed};
 use broker::{Message, Outcome, QueueId, Tracking};
 use ledger::{IdHash, dedup_key};
@@ -28,6 +28,8 @@ use crate::vhost::Vhost;
 
 /// Messages told in one group of the log.
 const TOLD_MAX: usize = 512;
+/// Bytes of messages that are kept, to be tried again, in one group.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// What has left one queue, prepared.
 pub(crate) struct Telling {
@@ -45,6 +47,8 @@ pub(crate) struct Telling {
     notices: Vec<Notice>,
     /// Confirms that are decided by this, and how.
     confirms: Vec<(u64, bool)>,
+    /// Bytes of messages kept to be tried again.
+    kept_bytes: usize,
     dead: Vec<DeadLetter>,
 }
 
@@ -57,15 +61,22 @@ impl Node {
         effects: &mut Effects,
         work: &mut Work,
     ) {
+        let mut is_first = true;
         let mut tracked = effects.removed.extract_if(.., |removed| removed.is_tracked).peekable();
         let mut missed = std::mem::take(&mut effects.missed);
         while tracked.peek().is_some() || !missed.is_empty() {
+            if !std::mem::take(&mut is_first) {
+                self.store.wait_for_room();
+            }
             let mut telling = Telling::of_queue(queue, now_ms);
-            tracked.by_ref().take(TOLD_MAX).for_each(|removed| telling.removed(self, removed));
+            // Deadlines first: an ack in the same moment may turn one.
             let rest = missed.split_off(missed.len().min(TOLD_MAX));
             std::mem::replace(&mut missed, rest)
                 .into_iter()
                 .for_each(|noted| telling.missed(self, noted));
+            if missed.is_empty() {
+                tracked.by_ref().take(TOLD_MAX).for_each(|removed| telling.removed(self, removed));
+            }
             let keeps_bodies = self.keeps_bodies();
             let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
             let waiter = Some(&waiter).filter(|_| telling.is_awaited());
@@ -103,7 +114,8 @@ impl Node {
         );
         let keeps_bodies = self.keeps_bodies();
         let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
-        let ((), end) = self.store.append(Some(&waiter), |appender| {
+        let waiter = Some(&waiter).filter(|_| telling.is_awaited());
+        let ((), end) = self.store.append(waiter, |appender| {
             appender.batch.begin_group();
             telling.log(appender, keeps_bodies);
             appender.batch.end_group();
@@ -190,6 +202,7 @@ impl Telling {
             plain: Vec::new(),
             notices: Vec::new(),
             confirms: Vec::new(),
+            kept_bytes: 0,
             dead: Vec::new(),
         }
     }
@@ -201,6 +214,7 @@ impl Telling {
         let tracking = message.as_ref().and_then(Message::tracking);
         let (Some(message), Some(tracking)) = (message, tracking) else {
             self.plain.push((reason, position));
+            self.confirms.push((report_ticket(removed.by.as_ref()), false));
             return;
         };
         let outcome = reason.outcome();
@@ -224,6 +238,7 @@ impl Telling {
             // The deadline was its outcome, and stays it.
             self.plain.push((reason, position));
             let told = Told::deadline(message, tracking, position, attempts);
+            self.confirms.push((report_ticket(by.as_ref()), false));
             self.tell_duplicates(node, &told);
             return;
         }
@@ -232,8 +247,7 @@ impl Telling {
             node.forget_id(self.queue_id, IdHash(tracking.id));
         }
         let exchange = arguments.and_then(|arguments| arguments.dead_letter_exchange.clone());
-        let is_kept = outcome != Outcome::Processed && message.content().len() <= REPORT_BYTES_MAX;
-        let content = is_kept.then(|| [&message.encode_head(), message.content()].concat());
+        let content = self.content_to_keep(&message, reason, tracking.is_copy);
         self.tell(
             node,
             Told {
@@ -253,6 +267,29 @@ impl Telling {
         );
     }
 
+    /// Head and content of what somebody may want to be tried again, as far as there is room.
+    fn content_to_keep(
+        &mut self,
+        message: &Message,
+        reason: Reason,
+        is_copy: bool,
+    ) -> Option<Vec<u8>> {
+        let may_be_retried = matches!(
+            reason,
+            Reason::Rejected | Reason::DeliveryLimit | Reason::Expired | Reason::MaxLength
+        );
+        let bytes = message.content().len();
+        if is_copy
+            || !may_be_retried
+            || bytes > REPORT_BYTES_MAX
+            || self.kept_bytes > KEPT_BYTES_MAX
+        {
+            return None;
+        }
+        self.kept_bytes += bytes;
+        Some([&message.encode_head(), message.content()].concat())
+    }
+
     /// A tracked message whose deadline has passed; it stays.
     pub(crate) fn missed(&mut self, node: &Node, noted: Noted) {
         let Some(message) = node.message_at(noted.message, noted.position) else { return };
@@ -265,8 +302,7 @@ impl Telling {
         let queue_asks = queue_asks.filter(|_| !told.tracking.is_copy);
         let notify = told.tracking.notify.or(queue_asks);
         let properties = told.message.properties().unwrap_or_default();
-        let report_ticket =
-            told.by.as_ref().and_then(|by| by.report.as_ref()).map_or(0, |report| report.ticket);
+        let report_ticket = report_ticket(told.by.as_ref());
         let asked = notify.is_some_and(|notify| notify.wants(told.outcome));
         if let Some(reply_to) = properties.reply_to.filter(|_| asked) {
             let asking = (reply_to, properties.correlation_id, report_ticket, false);
@@ -295,6 +331,7 @@ impl Telling {
         for duplicate in node.outcomes.duplicates.take(key) {
             let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
             let original = told.message.properties().unwrap_or_default().reply_to;
+            let original = original.filter(|_| told.is_notified);
             let asked = notify.is_some_and(|notify| notify.wants(told.outcome));
             if let Some(reply_to) = reply_to.as_deref().filter(|to| asked && Some(*to) != original)
             {
@@ -413,11 +450,19 @@ impl Telling {
         let outboxes: Vec<Arc<Outbox>> =
             decided.filter_map(|(ticket, is_good)| tickets.settle(ticket, is_good, end)).collect();
         node.wake_when_durable(outboxes);
+        let keys = self.told.iter().filter(|told| told.settles);
+        let keys = keys.map(|told| dedup_key(IdHash(told.tracking.id), self.queue_id.0));
+        node.ask_after_telling(end, keys);
         node.notify(end, self.notices);
         for dead in self.dead {
             work.append(&mut node.deliver_dead_letter(dead, self.now_ms));
         }
     }
+}
+
+/// Whose confirm waits for the producer to receive a worker's report; 0 for nobody's.
+fn report_ticket(by: Option<&Arc<SettledBy>>) -> u64 {
+    by.and_then(|by| by.report.as_ref()).map_or(0, |report| report.ticket)
 }
 
 /// Appends that producers acked outcome messages about one queue.

@@ -44,6 +44,8 @@ pub(crate) struct Held {
     pub failed: bool,
     /// When it is refused if nothing has come, ms since the epoch.
     pub deadline_at_ms: u64,
+    /// What must be durable before it is told: the last of the settlements.
+    pub position: u64,
 }
 
 impl Default for Tickets {
@@ -78,6 +80,7 @@ impl Tickets {
         let held = state.held.get_mut(&ticket)?;
         held.remaining = held.remaining.saturating_sub(1);
         held.failed |= !is_good;
+        held.position = held.position.max(position);
         if held.remaining > 0 {
             return None;
         }
@@ -85,7 +88,7 @@ impl Tickets {
         state.deadlines.remove(&(held.deadline_at_ms, ticket));
         self.count.fetch_sub(1, Ordering::Release);
         drop(state);
-        decide(&held, !held.failed, position)
+        decide(&held, !held.failed, held.position)
     }
 
     /// Refuses those whose deadline has passed; whom to wake.

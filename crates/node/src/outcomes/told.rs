@@ -170,7 +170,7 @@ pub(super) fn encode(
     BUFFERS.with_borrow_mut(|[headers, properties, content]| {
         properties.clear();
         outcome.encode_properties(headers, properties);
-        let parts = (exchange, routing_key, properties.as_slice(), outcome.result);
+        let parts = (exchange, routing_key, properties.as_slice(), outcome.body());
         let kept = OutcomeMessage::kept_properties();
         Message::tracked(now_ms, &kept, parts, tracking, content)
     })

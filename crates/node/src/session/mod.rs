@@ -160,6 +160,7 @@ impl Session {
     pub fn close_channel(&mut self, number: u16) {
         let _ = self.flush();
         let Some(mut channel) = self.channels.remove(&number) else { return };
+        channel.reports.values().for_each(|report| self.forget_report(report));
         // All of them at once: what one gives back must not be assigned to the next, over and over.
         channel.cancel_consumers();
         let left = self.outbox.lock().channels.remove(&number);

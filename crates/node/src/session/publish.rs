@@ -190,13 +190,19 @@ impl Session {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
         }
-        let mut has_duplicates = false;
-        if std::mem::take(&mut self.publishes.has_tracked) {
+        let has_tracked = std::mem::take(&mut self.publishes.has_tracked);
+        let mut duplicates = Vec::new();
+        if has_tracked {
             let mut pending = std::mem::take(&mut self.publishes.pending);
-            has_duplicates = self.drop_duplicates(&mut pending, self.node.now_ms());
+            duplicates = self.drop_duplicates(&mut pending, self.node.now_ms());
             self.publishes.pending = pending;
         }
         self.log_pending();
+        let has_duplicates = !duplicates.is_empty();
+        if has_tracked {
+            self.node.ids_are_logged(&self.publishes.pending);
+            duplicates.into_iter().for_each(|duplicate| self.node.attach_duplicate(duplicate));
+        }
         let refused = self.enqueue_pending();
         let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
         // Durable comes in whole batches, so past the last message's first byte is past it.

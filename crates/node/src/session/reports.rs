@@ -32,11 +32,12 @@ impl Session {
         self.check(Access::Write, "exchange", REPORT_EXCHANGE)?;
         let is_error = is_error(properties)?;
         let key = report_key(IdHash::new(&self.vhost.name, publish.routing_key).0);
-        let outbox = self.outbox.lock();
-        let tag = outbox.channels.get(&number).and_then(|channel| channel.unsettled.tag_of(key));
-        drop(outbox);
         // What came first holds, also within one batch.
-        let tag = tag.filter(|tag| !self.settles.iter().any(|settle| settle.covers(number, *tag)));
+        let is_open = |tag| !self.settles.iter().any(|settle| settle.covers(number, tag));
+        let outbox = self.outbox.lock();
+        let channel = outbox.channels.get(&number);
+        let tag = channel.and_then(|channel| channel.unsettled.tag_of(key, is_open));
+        drop(outbox);
         let held_bytes: usize = self.channel(number)?.reports.values().map(|r| r.body.len()).sum();
         let Some(tag) = tag.filter(|_| held_bytes < REPORTS_BYTES_MAX) else {
             self.refuse_report(number, publish);
@@ -72,9 +73,7 @@ impl Session {
 
     /// A report that will reach nobody.
     pub(super) fn forget_report(&self, report: &Report) {
-        if let Some(worker) = self.node.outcomes.tickets.settle(report.ticket, false, 0) {
-            worker.wake();
-        }
+        self.node.settle_now(report.ticket, false);
     }
 
     fn refuse_report(&self, number: u16, publish: &Publish<'_>) {

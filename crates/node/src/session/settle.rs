@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::BrokerError;
-use broker::outcome::{Report, SettledBy};
-use broker::queue::{ConsumerKey, DeliveryId, Effects, Settlement};
+use broker::outcome::SettledBy;
+use broker::queue::{ConsumerKey, DeliveryId, Effects, Removed, Settlement};
 
 use super::channel::Channel;
 use super::{ChannelError, Session};
@@ -85,7 +85,6 @@ impl Session {
         let settles = std::mem::take(&mut self.settles);
         let mut resolved = std::mem::take(&mut self.resolved);
         let mut taken = std::mem::take(&mut self.taken);
-        let mut forgotten = Vec::new();
         let mut outbox = self.outbox.lock();
         for settle in &settles {
             let Some(channel) = outbox.channels.get_mut(&settle.channel) else { continue };
@@ -96,8 +95,8 @@ impl Session {
                 continue;
             }
             let Some(owner) = self.channels.get_mut(&settle.channel) else { continue };
-            let mut resolve = |owner: &mut Channel, unsettled: &Unsettled| Resolved {
-                by: by(owner, unsettled, settle.settlement, &self.name, &mut forgotten),
+            let resolve = |owner: &mut Channel, unsettled: &Unsettled| Resolved {
+                by: by(owner, unsettled, &self.name),
                 ..resolve(channel, unsettled, settle.settlement)
             };
             if owner.transaction.is_some() {
@@ -109,7 +108,6 @@ impl Session {
             }
         }
         drop(outbox);
-        forgotten.iter().for_each(|report| self.forget_report(report));
         self.settles = settles;
         self.settles.clear();
         self.settle_all(&mut resolved);
@@ -130,11 +128,21 @@ impl Session {
         resolved.sort_by_key(|resolved| resolved.queue.id);
         for of_queue in resolved.chunk_by(|a, b| a.queue.id == b.queue.id) {
             let queue = Arc::clone(&of_queue[0].queue);
+            let mut unused = Vec::new();
             self.node.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
                 for Resolved { id, consumer, settlement, by, .. } in of_queue {
+                    let before = effects.removed.len();
                     core.settle_by(now_ms, *id, *consumer, *settlement, by.as_ref(), effects);
+                    let report = by.as_ref().filter(|by| by.report.is_some());
+                    if let Some(by) = report.filter(|by| !is_among(by, &effects.removed[before..]))
+                    {
+                        unused.push(Arc::clone(by));
+                    }
                 }
             });
+            // An attempt, not an outcome: whoever tries next will have something to say.
+            let unused = unused.iter().filter_map(|by| by.report.as_ref());
+            unused.for_each(|report| self.forget_report(report));
         }
         // Room in a shared prefetch may let consumers of other queues go on.
         let shares = |channel: &super::channel::Channel| {
@@ -166,19 +174,18 @@ fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlemen
     Resolved { queue, id: unsettled.id, consumer: unsettled.consumer, settlement, by: None }
 }
 
+/// Whether the one who did it is named in one of these removals.
+fn is_among(by: &Arc<SettledBy>, removed: &[Removed]) -> bool {
+    removed.iter().any(|removed| removed.by.as_ref().is_some_and(|other| Arc::ptr_eq(by, other)))
+}
+
 /// What a worker is called that gets its messages one by one.
 pub(super) fn by_get(name: &str) -> Arc<str> {
     format!("{name}/basic.get").into()
 }
 
 /// Who settles a delivery of a tracked message, with what was said of it before.
-fn by(
-    channel: &mut Channel,
-    unsettled: &Unsettled,
-    settlement: Settlement,
-    name: &str,
-    forgotten: &mut Vec<Report>,
-) -> Option<Arc<SettledBy>> {
+fn by(channel: &mut Channel, unsettled: &Unsettled, name: &str) -> Option<Arc<SettledBy>> {
     if unsettled.report == 0 {
         return None;
     }
@@ -188,11 +195,6 @@ fn by(
     };
     let worker = channel.settled_by(unsettled.consumer);
     match (report, worker) {
-        (Some(report), _) if settlement == Settlement::Requeue => {
-            // An attempt, not an outcome: whoever tries next will have something to say.
-            forgotten.push(report);
-            None
-        }
         (None, Some(worker)) => Some(Arc::clone(worker)),
         (report, worker) => {
             let worker = match worker {

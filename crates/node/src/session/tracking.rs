@@ -13,6 +13,7 @@ use super::headers::Headers;
 use super::publish::Pending;
 use super::routes::Route;
 use crate::auth::Access;
+use crate::node::Node;
 use crate::outcomes::duplicates::Duplicate;
 use crate::outcomes::tickets::Held;
 
@@ -98,6 +99,7 @@ impl Session {
             remaining: queue_count.max(1),
             failed: false,
             deadline_at_ms,
+            position: 0,
         })
     }
 
@@ -117,30 +119,38 @@ impl Session {
         Ok(())
     }
 
-    /// Takes out of `pending` what its queues have seen before. Whether there was any: its confirm
-    /// then stands for the original, so it waits for all that is in the log by now.
-    pub(super) fn drop_duplicates(&self, pending: &mut [Pending], now_ms: u64) -> bool {
-        let mut has_any = false;
+    /// Takes out of `pending` what its queues have seen before. The rest must be logged next, and
+    /// then be said to be ([`Node::ids_are_logged`]); then the duplicates can be attached. The
+    /// confirm of a duplicate stands for the original, so it waits for all that is in the log.
+    pub(super) fn drop_duplicates(&self, pending: &mut [Pending], now_ms: u64) -> Vec<Duplicate> {
+        let mut duplicates = Vec::new();
         for pending in pending {
             let Some(tracking) = pending.message.as_ref().and_then(Message::tracking) else {
                 continue;
             };
             if tracking.is_deduplicated {
-                has_any |= self.drop_duplicate(pending, &tracking, now_ms);
+                self.drop_duplicate(pending, &tracking, now_ms, &mut duplicates);
             }
         }
-        has_any
+        duplicates
     }
 
-    fn drop_duplicate(&self, pending: &mut Pending, tracking: &Tracking, now_ms: u64) -> bool {
+    fn drop_duplicate(
+        &self,
+        pending: &mut Pending,
+        tracking: &Tracking,
+        now_ms: u64,
+        duplicates: &mut Vec<Duplicate>,
+    ) {
         let id = IdHash(tracking.id);
         let looks = |of: Option<bool>| of.unwrap_or(pending.asks);
         let (seen, unseen): (Vec<_>, Vec<_>) =
             pending.route.queues.iter().cloned().partition(|queue| {
-                looks(queue.settings.deduplicates) && self.node.is_duplicate(queue, id, now_ms)
+                looks(queue.settings.deduplicates)
+                    && self.node.is_duplicate(queue, id, self.outbox.connection, now_ms)
             });
         if seen.is_empty() {
-            return false;
+            return;
         }
         let message = match unseen.is_empty() {
             true => pending.message.take(),
@@ -152,16 +162,26 @@ impl Session {
         pending.route = Arc::new(Route { queues: unseen, is_durable, keeps_transient, asking });
         let properties = message.as_ref().and_then(|message| message.properties().ok());
         let properties = properties.unwrap_or_default();
-        for queue in seen {
-            self.node.attach_duplicate(Duplicate {
-                notify: tracking.notify.or(queue.settings.asking.notify),
-                queue,
-                id,
-                reply_to: properties.reply_to.map(str::to_owned),
-                correlation_id: properties.correlation_id.map(str::to_owned),
-                ticket: tracking.ticket,
-            });
+        duplicates.extend(seen.into_iter().map(|queue| Duplicate {
+            notify: tracking.notify.or(queue.settings.asking.notify),
+            queue,
+            id,
+            reply_to: properties.reply_to.map(str::to_owned),
+            correlation_id: properties.correlation_id.map(str::to_owned),
+            ticket: tracking.ticket,
+        }));
+    }
+}
+
+impl Node {
+    /// These are in the log: who publishes the same ids meanwhile waits for that.
+    pub(super) fn ids_are_logged(&self, pending: &[Pending]) {
+        for Pending { message, route, .. } in pending {
+            let tracking = message.as_ref().and_then(Message::tracking);
+            if let Some(tracking) = tracking.filter(|tracking| tracking.is_deduplicated) {
+                let id = IdHash(tracking.id);
+                route.queues.iter().for_each(|queue| self.id_is_logged(queue, id));
+            }
         }
-        true
     }
 }

@@ -53,12 +53,13 @@ impl Session {
             std::mem::take(self.transaction(number)?);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
-        let has_duplicates = self.drop_duplicates(&mut publishes, now_ms);
+        let duplicates = self.drop_duplicates(&mut publishes, now_ms);
         let mut effects = self.settle_in_core(now_ms, settles);
         let mut tellings = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
-        let is_logged =
-            publishes.iter().any(Pending::is_durable) || !effects.is_empty() || has_duplicates;
+        let is_logged = publishes.iter().any(Pending::is_durable)
+            || !effects.is_empty()
+            || !duplicates.is_empty();
         let mut end = 0;
         if is_logged {
             ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
@@ -79,6 +80,8 @@ impl Session {
         for (queue, effects) in &mut effects {
             self.node.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
+        self.node.ids_are_logged(&publishes);
+        duplicates.into_iter().for_each(|duplicate| self.node.attach_duplicate(duplicate));
         self.publishes.pending.append(&mut publishes);
         let refused = self.enqueue_pending();
         self.note_confirms(0, &refused);
@@ -106,6 +109,12 @@ impl Session {
     /// `PRECONDITION_FAILED` when the channel is not transactional.
     pub fn rollback(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
         let Transaction { settles, .. } = std::mem::take(self.transaction(number)?);
+        // What was said of the messages still holds when they are settled after all.
+        let reports = settles.iter().filter_map(|(resolved, unsettled)| {
+            Some((unsettled.tag, resolved.by.as_ref()?.report.clone()?))
+        });
+        let reports: Vec<_> = reports.collect();
+        self.channel(number)?.reports.extend(reports);
         let mut outbox = self.outbox.lock();
         if let Some(channel) = outbox.channels.get_mut(&number) {
             let back = settles.into_iter().map(|(resolved, unsettled)| Unsettled {

@@ -26,6 +26,7 @@ pub(crate) enum Commit {
 impl Store {
     /// The committer's life: until [`Store::close`], or until the disk fails.
     pub(crate) fn run_committer(&self) {
+        let _ = self.committer.set(std::thread::current().id());
         while self.await_work() {
             match self.commit() {
                 Ok(Commit::Done) => {}
@@ -67,6 +68,11 @@ impl Store {
         self.account(&batch);
         self.recycle(batch);
         self.delete_segments()
+    }
+
+    /// With relaxed durability: has the disk have what the operating system has.
+    pub(crate) fn sync_relaxed(&self) -> Result<(), LogError> {
+        if self.relaxed { self.device.lock().sync() } else { Ok(()) }
     }
 
     /// Ends the committer's life; what is appended is written first.

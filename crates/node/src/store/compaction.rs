@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker::queue::{Attempt, Standing};
+use broker::queue::{Attempt, NO_POSITION, Standing};
 use segment_log::LogError;
 
 use super::Store;
@@ -166,7 +166,9 @@ impl Node {
                 let Some((head, entries)) = outcome_records::parse_outcomes(record.payload) else {
                     return;
                 };
-                let settled = entries.filter(|entry| entry.settles && stays(entry.position));
+                let settled = entries.filter(|entry| {
+                    entry.settles && entry.position != NO_POSITION && stays(entry.position)
+                });
                 let kept: Vec<(u8, u64)> = settled
                     .map(|entry| (entry.reason.map_or(0, |reason| reason as u8), entry.position))
                     .collect();

@@ -23,8 +23,9 @@ mod sleeper;
 pub(crate) use committer::Commit;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -75,6 +76,7 @@ pub(crate) struct Store {
     pub(crate) ledger_applied: AtomicU64,
     /// Whether a thread commits; else whoever needs it does.
     has_committer: AtomicBool,
+    committer: OnceLock<ThreadId>,
     /// Tells the read-ahead buffers of one store from those of another.
     serial: u64,
 }
@@ -142,6 +144,7 @@ impl Store {
             feed: Feed::default(),
             ledger_applied: AtomicU64::new(0),
             has_committer: AtomicBool::new(false),
+            committer: OnceLock::new(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
         }
     }
@@ -191,6 +194,22 @@ impl Store {
     /// Whether more may be appended without the buffer growing past its bound.
     pub(crate) fn has_room(&self) -> bool {
         self.appended_bytes.load(Ordering::Relaxed) < APPENDED_BYTES_MAX as u64
+    }
+
+    /// Waits until more may be appended, unless it is the caller's to make room.
+    pub(crate) fn wait_for_room(&self) {
+        const LOOK_AGAIN: Duration = Duration::from_millis(1);
+        const TIMES: u32 = 2000;
+        let is_committer = self.committer.get() == Some(&std::thread::current().id());
+        if is_committer || !self.has_committer.load(Ordering::Acquire) {
+            return;
+        }
+        for _ in 0..TIMES {
+            if self.has_room() || self.is_poisoned() || self.is_disk_full() {
+                return;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Whether a write or sync failed for good.

@@ -133,9 +133,12 @@ impl<'a> OutcomesWriter<'a> {
 
     /// Appends the record, if there is anything in it.
     pub(crate) fn append(self, batch: &mut Batch) {
+        const KEPT_CAPACITY_BYTES: usize = 1 << 20;
         if self.out.len() > self.head_bytes {
             batch.append(OUTCOMES, 0, &[self.out]);
         }
+        self.out.clear();
+        self.out.shrink_to(KEPT_CAPACITY_BYTES);
     }
 }
 
