@@ -147,10 +147,12 @@ impl Broker {
         found
     }
 
-    /// The outcomes that the ledger lists for a queue, as far as it has followed the log.
+    /// The outcomes that the ledger lists for a queue, as far as it has followed the log; at most a
+    /// thousand.
     #[track_caller]
     pub fn outcomes_of(&self, queue: &str) -> Vec<Json> {
-        let answer = self.http("GET", &format!("/v1/outcomes?queue={}", http::escape(queue)));
+        let answer =
+            self.http("GET", &format!("/v1/outcomes?limit=1000&queue={}", http::escape(queue)));
         assert_eq!(answer.status, 200, "{:?}", answer.json);
         answer.json["outcomes"].elements().to_vec()
     }

@@ -350,3 +350,80 @@ fn lost_message_is_enqueued_again() {
     case.client.ack(&case.client.get_soon(&late));
     assert_eq!(short(&case.told()), "processed acked 1");
 }
+
+#[test]
+fn id_published_by_several_at_once_is_enqueued_once() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    let id = |n: u32| format!("{}-{n}", case.id);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let producer = broker.client();
+                producer.confirm_select();
+                for n in 0..100 {
+                    let asking = case.asking([]).with_message_id(id(n).into());
+                    drop(producer.send("", &case.queue, "work", asking, false));
+                }
+                producer.await_confirms();
+            });
+        }
+    });
+    assert_eq!(case.client.ready_count(&case.queue), 100);
+    let consumer = case.client.consume(&case.queue);
+    for _ in 0..100 {
+        case.client.ack(&consumer.next());
+    }
+    let mut told: Vec<String> = (0..100).map(|_| case.told().message_id).collect();
+    told.sort();
+    told.dedup();
+    assert_eq!(told.len(), 100);
+    case.nothing_more();
+}
+
+#[test]
+fn duplicate_that_races_the_ack_is_told_exactly_once() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    const COUNT: u32 = 300;
+    let second = case.client.queue("reply-again", FieldTable::default());
+    let asking = |n: u32, reply: &str| {
+        let properties = case.asking([]).with_message_id(format!("{}-{n}", case.id).into());
+        properties.with_reply_to(reply.into())
+    };
+    let publish = |producer: &Client, reply: &str| {
+        producer.confirm_select();
+        for n in 0..COUNT {
+            drop(producer.send("", &case.queue, "work", asking(n, reply), false));
+        }
+        producer.await_confirms();
+    };
+    let worker = broker.client();
+    worker.prefetch(10, false);
+    let consumer = worker.consume(&case.queue);
+    let (one, two) = (broker.client(), broker.client());
+    std::thread::scope(|scope| {
+        scope.spawn(|| publish(&one, &case.reply));
+        scope.spawn(|| publish(&two, &second));
+        (0..COUNT).for_each(|_| worker.ack(&consumer.next()));
+    });
+    worker.round_trip();
+    // Each of them is the original of some and published others again; either way it is told.
+    let told_at = |reply: &str| {
+        let answers = case.client.consume(reply);
+        let told = (0..COUNT).map(|_| Told::read(&answers.next()));
+        let mut told: Vec<_> = told.map(|told| (told.message_id, told.is_duplicate)).collect();
+        case.client.cancel(&answers);
+        told.sort();
+        told
+    };
+    let (first, again) = (told_at(&case.reply), told_at(&second));
+    for ((of_first, is_first_duplicate), (of_again, is_again_duplicate)) in first.iter().zip(&again)
+    {
+        assert_eq!(of_first, of_again);
+        assert_ne!(is_first_duplicate, is_again_duplicate, "{of_first}");
+    }
+    case.nothing_more();
+    assert!(case.client.take(&second).is_none() && case.client.get(&case.queue).is_none());
+    assert_eq!(case.listed().len(), COUNT as usize);
+}

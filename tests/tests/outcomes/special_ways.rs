@@ -5,7 +5,11 @@ use crate::{
     own, wilco,
 };
 use end_to_end::{Client, Json, Told, client::block, eventually, int, table, text, unique};
-use lapin::{BasicProperties, ExchangeKind, options::BasicConsumeOptions, types::FieldTable};
+use lapin::{
+    BasicProperties, ExchangeKind,
+    options::BasicConsumeOptions,
+    types::{AMQPValue, FieldTable},
+};
 
 const NO_ACK: BasicConsumeOptions =
     BasicConsumeOptions { no_ack: true, no_local: false, exclusive: false, nowait: false };
@@ -281,7 +285,6 @@ fn unknown_queued_delivered_and_settled_are_four_answers() {
 }
 
 #[test]
-#[ignore = "the ledger takes a delivery after the deadline for a publication of its own"]
 fn story_after_a_missed_deadline_stays_that_of_one_message() {
     let Some(broker) = wilco() else { return };
     let case = Case::new(&broker, FieldTable::default());
@@ -350,4 +353,73 @@ fn queue_that_does_not_outlive_a_restart_drops_its_messages() {
         assert!(is_crash || told.queue == queue, "{told:?}");
         assert_eq!(broker.settled(&id)["outcome"].text(), "dropped");
     }
+}
+
+#[test]
+fn queue_reached_twice_has_one_outcome() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    let exchange = case.client.exchange(ExchangeKind::Topic, FieldTable::default());
+    for key in ["#", "a.*", "*.b"] {
+        case.client.bind(&case.queue, &exchange, key);
+    }
+    let cc = AMQPValue::FieldArray(vec![text("a.x"), text("y.b")].into());
+    let confirm = case.client.send(&exchange, "a.b", "work", case.asking([("CC", cc)]), false);
+    assert!(block(confirm).expect("a confirm").is_ack());
+    case.client.ack(&case.get());
+    let told = case.told();
+    assert_eq!((short(&told).as_str(), told.queue_count), ("processed acked 1", 1));
+    case.nothing_more();
+    assert_eq!(case.client.ready_count(&case.queue), 0);
+}
+
+#[test]
+fn deadline_and_time_to_live_at_the_same_moment_make_one_outcome() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    let asking = case.asking([("x-deadline", int(100))]);
+    case.publish_with(asking.with_expiration("100".into()));
+    let told = short(&case.told());
+    assert!(["expired ttl 0", "deadline-missed deadline 0"].contains(&&*told), "{told}");
+    case.client.await_ready(&case.queue, 0);
+    case.nothing_more();
+    assert_eq!(case.listed(), [told]);
+}
+
+#[test]
+fn who_asks_for_failures_hears_of_the_deadline_and_not_of_the_late_ack() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    let headers = table([("x-notify", text("failed")), ("x-deadline", int(50))]);
+    case.publish_with(case.asking([]).with_headers(headers));
+    assert_eq!(short(&case.told()), "deadline-missed deadline 0");
+    case.client.ack(&case.get());
+    case.client.round_trip();
+    case.nothing_more();
+    assert_eq!(broker.settled(&case.id)["outcome"].text(), "processed");
+}
+
+#[test]
+fn deadline_passes_while_the_broker_is_down_and_is_told_once() {
+    let Some(mut broker) = own() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    case.publish_with(case.asking([("x-deadline", int(1))]));
+    let (queue, reply, id) = (case.queue.clone(), case.reply.clone(), case.id.clone());
+    drop(case);
+    // Before or after it was told: either way it is told once.
+    broker.restart();
+    let client = broker.client();
+    let outcome = client.get_soon(&reply);
+    assert_eq!(short(&Told::read(&outcome)), "deadline-missed deadline 0");
+    client.ack(&outcome);
+    client.round_trip();
+    assert!(broker.stop().success());
+    broker.start();
+    let client = broker.client();
+    client.ack(&client.get_soon(&queue));
+    let told = Told::read(&client.take_soon(&reply));
+    assert_eq!((short(&told).as_str(), &*told.message_id), ("processed acked 1 late", &*id));
+    assert!(client.take(&reply).is_none());
+    let message = broker.settled(&id);
+    assert_eq!((message["outcome"].text(), message["earlier"].elements().len()), ("processed", 0));
 }
