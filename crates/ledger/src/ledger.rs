@@ -110,9 +110,10 @@ impl Ledger {
     }
 
     /// Takes an event in; it is there for who asks from now on, and durable with the next flush.
-    /// Events come in the order of their cursors; one that is not after the last is ignored.
-    pub fn append(&self, event: &Event<'_>) {
-        let Ok(new_in) = self.pages.append(event) else { return };
+    /// Events come in the order of their cursors; one that is not after the last is ignored, and
+    /// `false` says so.
+    pub fn append(&self, event: &Event<'_>) -> bool {
+        let Ok(new_in) = self.pages.append(event) else { return false };
         if let Some(position) = new_in {
             self.index.insert(event.id.0, position);
         }
@@ -123,6 +124,7 @@ impl Ledger {
                 self.window.insert(dedup_key(event.id, queue.id), event.time_ms);
             }
         }
+        true
     }
 
     /// Makes everything appended durable, and with it that the message log was followed up to

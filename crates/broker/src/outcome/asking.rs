@@ -73,7 +73,7 @@ impl Asking {
     /// # Errors
     /// `PRECONDITION_FAILED` for a value that makes no sense.
     pub fn take_header(&mut self, name: &str, value: &ValueRef<'_>) -> Result<(), BrokerError> {
-        if let ValueRef::Void = value {
+        if !NAMES.contains(&name) || matches!(value, ValueRef::Void) {
             return Ok(());
         }
         self.take(name, value.as_str(), value.as_i64())

@@ -7,6 +7,10 @@ use super::Outcome;
 /// What a short string can hold (AMQP 0-9-1 section 4.2.5.3).
 const SHORT_STRING_BYTES_MAX: usize = 255;
 
+/// Bytes of an error text that stand in a header: headers go in one frame, and a client may have
+/// agreed to 4096 bytes for that.
+pub const ERROR_BYTES_MAX: usize = 1024;
+
 /// Everything an outcome message says.
 #[derive(Debug, Clone)]
 pub struct OutcomeMessage<'a> {
@@ -30,7 +34,8 @@ pub struct OutcomeMessage<'a> {
     pub settled_at_ms: u64,
     /// `x-worker`; empty when nobody settled it.
     pub worker: &'a str,
-    /// `x-error`: the worker's error text.
+    /// `x-error`: the worker's error text; of a longer one than [`ERROR_BYTES_MAX`] the beginning,
+    /// and all of it is the body.
     pub error: Option<&'a str>,
     /// `content_type` of the result.
     pub content_type: Option<&'a str>,
@@ -81,7 +86,7 @@ impl OutcomeMessage<'_> {
             headers.text("x-worker", self.worker);
         }
         if let Some(error) = self.error {
-            headers.text("x-error", error);
+            headers.text("x-error", &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]);
         }
         if let Some(exchange) = self.dead_letter_exchange {
             headers.text("x-dead-letter-exchange", exchange);
@@ -100,7 +105,10 @@ impl OutcomeMessage<'_> {
         }
         let event_id = self.event_id();
         Properties {
-            content_type: self.content_type,
+            content_type: match self.error {
+                Some(_) if !self.body().is_empty() => Some("text/plain; charset=utf-8"),
+                _ => self.content_type,
+            },
             headers: Some(TableRef::new(scratch)),
             delivery_mode: Some(2),
             correlation_id: Some(self.correlation_id.unwrap_or(self.message_id)),
@@ -110,6 +118,14 @@ impl OutcomeMessage<'_> {
             ..Properties::default()
         }
         .encode(out);
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        match self.error {
+            Some(error) if error.len() > ERROR_BYTES_MAX => error.as_bytes(),
+            _ => self.result,
+        }
     }
 
     /// What the broker itself must know of these properties to keep the message.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use node::{Session, Settlement};
 
 use crate::model::Key;
+use crate::told::Report;
 use crate::topology::{Binding, Name};
 
 /// A delivery that is not settled.
@@ -18,6 +19,8 @@ pub(crate) struct Held {
     pub delivered_at_ms: u64,
     /// The queue has taken it back, or is gone: settling it changes nothing.
     pub is_void: bool,
+    /// What the worker said of it.
+    pub report: Option<Report>,
     /// Settled in the transaction under way.
     pub in_transaction: bool,
 }
@@ -35,9 +38,12 @@ pub(crate) struct Consumer {
 /// A message that waits for its confirm.
 #[derive(Debug, Clone)]
 pub(crate) struct Unconfirmed {
-    pub message: u32,
+    /// `None` for a worker's report.
+    pub message: Option<u32>,
     pub needs_store: bool,
     pub may_be_refused: bool,
+    /// Held until it was acked, or until this time.
+    pub held_until_ms: Option<u64>,
     /// Commits of the node before it was published.
     pub commit_count: u64,
 }

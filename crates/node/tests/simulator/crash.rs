@@ -7,19 +7,29 @@ use node::definitions::{DefinitionStore, Definitions};
 use node::{Node, QueueOptions};
 use segment_log::FaultyDisk;
 
+use crate::audit::Facts;
 use crate::message::{self, Seen};
 use crate::model::{Cause, Item, Key, State};
-use crate::topology::{Binding, EXCHANGES, KEYS, Name, QUEUES, QueueState};
+use crate::told::Told;
+use crate::topology::{Binding, EXCHANGES, KEYS, Name, QUEUES, QueueState, REPLIES};
 use crate::wire::{Event, Recorder};
 use crate::world::{VirtualClock, World, disk_with, image, options};
+
+/// Shared queues, and that of the outcome messages.
+const ALL_QUEUES: [Name; 7] =
+    [REPLIES, QUEUES[0], QUEUES[1], QUEUES[2], QUEUES[3], QUEUES[4], QUEUES[5]];
 
 /// What is in the queues, with the queue that held each message first.
 type Present = BTreeMap<Key, Name>;
 
 /// What a node finds on a disk: the definitions, and every queue's messages in order.
 pub(crate) struct Inventory {
-    definitions: Definitions,
-    queues: BTreeMap<Name, Vec<Seen>>,
+    pub definitions: Definitions,
+    pub queues: BTreeMap<Name, Vec<Seen>>,
+    /// Outcome messages: those that were there, and those that a start makes.
+    pub replies: Vec<Told>,
+    pub later_replies: Vec<Told>,
+    pub ledger: Facts,
 }
 
 impl World {
@@ -71,7 +81,8 @@ impl World {
     /// Looks what another node would find, on a copy of the disk, at a time before anything
     /// expires.
     pub(crate) fn take_inventory(&mut self) -> Inventory {
-        inventory(&disk_with(1, &image(&self.disk)), &self.model.messages)
+        let disk = disk_with(1, &image(&self.disk));
+        inventory(&disk, &self.model.messages, self.model.ids.keys())
     }
 
     /// Compares what was found with what was promised; from here on what was found is what is.
@@ -94,14 +105,16 @@ impl World {
         for (key, item) in &before {
             self.compare_item(key, item, &present, &before);
         }
+        self.audit_after_crash(&before, &found);
         self.restore(before, &found);
+        self.remember_ids(&found);
     }
 
     fn compare_topology(&mut self, found: &Definitions) {
         let topology = &mut self.model.topology;
         let expected = std::mem::take(&mut topology.queues);
         let there: BTreeSet<Name> =
-            QUEUES.into_iter().filter(|name| found.queues.contains_key(&key(name))).collect();
+            ALL_QUEUES.into_iter().filter(|name| found.queues.contains_key(&key(name))).collect();
         assert_eq!(there.len(), found.queues.len(), "durable queues: {:?}", found.queues);
         for (name, queue) in &expected {
             assert!(there.contains(name) || !queue.is_stored, "the queue {name} is lost");
@@ -159,12 +172,15 @@ impl World {
 
     /// Everything in a queue was published to it, and is in order.
     fn compare_queue(&self, queue: Name, all: &[Seen]) {
+        if queue == REPLIES {
+            return;
+        }
         let kind = self.kinds[queue];
         let mut last: BTreeMap<(u64, u8), u64> = BTreeMap::new();
         for seen in all {
             let key = (seen.number, queue, seen.history());
             let message = &self.model.messages[seen.number as usize];
-            assert!(message.may_survive(&key), "{key:?} is transient and survived");
+            assert!(message.survives(&key), "{key:?} is transient and survived");
             if !seen.deaths.is_empty() {
                 continue;
             }
@@ -191,7 +207,7 @@ impl World {
         assert!(!(is_there && is_dead), "{key:?} is in its queue and dead-lettered from there");
         if let State::Gone { cause, is_stored: true } = item.state {
             assert!(!is_there, "{key:?} was {cause:?} and comes back");
-            let died = matches!(cause, Cause::Rejected | Cause::Died | Cause::Removed);
+            let died = !matches!(cause, Cause::Taken);
             assert!(!is_dead || died, "{key:?} was {cause:?} and is dead-lettered");
         }
         if !item.is_stored || is_there || is_dead {
@@ -202,7 +218,7 @@ impl World {
                 is_of(other, copy.origin) && copy.state != State::Ready
             };
             let sinks = self.model.topology.sinks(&self.kinds[key.1], item.enqueued_at_step);
-            let is_kept = self.model.messages[key.0 as usize].persistent;
+            let is_kept = self.model.messages[key.0 as usize].sinks();
             !is_first || !sinks || !is_kept || before.iter().any(gone)
         };
         match item.state {
@@ -226,7 +242,7 @@ impl World {
                 let is_durable = self.model.is_durable(key)
                     && self.model.topology.queues[key.1].emptied_at_step < item.enqueued_at_step;
                 let is_open = matches!(item.state, State::Ready | State::Held);
-                let may_die = item.may_be_refused || self.model.may_have_died(key, item);
+                let may_die = item.is_doubtful() || self.model.may_have_died(key, item);
                 if present.contains_key(key) {
                     evidence.push((true, key));
                 } else if is_durable && is_open && !may_die {
@@ -255,11 +271,24 @@ impl World {
         let mut items = before;
         // A dead-lettered copy that is not there may come again: the death was undone.
         let is_over = |item: &Item| matches!(item.state, State::Gone { is_stored: true, .. });
-        items.retain(|key, item| key.2.is_empty() || is_over(item));
-        for item in items.values_mut() {
-            item.state = State::Gone { cause: Cause::Removed, is_stored: true };
+        let is_taken =
+            |key: &Key, item: &Item| key.1 == REPLIES && matches!(item.state, State::Gone { .. });
+        items.retain(|key, item| key.2.is_empty() || is_over(item) || is_taken(key, item));
+        for (key, item) in &mut items {
+            let id = self.model.messages[key.0 as usize].id.as_ref();
+            let is_known = id.is_some_and(|id| found.ledger.has_outcome(id, key.1));
+            let cause = match item.state {
+                State::Gone { cause: cause @ (Cause::Taken | Cause::Removed), is_stored: true }
+                    if is_known || key.1 == REPLIES =>
+                {
+                    cause
+                }
+                _ => Cause::Lost,
+            };
+            item.state = State::Gone { cause, is_stored: true };
             item.is_stored = false;
         }
+        self.model.unroutable.clear();
         for (queue, all) in &found.queues {
             for seen in all {
                 let key = (seen.number, *queue, seen.history());
@@ -275,18 +304,17 @@ impl World {
                     assert!(!counts || range.contains(&count), "{key:?} counts {count}: {known:?}");
                 }
                 let item = Item {
-                    state: State::Ready,
                     is_stored: true,
-                    may_be_refused: false,
-                    was_delivered: false,
                     was_restored: true,
                     delivery_count: count,
                     return_count_stored: count,
                     return_count: count,
-                    origin: seen.origin.unwrap_or(*queue),
-                    enqueued_at_step,
                     expires_ms,
+                    ..Item::new(seen.origin.unwrap_or(*queue), enqueued_at_step)
                 };
+                if key.2.is_empty() {
+                    self.model.reports.remove(&(key.0, key.1));
+                }
                 items.insert(key, item);
             }
         }
@@ -326,14 +354,19 @@ fn key(name: &str) -> (String, String) {
     ("/".to_owned(), name.to_owned())
 }
 
-fn inventory(disk: &FaultyDisk, messages: &[message::Published]) -> Inventory {
+fn inventory<'a>(
+    disk: &FaultyDisk,
+    messages: &[message::Published],
+    ids: impl Iterator<Item = &'a String>,
+) -> Inventory {
+    let (mut replies, mut later_replies) = (Vec::new(), Vec::new());
     let clock = Arc::new(VirtualClock::default());
     let node = Node::open_on(disk.clone(), options(clock, 8192, 0)).expect("a copy of a good disk");
     let wire = Box::new(Recorder::default());
     let mut session = node.open_session("/", "guest", wire).expect("guest may");
     session.open_channel(1).expect("a new channel");
     let mut queues: BTreeMap<Name, Vec<Seen>> = BTreeMap::new();
-    for name in QUEUES {
+    for name in ALL_QUEUES {
         let passive = QueueOptions { passive: true, ..QueueOptions::default() };
         if session.declare_queue(name, &passive).is_err() {
             continue;
@@ -343,6 +376,11 @@ fn inventory(disk: &FaultyDisk, messages: &[message::Published]) -> Inventory {
             session.get(1, name, false).expect("the queue is there");
             let take = |wire: &mut Recorder, _: &mut usize| wire.events.pop();
             match session.outbox().with_wire(take).expect("a recorder") {
+                Some((_, Event::Delivered(delivered))) if name == REPLIES => {
+                    let told = Told::read(&delivered);
+                    all.push(told.seen());
+                    replies.push(told);
+                }
                 Some((_, Event::Delivered(delivered))) => {
                     assert!(delivered.redelivered, "after a start everything may be a second time");
                     all.push(message::read(&delivered, messages));
@@ -351,9 +389,21 @@ fn inventory(disk: &FaultyDisk, messages: &[message::Published]) -> Inventory {
             }
         }
     }
+    // What a start tells of messages whose queues are gone.
+    assert!(node.commit().expect("a copy of a good disk"));
+    node.keep();
+    loop {
+        session.get(1, REPLIES, false).expect("the queue is there");
+        let take = |wire: &mut Recorder, _: &mut usize| wire.events.pop();
+        match session.outbox().with_wire(take).expect("a recorder") {
+            Some((_, Event::Delivered(delivered))) => later_replies.push(Told::read(&delivered)),
+            _ => break,
+        }
+    }
+    let ledger = Facts::read(&node, ids);
     drop(session);
     drop(node);
     let definitions = DefinitionStore::open_on_disk(disk, "definitions.redb").expect("as before");
     let definitions = definitions.load().expect("as before");
-    Inventory { definitions, queues }
+    Inventory { definitions, queues, replies, later_replies, ledger }
 }

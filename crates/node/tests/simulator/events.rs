@@ -5,7 +5,8 @@ use amqp::OwnedProperties;
 use crate::client::Held;
 use crate::message::{self, number_of};
 use crate::model::{Cause, Key, State};
-use crate::topology::Name;
+use crate::told::Told;
+use crate::topology::{Name, REPLIES};
 use crate::wire::{Delivered, Event, Recorder};
 use crate::world::World;
 
@@ -76,14 +77,21 @@ impl World {
                 (consumer.queue, consumer.no_ack)
             }
         };
-        let seen = message::read(delivered, &self.model.messages);
+        let told = (queue == REPLIES).then(|| Told::read(delivered));
+        let seen = match &told {
+            Some(told) => told.seen(),
+            None => message::read(delivered, &self.model.messages),
+        };
         self.note(|| {
             let to = delivered.consumer.as_deref().unwrap_or("get");
             let (tag, message, history) = (delivered.tag, seen.number, seen.history());
             let again = if delivered.redelivered { "again" } else { "" };
             format!("    c{client_id}.{number} {to} #{tag} <- {queue} m{message} {history} {again}")
         });
-        let key = self.model.observe(queue, &seen);
+        let key = match &told {
+            Some(told) => self.model.observe_told(told),
+            None => self.model.observe(queue, &seen),
+        };
         let item = &self.model.items[&key];
         let before = item.was_delivered || item.was_restored;
         assert!(!item.was_delivered || delivered.redelivered, "{key:?} is not marked redelivered");
@@ -107,6 +115,7 @@ impl World {
             is_counted: delivered.consumer.is_some(),
             delivered_at_ms: self.model.now_ms,
             is_void: false,
+            report: None,
             in_transaction: false,
         };
         channel.held.insert(delivered.tag, held);
@@ -160,6 +169,40 @@ impl World {
         }
     }
 
+    /// A confirm that waited for the message to be acked says the right thing.
+    fn on_held_confirm(&mut self, message: u32, until_ms: u64, is_ack: bool) {
+        self.note(|| format!("    m{message} {} at last", if is_ack { "acked" } else { "nacked" }));
+        let keys = self.model.covered(message);
+        let is_late = self.model.now_ms >= until_ms;
+        let mut has_failed = self.model.messages[message as usize].queue_count == 0 || is_late;
+        for key in &keys {
+            let may_have_died = self.model.may_have_died(key, &self.model.items[key]);
+            let Some(item) = self.model.items.get_mut(key) else { continue };
+            if item.may_be_duplicate {
+                has_failed = true;
+                continue;
+            }
+            match &mut item.state {
+                State::Gone { cause: Cause::Taken | Cause::Lost, is_stored } => {
+                    *is_stored |= is_ack || !is_late;
+                }
+                state if is_ack => panic!("m{message} is acked and {key:?} is {state:?}"),
+                State::Gone { is_stored, .. } => {
+                    has_failed = true;
+                    *is_stored |= !is_late;
+                }
+                State::Ready if may_have_died || item.may_be_refused => {
+                    has_failed = true;
+                    if !is_late {
+                        item.state = State::Gone { cause: Cause::Died, is_stored: true };
+                    }
+                }
+                state => assert!(is_late, "m{message} is nacked and {key:?} is {state:?}"),
+            }
+        }
+        assert!(is_ack || has_failed || keys.is_empty(), "m{message} is nacked for no reason");
+    }
+
     fn on_return(&mut self, index: usize, number: u16, properties: &[u8], body: &[u8]) {
         let properties = OwnedProperties::decode(properties).expect("well-formed");
         let message = number_of(&properties);
@@ -182,7 +225,14 @@ impl World {
         }
         confirmed.push(last);
         for one in confirmed {
-            let message = one.message;
+            let Some(message) = one.message else {
+                assert!(is_ack, "a report is refused");
+                continue;
+            };
+            if let Some(until_ms) = one.held_until_ms {
+                self.on_held_confirm(message, until_ms, is_ack);
+                continue;
+            }
             assert!(is_ack || one.may_be_refused, "m{message} is refused for no reason");
             let returns = &self.clients[index].returns;
             assert!(returns.iter().all(|(_, r)| *r != message), "m{message} comes back too late");

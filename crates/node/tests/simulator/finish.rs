@@ -1,7 +1,7 @@
 //! The end of a history: everything is taken out, and nothing may be left or missing.
 
 use crate::model::{Cause, State};
-use crate::topology::{Name, QUEUES};
+use crate::topology::{Name, QUEUES, REPLIES};
 use crate::world::{World, image};
 
 /// Rounds after which a log that holds nothing is short.
@@ -27,6 +27,7 @@ impl World {
         self.drain();
         self.settle_store();
         self.check_nothing_is_missing();
+        self.audit_at_the_end();
         assert_eq!(self.node().message_count(), 0, "messages are left");
         for _ in 0..ROUNDS {
             self.keep();
@@ -77,7 +78,7 @@ impl World {
         let mut quiet_count = 0;
         for _ in 0..50 {
             let mut is_quiet = true;
-            for name in QUEUES {
+            for name in QUEUES.into_iter().chain([REPLIES]) {
                 if self.model.topology.queues.contains_key(name) {
                     is_quiet &= !self.drain_queue(index, name);
                 }
@@ -85,6 +86,15 @@ impl World {
             quiet_count = if is_quiet { quiet_count + 1 } else { 0 };
             if quiet_count == 2 {
                 break;
+            }
+            if is_quiet {
+                // What waits for its next attempt, and outcomes that are on their way.
+                self.model.now_ms += 50;
+                self.clock.set(self.model.now_ms);
+                for _ in 0..2 {
+                    self.keep();
+                    self.settle_store();
+                }
             }
         }
         assert_eq!(quiet_count, 2, "the queues do not run dry");
@@ -116,9 +126,9 @@ impl World {
             match item.state {
                 State::Held => panic!("{key:?} is held by nobody"),
                 State::Ready => {
-                    let may_be_gone = item.may_be_refused || self.model.may_have_died(key, item);
+                    let may_be_gone = item.is_doubtful() || self.model.may_have_died(key, item);
                     assert!(may_be_gone, "{key:?} is missing: {item:?}");
-                    let followed = item.may_be_refused || self.model.may_be_nowhere(key, item);
+                    let followed = item.is_doubtful() || self.model.may_be_nowhere(key, item);
                     assert!(!is_first || followed, "{key:?} died and is nowhere: {item:?}");
                 }
                 State::Gone { cause: Cause::Rejected | Cause::Died, .. } if is_first => {

@@ -6,9 +6,11 @@
 //! early is noticed only by what a crash loses.
 //!
 //! A history's clients, clock and disk are in [`world`], its commands in [`steps`] and [`traffic`];
-//! what arrives is checked in [`events`], what survives a crash in [`crash`], what is left at the
-//! end in [`finish`], all against [`model`].
+//! what arrives is checked in [`events`] and [`told`], what survives a crash in [`crash`], what is
+//! left at the end in [`finish`], what the ledger says in [`audit`], all against [`model`]; ids that
+//! queues remember are in [`window`].
 
+mod audit;
 mod client;
 mod crash;
 mod events;
@@ -17,8 +19,10 @@ mod message;
 mod model;
 mod random;
 mod steps;
+mod told;
 mod topology;
 mod traffic;
+mod window;
 mod wire;
 mod world;
 
@@ -29,7 +33,7 @@ use std::sync::{Arc, Mutex};
 use world::{Story, World};
 
 /// Seeds in the normal run.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 2_000;
 /// Failures after which a run ends.
 const FAILURES_MAX: usize = 5;
 const THREADS: usize = 2;

@@ -1,17 +1,26 @@
 //! What is published, and whether what comes out is what went in.
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
+use broker::outcome::Notify;
 
 use crate::model::Key;
-use crate::topology::{Name, queue_name};
+use crate::topology::{Name, REPLIES, notify_name, queue_name};
 use crate::wire::Delivered;
 
 /// A published message. Its number is in the property `app_id`.
 #[derive(Debug, Clone)]
 pub(crate) struct Published {
     pub number: u32,
-    /// The property `message_id`: with it a message is tracked.
+    /// The property `message_id`.
     pub id: Option<String>,
+    pub asks: Asks,
+    /// It has an id, or it or one of its queues asks for something.
+    pub is_tracked: bool,
+    /// Queues it was routed to, and how many those are.
+    pub routed: Vec<Name>,
+    pub queue_count: usize,
+    /// When its deadline passes; 0 for never.
+    pub deadline_at_ms: u64,
     pub persistent: bool,
     /// Whether durable queues keep it: it is persistent or tracked, or goes to a quorum queue.
     pub is_kept: bool,
@@ -25,6 +34,26 @@ pub(crate) struct Published {
     pub channel: u64,
     pub sequence: u64,
     pub published_at_ms: u64,
+}
+
+/// What a message asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Asks {
+    /// `x-notify`
+    pub notify: Option<Notify>,
+    /// `x-confirm-on: ack`
+    pub confirm_on_ack: bool,
+    /// `x-deadline`
+    pub deadline_ms: Option<u64>,
+    /// Whether it says where to send outcomes to.
+    pub reply_to: bool,
+}
+
+impl Asks {
+    /// Whether the message itself asks for an outcome.
+    pub(crate) fn is_any(&self) -> bool {
+        self.notify.is_some() || self.confirm_on_ack || self.deadline_ms.is_some()
+    }
 }
 
 /// Where and why a message died once.
@@ -43,12 +72,17 @@ pub(crate) struct Seen {
     pub deaths: Vec<Death>,
     /// `x-first-death-queue`.
     pub origin: Option<Name>,
+    /// Of an outcome message: what it tells, see [`crate::told::Told::event`].
+    pub event: Option<String>,
     pub delivery_count: Option<i64>,
 }
 
 impl Seen {
     /// Tells one copy of a message from the others in the same queue; empty as it was published.
     pub(crate) fn history(&self) -> String {
+        if let Some(event) = &self.event {
+            return event.clone();
+        }
         let deaths = self.deaths.iter().map(|d| format!("{}:{}:{}", d.queue, d.reason, d.count));
         deaths.collect::<Vec<_>>().join("|")
     }
@@ -57,14 +91,27 @@ impl Seen {
 impl Published {
     pub(crate) fn properties(&self) -> OwnedProperties {
         let mut headers = FieldTable::new();
-        headers.insert("number", FieldValue::I64(i64::from(self.number)));
+        if self.has_headers {
+            headers.insert("number", FieldValue::I64(i64::from(self.number)));
+        }
+        if let Some(notify) = self.asks.notify {
+            headers.insert("x-notify", notify_name(notify));
+        }
+        if self.asks.confirm_on_ack {
+            headers.insert("x-confirm-on", "ack");
+        }
+        if let Some(ms) = self.asks.deadline_ms {
+            headers.insert("x-deadline", FieldValue::I64(ms as i64));
+        }
         OwnedProperties {
+            correlation_id: Some(format!("m{}", self.number)),
+            reply_to: self.asks.reply_to.then(|| REPLIES.to_owned()),
             app_id: Some(format!("m{}", self.number)),
             message_id: self.id.clone(),
             delivery_mode: Some(if self.persistent { 2 } else { 1 }),
             priority: self.priority,
             expiration: self.expiration_ms.map(|ms| ms.to_string()),
-            headers: self.has_headers.then_some(headers),
+            headers: (!headers.is_empty()).then_some(headers),
             ..OwnedProperties::default()
         }
     }
@@ -80,16 +127,18 @@ impl Published {
         (0..self.body_bytes).map(byte).collect()
     }
 
-    /// Whether a copy is sure to survive a crash in a durable queue; once dead-lettered a message is
-    /// what it says of itself.
-    pub(crate) fn survives(&self, (_, _, history): &Key) -> bool {
-        if history.is_empty() { self.is_kept } else { self.persistent }
+    /// Whether a copy survives a crash in a durable queue. What is tracked does; else a message is,
+    /// once dead-lettered, what it says of itself.
+    pub(crate) fn survives(&self, (_, queue, history): &Key) -> bool {
+        match history.is_empty() {
+            true => self.is_kept,
+            false => self.persistent || self.is_tracked || *queue == REPLIES,
+        }
     }
 
-    /// Whether a copy may survive a crash: the dead-letter copy of a tracked message does where it
-    /// had to be written for lack of memory.
-    pub(crate) fn may_survive(&self, key: &Key) -> bool {
-        self.survives(key) || self.id.is_some()
+    /// Whether its dead-letter copies survive a crash in a durable queue.
+    pub(crate) fn sinks(&self) -> bool {
+        self.persistent || self.is_tracked
     }
 
     /// Priority level in a queue.
@@ -134,8 +183,12 @@ pub(crate) fn read(delivered: &Delivered, all: &[Published]) -> Seen {
     }
     properties.headers = Some(headers);
     expected.headers.get_or_insert_default();
+    if published.id.is_none() && published.is_tracked {
+        let id = properties.message_id.take().unwrap_or_default();
+        assert_eq!(id.len(), 36, "m{number} got the id {id:?}");
+    }
     assert_eq!(properties, expected, "the properties of m{number} are not what was published");
-    Seen { number, deaths, origin, delivery_count }
+    Seen { number, deaths, origin, event: None, delivery_count }
 }
 
 fn deaths(value: Option<FieldValue>) -> Vec<Death> {

@@ -8,7 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::message::{Published, Seen};
+use crate::told::Report;
 use crate::topology::{Kind, Name, Overflow, Topology};
+use crate::window::{Known, Verdict};
 
 /// A copy of a message in a queue: message number, queue, history (`x-death`).
 pub(crate) type Key = (u32, Name, String);
@@ -24,6 +26,8 @@ pub(crate) enum Cause {
     Removed,
     /// It was found among the dead.
     Died,
+    /// A crash came between; the ledger knows.
+    Lost,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +50,10 @@ pub(crate) struct Item {
     pub is_stored: bool,
     /// A queue may have refused it.
     pub may_be_refused: bool,
+    /// Its queue may have seen its id and not have taken it in.
+    pub may_be_duplicate: bool,
+    /// It was given back and may have to wait for its next attempt.
+    pub waits: bool,
     /// Delivered since the node was opened.
     pub was_delivered: bool,
     /// Found in the store when the node was opened.
@@ -59,6 +67,32 @@ pub(crate) struct Item {
     pub enqueued_at_step: u64,
     /// When it may expire, and when it must have; `None` is never.
     pub expires_ms: Option<(u64, u64)>,
+}
+
+impl Item {
+    /// A message that is in a queue, ready, as far as anybody knows.
+    pub(crate) fn new(origin: Name, step: u64) -> Self {
+        Self {
+            state: State::Ready,
+            is_stored: false,
+            may_be_refused: false,
+            may_be_duplicate: false,
+            waits: false,
+            was_delivered: false,
+            was_restored: false,
+            delivery_count: 0,
+            return_count_stored: 0,
+            return_count: 0,
+            origin,
+            enqueued_at_step: step,
+            expires_ms: None,
+        }
+    }
+
+    /// Whether it may never have been in its queue.
+    pub(crate) fn is_doubtful(&self) -> bool {
+        self.may_be_refused || self.may_be_duplicate
+    }
 }
 
 /// A transaction that was committed.
@@ -78,6 +112,22 @@ pub(crate) struct Model {
     pub messages: Vec<Published>,
     pub items: BTreeMap<Key, Item>,
     pub groups: Vec<Group>,
+    /// What each shared queue is whenever it is there.
+    pub kinds: BTreeMap<Name, Kind>,
+    /// Messages by the ids that their producers gave them.
+    pub ids: BTreeMap<String, Vec<u32>>,
+    /// Ids that queues remember.
+    pub window: BTreeMap<(String, Name), Known>,
+    /// Of messages that were dropped as duplicates: those that were not.
+    pub originals: BTreeMap<u32, Vec<Key>>,
+    /// What workers said of messages that they then settled.
+    pub reports: BTreeMap<(u32, Name), Report>,
+    /// Tracked messages that reached no queue since the node was opened.
+    pub unroutable: Vec<u32>,
+    /// Outcomes in the ledger without the message, by id and queue.
+    pub torn: BTreeMap<(String, String), usize>,
+    /// Outcomes that were found in the ledger, by message id, in order: queue, outcome, late.
+    pub outcomes: BTreeMap<String, Vec<crate::audit::Fact>>,
 }
 
 impl Model {
@@ -85,22 +135,28 @@ impl Model {
     pub(crate) fn enqueue(&mut self, number: u32, queues: &BTreeSet<Name>) {
         let message = &self.messages[number as usize];
         let published_at_ms = message.published_at_ms;
-        for &name in queues {
+        if message.queue_count == 0 && message.is_tracked {
+            self.unroutable.push(number);
+        }
+        let all: Vec<Name> = queues.iter().copied().collect();
+        for name in all.iter().copied() {
+            if !self.topology.queues.contains_key(name) {
+                continue;
+            }
+            let verdict = self.judge(number, name, &all);
+            if let Verdict::Duplicate(original) = verdict {
+                self.originals.entry(number).or_default().extend(original);
+                continue;
+            }
+            let message = &self.messages[number as usize];
             let Some(queue) = self.topology.queues.get(name) else { continue };
             let ttl_ms = [message.expiration_ms, queue.kind.ttl_ms].into_iter().flatten().min();
             let expiry = |ttl_ms| (published_at_ms + ttl_ms, self.now_ms + ttl_ms);
             let item = Item {
-                state: State::Ready,
-                is_stored: false,
                 may_be_refused: queue.kind.overflow != Overflow::DropHead,
-                was_delivered: false,
-                was_restored: false,
-                delivery_count: 0,
-                return_count_stored: 0,
-                return_count: 0,
-                origin: name,
-                enqueued_at_step: self.step,
+                may_be_duplicate: verdict == Verdict::Doubtful,
                 expires_ms: ttl_ms.map(expiry),
+                ..Item::new(name, self.step)
             };
             let before = self.items.insert((number, name, String::new()), item);
             assert!(before.is_none(), "m{number} is published once");
@@ -126,7 +182,10 @@ impl Model {
 
     /// Whether a ready copy must be where it is: nothing but a client takes it from there.
     pub(crate) fn is_certain(&self, key: &Key, item: &Item) -> bool {
-        item.state == State::Ready && !item.may_be_refused && !self.may_have_died(key, item)
+        item.state == State::Ready
+            && !item.is_doubtful()
+            && !item.waits
+            && !self.may_have_died(key, item)
     }
 
     /// The copies in a queue.
@@ -162,6 +221,7 @@ impl Model {
         {
             item.state = State::Ready;
             item.return_count += 1;
+            item.waits = self.kinds.get(key.1).is_some_and(|kind| kind.retry_ms.is_some());
         }
     }
 
@@ -174,7 +234,7 @@ impl Model {
             let queue = queues.get(key.1);
             item.is_stored |= messages[key.0 as usize].survives(key)
                 && queue.is_some_and(|queue| queue.is_durable())
-                && !item.may_be_refused;
+                && !item.is_doubtful();
             item.return_count_stored = item.return_count;
             if let State::Gone { is_stored, .. } = &mut item.state {
                 *is_stored = true;
@@ -185,15 +245,34 @@ impl Model {
 
     /// A message was confirmed: it is stored wherever it went, if it was to be.
     pub(crate) fn confirm(&mut self, number: u32, is_ack: bool) {
-        let keys: Vec<Key> =
-            self.items.keys().filter(|key| key.0 == number && key.2.is_empty()).cloned().collect();
-        for key in keys {
+        for key in self.covered(number) {
             let is_durable = self.is_durable(&key);
             if let Some(item) = self.items.get_mut(&key) {
                 item.may_be_refused &= !is_ack;
-                item.is_stored |= is_ack && is_durable;
+                item.is_stored |= is_ack && is_durable && !item.may_be_duplicate;
             }
         }
+    }
+
+    /// Whether a message is surely settled in all its queues.
+    pub(crate) fn is_settled(&self, number: u32) -> bool {
+        let keys = self.covered(number);
+        let is_gone = |key: &Key| {
+            let item = self.items.get(key);
+            item.is_some_and(|item| matches!(item.state, State::Gone { .. }) && !item.is_doubtful())
+        };
+        !self.originals.contains_key(&number)
+            && keys.len() == self.messages[number as usize].queue_count
+            && keys.iter().all(is_gone)
+    }
+
+    /// The copies that stand for a message: where it is a duplicate, those of the original.
+    pub(crate) fn covered(&self, number: u32) -> Vec<Key> {
+        let own = self
+            .items
+            .keys()
+            .filter(|key| key.0 == number && key.2.is_empty() && key.1 != crate::topology::REPLIES);
+        own.chain(self.originals.get(&number).into_iter().flatten()).cloned().collect()
     }
 
     /// A copy came out of a queue: checks that it may, and answers which it is.
@@ -215,6 +294,8 @@ impl Model {
             assert!(now_ms <= until_ms, "{key:?} expired at {until_ms} and comes out at {now_ms}");
         }
         item.may_be_refused = false;
+        item.may_be_duplicate = false;
+        item.waits = false;
         if kind.counts_deliveries() {
             let count = seen.delivery_count.unwrap_or(0);
             let (least, most) = (item.return_count, item.delivery_count);
@@ -248,19 +329,7 @@ impl Model {
         let (expiration_ms, kind) = (self.now_ms, self.kind(queue));
         let ttl_ms = kind.ttl_ms.map(|ttl_ms| (0, expiration_ms + ttl_ms));
         assert_ne!(last.reason, "", "a death has a reason");
-        let item = Item {
-            state: State::Ready,
-            is_stored: false,
-            may_be_refused: false,
-            was_delivered: false,
-            was_restored: false,
-            delivery_count: 0,
-            return_count_stored: 0,
-            return_count: 0,
-            origin,
-            enqueued_at_step: self.step,
-            expires_ms: ttl_ms,
-        };
+        let item = Item { expires_ms: ttl_ms, ..Item::new(origin, self.step) };
         self.items.insert(key.clone(), item);
     }
 
@@ -272,6 +341,6 @@ impl Model {
             other.0 == number && !other.2.is_empty() && copy.origin == name
         };
         let sinks = self.topology.sinks(&self.kind(name), item.enqueued_at_step);
-        !sinks || !self.messages[number as usize].persistent || self.items.iter().any(followed)
+        !sinks || !self.messages[number as usize].sinks() || self.items.iter().any(followed)
     }
 }

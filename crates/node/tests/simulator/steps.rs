@@ -6,7 +6,7 @@ use node::{ConsumeOptions, Destination, QueueOptions};
 use crate::client::{Channel, Confirms, Consumer, Gathered, Promise};
 use crate::model::Key;
 use crate::topology::{
-    EXCHANGES, EXCLUSIVE, KEYS, Kind, Name, PLAIN, QUEUES, QueueState, exchange_options,
+    EXCHANGES, EXCLUSIVE, KEYS, Kind, Name, PLAIN, QUEUES, QueueState, REPLIES, exchange_options,
 };
 use crate::world::World;
 
@@ -38,7 +38,8 @@ impl World {
             775..=779 => self.change_exchange(),
             780..=809 => self.pass_time(),
             810..=889 => self.commit(),
-            890..=939 => self.keep(),
+            890..=929 => self.keep(),
+            930..=939 => self.audit_now(),
             _ => self.fault(),
         }
         assert!(self.getting.is_none(), "basic.get was not answered");
@@ -79,6 +80,11 @@ impl World {
             return own;
         }
         self.random.pick(&QUEUES)
+    }
+
+    /// The same, or the one that outcome messages go to.
+    fn queue_to_read(&mut self, index: usize) -> Name {
+        if self.random.chance(15) { REPLIES } else { self.queue_for(index) }
     }
 
     pub(crate) fn declare_queue(&mut self) {
@@ -138,6 +144,7 @@ impl World {
     /// The model's side of a deletion, whatever the reason.
     pub(crate) fn queue_is_gone(&mut self, name: Name) {
         self.model.empty_queue(name, true);
+        self.model.forget_window(name);
         let Some(queue) = self.model.topology.delete_queue(name) else { return };
         for client in &mut self.clients {
             for (number, channel) in &mut client.channels {
@@ -219,7 +226,7 @@ impl World {
 
     fn consume(&mut self) {
         let (index, number) = self.channel();
-        let queue = self.queue_for(index);
+        let queue = self.queue_to_read(index);
         let no_ack = self.random.chance(25);
         let tag = format!("t{}", self.id());
         let id = self.clients[index].id;
@@ -268,7 +275,7 @@ impl World {
 
     fn get(&mut self) {
         let (index, number) = self.channel();
-        let queue = self.queue_for(index);
+        let queue = self.queue_to_read(index);
         self.get_from(index, number, queue);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amqp::{FieldTable, FieldValue};
+use broker::outcome::Notify;
 use node::{ExchangeOptions, QueueOptions};
 
 use crate::random::Random;
@@ -21,12 +22,14 @@ pub(crate) const EXCHANGES: [(Name, &str, bool); 3] =
     [("fan", "fanout", true), ("dir", "direct", true), ("top", "topic", false)];
 /// Keys to bind with.
 pub(crate) const KEYS: [Name; 4] = ["k0", "k1", "#", "*"];
+/// The durable queue that outcome messages go to: there from the start, and nobody deletes it.
+pub(crate) const REPLIES: Name = "r0";
 /// A queue that is never there.
 pub(crate) const NOWHERE: Name = "nowhere";
 
 /// The static name.
 pub(crate) fn queue_name(name: &str) -> Name {
-    let known = QUEUES.iter().chain(&EXCLUSIVE).find(|known| **known == name);
+    let known = QUEUES.iter().chain(&EXCLUSIVE).chain(&[REPLIES]).find(|known| **known == name);
     known.unwrap_or_else(|| panic!("unknown queue {name}"))
 }
 
@@ -54,6 +57,14 @@ pub(crate) struct Kind {
     pub timeout_ms: Option<u64>,
     /// Exchange and routing key.
     pub dead_letter: Option<(Name, Option<Name>)>,
+    /// `x-retry-delay-min` and `-max`.
+    pub retry_ms: Option<(u64, u64)>,
+    /// `x-deadline` and `x-notify` for messages that do not say.
+    pub deadline_ms: Option<u64>,
+    pub notify: Option<Notify>,
+    /// `x-message-deduplication`, and for how long it remembers an id.
+    pub deduplicates: Option<bool>,
+    pub window_ms: Option<u64>,
 }
 
 pub(crate) const PLAIN: Kind = Kind {
@@ -69,6 +80,11 @@ pub(crate) const PLAIN: Kind = Kind {
     single_active: false,
     timeout_ms: None,
     dead_letter: None,
+    retry_ms: None,
+    deadline_ms: None,
+    notify: None,
+    deduplicates: None,
+    window_ms: None,
 };
 
 impl Kind {
@@ -77,6 +93,19 @@ impl Kind {
         if name == SINK {
             return PLAIN;
         }
+        let kind = Self::random_storage(random);
+        let notifies = [Notify::All, Notify::Processed, Notify::Failed];
+        Self {
+            retry_ms: random.chance(15).then(|| (1 + random.below(9), 10 + random.below(30))),
+            deadline_ms: random.chance(8).then(|| 1 + random.below(60)),
+            notify: random.chance(15).then(|| random.pick(&notifies)),
+            deduplicates: random.chance(35).then(|| random.chance(80)),
+            window_ms: random.chance(30).then(|| 1 + random.below(80)),
+            ..kind
+        }
+    }
+
+    fn random_storage(random: &mut Random) -> Self {
         let durable = random.chance(85);
         let base = Self { durable, ..PLAIN };
         let dead_letter = match random.below(10) {
@@ -109,6 +138,11 @@ impl Kind {
         self.is_quorum || self.delivery_limit.is_some()
     }
 
+    /// Whether it asks something on behalf of its messages.
+    pub(crate) fn asks(&self) -> bool {
+        self.notify.is_some() || self.deadline_ms.is_some()
+    }
+
     /// Redeliveries after which a message dies.
     pub(crate) fn redeliveries_max(&self) -> Option<u32> {
         self.delivery_limit.or(self.is_quorum.then_some(20))
@@ -126,11 +160,21 @@ impl Kind {
         number("x-max-length", self.length_max);
         number("x-delivery-limit", self.delivery_limit.map(u64::from));
         number("x-consumer-timeout", self.timeout_ms);
+        number("x-retry-delay-min", self.retry_ms.map(|(min_ms, _)| min_ms));
+        number("x-retry-delay-max", self.retry_ms.map(|(_, max_ms)| max_ms));
+        number("x-deadline", self.deadline_ms);
+        number("x-cache-ttl", self.window_ms);
         number("x-max-priority", (self.priority_max > 0).then_some(self.priority_max.into()));
         match self.overflow {
             Overflow::DropHead => {}
             Overflow::Reject => arguments.insert("x-overflow", "reject-publish"),
             Overflow::RejectAndDeadLetter => arguments.insert("x-overflow", "reject-publish-dlx"),
+        }
+        if let Some(notify) = self.notify {
+            arguments.insert("x-notify", notify_name(notify));
+        }
+        if let Some(deduplicates) = self.deduplicates {
+            arguments.insert("x-message-deduplication", FieldValue::Bool(deduplicates));
         }
         if self.single_active {
             arguments.insert("x-single-active-consumer", FieldValue::Bool(true));
@@ -151,6 +195,15 @@ impl Kind {
             auto_delete: self.auto_delete,
             arguments,
         }
+    }
+}
+
+/// As in `x-notify`.
+pub(crate) fn notify_name(notify: Notify) -> &'static str {
+    match notify {
+        Notify::All => "all",
+        Notify::Processed => "processed",
+        Notify::Failed => "failed",
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use broker::outcome::Notify;
 use node::{Publish, Settlement};
 
 use crate::client::{Channel, Gathered, Promise, Unconfirmed};
-use crate::message::Published;
+use crate::message::{Asks, Published};
 use crate::model::{Cause, Group, Key};
-use crate::topology::{EXCHANGES, NOWHERE, Name, Overflow, QUEUES};
+use crate::told::Report;
+use crate::topology::{EXCHANGES, NOWHERE, Name, Overflow, QUEUES, REPLIES};
 use crate::world::World;
+
+/// The deadline of a confirm that waits for an ack, where none is given, ms.
+const DEADLINE_MS: u64 = 30_000;
 
 impl World {
     /// A batch of publishes and settlements of one connection, flushed together.
@@ -64,17 +69,37 @@ impl World {
             1..=3 => 300,
             _ => self.random.below(40) as usize,
         };
-        let channel = self.clients[index].channels.get_mut(&number).expect("open");
+        let channel = &self.clients[index].channels[&number];
         let persistent = self.random.chance(75);
         let topology = &self.model.topology;
         let queues = topology.route(exchange, routing_key);
-        let is_quorum = |name: &Name| topology.queues[name].kind.is_quorum;
-        let number_of_message = self.model.messages.len() as u32;
-        let id = self.random.chance(60).then(|| format!("id{number_of_message}"));
+        let has_confirms = channel.confirms.is_some();
+        let (channel_id, sequence) = (channel.id, channel.published_count);
+        let message_number = self.model.messages.len() as u32;
+        let id = match self.random.below(20) {
+            0..=7 => None,
+            8..=10 => {
+                let known: Vec<&String> = self.model.ids.keys().rev().take(8).collect();
+                self.random.pick_some(&known).cloned()
+            }
+            _ => Some(format!("id{message_number}")),
+        };
+        let asks = self.asks(id.is_some(), has_confirms);
+        let topology = &self.model.topology;
+        let kinds = || queues.iter().map(|name| topology.queues[name].kind);
+        let is_tracked = id.is_some() || asks.is_any() || kinds().any(|kind| kind.asks());
+        let now_ms = self.model.now_ms;
+        let deadline_ms =
+            asks.deadline_ms.or_else(|| kinds().filter_map(|kind| kind.deadline_ms).min());
         let message = Published {
-            number: number_of_message,
+            number: message_number,
+            asks,
+            is_tracked,
+            routed: queues.iter().copied().collect(),
+            queue_count: queues.len(),
+            deadline_at_ms: deadline_ms.map_or(0, |ms| now_ms + ms),
             persistent,
-            is_kept: persistent || id.is_some() || queues.iter().any(is_quorum),
+            is_kept: persistent || is_tracked || kinds().any(|kind| kind.is_quorum),
             id,
             priority: self.random.chance(30).then(|| self.random.below(5) as u8),
             expiration_ms: self.random.chance(8).then(|| self.random.below(60)),
@@ -82,8 +107,8 @@ impl World {
             has_headers: self.random.chance(30),
             exchange,
             routing_key,
-            channel: channel.id,
-            sequence: channel.published_count,
+            channel: channel_id,
+            sequence,
             published_at_ms: self.model.now_ms,
         };
         let mandatory = self.random.chance(20);
@@ -101,6 +126,20 @@ impl World {
             format!("c{index}.{number} publishes {message:?}, {mandatory}, to {queues:?}")
         });
         self.keep_in_mind(index, number, message, mandatory, queues)
+    }
+
+    fn asks(&mut self, has_id: bool, has_confirms: bool) -> Asks {
+        if !self.random.chance(if has_id { 60 } else { 8 }) {
+            return Asks { reply_to: self.random.chance(20), ..Asks::default() };
+        }
+        let notifies = [Notify::All, Notify::All, Notify::Processed, Notify::Failed];
+        let notify = self.random.chance(75).then(|| self.random.pick(&notifies));
+        Asks {
+            notify,
+            confirm_on_ack: self.random.chance(if has_confirms { 40 } else { 5 }),
+            deadline_ms: self.random.chance(15).then(|| 1 + self.random.below(80)),
+            reply_to: notify.is_some() || self.random.chance(40),
+        }
     }
 
     fn keep_in_mind(
@@ -124,13 +163,29 @@ impl World {
         if let Some(confirms) = &mut channel.confirms {
             confirms.last += 1;
             let states = || queues.iter().filter_map(|name| self.model.topology.queues.get(name));
+            let is_known = |name: &Name| {
+                let key = message.id.clone().map(|id| (id, *name));
+                key.is_some_and(|key| self.model.window.contains_key(&key))
+            };
+            let deadline_ms = message.published_at_ms + DEADLINE_MS;
             let unconfirmed = Unconfirmed {
-                message: id,
-                needs_store: message.is_kept && states().any(|queue| queue.is_durable()),
+                message: Some(id),
+                held_until_ms: message.asks.confirm_on_ack.then_some(
+                    match message.deadline_at_ms {
+                        0 => deadline_ms,
+                        at_ms => at_ms,
+                    },
+                ),
+                needs_store: message.is_kept
+                    && states().any(|queue| queue.is_durable())
+                    && !queues.iter().any(is_known),
                 may_be_refused: states().any(|queue| queue.kind.overflow != Overflow::DropHead),
                 commit_count: self.commit_count,
             };
             confirms.waiting.insert(confirms.last, unconfirmed);
+        }
+        if let Some(of) = &message.id {
+            self.model.ids.entry(of.clone()).or_default().push(id);
         }
         self.model.messages.push(message);
         match &mut channel.transaction {
@@ -159,6 +214,9 @@ impl World {
         let is_all = multiple && may_be_all && self.random.chance(20);
         let tag = if is_all { 0 } else { tag };
         let tags = channel.tags(tag, multiple);
+        if self.random.chance(30) {
+            self.report(index, number, tags[0]);
+        }
         self.clients[index].session.settle(number, tag, multiple, settlement).expect("open");
         self.note(|| format!("c{index}.{number} {settlement:?} {tags:?}"));
         let channel = self.clients[index].channels.get_mut(&number).expect("open");
@@ -169,8 +227,59 @@ impl World {
                 held.in_transaction = true;
             } else if let Some(held) = channel.held.remove(&tag).filter(|held| !held.is_void) {
                 settle_in_model(&mut self.model, &held.key, settlement);
+                let is_outcome = matches!(settlement, Settlement::Ack | Settlement::Reject);
+                if let Some(report) = held.report.filter(|_| is_outcome) {
+                    self.model.reports.insert((held.key.0, held.key.1), report);
+                }
             }
         }
+    }
+
+    /// A worker says something of a message that it is about to settle.
+    fn report(&mut self, index: usize, number: u16, tag: u64) {
+        let messages = &self.model.messages;
+        let client = &mut self.clients[index];
+        let channel = client.channels.get_mut(&number).expect("open");
+        let id_of = |key: &Key| messages[key.0 as usize].id.clone().filter(|_| key.1 != REPLIES);
+        let held = &channel.held[&tag];
+        let Some(id) = id_of(&held.key).filter(|_| !held.is_void && held.key.2.is_empty()) else {
+            return;
+        };
+        let same = channel.held.values().filter(|held| id_of(&held.key).as_ref() == Some(&id));
+        if same.count() > 1 || channel.transaction.is_some() {
+            return;
+        }
+        let (is_error, number_of_report) = (self.random.chance(40), self.next_id);
+        self.next_id += 1;
+        let text = format!("report {number_of_report}");
+        let mut headers = amqp::FieldTable::new();
+        if is_error {
+            headers.insert("x-outcome", "failed");
+        }
+        let properties = amqp::OwnedProperties { headers: Some(headers), ..Default::default() };
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let publish = Publish {
+            exchange: "amq.wilco.report",
+            routing_key: &id,
+            mandatory: true,
+            properties: &encoded,
+            body: text.as_bytes(),
+        };
+        client.session.publish(number, &publish).expect("it is held here");
+        if let Some(confirms) = &mut channel.confirms {
+            confirms.last += 1;
+            let unconfirmed = Unconfirmed {
+                message: None,
+                needs_store: false,
+                may_be_refused: false,
+                held_until_ms: None,
+                commit_count: self.commit_count,
+            };
+            confirms.waiting.insert(confirms.last, unconfirmed);
+        }
+        channel.held.get_mut(&tag).expect("just seen").report = Some(Report { is_error, text });
+        self.note(|| format!("c{index}.{number} reports on {id}, is_error {is_error}"));
     }
 
     pub(crate) fn finish_transaction(&mut self) {
@@ -215,8 +324,8 @@ impl World {
         }
         for (message, queues) in gathered.published {
             self.model.enqueue(message, &queues);
-            let there = queues.iter().filter(|name| self.model.topology.queues.contains_key(*name));
-            group.published.extend(there.map(|name| (message, *name, String::new())));
+            let keys = queues.iter().map(|name| (message, *name, String::new()));
+            group.published.extend(keys.filter(|key| self.model.items.contains_key(key)));
         }
         let client = &mut self.clients[index];
         client.returns.extend(gathered.returns.into_iter().map(|message| (number, message)));

@@ -9,10 +9,12 @@ use node::clock::Clock;
 use node::{Limits, Node, Options, Session, StoreOptions};
 use segment_log::{Disk, FaultyDisk};
 
-use crate::client::{Client, Promise};
+use crate::client::{Client, Promise, Unconfirmed};
 use crate::model::{Cause, Model, State};
 use crate::random::Random;
-use crate::topology::{EXCHANGES, EXCLUSIVE, Kind, Name, QUEUES, exchange_options};
+use crate::topology::{
+    EXCHANGES, EXCLUSIVE, Kind, Name, PLAIN, QUEUES, QueueState, REPLIES, exchange_options,
+};
 use crate::wire::Recorder;
 
 /// When every history begins.
@@ -84,6 +86,10 @@ static NEW_STORE: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let disk = FaultyDisk::new(0);
     let clock = Arc::new(VirtualClock::default());
     let node = Node::open_on(disk.clone(), options(clock, 4096, 0)).expect("an empty disk");
+    let wire = Box::new(Recorder::default());
+    let mut session = node.open_session("/", "guest", wire).expect("guest may");
+    session.declare_queue(REPLIES, &PLAIN.options(false)).expect("a new name");
+    drop(session);
     node.commit().expect("a disk without faults");
     node.keep();
     drop(node);
@@ -115,7 +121,7 @@ impl World {
         let segment_bytes = random.pick(&[1024, 2048, 4096, 8192]);
         let cache_bytes = random.pick(&[0, 0, 2000, 1 << 20, 1 << 20]);
         let kinds = QUEUES.into_iter().map(|name| (name, Kind::random(&mut random, name)));
-        let kinds = kinds.collect();
+        let kinds = kinds.chain([(REPLIES, PLAIN)]).collect();
         let mut world = Self {
             kinds,
             random,
@@ -135,6 +141,16 @@ impl World {
             next_id: 1,
             checks_due: std::env::var_os("SIM_NO_DUE").is_none(),
         };
+        world.model.kinds = world.kinds.clone();
+        let replies = QueueState {
+            kind: PLAIN,
+            owner: None,
+            is_stored: true,
+            emptied_at_step: 0,
+            last_used_ms: START_MS,
+            consumers: Vec::new(),
+        };
+        world.model.topology.queues.insert(REPLIES, replies);
         world.note(|| format!("segments of {segment_bytes} bytes, {cache_bytes} bytes of cache"));
         for (name, kind) in &world.kinds {
             world.note(|| format!("{name} is {kind:?}"));
@@ -214,8 +230,8 @@ impl World {
         self.note(|| "keep".to_owned());
         self.return_overdue();
         self.node().keep();
-        self.absorb();
         self.look_for_expired_queues();
+        self.absorb();
         self.after_sync();
     }
 
@@ -234,7 +250,11 @@ impl World {
         if is_settled && !self.is_poisoned {
             let channels = self.clients.iter().flat_map(|client| client.channels.values());
             for confirms in channels.filter_map(|channel| channel.confirms.as_ref()) {
-                let waiting = &confirms.waiting;
+                let is_due = |one: &&Unconfirmed| {
+                    one.held_until_ms.is_none()
+                        || one.message.is_some_and(|m| self.model.is_settled(m))
+                };
+                let waiting: Vec<_> = confirms.waiting.values().filter(is_due).collect();
                 assert!(waiting.is_empty(), "all is stored and not confirmed: {waiting:?}");
             }
         }
@@ -321,7 +341,7 @@ impl World {
         for key in published {
             let is_durable = self.model.is_durable(&key);
             if let Some(item) = self.model.items.get_mut(&key) {
-                item.is_stored |= is_durable && !item.may_be_refused;
+                item.is_stored |= is_durable && !item.is_doubtful();
             }
         }
         for (key, _) in settled {

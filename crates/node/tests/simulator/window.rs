@@ -1,0 +1,75 @@
+//! Message ids that queues remember, and what they make of them when they come again.
+
+use crate::model::{Key, Model};
+use crate::topology::Name;
+
+/// How long the ledger remembers ids where a queue does not say, ms.
+const WINDOW_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// An id that a queue has seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    /// The message that is in the queue, or was; `None` when that is not known.
+    pub message: Option<u32>,
+    /// When it was seen, at the earliest and at the latest.
+    pub from_ms: u64,
+    pub until_ms: u64,
+    /// Whether it is sure to be remembered.
+    pub is_certain: bool,
+}
+
+/// What a queue makes of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    New,
+    /// It is not enqueued. With the one that was, if that is known.
+    Duplicate(Option<Key>),
+    Doubtful,
+}
+
+impl Model {
+    /// Whether a queue takes this message in, which from now on it remembers.
+    pub(crate) fn judge(&mut self, number: u32, queue: Name, queues: &[Name]) -> Verdict {
+        let message = &self.messages[number as usize];
+        let Some(id) = message.id.clone() else { return Verdict::New };
+        let looks =
+            |name: Name| self.kind(name).deduplicates.unwrap_or_else(|| message.asks.is_any());
+        if !queues.iter().any(|name| looks(name)) {
+            return Verdict::New;
+        }
+        let (now_ms, published_at_ms) = (self.now_ms, message.published_at_ms);
+        let kind = self.kind(queue);
+        let window_ms = kind.window_ms.unwrap_or(WINDOW_MS);
+        let does_look = looks(queue);
+        let known = self.window.get(&(id.clone(), queue)).cloned();
+        let verdict = match &known {
+            _ if !does_look => Verdict::New,
+            None => Verdict::New,
+            Some(known) if known.is_certain && now_ms - known.from_ms < window_ms => {
+                let original = known.message.map(|message| (message, queue, String::new()));
+                Verdict::Duplicate(original)
+            }
+            Some(known) if now_ms - known.until_ms >= window_ms => Verdict::New,
+            Some(_) => Verdict::Doubtful,
+        };
+        if let Verdict::Duplicate(_) = verdict {
+            return verdict;
+        }
+        // What is refused may come again.
+        let may_be_refused = kind.overflow != crate::topology::Overflow::DropHead;
+        let is_certain = does_look && verdict == Verdict::New && !may_be_refused;
+        let from_ms = match (&known, is_certain) {
+            (Some(known), false) => known.from_ms.min(published_at_ms),
+            _ => published_at_ms,
+        };
+        let message = is_certain.then_some(number);
+        let known = Known { message, from_ms, until_ms: now_ms, is_certain };
+        self.window.insert((id, queue), known);
+        verdict
+    }
+
+    /// A queue is gone, and what it knew with it.
+    pub(crate) fn forget_window(&mut self, queue: Name) {
+        self.window.retain(|(_, of), _| *of != queue);
+    }
+}
