@@ -49,7 +49,6 @@ def test_duplicate_with_another_address_is_told_there_too(rig):
     assert rig.is_told_nothing() and rig.is_told_nothing(other)
 
 
-@pytest.mark.xfail(reason='only the original counts where both have the same address')
 @pytest.mark.parametrize('first', [{}, {'x-notify': 'failed'}], ids=['nothing', 'less'])
 def test_duplicate_is_told_what_its_original_did_not_ask_for(rig, first):
     rig.declare(message_deduplication=True)
@@ -60,7 +59,6 @@ def test_duplicate_is_told_what_its_original_did_not_ask_for(rig, first):
     assert rig.is_told_nothing()
 
 
-@pytest.mark.xfail(reason='what left its queue after its deadline counts as still there')
 def test_duplicate_of_what_failed_after_its_deadline_is_answered(rig):
     rig.declare()
     rig.publish('0', {**ALL, 'x-deadline': 20})

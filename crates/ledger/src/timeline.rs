@@ -235,6 +235,9 @@ impl Teller {
 
     fn settle(&mut self, at: Cursor, time_ms: u64, settled: &Settled<'static>) -> usize {
         let Settled { queue, is_copy, .. } = settled;
+        if let Some(index) = self.overtaken(settled) {
+            return index;
+        }
         let late = || if settled.is_late { self.missed(queue) } else { None };
         let unroutable = || if queue.is_empty() { self.without_queues(*is_copy) } else { None };
         let found = self.open(queue, Some(*is_copy)).or_else(late).or_else(unroutable);
@@ -258,6 +261,18 @@ impl Teller {
             story.settled = Some((at, time_ms, settled.clone()));
         }
         index
+    }
+
+    /// The publication that was acked late before it was said that its deadline had passed: the
+    /// ack is the last word, whichever came into the log first.
+    fn overtaken(&self, settled: &Settled<'static>) -> Option<usize> {
+        if settled.outcome != Outcome::DeadlineMissed || self.open(&settled.queue, None).is_some() {
+            return None;
+        }
+        let is_late = |story: &QueueStory| {
+            story.settled.as_ref().is_some_and(|(_, _, settled)| settled.is_late)
+        };
+        self.told.iter().rposition(|chapter| chapter.has(&settled.queue, is_late))
     }
 
     /// A publication of which only the middle is known.

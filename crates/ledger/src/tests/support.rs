@@ -92,7 +92,9 @@ impl Model {
     /// Appends everything from a position on, as one does who opens the ledger.
     pub(crate) fn follow_from(&self, applied: u64, ledger: &Ledger) {
         let events = self.events.iter().filter(|event| event.at.position >= applied);
-        events.for_each(|event| ledger.append(event));
+        events.for_each(|event| {
+            ledger.append(event);
+        });
     }
 
     /// Whether the ledger answers everything rightly.
