@@ -33,7 +33,7 @@ use std::sync::{Arc, Mutex};
 use world::{Story, World};
 
 /// Seeds in the normal run.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_200;
 /// Failures after which a run ends.
 const FAILURES_MAX: usize = 5;
 const THREADS: usize = 2;
