@@ -171,6 +171,20 @@ fn who_asks_to_be_told_must_be_allowed_to_write_to_the_default_exchange() {
 }
 
 #[test]
+fn who_is_told_because_the_queue_asks_must_be_allowed_to_be() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, table([("x-notify", text("all"))]));
+    let refused = writer(&case, &format!("^({}|witness-.*)$", case.exchange));
+    refused.refuses_unasked(403, Level::Channel, |channel| {
+        channel.publish_with(&case.exchange, "", "work", answering_to(&case.reply));
+    });
+    // Without an address there is nobody to be told.
+    refused.publish(&case.exchange, "", "work");
+    case.client.ack(&case.get());
+    case.nothing_more();
+}
+
+#[test]
 fn who_reports_must_be_allowed_to_write_to_the_exchange_for_reports() {
     let Some(broker) = wilco() else { return };
     let case = Case::new(&broker, FieldTable::default());
