@@ -57,7 +57,7 @@ impl Visit<'_> {
         let mut vhost = None;
         let queues = parsed.queues().map(|id| match (self.names)(id) {
             Some((of, name)) => {
-                vhost.get_or_insert(of);
+                vhost = vhost.take().or(Some(of).filter(|of| !of.is_empty()));
                 PublishedQueue { id: id.0, name: name.to_string().into() }
             }
             None => PublishedQueue { id: id.0, name: format!("(deleted queue {})", id.0).into() },

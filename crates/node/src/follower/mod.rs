@@ -231,3 +231,6 @@ impl Node {
         Some(found)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -127,7 +127,7 @@ struct Scan {
     changes: Vec<Change>,
     changes_end: u64,
     queues: HashMap<QueueId, QueueScan>,
-    /// What queues are called in records that say so.
+    /// Virtual hosts and names of queues, in records that say so. Not all know the virtual host.
     names: HashMap<QueueId, QueueNames>,
     /// Former positions of moved messages: a settlement may still name the old one.
     moved: HashMap<u64, u64>,
@@ -168,7 +168,7 @@ impl Scan {
             records::DEFINITION => self.definition(record),
             outcome_records::OUTCOMES => self.outcomes(record),
             outcome_records::MISSED => self.missed(record),
-            outcome_records::NOTES => Some(()),
+            outcome_records::NOTES => self.notes(record),
             _ => None,
         };
         if understood.is_none() {
@@ -242,9 +242,16 @@ impl Scan {
         Some(())
     }
 
+    fn notes(&mut self, record: &RecordRef<'_>) -> Option<()> {
+        let (head, _) = outcome_records::parse_notes(record.payload)?;
+        self.note_name(head.queue_id, "", head.queue);
+        Some(())
+    }
+
+    /// What a queue is called; an empty virtual host is one that is not known here.
     fn note_name(&mut self, id: QueueId, vhost: &str, name: &str) {
         // The empty name is that of what reached no queue.
-        if !name.is_empty() && !vhost.is_empty() {
+        if !name.is_empty() {
             self.names.entry(id).or_insert_with(|| (vhost.into(), name.into()));
         }
     }

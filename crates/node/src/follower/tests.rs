@@ -1,0 +1,132 @@
+//! What the ledger is told when the feed cannot carry it.
+
+use std::sync::Arc;
+
+use amqp::{Method, OwnedProperties};
+use ledger::{Event, IdHash, What};
+use segment_log::FaultyDisk;
+
+use crate::node::Node;
+use crate::session::{Publish, QueueOptions, Session};
+use crate::{Options, Settlement, Wire, WireDelivery};
+
+/// Counts deliveries by `basic.get`.
+#[derive(Default)]
+struct Got(u64);
+
+impl Wire for Got {
+    fn send(&mut self, _: u16, _: &Method<'_>) {}
+    fn send_content(&mut self, _: u16, method: &Method<'_>, _: &[u8], _: &[u8]) {
+        if let Method::BasicGetOk(got) = method {
+            self.0 = got.delivery_tag;
+        }
+    }
+    fn deliver(&mut self, _: &WireDelivery<'_>) {}
+}
+
+fn open(disk: &FaultyDisk) -> Arc<Node> {
+    let options = Options { loopback_users: Vec::new(), ..Options::default() };
+    Node::open_on(disk.clone(), options).expect("a good disk")
+}
+
+fn session(node: &Arc<Node>) -> Session {
+    let mut session = node.open_session("/", "guest", Box::<Got>::default()).expect("guest may");
+    session.open_channel(1).expect("new");
+    let options = QueueOptions { durable: true, ..QueueOptions::default() };
+    session.declare_queue("q", &options).expect("a good declaration");
+    session
+}
+
+fn publish_and_ack(session: &mut Session, id: &str) {
+    let mut properties = Vec::new();
+    OwnedProperties { message_id: Some(id.to_owned()), ..OwnedProperties::default() }
+        .encode(&mut properties);
+    let publish = Publish {
+        exchange: "",
+        routing_key: "q",
+        mandatory: false,
+        properties: &properties,
+        body: b"body",
+    };
+    session.publish(1, &publish).expect("accepted");
+    session.get(1, "q", false).expect("there");
+    let outbox = Arc::clone(session.outbox());
+    let tag = outbox.with_wire(|got: &mut Got, _| got.0).expect("this wire");
+    session.settle(1, tag, false, Settlement::Ack).expect("open");
+    assert!(session.flush().is_empty());
+}
+
+/// Published, delivered, settled: each once.
+fn assert_told_once(node: &Node, id: &str) {
+    let events = node.ledger().events(IdHash::new("/", id)).expect("readable");
+    let kind = |event: &Event<'_>| match &event.what {
+        What::Published(_) => "published",
+        What::Delivered { .. } => "delivered",
+        What::Settled(_) => "settled",
+        _ => "other",
+    };
+    let kinds: Vec<_> = events.iter().map(kind).collect();
+    assert_eq!(kinds, ["published", "delivered", "settled"], "{id}");
+}
+
+#[test]
+fn dropped_feed_is_read_from_the_log() {
+    let disk = FaultyDisk::new(1);
+    let node = open(&disk);
+    let mut session = session(&node);
+    for round in 0..4 {
+        publish_and_ack(&mut session, &format!("before-{round}"));
+        node.commit().expect("a good disk");
+        if round % 2 == 1 {
+            node.store.feed.overflow();
+        }
+        publish_and_ack(&mut session, &format!("after-{round}"));
+        node.commit().expect("a good disk");
+        node.follow(false);
+        // Told again from the feed, what was read from the log is known.
+        node.follow(true);
+    }
+    for round in 0..4 {
+        assert_told_once(&node, &format!("before-{round}"));
+        assert_told_once(&node, &format!("after-{round}"));
+    }
+}
+
+#[test]
+fn what_was_not_followed_before_a_crash_is_followed_after_it() {
+    let disk = FaultyDisk::new(2);
+    let node = open(&disk);
+    let mut before = session(&node);
+    publish_and_ack(&mut before, "flushed");
+    node.commit().expect("a good disk");
+    node.follow(true);
+    publish_and_ack(&mut before, "followed");
+    node.commit().expect("a good disk");
+    node.follow(false);
+    publish_and_ack(&mut before, "fed");
+    node.commit().expect("a good disk");
+    // The node is gone without a word, and with it what was only in memory.
+    disk.crash();
+    std::mem::forget(before);
+    let node = open(&disk);
+    for id in ["flushed", "followed", "fed"] {
+        assert_told_once(&node, id);
+    }
+}
+
+#[test]
+fn lost_ledger_is_made_anew_from_what_the_log_still_has() {
+    let disk = FaultyDisk::new(3);
+    let node = open(&disk);
+    let mut before = session(&node);
+    publish_and_ack(&mut before, "x");
+    node.commit().expect("a good disk");
+    node.follow(true);
+    disk.crash();
+    std::mem::forget(before);
+    let names = segment_log::Disk::list(&disk).expect("a good disk");
+    for name in names.iter().filter(|name| name.starts_with("ledger-")) {
+        segment_log::Disk::remove(&disk, name).expect("there");
+    }
+    assert_told_once(&open(&disk), "x");
+}
