@@ -20,6 +20,9 @@ use crate::store::outcome_records::{Note, NoteKind};
 /// In place of the position of a delivery whose record is damaged.
 const UNREADABLE: u64 = u64::MAX - 1;
 
+/// Rounds after which the committer leaves a handover to the keeper.
+const COMMITTER_ROUNDS_MAX: u32 = 4;
+
 thread_local! {
     /// Memory for the next effects of this thread.
     static SPARE_EFFECTS: Cell<Effects> = Cell::default();
@@ -60,10 +63,18 @@ impl Node {
         core.assign(now_ms, effects);
         self.count_cached(cached_before, core.cached_bytes());
         let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
-        let hands_over = core.begin_handover() && core.take_outgoing(&mut outgoing);
+        let begins = core.begin_handover();
+        let is_left = begins && self.store.is_committer() && core.outgoing_needs_log();
+        if is_left {
+            core.end_handover();
+        }
+        let hands_over = begins && !is_left && core.take_outgoing(&mut outgoing);
         drop(state);
         if let Some(at_ms) = deadline_ms {
             self.schedule(queue, at_ms);
+        }
+        if is_left {
+            self.schedule(queue, now_ms);
         }
         if !effects.requeued.is_empty() {
             // Before anybody gets them again, so that the log has things in order.
@@ -83,7 +94,9 @@ impl Node {
     ) {
         let mut settlements = Vec::new();
         let mut missing = Vec::new();
-        loop {
+        // Everybody waits for the committer; it does not read bodies, nor works on for others.
+        let is_committer = self.store.is_committer();
+        for round in 1.. {
             self.push_all(queue, &mut outgoing, &mut settlements, &mut missing);
             outgoing.clear();
             // Under load this goes on for long, on behalf of others too: time passes meanwhile.
@@ -101,6 +114,14 @@ impl Node {
             }
             core.assign(now_ms, effects);
             self.count_cached(cached_before, core.cached_bytes());
+            let is_left =
+                is_committer && (round == COMMITTER_ROUNDS_MAX || core.outgoing_needs_log());
+            if is_left {
+                core.end_handover();
+                drop(state);
+                self.schedule(queue, now_ms);
+                return;
+            }
             if !core.take_outgoing(&mut outgoing) {
                 let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
                 drop(state);

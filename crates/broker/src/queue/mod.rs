@@ -337,6 +337,16 @@ impl<E: Endpoint> Queue<E> {
         true
     }
 
+    /// Whether bodies of assigned deliveries are to be read from the log.
+    pub fn outgoing_needs_log(&self) -> bool {
+        self.outgoing.deliveries.iter().any(|delivery| delivery.message.is_none())
+    }
+
+    /// Gives the handover up, whatever is left to hand over: somebody else must take it up.
+    pub fn end_handover(&mut self) {
+        self.handing_over = false;
+    }
+
     /// Adds a consumer.
     pub fn add_consumer(
         &mut self,

@@ -196,12 +196,16 @@ impl Store {
         self.appended_bytes.load(Ordering::Relaxed) < APPENDED_BYTES_MAX as u64
     }
 
+    /// Whether this is the thread that everybody waits for.
+    pub(crate) fn is_committer(&self) -> bool {
+        self.committer.get() == Some(&std::thread::current().id())
+    }
+
     /// Waits until more may be appended, unless it is the caller's to make room.
     pub(crate) fn wait_for_room(&self) {
         const LOOK_AGAIN: Duration = Duration::from_millis(1);
         const TIMES: u32 = 2000;
-        let is_committer = self.committer.get() == Some(&std::thread::current().id());
-        if is_committer || !self.has_committer.load(Ordering::Acquire) {
+        if self.is_committer() || !self.has_committer.load(Ordering::Acquire) {
             return;
         }
         for _ in 0..TIMES {
