@@ -418,4 +418,25 @@ mod tests {
         assert_eq!((queue, positions.collect::<Vec<_>>()), (QueueId(4), vec![7, 1 << 50]));
         assert_eq!(record.end(), batch.end(), "what has nothing to say is not written");
     }
+
+    proptest::proptest! {
+        #[test]
+        fn damaged_records_are_read_without_panic(payload: Vec<u8>, cut in 0usize..200) {
+            let head = OutcomesHead { queue_id: QueueId(9), vhost: "/", queue: "q", time_ms: 5 };
+            let (mut batch, mut scratch) = (Batch::new(0), Vec::new());
+            let mut writer = OutcomesWriter::new(&mut scratch, &head);
+            writer.push(&OutcomeEntry { worker: "w", error: Some("e"), ..entry() });
+            writer.append(&mut batch);
+            let whole = batch.read(0).expect("one record").payload;
+            let mut damaged = whole[..cut.min(whole.len())].to_vec();
+            damaged.extend(&payload);
+            for bytes in [&payload, &damaged] {
+                if let Some((_, entries)) = parse_outcomes(bytes) {
+                    proptest::prop_assert!(entries.count() <= bytes.len());
+                }
+                let _ = parse_notes(bytes).map(|(_, notes)| notes.count());
+                let _ = parse_missed(bytes).map(|(_, positions)| positions.count());
+            }
+        }
+    }
 }
