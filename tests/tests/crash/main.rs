@@ -13,6 +13,7 @@
 mod load;
 mod model;
 mod survey;
+mod tracked;
 
 use end_to_end::{Broker, Random};
 use load::{Client, Role};
