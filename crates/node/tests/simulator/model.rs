@@ -126,6 +126,8 @@ pub(crate) struct Model {
     pub unroutable: Vec<u32>,
     /// Outcomes in the ledger without the message, by id and queue.
     pub torn: BTreeMap<(String, String), usize>,
+    /// Where the ledger may have missed that a deadline passed, by id and queue.
+    pub torn_deadlines: BTreeSet<(String, String)>,
     /// Outcomes that were found in the ledger, by message id, in order: queue, outcome, late.
     pub outcomes: BTreeMap<String, Vec<crate::audit::Fact>>,
 }

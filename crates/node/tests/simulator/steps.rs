@@ -44,6 +44,8 @@ impl World {
         }
         assert!(self.getting.is_none(), "basic.get was not answered");
         self.look_at_a_queue();
+        // Looking may expire something, and then its dead letter is delivered.
+        self.absorb();
     }
 
     /// An open channel; the connection and the channel are opened where there is none.
