@@ -105,9 +105,9 @@ impl OutcomeMessage<'_> {
         }
         let event_id = self.event_id();
         Properties {
-            content_type: match self.error {
-                Some(_) if !self.body().is_empty() => Some("text/plain; charset=utf-8"),
-                _ => self.content_type,
+            content_type: match self.long_error() {
+                Some(_) => Some("text/plain; charset=utf-8"),
+                None => self.content_type,
             },
             headers: Some(TableRef::new(scratch)),
             delivery_mode: Some(2),
@@ -122,10 +122,12 @@ impl OutcomeMessage<'_> {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        match self.error {
-            Some(error) if error.len() > ERROR_BYTES_MAX => error.as_bytes(),
-            _ => self.result,
-        }
+        self.long_error().map_or(self.result, str::as_bytes)
+    }
+
+    /// An error text that is too long for a header.
+    fn long_error(&self) -> Option<&str> {
+        self.error.filter(|error| error.len() > ERROR_BYTES_MAX)
     }
 
     /// What the broker itself must know of these properties to keep the message.

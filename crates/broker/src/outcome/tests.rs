@@ -105,6 +105,19 @@ fn read(message: &OutcomeMessage<'_>) -> (OwnedProperties, Vec<(String, String)>
     (properties, headers)
 }
 
+#[test]
+fn an_error_text_too_long_for_a_header_is_the_body() {
+    let text = "ä".repeat(700);
+    let long = OutcomeMessage { error: Some(&text), result: b"", content_type: None, ..full() };
+    let (properties, headers) = read(&long);
+    assert_eq!(long.body(), text.as_bytes());
+    assert_eq!(properties.content_type.as_deref(), Some("text/plain; charset=utf-8"));
+    let error = headers.iter().find(|(name, _)| name == "x-error").map(|(_, text)| text.as_str());
+    assert_eq!(error, Some(&text[..1024]), "as much as fits");
+    let short = OutcomeMessage { error: Some("no"), ..long };
+    assert_eq!(short.body(), b"");
+}
+
 fn texts<const N: usize>(headers: [(&str, &str); N]) -> Vec<(String, String)> {
     headers.map(|(name, text)| (name.to_owned(), text.to_owned())).to_vec()
 }

@@ -276,7 +276,11 @@ impl Telling {
     ) -> Option<Vec<u8>> {
         let may_be_retried = matches!(
             reason,
-            Reason::Rejected | Reason::DeliveryLimit | Reason::Expired | Reason::MaxLength
+            Reason::Rejected
+                | Reason::DeliveryLimit
+                | Reason::Expired
+                | Reason::MaxLength
+                | Reason::Cancelled
         );
         let bytes = message.content().len();
         if is_copy
