@@ -331,6 +331,10 @@ impl Telling {
 
     /// Producers who published the id again meanwhile.
     fn tell_duplicates(&mut self, node: &Node, told: &Told) {
+        if told.tracking.is_copy {
+            // It bears the same id, but it is not what they published.
+            return;
+        }
         let key = dedup_key(IdHash(told.tracking.id), self.queue_id.0);
         for duplicate in node.outcomes.duplicates.take(key) {
             let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
