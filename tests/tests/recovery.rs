@@ -46,7 +46,7 @@ fn numbers(broker: &Broker, queue: &str) -> Vec<usize> {
 
 /// The segments of the log, oldest first.
 fn segments(data: &Path) -> Vec<PathBuf> {
-    let mut found = files(data);
+    let mut found = files(&data.join("log"));
     found.retain(|path| path.extension().is_some_and(|extension| extension == "log"));
     found.sort();
     found

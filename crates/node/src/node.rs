@@ -77,6 +77,8 @@ pub struct Node {
     /// Consumers of direct reply-to, by the token in their address.
     pub(crate) reply_consumers: RwLock<HashMap<String, Weak<ConsumerHandle>>>,
     pub(crate) next_queue_id: AtomicU32,
+    /// Ids below this one are said to be used in the definitions.
+    pub(crate) reserved_queue_ids: AtomicU32,
     next_connection: AtomicU64,
     next_serial: AtomicU64,
     cached_bytes: AtomicI64,
@@ -138,6 +140,7 @@ impl Node {
             clock: options.clock,
             vhosts: RwLock::default(),
             next_queue_id: AtomicU32::new(definitions.next_queue_id),
+            reserved_queue_ids: AtomicU32::new(definitions.next_queue_id),
             accounts: RwLock::new(definitions),
             access: AccessTable::default(),
             authenticator: Authenticator::new()?,

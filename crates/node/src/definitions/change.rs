@@ -79,6 +79,11 @@ pub enum Change {
         /// Id of the queue.
         id: u32,
     },
+    /// Ids below this one may be those of queues that are in no definition: they were not durable.
+    QueueIdsReserved {
+        /// The first id that is still free.
+        end: u32,
+    },
     /// A binding exists.
     BindingPut {
         /// Name of the virtual host.

@@ -57,6 +57,7 @@ impl Definitions {
                 self.queues.insert((vhost.clone(), queue.name.clone()), queue.clone());
             }
             Change::QueueDeleted { vhost, name, id } => self.delete_queue(vhost, name, *id),
+            Change::QueueIdsReserved { end } => self.next_queue_id = self.next_queue_id.max(*end),
             Change::BindingPut { vhost, binding } => {
                 self.bindings.insert((vhost.clone(), binding.clone()));
             }

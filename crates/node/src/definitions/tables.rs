@@ -102,6 +102,11 @@ impl<'t> Tables<'t> {
                 self.queues.insert((vhost.as_str(), queue.name.as_str()), value.as_slice())?;
             }
             Change::QueueDeleted { vhost, name, id } => self.delete_queue(vhost, name, *id)?,
+            Change::QueueIdsReserved { end } => {
+                if let Some(last) = end.checked_sub(1) {
+                    self.use_queue_id(last)?;
+                }
+            }
             Change::BindingPut { vhost, binding } => {
                 self.bindings.insert(binding_key(vhost, binding), ())?;
             }

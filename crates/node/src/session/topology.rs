@@ -16,6 +16,9 @@ use crate::definitions::Change;
 use crate::live_queue::LiveQueue;
 use crate::stored;
 
+/// Ids that are reserved at a time; a restart skips those of them that were not used.
+const QUEUE_IDS_RESERVED: u32 = 256;
+
 /// What `queue.declare` asks for.
 #[derive(Debug, Clone, Default)]
 pub struct QueueOptions {
@@ -305,9 +308,21 @@ impl Session {
             return Ok(there.id);
         }
         let next = &self.node.next_queue_id;
-        next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
-            .map(QueueId)
-            .map_err(|_| BrokerError::resource_error("the store has used up its queue ids"))
+        let id = next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
+            .map_err(|_| BrokerError::resource_error("the store has used up its queue ids"))?;
+        // The ledger knows queues by their ids for as long as it remembers their messages, also
+        // those that are not durable: a restart must not use their ids again.
+        let reserved = &self.node.reserved_queue_ids;
+        if id >= reserved.load(Ordering::Acquire) {
+            let end = id.saturating_add(QUEUE_IDS_RESERVED);
+            let before = reserved.fetch_max(end, Ordering::AcqRel);
+            if before < end {
+                let change = Change::QueueIdsReserved { end };
+                self.node.store.append(None, |appender| appender.change(change));
+            }
+        }
+        Ok(QueueId(id))
     }
 
     /// The living queue of a name, if this connection may use it.

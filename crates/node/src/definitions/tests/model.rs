@@ -52,6 +52,7 @@ fn put() -> impl Strategy<Value = Change> {
                 Change::QueuePut { vhost, queue }
             }
         ),
+        1 => (0..5_u32).prop_map(|end| Change::QueueIdsReserved { end }),
         4 => (name(), binding())
             .prop_map(|(vhost, binding)| Change::BindingPut { vhost, binding }),
     ]
