@@ -64,7 +64,10 @@ impl Node {
         }
         let ledger_applied = self.store.ledger_applied.load(Ordering::Acquire);
         let compactable = self.store.segments.lock().compactable(ledger_applied);
-        let victims: BTreeSet<u64> = compactable.into_iter().take(VICTIMS_MAX).collect();
+        // What is mostly dead now is all dead in a moment where messages just pass through.
+        let before = std::mem::replace(&mut *self.store.mostly_dead.lock(), compactable.clone());
+        let victims: BTreeSet<u64> =
+            compactable.intersection(&before).copied().take(VICTIMS_MAX).collect();
         if victims.is_empty() {
             return Ok(());
         }

@@ -62,6 +62,8 @@ pub(crate) struct Store {
     device: Mutex<Box<dyn Device>>,
     reader: Box<dyn ReadDevice>,
     segments: Mutex<Segments>,
+    /// Segments that compaction found worth it when it last looked.
+    mostly_dead: Mutex<BTreeSet<u64>>,
     /// Segments that compaction has emptied, and the position that must be durable before they go.
     emptying: Mutex<Option<(u64, BTreeSet<u64>)>>,
     definitions: DefinitionStore,
@@ -134,6 +136,7 @@ impl Store {
             reader: device.reader(),
             device: Mutex::new(device),
             segments: Mutex::new(segments),
+            mostly_dead: Mutex::default(),
             emptying: Mutex::new(None),
             definitions,
             durable: AtomicU64::new(start),
