@@ -89,17 +89,28 @@ impl fmt::Display for Report {
                 writeln!(f, "{name:<16}{count:>12}")?;
             }
         }
-        if let Some(latency) = &self.latency_ms {
-            writeln!(f, "latency         {latency}")?;
-        }
-        if let Some(latency) = &self.confirm_latency_ms {
-            writeln!(f, "confirm latency {latency}")?;
-        }
-        if let Some(server) = &self.server {
-            writeln!(f, "server          {server}")?;
-        }
-        write!(f, "generator       {}", self.generator)
+        let latencies = [&self.latency_ms, &self.confirm_latency_ms];
+        write_measured(f, latencies, self.server.as_ref(), &self.generator)
     }
+}
+
+/// The last lines of a report: latencies of messages and confirms, and what the run cost.
+pub(super) fn write_measured(
+    f: &mut fmt::Formatter<'_>,
+    [latency, confirm_latency]: [&Option<Percentiles>; 2],
+    server: Option<&PhaseCost>,
+    generator: &PhaseCost,
+) -> fmt::Result {
+    if let Some(latency) = latency {
+        writeln!(f, "latency         {latency}")?;
+    }
+    if let Some(latency) = confirm_latency {
+        writeln!(f, "confirm latency {latency}")?;
+    }
+    if let Some(server) = server {
+        writeln!(f, "server          {server}")?;
+    }
+    write!(f, "generator       {generator}")
 }
 
 impl fmt::Display for PhaseCost {

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::By;
-use crate::bench::report::{Percentiles, Report, rate_text};
+use crate::bench::report::{Percentiles, Report, rate_text, write_measured};
 use crate::bench::server_cost::PhaseCost;
 
 /// What should not have happened, over the whole run; each 0 if all is well.
@@ -120,15 +120,7 @@ impl fmt::Display for TrackedReport {
                 writeln!(f, "{name:<16}{count:>12}")?;
             }
         }
-        if let Some(latency) = &self.latency_ms {
-            writeln!(f, "latency         {latency}")?;
-        }
-        if let Some(latency) = &self.confirm_latency_ms {
-            writeln!(f, "confirm latency {latency}")?;
-        }
-        if let Some(server) = &self.server {
-            writeln!(f, "server          {server}")?;
-        }
-        write!(f, "generator       {}", self.generator)
+        let latencies = [&self.latency_ms, &self.confirm_latency_ms];
+        write_measured(f, latencies, self.server.as_ref(), &self.generator)
     }
 }
