@@ -47,8 +47,8 @@ pub fn dead_letter(
     let content = (exchange, routing_key, encoded.as_slice(), message.body());
     // Under the same id, so that the ledger can show what became of the copy; but it asks for
     // nothing, and what is no message of a producer is not followed any further.
-    let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none());
-    let tracking = tracking.map(|of| Tracking { id: of.id, is_copy: true, ..Tracking::default() });
+    let tracking =
+        message.followed().map(|of| Tracking { id: of.id, is_copy: true, ..Tracking::default() });
     Ok((Message::tracked(death.now_ms, &parsed, content, tracking.as_ref(), scratch), keys))
 }
 

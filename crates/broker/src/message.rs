@@ -147,6 +147,11 @@ impl Message {
         Tracking::decode(self.content())
     }
 
+    /// The same of a producer's message only, or a copy of one: outcome messages are not followed.
+    pub fn followed(&self) -> Option<Tracking> {
+        self.tracking().filter(|tracking| tracking.outcome_of.is_none())
+    }
+
     /// Tracking, exchange, routing key, properties and body, one after the other.
     pub fn content(&self) -> &[u8] {
         &self.0.slice

@@ -56,7 +56,6 @@ impl Node {
             }
             is_first = false;
             self.log_effects(&queue, &effects);
-            self.note_requeued(&queue, now_ms, std::mem::take(&mut effects.requeued));
             self.tell(&queue, now_ms, &mut effects, &mut work);
             for removed in effects.removed {
                 if removed.dead_letter {
@@ -73,8 +72,7 @@ impl Node {
         now_ms: u64,
         mut effects: Effects,
     ) -> Effects {
-        let is_special =
-            effects.special_count > 0 || !effects.requeued.is_empty() || !effects.missed.is_empty();
+        let is_special = effects.special_count > 0 || !effects.missed.is_empty();
         if is_special || effects.removed.capacity() > SPARE_EFFECTS_MAX {
             self.apply(queue, now_ms, effects);
             return Effects::default();
@@ -86,8 +84,7 @@ impl Node {
     }
 
     fn log_effects(&self, queue: &LiveQueue, effects: &Effects) {
-        let is_logged = |r: &&Removed| r.position != NO_POSITION && !r.dead_letter && !r.is_tracked;
-        let has_settled = effects.removed.iter().any(|removed| is_logged(&removed));
+        let has_settled = effects.removed.iter().any(is_plain);
         if has_settled || !effects.attempts.is_empty() {
             self.store.append(None, |appender| append_effects(appender, queue.id, effects));
         }
@@ -224,13 +221,16 @@ impl DeadLetter {
     }
 }
 
+/// Whether a settlement is all there is to log; the others are logged with what follows from them.
+fn is_plain(removed: &Removed) -> bool {
+    removed.position != NO_POSITION && !removed.dead_letter && !removed.is_tracked
+}
+
 /// Appends a queue's settlements, one record per run of the same reason, and its attempts.
 pub(crate) fn append_effects(appender: &mut Appender<'_>, queue: QueueId, effects: &Effects) {
     let Appender { batch, scratch, .. } = appender;
     for run in effects.removed.chunk_by(|a, b| a.reason == b.reason) {
-        // The others are logged with what follows from them.
-        let is_plain = |r: &&Removed| r.position != NO_POSITION && !r.dead_letter && !r.is_tracked;
-        let logged = run.iter().filter(is_plain);
+        let logged = run.iter().filter(|removed| is_plain(removed));
         let positions = logged.map(|removed| removed.position);
         records::append_settled(batch, queue, run[0].reason as u8, positions, scratch);
     }

@@ -177,7 +177,7 @@ impl Node {
     pub(crate) fn note_delivered(&self, queue: &LiveQueue, worker: &str, deliveries: &[Delivery]) {
         let note = |delivery: &Delivery| {
             let message = delivery.message.as_ref()?;
-            let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none())?;
+            let tracking = message.followed()?;
             Some(Note { id: tracking.id, attempts: delivery.id.attempt(), retry_at_ms: 0 })
         };
         let notes = deliveries.iter().filter_map(note).collect();

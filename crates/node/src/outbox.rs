@@ -361,8 +361,7 @@ impl std::ops::Deref for ConsumerEndpoint {
 
 /// What a report about a message is matched by; 0 when there can be none.
 fn report_key_of(message: &Message) -> u64 {
-    let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none());
-    tracking.map_or(0, |tracking| report_key(tracking.id))
+    message.followed().map_or(0, |tracking| report_key(tracking.id))
 }
 
 impl Endpoint for ConsumerEndpoint {

@@ -19,11 +19,11 @@ use hashbrown::{HashMap, HashSet};
 use ledger::{Event, IdHash, Settled, What, dedup_key};
 use parking_lot::Mutex;
 
-use super::notices::{Notice, Target};
+use super::notices::Notice;
 use super::told::{encode, wants};
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
-use crate::store::{Waiter, records};
+use crate::store::Waiter;
 
 /// Ids of refused messages that are remembered until the ledger has them.
 const REFUSED_MAX: usize = 100_000;
@@ -143,7 +143,7 @@ impl Duplicates {
     /// `false` when too many are attached already.
     fn attach(&self, key: u128, duplicate: Duplicate) -> bool {
         let mut attached = self.attached.lock();
-        let of_message = attached.entry(key).or_default();
+        let of_message = attached.get(&key).map_or(&[][..], Vec::as_slice);
         let is_same = |other: &Duplicate| {
             other.ticket == 0
                 && other.reply_to == duplicate.reply_to
@@ -157,7 +157,7 @@ impl Duplicates {
         {
             return false;
         }
-        of_message.push(duplicate);
+        attached.entry(key).or_default().push(duplicate);
         self.attached_count.fetch_add(1, Ordering::AcqRel);
         true
     }
@@ -333,13 +333,7 @@ impl Node {
         let mut notices: Vec<Notice> = notice.into_iter().collect();
         let keeps_bodies = self.keeps_bodies();
         let ((), end) = self.store.append(Some(&waiter), |appender| {
-            for notice in &mut notices {
-                let Target::Queue(target) = &notice.target else { continue };
-                if target.durable || !keeps_bodies {
-                    let id = std::iter::once(target.id);
-                    notice.position = records::append_message(appender.batch, id, &notice.message);
-                }
-            }
+            notices.iter_mut().for_each(|notice| notice.log(appender, keeps_bodies));
         });
         self.notify(end, notices);
         let is_good = settled.outcome == Outcome::Processed;
@@ -354,15 +348,8 @@ impl Node {
         settled_at_ms: u64,
         reply_to: &str,
     ) -> Option<Notice> {
-        let target = match self.reply_consumer(reply_to) {
-            Some(consumer) => Target::Replies(consumer),
-            None => {
-                let vhost = duplicate.queue.vhost.upgrade()?;
-                let state = vhost.state.read();
-                let id = state.topology.queue_named(reply_to)?.id;
-                Target::Queue(state.queues.get(&id).cloned()?)
-            }
-        };
+        let vhost = duplicate.queue.vhost.upgrade();
+        let target = self.notice_target(vhost.as_ref(), reply_to)?;
         let outcome = OutcomeMessage {
             outcome: settled.outcome,
             message_id: &settled.message_id,

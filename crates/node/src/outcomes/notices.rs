@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::outbox::ConsumerHandle;
-use crate::store::Waiter;
+use crate::store::{Appender, Waiter, records};
+use crate::vhost::Vhost;
 
 /// A message for whoever asked for an outcome.
 pub(crate) struct Notice {
@@ -39,6 +40,17 @@ pub(crate) struct Notices {
     delivering: AtomicBool,
     /// Stands in the store's list of those to tell.
     waits_for_store: AtomicBool,
+}
+
+impl Notice {
+    /// Appends it, if a restart must find it or memory for bodies is used up.
+    pub(super) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
+        let Target::Queue(target) = &self.target else { return };
+        if target.durable || !keeps_bodies {
+            let id = std::iter::once(target.id);
+            self.position = records::append_message(appender.batch, id, &self.message);
+        }
+    }
 }
 
 impl Notices {
@@ -80,6 +92,20 @@ impl Waiter for Notices {
 }
 
 impl Node {
+    /// Where an address leads: to a consumer of direct reply-to, or a queue of the virtual host.
+    pub(super) fn notice_target(
+        &self,
+        vhost: Option<&Arc<Vhost>>,
+        reply_to: &str,
+    ) -> Option<Target> {
+        if let Some(consumer) = self.reply_consumer(reply_to) {
+            return Some(Target::Replies(consumer));
+        }
+        let state = vhost?.state.read();
+        let id = state.topology.queue_named(reply_to)?.id;
+        state.queues.get(&id).cloned().map(Target::Queue)
+    }
+
     /// Sends notices on their way once everything before `end` is durable.
     pub(crate) fn notify(&self, end: u64, notices: Vec<Notice>) {
         if notices.is_empty() {

@@ -15,7 +15,7 @@ use ledger::{IdHash, dedup_key};
 use super::OUTCOMES_EXCHANGE;
 use super::duplicates::Duplicate;
 use super::notices::{Notice, Target};
-use super::told::{Told, encode};
+use super::told::{Told, encode, wants};
 use crate::effects::{DeadLetter, Work};
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
@@ -77,15 +77,7 @@ impl Node {
             if missed.is_empty() {
                 tracked.by_ref().take(TOLD_MAX).for_each(|removed| telling.removed(self, removed));
             }
-            let keeps_bodies = self.keeps_bodies();
-            let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
-            let waiter = Some(&waiter).filter(|_| telling.is_awaited());
-            let ((), end) = self.store.append(waiter, |appender| {
-                appender.batch.begin_group();
-                telling.log(appender, keeps_bodies);
-                appender.batch.end_group();
-            });
-            telling.finish(self, end, work);
+            telling.carry_out(self, work);
         }
     }
 
@@ -95,39 +87,16 @@ impl Node {
         let (queue_id, queue_name, now_ms) = (NO_QUEUE, Arc::from(""), self.now_ms());
         let vhost = Some(Arc::clone(vhost));
         let mut telling = Telling::new(None, (queue_id, queue_name), vhost, now_ms);
-        telling.tell(
-            self,
-            Told {
-                message,
-                tracking,
-                outcome: Outcome::Unroutable,
-                reason: None,
-                position: NO_POSITION,
-                settles: false,
-                attempts: 0,
-                by: None,
-                is_late: false,
-                is_notified: false,
-                dead_letter_exchange: None,
-                content: None,
-            },
-        );
-        let keeps_bodies = self.keeps_bodies();
-        let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
-        let waiter = Some(&waiter).filter(|_| telling.is_awaited());
-        let ((), end) = self.store.append(waiter, |appender| {
-            appender.batch.begin_group();
-            telling.log(appender, keeps_bodies);
-            appender.batch.end_group();
-        });
-        telling.finish(self, end, &mut Work::new());
+        let told = Told::without_settling(Outcome::Unroutable, message, tracking, NO_POSITION, 0);
+        telling.tell(self, told);
+        telling.carry_out(self, &mut Work::new());
     }
 
     /// Logs that tracked messages were given back.
     pub(crate) fn note_requeued(&self, queue: &LiveQueue, now_ms: u64, requeued: Vec<Noted>) {
         let note = |noted: Noted| {
             let message = self.message_at(noted.message, noted.position)?;
-            let tracking = message.tracking().filter(|tracking| tracking.outcome_of.is_none())?;
+            let tracking = message.followed()?;
             let (attempts, retry_at_ms) = (noted.attempts, noted.retry_at_ms);
             Some(Note { id: tracking.id, attempts, retry_at_ms })
         };
@@ -237,7 +206,13 @@ impl Telling {
         if missed_deadline && outcome != Outcome::Processed {
             // The deadline was its outcome, and stays it.
             self.plain.push((reason, position));
-            let told = Told::deadline(message, tracking, position, attempts);
+            let told = Told::without_settling(
+                Outcome::DeadlineMissed,
+                message,
+                tracking,
+                position,
+                attempts,
+            );
             self.confirms.push((report_ticket(by.as_ref()), false));
             self.tell_duplicates(node, &told);
             return;
@@ -298,7 +273,9 @@ impl Telling {
     pub(crate) fn missed(&mut self, node: &Node, noted: Noted) {
         let Some(message) = node.message_at(noted.message, noted.position) else { return };
         let Some(tracking) = message.tracking() else { return };
-        self.tell(node, Told::deadline(message, tracking, noted.position, noted.attempts));
+        let (missed, position) = (Outcome::DeadlineMissed, noted.position);
+        let told = Told::without_settling(missed, message, tracking, position, noted.attempts);
+        self.tell(node, told);
     }
 
     fn tell(&mut self, node: &Node, mut told: Told) {
@@ -307,7 +284,7 @@ impl Telling {
         let notify = told.tracking.notify.or(queue_asks);
         let properties = told.message.properties().unwrap_or_default();
         let report_ticket = report_ticket(told.by.as_ref());
-        let asked = notify.is_some_and(|notify| notify.wants(told.outcome));
+        let asked = wants(notify, told.outcome);
         if let Some(reply_to) = properties.reply_to.filter(|_| asked) {
             let asking = (reply_to, properties.correlation_id, report_ticket, false);
             if let Some(notice) = self.notice(node, &told, asking) {
@@ -340,7 +317,7 @@ impl Telling {
             let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
             let original = told.message.properties().unwrap_or_default().reply_to;
             let original = original.filter(|_| told.is_notified);
-            let asked = notify.is_some_and(|notify| notify.wants(told.outcome));
+            let asked = wants(*notify, told.outcome);
             if let Some(reply_to) = reply_to.as_deref().filter(|to| asked && Some(*to) != original)
             {
                 let asking = (reply_to, correlation_id.as_deref(), 0, true);
@@ -358,7 +335,7 @@ impl Telling {
         told: &Told,
         (reply_to, correlation_id, ticket, is_duplicate): (&str, Option<&str>, u64, bool),
     ) -> Option<Notice> {
-        let target = self.target(node, reply_to)?;
+        let target = node.notice_target(self.vhost.as_ref(), reply_to)?;
         let tracking = Tracking {
             id: told.tracking.id,
             outcome_of: Some(self.queue_id),
@@ -369,15 +346,6 @@ impl Telling {
         let outcome = OutcomeMessage { is_duplicate, ..outcome };
         let message = encode(&outcome, ("", reply_to), Some(&tracking), self.now_ms);
         Some(Notice { target, message, position: NO_POSITION })
-    }
-
-    fn target(&self, node: &Node, reply_to: &str) -> Option<Target> {
-        if let Some(consumer) = node.reply_consumer(reply_to) {
-            return Some(Target::Replies(consumer));
-        }
-        let state = self.vhost.as_ref()?.state.read();
-        let id = state.topology.queue_named(reply_to)?.id;
-        state.queues.get(&id).cloned().map(Target::Queue)
     }
 
     /// The same for everybody who watches outcomes; costs nothing when nobody does.
@@ -415,6 +383,19 @@ impl Telling {
         self.told.is_empty() && self.plain.is_empty()
     }
 
+    /// Logs it as a group of its own, and does what follows.
+    pub(super) fn carry_out(mut self, node: &Node, work: &mut Work) {
+        let keeps_bodies = node.keeps_bodies();
+        let waiter: Arc<dyn Waiter> = node.outcomes.notices.clone();
+        let waiter = Some(&waiter).filter(|_| self.is_awaited());
+        let ((), end) = node.store.append(waiter, |appender| {
+            appender.batch.begin_group();
+            self.log(appender, keeps_bodies);
+            appender.batch.end_group();
+        });
+        self.finish(node, end, work);
+    }
+
     /// Appends everything, within a group of the caller.
     pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
         let queue_id = self.queue_id;
@@ -439,11 +420,7 @@ impl Telling {
             }
         }
         for notice in &mut self.notices {
-            let Target::Queue(target) = &notice.target else { continue };
-            if target.durable || !keeps_bodies {
-                let id = std::iter::once(target.id);
-                notice.position = records::append_message(appender.batch, id, &notice.message);
-            }
+            notice.log(appender, keeps_bodies);
         }
         for dead in &mut self.dead {
             dead.log(appender, keeps_bodies);

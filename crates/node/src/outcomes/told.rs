@@ -37,7 +37,9 @@ struct Said<'a> {
 }
 
 impl Told {
-    pub(super) fn deadline(
+    /// What became of a message that leaves no queue by this: it reached none, or stays in it.
+    pub(super) fn without_settling(
+        outcome: Outcome,
         message: Message,
         tracking: Tracking,
         position: u64,
@@ -46,7 +48,7 @@ impl Told {
         Self {
             message,
             tracking,
-            outcome: Outcome::DeadlineMissed,
+            outcome,
             reason: None,
             position,
             settles: false,

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker::queue::{Attempt, NO_POSITION, Standing};
+use broker::queue::{Attempt, Standing};
 use segment_log::LogError;
 
 use super::Store;
@@ -169,12 +169,11 @@ impl Node {
                 let Some((head, entries)) = outcome_records::parse_outcomes(record.payload) else {
                     return;
                 };
-                let settled = entries.filter(|entry| {
-                    entry.settles && entry.position != NO_POSITION && stays(entry.position)
-                });
-                let kept: Vec<(u8, u64)> = settled
-                    .map(|entry| (entry.reason.map_or(0, |reason| reason as u8), entry.position))
-                    .collect();
+                let settled = |entry: outcome_records::OutcomeEntry<'_>| {
+                    let position = entry.settled_position().filter(|&position| stays(position))?;
+                    Some((entry.reason.map_or(0, |reason| reason as u8), position))
+                };
+                let kept: Vec<(u8, u64)> = entries.filter_map(settled).collect();
                 for run in kept.chunk_by(|a, b| a.0 == b.0) {
                     store.append(None, |appender| {
                         let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);

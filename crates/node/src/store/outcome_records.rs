@@ -11,7 +11,7 @@
 //! *Invariant:* an outcome record is settlement and outcome in one: where its entry *settles*, the
 //! message at that position has left the queue. Reason 0 is none of the queue's own.
 
-use broker::queue::Reason;
+use broker::queue::{NO_POSITION, Reason};
 use broker::{Outcome, QueueId};
 use segment_log::Batch;
 
@@ -58,6 +58,13 @@ pub(crate) struct OutcomeEntry<'a> {
     pub is_late: bool,
     pub is_copy: bool,
     pub is_notified: bool,
+}
+
+impl OutcomeEntry<'_> {
+    /// Where the message stood that has left its queue by this.
+    pub(crate) fn settled_position(&self) -> Option<u64> {
+        Some(self.position).filter(|&position| self.settles && position != NO_POSITION)
+    }
 }
 
 const SETTLES: u16 = 1;

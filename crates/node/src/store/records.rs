@@ -103,7 +103,7 @@ pub(crate) fn append_message(
     // What is tracked outlives a restart whatever its delivery mode: its outcome must be told.
     let paged = !message.head().persistent && !message.head().is_tracked;
     let head = message.encode_head();
-    let is_for_ledger = message.tracking().is_some_and(|tracking| tracking.outcome_of.is_none());
+    let is_for_ledger = message.followed().is_some();
     let flags = u8::from(paged) * FLAG_PAGED + u8::from(is_for_ledger) * FLAG_TRACKED;
     let mut prefix = [0; 2 + 4 * 8];
     if queues.len() <= 8 {

@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use broker::queue::{NO_POSITION, Restored};
+use broker::queue::Restored;
 use broker::{Message, QueueId};
 use ledger::IdHash;
 use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery};
@@ -282,8 +282,8 @@ impl Scan {
     fn outcomes(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let (head, entries) = outcome_records::parse_outcomes(record.payload)?;
         self.note_name(head.queue_id, head.vhost, head.queue);
-        let settled = entries.filter(|entry| entry.settles && entry.position != NO_POSITION);
-        settled.for_each(|entry| self.settle(head.queue_id, entry.position));
+        let settled = entries.filter_map(|entry| entry.settled_position());
+        settled.for_each(|position| self.settle(head.queue_id, position));
         Some(())
     }
 

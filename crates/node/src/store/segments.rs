@@ -10,8 +10,6 @@ use std::ops::Range;
 
 use segment_log::{RecordRef, SegmentStat};
 
-use broker::queue::NO_POSITION;
-
 use super::outcome_records;
 use super::records::{self, MessageRecord};
 
@@ -121,9 +119,8 @@ impl Segments {
                 let Some((_, entries)) = outcome_records::parse_outcomes(record.payload) else {
                     return;
                 };
-                let settled =
-                    entries.filter(|entry| entry.settles && entry.position != NO_POSITION);
-                self.release_all(record.position, settled.map(|entry| entry.position));
+                let settled = entries.filter_map(|entry| entry.settled_position());
+                self.release_all(record.position, settled);
                 self.needed_by_ledger(record.position);
             }
             outcome_records::NOTES => self.needed_by_ledger(record.position),
