@@ -1,10 +1,12 @@
 //! Messages that were published again under the same id.
 //!
-//! Whether a queue has seen an id is asked when the message comes ([`Node::is_duplicate`]): of the
-//! ids on their way into the ledger's window, then of the window. What the producer of a duplicate
-//! is told is known later: the original's outcome if it has one, else when it comes. So a duplicate
-//! *attaches* to its original, and whoever takes it off tells it: the one who settles the original,
-//! or the follower once it has seen the log up to the duplicate.
+//! Whether a queue has seen an id is found out when the message comes (module [`ids_in_flight`]).
+//! What the producer of a duplicate is told is known later: the original's outcome if it has one,
+//! else when it comes. So a duplicate *attaches* to its original, and whoever takes it off tells
+//! it: the one who settles the original, or the follower once it has seen the log up to the
+//! duplicate.
+//!
+//! [`ids_in_flight`]: super::ids_in_flight
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use broker::outcome::Notify;
 use broker::outcome::message::OutcomeMessage;
 use broker::queue::{NO_POSITION, Reason};
 use broker::{Outcome, QueueId, Tracking};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
 use parking_lot::Mutex;
 
@@ -24,9 +26,6 @@ use super::told::{encode, wants};
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::store::Waiter;
-
-/// Ids of refused messages that are remembered until the ledger has them.
-const REFUSED_MAX: usize = 100_000;
 
 /// Duplicates that may wait for one original, and for all.
 const OF_MESSAGE_MAX: usize = 64;
@@ -41,109 +40,48 @@ pub(crate) struct Duplicate {
     pub notify: Option<Notify>,
     /// Whose confirm waits for the original's outcome; 0 for nobody's.
     pub ticket: u64,
+    /// Its own confirm: channel and number there.
+    pub confirm: Option<(u16, u64)>,
+}
+
+impl Duplicate {
+    /// Names its original.
+    pub(crate) fn key(&self) -> u128 {
+        dedup_key(self.id, self.queue.id.0)
+    }
 }
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Duplicates {
-    known: Mutex<Known>,
-    attached: Mutex<HashMap<u128, Vec<Duplicate>>>,
-    attached_count: AtomicUsize,
-    /// To be looked up once the ledger has followed the log to this position.
-    asked: Mutex<VecDeque<(u64, u128)>>,
+    waiting: Mutex<Waiting>,
+    /// How many wait, for those who need not look when nobody does.
+    count: AtomicUsize,
 }
 
-/// What is known of ids before the ledger's window knows it.
+/// Those that wait for the outcome of their original.
 #[derive(Default)]
-struct Known {
-    /// Ids that were taken in and are not in the window yet.
-    pending: HashMap<u128, Pending>,
-    /// Ids of which the last message that was taken in was refused then.
-    refused: HashSet<u128>,
-}
-
-struct Pending {
-    /// When the last message was taken in.
-    seen_ms: u64,
-    /// The connection that took it in and has not logged it yet.
-    unlogged_by: Option<u64>,
-    /// Messages that the follower has not come to yet: an id that may come again can have several.
-    count: u32,
-}
-
-/// How an id was taken in.
-enum Claim {
-    /// Somebody is taking in a message with it at this moment, and will have logged it in the next.
-    Busy,
-    /// The same connection has taken one in with the same batch.
-    Own,
-    /// The last message with it was refused.
-    AfterRefusal,
-    /// When the last message with it was taken in, if that is not in the window yet.
-    After(Option<u64>),
-}
-
-impl Known {
-    /// Takes an id in.
-    fn claim(&mut self, key: u128, connection: u64, now_ms: u64) -> Claim {
-        let new = Pending { seen_ms: 0, unlogged_by: None, count: 0 };
-        let pending = self.pending.entry(key).or_insert(new);
-        match pending.unlogged_by {
-            Some(by) if by == connection => return Claim::Own,
-            Some(_) => return Claim::Busy,
-            None => {}
-        }
-        let before = (pending.count > 0).then_some(pending.seen_ms);
-        let (unlogged_by, count) = (Some(connection), pending.count + 1);
-        *pending = Pending { seen_ms: now_ms, unlogged_by, count };
-        match self.refused.remove(&key) {
-            true => Claim::AfterRefusal,
-            false => Claim::After(before),
-        }
-    }
-
-    /// The message of the last claim is in the log.
-    fn logged(&mut self, key: u128) {
-        if let Some(pending) = self.pending.get_mut(&key) {
-            pending.unlogged_by = None;
-        }
-    }
-
-    /// Takes back what [`Known::claim`] did: no message of it is in the log.
-    fn unclaim(&mut self, key: u128, before: Option<u64>) {
-        self.logged(key);
-        if let (Some(pending), Some(seen_ms)) = (self.pending.get_mut(&key), before) {
-            pending.seen_ms = seen_ms;
-        }
-        self.followed(key);
-    }
-
-    /// One message with this id is in the window, or will never be.
-    fn followed(&mut self, key: u128) {
-        if let Some(pending) = self.pending.get_mut(&key) {
-            pending.count -= 1;
-            if pending.count == 0 {
-                self.pending.remove(&key);
-            }
-        }
-    }
+struct Waiting {
+    attached: HashMap<u128, Vec<Duplicate>>,
+    /// Originals to be looked up once the ledger has followed the log to this position.
+    asked: VecDeque<(u64, u128)>,
 }
 
 impl Duplicates {
     /// Those that wait for the outcome of this id in this queue; they are the caller's to tell.
     pub(crate) fn take(&self, key: u128) -> Vec<Duplicate> {
-        if self.attached_count.load(Ordering::Acquire) == 0 {
+        if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
         }
-        let taken = self.attached.lock().remove(&key).unwrap_or_default();
-        self.attached_count.fetch_sub(taken.len(), Ordering::AcqRel);
+        let taken = self.waiting.lock().attached.remove(&key).unwrap_or_default();
+        self.count.fetch_sub(taken.len(), Ordering::AcqRel);
         taken
     }
 
     /// `false` when too many are attached already.
     fn attach(&self, key: u128, duplicate: Duplicate) -> bool {
-        let mut attached = self.attached.lock();
-        let of_message = attached.get(&key).map_or(&[][..], Vec::as_slice);
+        let mut waiting = self.waiting.lock();
+        let of_message = waiting.attached.get(&key).map_or(&[][..], Vec::as_slice);
         let is_same = |other: &Duplicate| {
             other.ticket == 0
                 && other.reply_to == duplicate.reply_to
@@ -152,86 +90,54 @@ impl Duplicates {
         if duplicate.ticket == 0 && of_message.iter().any(is_same) {
             return true;
         }
-        if of_message.len() >= OF_MESSAGE_MAX
-            || self.attached_count.load(Ordering::Acquire) >= ATTACHED_MAX
+        if of_message.len() >= OF_MESSAGE_MAX || self.count.load(Ordering::Acquire) >= ATTACHED_MAX
         {
             return false;
         }
-        attached.entry(key).or_default().push(duplicate);
-        self.attached_count.fetch_add(1, Ordering::AcqRel);
+        waiting.attached.entry(key).or_default().push(duplicate);
+        self.count.fetch_add(1, Ordering::AcqRel);
         true
+    }
+
+    /// Has the original looked up once the ledger has followed the log up to `end`.
+    fn ask(&self, end: u64, key: u128) {
+        self.waiting.lock().asked.push_back((end, key));
+    }
+
+    /// The next original to be looked up, if the ledger is that far, and one that waits for it.
+    fn pop_due(&self, followed: u64) -> Option<(u128, Option<(IdHash, Arc<LiveQueue>)>)> {
+        let mut waiting = self.waiting.lock();
+        let (_, key) = waiting.asked.pop_front_if(|(position, _)| *position <= followed)?;
+        let first = waiting.attached.get(&key).and_then(|of| of.first());
+        Some((key, first.map(|first| (first.id, Arc::clone(&first.queue)))))
     }
 
     /// Whether anybody waits for the outcome of this id in this queue.
     fn has(&self, key: u128) -> bool {
-        self.attached_count.load(Ordering::Acquire) > 0 && self.attached.lock().contains_key(&key)
+        self.count.load(Ordering::Acquire) > 0 && self.waiting.lock().attached.contains_key(&key)
     }
 }
 
 impl Node {
-    /// Whether a queue has seen an id within its window; if not it has from now on, and the caller
-    /// must log the message next and say so ([`Node::id_is_logged`]).
-    pub(crate) fn is_duplicate(
-        &self,
-        queue: &LiveQueue,
-        id: IdHash,
-        connection: u64,
-        now_ms: u64,
-    ) -> bool {
-        let key = dedup_key(id, queue.id.0);
-        let window_ms = queue.settings.window_ms.unwrap_or(u64::MAX);
-        if window_ms == 0 {
-            return false;
-        }
-        let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
-        let known = &self.outcomes.duplicates.known;
-        let before = loop {
-            let claim = known.lock().claim(key, connection, now_ms);
-            match claim {
-                Claim::Own => return true,
-                // A confirm of this one may stand for the other: not before that is in the log.
-                Claim::Busy => std::thread::yield_now(),
-                Claim::AfterRefusal => return false,
-                Claim::After(before) => break before,
-            }
-        };
-        // The follower puts it into the window before it takes it from here. So an id that is not
-        // here is there, if it was ever taken in: ask in this order.
-        let seen = match before {
-            Some(seen_ms) => Some(seen_ms),
-            None => self.ledger.first_seen(key).unwrap_or_else(|error| {
-                tracing::error!("the window of known ids cannot be read: {error}");
-                None
-            }),
-        };
-        let is_duplicate = seen.is_some_and(|seen| {
-            let may_refuse = queue.settings.overflow != Overflow::DropHead;
-            is_within(seen) && (before.is_some() || !may_refuse || !self.was_refused(queue, id))
+    /// When a queue last took in an id, as far as the ledger's window knows. What it refused then it
+    /// has not taken in.
+    pub(crate) fn last_taken_in(&self, queue: &LiveQueue, id: IdHash) -> Option<u64> {
+        let seen = self.ledger.first_seen(dedup_key(id, queue.id.0)).unwrap_or_else(|error| {
+            tracing::error!("the window of known ids cannot be read: {error}");
+            None
         });
-        if is_duplicate {
-            known.lock().unclaim(key, before);
-        }
-        is_duplicate
-    }
-
-    /// The message with this id that was just taken in is in the log.
-    pub(crate) fn id_is_logged(&self, queue: &LiveQueue, id: IdHash) {
-        self.outcomes.duplicates.known.lock().logged(dedup_key(id, queue.id.0));
+        let may_refuse = queue.settings.overflow != Overflow::DropHead;
+        seen.filter(|_| !may_refuse || !self.was_refused(queue, id))
     }
 
     /// A message with this id was put into its queue by hand: it is known, refused before or not.
     pub(crate) fn readmit_id(&self, queue: &LiveQueue, id: IdHash) {
-        self.outcomes.duplicates.known.lock().refused.remove(&dedup_key(id, queue.id.0));
+        self.outcomes.ids.lock().readmit(dedup_key(id, queue.id.0));
     }
 
     /// A message with this id was refused: it may come again.
     pub(crate) fn forget_id(&self, queue: QueueId, id: IdHash) {
-        let mut known = self.outcomes.duplicates.known.lock();
-        if known.refused.len() >= REFUSED_MAX {
-            // The ledger knows the older ones by now.
-            known.refused.clear();
-        }
-        known.refused.insert(dedup_key(id, queue.0));
+        self.outcomes.ids.lock().refuse(dedup_key(id, queue.0));
     }
 
     /// Whether a queue refused the last message with this id, as far as the ledger has got.
@@ -246,10 +152,8 @@ impl Node {
         if let What::Published(published) = &event.what
             && published.is_deduplicated
         {
-            let mut known = self.outcomes.duplicates.known.lock();
-            for queue in &published.queues {
-                known.followed(dedup_key(event.id, queue.id));
-            }
+            let mut ids = self.outcomes.ids.lock();
+            published.queues.iter().for_each(|queue| ids.leave(dedup_key(event.id, queue.id)));
         }
     }
 
@@ -259,8 +163,7 @@ impl Node {
         if duplicate.ticket == 0 && !is_notified {
             return;
         }
-        let key = dedup_key(duplicate.id, duplicate.queue.id.0);
-        let ticket = duplicate.ticket;
+        let (key, ticket) = (duplicate.key(), duplicate.ticket);
         if !self.outcomes.duplicates.attach(key, duplicate) {
             self.settle_now(ticket, false);
             return;
@@ -277,7 +180,7 @@ impl Node {
     }
 
     fn ask_again(&self, end: u64, key: u128) {
-        self.outcomes.duplicates.asked.lock().push_back((end, key));
+        self.outcomes.duplicates.ask(end, key);
         self.store.feed.wake();
     }
 
@@ -290,16 +193,8 @@ impl Node {
 
     /// Tells duplicates whose originals have their outcome, as far as the ledger can know.
     pub(crate) fn answer_duplicates(&self, followed: u64) {
-        loop {
-            let mut asked = self.outcomes.duplicates.asked.lock();
-            let due = asked.pop_front_if(|(position, _)| *position <= followed);
-            drop(asked);
-            let Some((_, key)) = due else { return };
-            let found = self.outcomes.duplicates.attached.lock().get(&key).and_then(|of| {
-                let first = of.first()?;
-                Some((first.id, Arc::clone(&first.queue)))
-            });
-            let Some((id, queue)) = found else { continue };
+        while let Some((key, waits)) = self.outcomes.duplicates.pop_due(followed) {
+            let Some((id, queue)) = waits else { continue };
             match self.ledger.events(id) {
                 Ok(events) => match last_outcome(&events, Some(queue.id.0), &queue.name) {
                     // The message is still there, and what becomes of it will be told.
@@ -320,6 +215,20 @@ impl Node {
                 Err(error) => tracing::error!("a duplicate cannot be answered: {error}"),
             }
         }
+    }
+
+    /// Those of these confirms whose originals were refused by their queues: nothing is enqueued that
+    /// they could stand for.
+    pub(crate) fn refused_originals(
+        &self,
+        confirms: &[(u128, Option<(u16, u64)>)],
+    ) -> Vec<Option<(u16, u64)>> {
+        if confirms.is_empty() {
+            return Vec::new();
+        }
+        let ids = self.outcomes.ids.lock();
+        let refused = confirms.iter().filter(|(key, _)| ids.is_refused(*key));
+        refused.map(|(_, confirm)| *confirm).collect()
     }
 
     /// Sends an outcome once more.

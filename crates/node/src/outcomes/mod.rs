@@ -5,12 +5,14 @@
 //! - [`notices`]: outcome messages on their way to their queues. They get there once the group is
 //!   durable: nobody is told what a crash could take back.
 //! - [`tickets`]: publishers (and reporting workers) whose confirm waits for an ack.
-//! - [`duplicates`]: ids on their way into the window, and producers who published an id again.
+//! - [`ids_in_flight`]: ids on their way into the window, so that each is enqueued once.
+//! - [`duplicates`]: producers who published an id again.
 //!
 //! *Invariant:* a message has one outcome per queue it was routed to; a missed deadline may be
 //! turned, once, by a late ack.
 
 pub(crate) mod duplicates;
+pub(crate) mod ids_in_flight;
 pub(crate) mod notices;
 mod orphans;
 pub(crate) mod telling;
@@ -18,10 +20,13 @@ pub(crate) mod tickets;
 mod told;
 
 use duplicates::Duplicates;
+use ids_in_flight::IdsInFlight;
 use notices::Notices;
 use tickets::Tickets;
 
 use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// The exchange that workers publish results and errors to.
 pub(crate) const REPORT_EXCHANGE: &str = "amq.wilco.report";
@@ -33,5 +38,6 @@ pub(crate) const OUTCOMES_EXCHANGE: &str = "amq.wilco.outcomes";
 pub(crate) struct Outcomes {
     pub tickets: Tickets,
     pub notices: Arc<Notices>,
+    pub ids: Mutex<IdsInFlight>,
     pub duplicates: Duplicates,
 }

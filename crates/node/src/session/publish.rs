@@ -13,6 +13,7 @@ use super::{NO_ROUTE, Session};
 use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
+use crate::outcomes::duplicates::Duplicate;
 use crate::outcomes::{OUTCOMES_EXCHANGE, REPORT_EXCHANGE};
 use crate::rewrite;
 use crate::store::{Waiter, records};
@@ -190,20 +191,20 @@ impl Session {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
         }
-        let has_tracked = std::mem::take(&mut self.publishes.has_tracked);
-        let mut duplicates = Vec::new();
-        if has_tracked {
-            let mut pending = std::mem::take(&mut self.publishes.pending);
-            duplicates = self.drop_duplicates(&mut pending, self.node.now_ms());
-            self.publishes.pending = pending;
-        }
-        self.log_pending();
+        let mut pending = std::mem::take(&mut self.publishes.pending);
+        let duplicates = match std::mem::take(&mut self.publishes.has_tracked) {
+            true => {
+                let now_ms = self.node.now_ms();
+                self.append_once(&mut pending, now_ms, |pending| self.log_pending(pending))
+            }
+            false => {
+                self.log_pending(&mut pending);
+                Vec::new()
+            }
+        };
+        self.publishes.pending = pending;
         let has_duplicates = !duplicates.is_empty();
-        if has_tracked {
-            self.node.ids_are_logged(&self.publishes.pending);
-            duplicates.into_iter().for_each(|duplicate| self.node.attach_duplicate(duplicate));
-        }
-        let refused = self.enqueue_pending();
+        let refused = self.enqueue_pending(duplicates);
         let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
         // Durable comes in whole batches, so past the last message's first byte is past it.
         let mut position = end.map_or(0, |pending| pending.position + 1);
@@ -220,19 +221,18 @@ impl Session {
     }
 
     /// Logs those of the gathered messages that must be.
-    fn log_pending(&mut self) {
+    fn log_pending(&self, pending: &mut [Pending]) {
         let keeps_bodies = self.node.keeps_bodies();
         let must_log = |pending: &Pending| {
             let Some(head) = pending.message.as_ref().map(Message::head) else { return false };
             (head.persistent && pending.route.is_durable)
                 || ((head.is_tracked || !keeps_bodies) && !pending.route.queues.is_empty())
         };
-        if !self.publishes.pending.iter().any(must_log) {
+        if !pending.iter().any(must_log) {
             return;
         }
-        let awaited = self.publishes.pending.iter().any(|pending| pending.confirm.is_some());
+        let awaited = pending.iter().any(|pending| pending.confirm.is_some());
         let waiter: Option<&Arc<dyn Waiter>> = awaited.then_some(&self.waiter);
-        let pending = &mut self.publishes.pending;
         self.node.store.append(waiter, |appender| {
             for pending in pending.iter_mut().filter(|pending| must_log(pending)) {
                 pending.log(appender.batch);
@@ -240,10 +240,16 @@ impl Session {
         });
     }
 
-    /// Puts the gathered messages, logged already, into their queues; returns those that a queue
-    /// refused, by their confirms. [`Session::note_confirms`] must follow.
-    pub(super) fn enqueue_pending(&mut self) -> Vec<Option<(u16, u64)>> {
+    /// Puts the gathered messages, logged already, into their queues, and attaches those that were
+    /// dropped to their originals. Returns those that a queue refused, by their confirms.
+    /// [`Session::note_confirms`] must follow.
+    pub(super) fn enqueue_pending(
+        &mut self,
+        duplicates: Vec<Duplicate>,
+    ) -> Vec<Option<(u16, u64)>> {
         let now_ms = self.node.now_ms();
+        let originals: Vec<_> = duplicates.iter().map(|d| (d.key(), d.confirm)).collect();
+        duplicates.into_iter().for_each(|duplicate| self.node.attach_duplicate(duplicate));
         let keep_body = self.node.keeps_bodies();
         let PublishBatch { pending, groups, by_queue, .. } = &mut self.publishes;
         for pending in pending.iter_mut().filter(|pending| pending.route.queues.is_empty()) {
@@ -260,6 +266,7 @@ impl Session {
         }
         // Groups keep their memory for the next batch, not their queues for ever.
         groups.truncate(16);
+        refused.append(&mut self.node.refused_originals(&originals));
         refused
     }
 

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use amqp::Properties;
-use broker::outcome::{Asking, DEADLINE_MS_DEFAULT};
-use broker::{BrokerError, Message, Tracking};
-use ledger::IdHash;
+use broker::outcome::DEADLINE_MS_DEFAULT;
+use broker::{BrokerError, Message, Tracking, outcome};
+use ledger::{IdHash, dedup_key};
 
 use super::Session;
 use super::headers::Headers;
 use super::publish::Pending;
 use super::routes::Route;
 use crate::auth::Access;
-use crate::node::Node;
+use crate::live_queue::LiveQueue;
 use crate::outcomes::duplicates::Duplicate;
+use crate::outcomes::ids_in_flight::{Question, take_in};
 use crate::outcomes::tickets::Held;
 
 impl Session {
@@ -104,7 +105,7 @@ impl Session {
     }
 
     /// Whether a publisher's confirm waits for an ack.
-    pub(super) fn waits_for_ack(&mut self, number: u16, asking: Asking) -> bool {
+    pub(super) fn waits_for_ack(&mut self, number: u16, asking: outcome::Asking) -> bool {
         asking.confirm_on_ack == Some(true)
             && self.channels.get(&number).is_some_and(|channel| channel.confirms.is_some())
     }
@@ -119,69 +120,86 @@ impl Session {
         Ok(())
     }
 
-    /// Takes out of `pending` what its queues have seen before. The rest must be logged next, and
-    /// then be said to be ([`Node::ids_are_logged`]); then the duplicates can be attached. The
-    /// confirm of a duplicate stands for the original, so it waits for all that is in the log.
-    pub(super) fn drop_duplicates(&self, pending: &mut [Pending], now_ms: u64) -> Vec<Duplicate> {
-        let mut duplicates = Vec::new();
-        for pending in pending {
-            let Some(tracking) = pending.message.as_ref().and_then(Message::tracking) else {
-                continue;
-            };
-            if tracking.is_deduplicated {
-                self.drop_duplicate(pending, &tracking, now_ms, &mut duplicates);
-            }
-        }
-        duplicates
-    }
-
-    fn drop_duplicate(
+    /// Appends a batch with `append`, but for the messages that their queues have seen before: those
+    /// come back. The confirm of a duplicate stands for the original, so it waits for all that is in
+    /// the log.
+    pub(super) fn append_once(
         &self,
-        pending: &mut Pending,
-        tracking: &Tracking,
+        pending: &mut [Pending],
         now_ms: u64,
-        duplicates: &mut Vec<Duplicate>,
-    ) {
-        let id = IdHash(tracking.id);
-        let looks = |of: Option<bool>| of.unwrap_or(pending.asks);
-        let (seen, unseen): (Vec<_>, Vec<_>) =
-            pending.route.queues.iter().cloned().partition(|queue| {
-                looks(queue.settings.deduplicates)
-                    && self.node.is_duplicate(queue, id, self.outbox.connection, now_ms)
-            });
-        if seen.is_empty() {
-            return;
+        append: impl FnOnce(&mut [Pending]),
+    ) -> Vec<Duplicate> {
+        let asking = asking(pending);
+        if asking.is_empty() {
+            append(pending);
+            return Vec::new();
         }
-        let message = match unseen.is_empty() {
-            true => pending.message.take(),
-            false => pending.message.clone(),
-        };
-        let (is_durable, keeps_transient) =
-            (pending.route.is_durable, pending.route.keeps_transient);
-        let asking = pending.route.asking;
-        pending.route = Arc::new(Route { queues: unseen, is_durable, keeps_transient, asking });
-        let properties = message.as_ref().and_then(|message| message.properties().ok());
-        let properties = properties.unwrap_or_default();
-        duplicates.extend(seen.into_iter().map(|queue| Duplicate {
-            notify: tracking.notify.or(queue.settings.asking.notify),
-            queue,
-            id,
-            reply_to: properties.reply_to.map(str::to_owned),
-            correlation_id: properties.correlation_id.map(str::to_owned),
-            ticket: tracking.ticket,
-        }));
+        let questions: Vec<Question> = asking.iter().map(Asking::question).collect();
+        let ask_window =
+            |place: usize| self.node.last_taken_in(&asking[place].queue, asking[place].id);
+        take_in(&self.node.outcomes.ids, now_ms, &questions, ask_window, |known| {
+            let known = asking.iter().zip(known).filter(|(_, is_known)| **is_known);
+            let known: Vec<&Asking> = known.map(|(asking, _)| asking).collect();
+            let of_message = known.chunk_by(|a, b| a.message == b.message);
+            let duplicates =
+                of_message.flat_map(|of| drop_duplicate(&mut pending[of[0].message], of)).collect();
+            append(pending);
+            duplicates
+        })
     }
 }
 
-impl Node {
-    /// These are in the log: who publishes the same ids meanwhile waits for that.
-    pub(super) fn ids_are_logged(&self, pending: &[Pending]) {
-        for Pending { message, route, .. } in pending {
-            let tracking = message.as_ref().and_then(Message::tracking);
-            if let Some(tracking) = tracking.filter(|tracking| tracking.is_deduplicated) {
-                let id = IdHash(tracking.id);
-                route.queues.iter().for_each(|queue| self.id_is_logged(queue, id));
-            }
-        }
+/// A message that a queue is to take only if it does not know its id.
+struct Asking {
+    /// Its place in the batch.
+    message: usize,
+    id: IdHash,
+    queue: Arc<LiveQueue>,
+}
+
+impl Asking {
+    fn question(&self) -> Question {
+        let window_ms = self.queue.settings.window_ms.unwrap_or(u64::MAX);
+        Question { key: dedup_key(self.id, self.queue.id.0), window_ms }
     }
+}
+
+/// The messages of a batch that ask, queue by queue.
+fn asking(pending: &[Pending]) -> Vec<Asking> {
+    let mut asking = Vec::new();
+    for (message, pending) in pending.iter().enumerate() {
+        let tracking = pending.message.as_ref().and_then(Message::tracking);
+        let Some(tracking) = tracking.filter(|tracking| tracking.is_deduplicated) else { continue };
+        let looks = |queue: &&Arc<LiveQueue>| queue.settings.deduplicates.unwrap_or(pending.asks);
+        let queues = pending.route.queues.iter().filter(looks);
+        let id = IdHash(tracking.id);
+        asking.extend(queues.map(|queue| Asking { message, id, queue: Arc::clone(queue) }));
+    }
+    asking
+}
+
+/// Takes a message back from the queues that know it.
+fn drop_duplicate(pending: &mut Pending, known: &[&Asking]) -> Vec<Duplicate> {
+    let is_known = |queue: &Arc<LiveQueue>| known.iter().any(|known| known.queue.id == queue.id);
+    let unseen: Vec<_> =
+        pending.route.queues.iter().filter(|queue| !is_known(queue)).cloned().collect();
+    let message = match unseen.is_empty() {
+        true => pending.message.take(),
+        false => pending.message.clone(),
+    };
+    let Route { is_durable, keeps_transient, asking, .. } = *pending.route;
+    pending.route = Arc::new(Route { queues: unseen, is_durable, keeps_transient, asking });
+    let Some(message) = message else { return Vec::new() };
+    let tracking = message.tracking().unwrap_or_default();
+    let properties = message.properties().unwrap_or_default();
+    let duplicate = |known: &&Asking| Duplicate {
+        notify: tracking.notify.or(known.queue.settings.asking.notify),
+        queue: Arc::clone(&known.queue),
+        id: known.id,
+        reply_to: properties.reply_to.map(str::to_owned),
+        correlation_id: properties.correlation_id.map(str::to_owned),
+        ticket: tracking.ticket,
+        confirm: pending.confirm,
+    };
+    known.iter().map(duplicate).collect()
 }

@@ -53,15 +53,15 @@ impl Session {
             std::mem::take(self.transaction(number)?);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
-        let duplicates = self.drop_duplicates(&mut publishes, now_ms);
         let mut effects = self.settle_in_core(now_ms, settles);
         let mut tellings = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
-        let is_logged = publishes.iter().any(Pending::is_durable)
-            || !effects.is_empty()
-            || !duplicates.is_empty();
+        let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
         let mut end = 0;
-        if is_logged {
+        let duplicates = self.append_once(&mut publishes, now_ms, |publishes| {
+            if !is_logged {
+                return;
+            }
             ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
                 appender.batch.begin_group();
                 let keeps_bodies = self.node.keeps_bodies();
@@ -74,16 +74,14 @@ impl Session {
                 tellings.iter_mut().for_each(|telling| telling.log(appender, keeps_bodies));
                 appender.batch.end_group();
             });
-            self.wait_until_durable(end);
-        }
+        });
+        self.wait_until_durable(end);
         // Before anybody gets them again, so that the log has things in order.
         for (queue, effects) in &mut effects {
             self.node.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
-        self.node.ids_are_logged(&publishes);
-        duplicates.into_iter().for_each(|duplicate| self.node.attach_duplicate(duplicate));
         self.publishes.pending.append(&mut publishes);
-        let refused = self.enqueue_pending();
+        let refused = self.enqueue_pending(duplicates);
         self.note_confirms(0, &refused);
         let mut work: Work =
             dead.into_iter().flat_map(|dead| self.node.deliver_dead_letter(dead, now_ms)).collect();

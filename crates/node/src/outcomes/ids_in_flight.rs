@@ -1,0 +1,196 @@
+//! Ids of messages that were taken in and that the ledger's window does not know yet.
+//!
+//! Two producers may publish the same ids at the same time, in any order. So a batch does three
+//! things under one lock ([`take_in`]): it looks which of its ids are in flight, appends the others
+//! to the log, and marks them in flight. Whoever finds an id in flight may rely on its message
+//! standing in the log before whatever it appends itself.
+//!
+//! What is not in flight may be in the window. That is asked outside the lock, for it may read the
+//! disk, and the answer counts only if the id has not left in the meantime: the ledger writer puts
+//! an id into the window first and takes it from here then ([`IdsInFlight::leave`]). The ids that
+//! left since are asked again.
+//!
+//! *Invariants:* nobody waits here for anybody but for the length of an append; an id is always
+//! known to the window or to this, if it ever was taken in.
+//!
+//! The protocol is written against [`Locked`], so that shuttle can try its interleavings.
+
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
+use parking_lot::Mutex;
+
+/// Ids of refused messages that are remembered until the ledger has them.
+const REFUSED_MAX: usize = 100_000;
+
+/// Ids that have left, remembered for batches that ask the window meanwhile.
+const LEFT_MAX: usize = 4096;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct IdsInFlight {
+    in_flight: HashMap<u128, InFlight>,
+    /// Ids of which the last message that was taken in was refused then: they may come again.
+    refused: HashSet<u128>,
+    /// The last of those that left.
+    left: VecDeque<u128>,
+    /// How many have left, ever.
+    left_count: u64,
+}
+
+struct InFlight {
+    /// When the last message with it was taken in.
+    seen_ms: u64,
+    /// Messages that the ledger writer has not come to yet: an id that may come again can have
+    /// several.
+    count: u32,
+}
+
+/// What a queue wants to know of an id before it takes a message with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Question {
+    /// Id and queue.
+    pub key: u128,
+    /// For how long the queue remembers an id, ms; 0 is not at all.
+    pub window_ms: u64,
+}
+
+/// A lock around the ids.
+pub(crate) trait Locked {
+    /// Works on them, alone.
+    fn with<R>(&self, work: impl FnOnce(&mut IdsInFlight) -> R) -> R;
+}
+
+impl Locked for Mutex<IdsInFlight> {
+    fn with<R>(&self, work: impl FnOnce(&mut IdsInFlight) -> R) -> R {
+        work(&mut self.lock())
+    }
+}
+
+/// Finds out which of these ids are known already, and takes the others in: `append`, called once
+/// and under the lock, is told for each whether it is known, and must append the messages of those
+/// that are not. `ask_window` answers when the id of a question was last taken in, by its place, as far
+/// as the window knows.
+pub(crate) fn take_in<R>(
+    ids: &impl Locked,
+    now_ms: u64,
+    questions: &[Question],
+    ask_window: impl Fn(usize) -> Option<u64>,
+    append: impl FnOnce(&[bool]) -> R,
+) -> R {
+    let mut append = Some(append);
+    let mut answers: Vec<Option<Answer>> = vec![None; questions.len()];
+    let mut asks = ids.with(|ids| ids.to_ask(questions, &answers, ids.left_count));
+    loop {
+        for &index in &asks.open {
+            answers[index] = Some(ask_window(index));
+        }
+        let done = ids.with(|ids| {
+            let again = ids.to_ask(questions, &answers, asks.left_count);
+            if !again.open.is_empty() {
+                return Err(again);
+            }
+            let known: Vec<bool> = questions
+                .iter()
+                .zip(&answers)
+                .map(|(question, answer)| ids.admit(question, answer.flatten(), now_ms))
+                .collect();
+            Ok(append.take().map(|append| append(&known)))
+        });
+        match done {
+            Ok(Some(result)) => return result,
+            // Each time at least one message of somebody else has gone through.
+            Err(again) => asks = again,
+            Ok(None) => unreachable!("this returned when it was taken"),
+        }
+    }
+}
+
+/// When the window says an id was last taken in.
+type Answer = Option<u64>;
+
+/// Questions that the window must answer, by their places, as of a moment.
+struct Asks {
+    open: Vec<usize>,
+    left_count: u64,
+}
+
+impl IdsInFlight {
+    /// Which questions only the window can answer and has not, or not since the id has left. The
+    /// answers there are were asked for when `left_count` ids had left.
+    fn to_ask(&self, questions: &[Question], answers: &[Option<Answer>], left_count: u64) -> Asks {
+        let left = self.left_since(left_count);
+        let is_open = |(question, answer): (&Question, &Option<Answer>)| {
+            question.window_ms > 0
+                && !self.in_flight.contains_key(&question.key)
+                && (answer.is_none()
+                    || left.as_ref().is_none_or(|left| left.contains(&question.key)))
+        };
+        let places = questions.iter().zip(answers).map(is_open).enumerate();
+        let open = places.filter_map(|(index, is_open)| is_open.then_some(index)).collect();
+        Asks { open, left_count: self.left_count }
+    }
+
+    /// The ids that have left since so many had; `None` when they are not all remembered.
+    fn left_since(&self, left_count: u64) -> Option<HashSet<u128>> {
+        let count = usize::try_from(self.left_count - left_count).unwrap_or(usize::MAX);
+        let all = self.left.len() >= count;
+        all.then(|| self.left.iter().rev().take(count).copied().collect())
+    }
+
+    /// Whether an id is known; if not it is in flight from now on.
+    fn admit(&mut self, question: &Question, window: Answer, now_ms: u64) -> bool {
+        let Question { key, window_ms } = *question;
+        if window_ms == 0 {
+            return false;
+        }
+        let in_flight = self.in_flight.get(&key).map(|in_flight| in_flight.seen_ms);
+        let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
+        let is_known = in_flight.or(window).is_some_and(is_within);
+        if is_known && !self.refused.contains(&key) {
+            return true;
+        }
+        self.refused.remove(&key);
+        let entry = self.in_flight.entry(key).or_insert(InFlight { seen_ms: 0, count: 0 });
+        entry.seen_ms = now_ms;
+        entry.count += 1;
+        false
+    }
+
+    /// The window knows one more message with this id.
+    pub(crate) fn leave(&mut self, key: u128) {
+        let Some(in_flight) = self.in_flight.get_mut(&key) else { return };
+        in_flight.count -= 1;
+        if in_flight.count > 0 {
+            return;
+        }
+        self.in_flight.remove(&key);
+        self.left_count += 1;
+        if self.left.len() == LEFT_MAX {
+            self.left.pop_front();
+        }
+        self.left.push_back(key);
+    }
+
+    /// The last message with this id was refused: it may come again.
+    pub(crate) fn refuse(&mut self, key: u128) {
+        if self.refused.len() >= REFUSED_MAX {
+            // The ledger knows the older ones by now.
+            self.refused.clear();
+        }
+        self.refused.insert(key);
+    }
+
+    /// The last message with this id was taken after all.
+    pub(crate) fn readmit(&mut self, key: u128) {
+        self.refused.remove(&key);
+    }
+
+    /// Whether the last message with this id was refused, as far as that is remembered here.
+    pub(crate) fn is_refused(&self, key: u128) -> bool {
+        self.refused.contains(&key)
+    }
+}
+
+#[cfg(test)]
+mod tests;
