@@ -1,7 +1,6 @@
 //! What all requests share, and the table of paths.
 //!
-//! Owns the bounds: requests that wait, bytes of bodies under way. Blocking work (password hashes,
-//! the ledger's disk) goes to threads of its own, never onto the runtime's.
+//! Owns the bounds: requests that wait, bytes of bodies under way. Blocking work (the ledger's disk) goes to threads of its own, never onto the runtime's.
 
 use std::sync::Arc;
 
@@ -22,9 +21,6 @@ use crate::stopping::Stopping;
 use crate::webhooks::Webhooks;
 use crate::{auth, feed, messages, outcomes, publish, webhooks};
 
-/// Passwords that are checked at once: each keeps a processor busy for some 20 ms, and anybody can
-/// ask for that.
-const LOGIN_COUNT_MAX: usize = 2;
 /// Bytes of bodies that may be under way at once, over those of single requests.
 const BODY_ROOM_BYTES: usize = 256 << 20;
 /// What a request has around its payload: other fields, JSON's escapes of a few of them.
@@ -40,7 +36,6 @@ struct Inner {
     node: Arc<Node>,
     webhooks: Webhooks,
     waiting: Arc<Semaphore>,
-    logins: Semaphore,
     body_room: Arc<Semaphore>,
     stopping: Stopping,
 }
@@ -56,7 +51,6 @@ impl App {
             node,
             webhooks,
             waiting: Arc::new(Semaphore::new(waiting_count_max)),
-            logins: Semaphore::new(LOGIN_COUNT_MAX),
             body_room: Arc::new(Semaphore::new(BODY_ROOM_BYTES)),
             stopping,
         }))
@@ -89,14 +83,6 @@ impl App {
         Arc::clone(&self.0.waiting).try_acquire_owned().map_err(|_| {
             busy("too many requests wait already; try again in a second, or ask without waiting")
         })
-    }
-
-    /// Whether these are name and password of a user.
-    pub(crate) async fn check_password(&self, name: String, password: String) -> Answer<bool> {
-        // The semaphore is never closed.
-        let _turn = self.0.logins.acquire().await.map_err(Problem::store)?;
-        let node = Arc::clone(self.node());
-        self.blocking(move || node.check_password(&name, &password)).await
     }
 
     /// Returns when the server stops.

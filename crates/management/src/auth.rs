@@ -3,6 +3,7 @@
 //! Never keeps a password. A wrong name costs as much time as a wrong password.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -10,10 +11,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use node::auth::Access;
+use node::auth::{Access, LoginError};
 
 use crate::app::App;
 use crate::problem::{Answer, Kind, Problem};
+
+/// Who failed too often is told so after this, so that trying on takes time.
+const REFUSED_DELAY: Duration = Duration::from_millis(500);
 
 /// Where a request came from; set by the listener.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +44,18 @@ pub(crate) async fn authenticate(
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     // A request of which nobody knows where it comes from comes from far away.
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let is_right = app.check_password(name.clone(), password).await?;
-    let is_welcome = is_right && app.node().may_connect_from(&name, peer);
+    let logged_in = app.node().log_in(peer, &name, &password).await;
+    if logged_in == Err(LoginError::TooManyFailures) {
+        tokio::time::sleep(REFUSED_DELAY).await;
+    }
+    let is_welcome = logged_in.is_ok() && app.node().may_connect_from(&name, peer);
     if !is_welcome {
-        let detail = "name or password is wrong, or the user may not come from this address";
+        let detail = match logged_in {
+            Ok(()) | Err(LoginError::Wrong) => {
+                "name or password is wrong, or the user may not come from this address".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
         return Err(Problem::new(Kind::Unauthenticated, detail));
     }
     request.extensions_mut().insert(Caller { name });

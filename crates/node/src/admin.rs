@@ -35,7 +35,7 @@ impl Node {
         let mut user = user.ok_or_else(|| missing(USER, name))?;
         user.password_hash = hash_password(password)?;
         self.change_accounts(Change::UserPut(user));
-        self.authenticator.forget(name);
+        self.logins.authenticator().forget(name);
         Ok(())
     }
 
@@ -49,7 +49,7 @@ impl Node {
         }
         self.change_accounts(Change::UserDeleted { name: name.to_owned() });
         self.access.remove_user(name);
-        self.authenticator.forget(name);
+        self.logins.authenticator().forget(name);
         self.permissions_changed();
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Node {
     /// Whether these are a user's name and password.
     pub fn check_password(&self, user: &str, password: &str) -> bool {
         let hash = self.accounts.read().users.get(user).map(|user| user.password_hash.clone());
-        self.authenticator.check(user, password, hash.as_deref())
+        self.logins.authenticator().check(user, password, hash.as_deref())
     }
 
     /// Whether a user may connect from an address.

@@ -21,7 +21,7 @@ use ledger::{Ledger, Prefixed};
 use parking_lot::{Mutex, RwLock};
 use segment_log::{Disk, RealDisk};
 
-use crate::auth::{AccessTable, Authenticator};
+use crate::auth::{AccessTable, Logins};
 use crate::clock::Clock;
 use crate::definitions::{DefinitionStore, Definitions};
 use crate::follower::{Follower, QueueNames};
@@ -67,7 +67,7 @@ pub struct Node {
     /// Users and permissions as they stand.
     pub(crate) accounts: RwLock<Definitions>,
     pub(crate) access: AccessTable,
-    pub(crate) authenticator: Authenticator,
+    pub(crate) logins: Arc<Logins>,
     pub(crate) limits: Limits,
     pub(crate) store_options: StoreOptions,
     pub(crate) loopback_users: Vec<String>,
@@ -82,6 +82,8 @@ pub struct Node {
     next_connection: AtomicU64,
     next_serial: AtomicU64,
     cached_bytes: AtomicI64,
+    /// Memory of what clients have begun and not finished.
+    pub(crate) unfinished_bytes: AtomicU64,
     pub(crate) publishers_held: AtomicBool,
     recovered: RecoverySummary,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -143,7 +145,7 @@ impl Node {
             reserved_queue_ids: AtomicU32::new(definitions.next_queue_id),
             accounts: RwLock::new(definitions),
             access: AccessTable::default(),
-            authenticator: Authenticator::new()?,
+            logins: Logins::new()?,
             limits: options.limits,
             store_options: options.store,
             loopback_users: options.loopback_users,
@@ -153,6 +155,7 @@ impl Node {
             next_connection: AtomicU64::new(1),
             next_serial: AtomicU64::new(1),
             cached_bytes: AtomicI64::new(0),
+            unfinished_bytes: AtomicU64::new(0),
             publishers_held: AtomicBool::new(false),
             recovered: summary,
             threads: Mutex::default(),

@@ -43,6 +43,32 @@ pub struct Limits {
     pub message_bytes_max: u64,
     /// Publishers are held while the process takes more memory than this.
     pub memory_bytes_max: u64,
+    /// What the process has in use of its heap, and how to give the rest back; `None` where nobody
+    /// can tell, and then all that is resident counts as used.
+    pub heap: Option<Heap>,
+}
+
+/// The process's memory allocator, as far as it can be asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Heap {
+    /// Bytes that are allocated.
+    pub used_bytes: fn() -> u64,
+    /// Gives memory that is free back to the operating system.
+    pub trim: fn(),
+}
+
+impl Limits {
+    /// Memory that one connection's unfinished messages and transactions may take, bytes: eight
+    /// messages of the largest size, and never less than 16 MiB.
+    pub fn connection_unfinished_bytes_max(&self) -> u64 {
+        self.message_bytes_max.saturating_mul(8).max(16 << 20)
+    }
+
+    /// Memory that all unfinished messages and transactions may take together, bytes: a quarter of
+    /// what the process may, but room for one connection's.
+    pub fn unfinished_bytes_max(&self) -> u64 {
+        (self.memory_bytes_max / 4).max(self.message_bytes_max + (16 << 20))
+    }
 }
 
 impl Default for Options {
@@ -71,7 +97,8 @@ impl Default for StoreOptions {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_bytes_max: 16 << 20, memory_bytes_max: default_memory_bytes_max() }
+        let memory_bytes_max = default_memory_bytes_max();
+        Self { message_bytes_max: 16 << 20, memory_bytes_max, heap: None }
     }
 }
 

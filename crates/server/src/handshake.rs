@@ -23,8 +23,8 @@ use crate::wire::SocketWire;
 const FRAME_MAX_BEFORE_TUNE: u32 = 8192;
 /// A failed login is answered after this, so that guessing takes time.
 const LOGIN_FAILED_DELAY: Duration = Duration::from_millis(500);
-/// How long a peer that we refuse may take to read why.
-const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+/// How long a peer that we refuse may take to say that it has read why.
+const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the handshake settled.
 pub(crate) struct Greeted {
@@ -107,7 +107,6 @@ impl Handshake<'_> {
         if header != PROTOCOL_HEADER {
             tracing::info!(peer = %self.peer, "not AMQP 0-9-1: {header:?}");
             self.stream.write_all(&PROTOCOL_HEADER).await?;
-            self.stream.shutdown().await?;
             return Ok(false);
         }
         let properties = server_properties();
@@ -147,14 +146,18 @@ impl Handshake<'_> {
             let text = format!("user '{user}' can only connect via localhost");
             return self.refuse_login(&capabilities, start.mechanism, &text).await;
         }
-        let (node, name) = (Arc::clone(&self.shared.node), user.clone());
-        // Hashing a password takes some 20 ms and is not for a thread that serves others.
-        let check = tokio::task::spawn_blocking(move || node.check_password(&name, &password));
-        if !check.await.unwrap_or(false) {
-            let text = format!("user '{user}': invalid credentials");
-            return self.refuse_login(&capabilities, start.mechanism, &text).await;
+        let logged_in = tokio::select! {
+            logged_in = self.shared.node.log_in(self.peer.ip(), &user, &password) => logged_in,
+            // Who hangs up leaves the queue.
+            () = hung_up(self.stream) => return Ok(None),
+        };
+        match logged_in {
+            Ok(()) => Ok(Some((user, capabilities))),
+            Err(error) => {
+                let text = format!("user '{user}': {error}");
+                self.refuse_login(&capabilities, start.mechanism, &text).await
+            }
         }
-        Ok(Some((user, capabilities)))
     }
 
     async fn tune(&mut self) -> io::Result<Option<(u16, u32, u16)>> {
@@ -256,15 +259,25 @@ impl Handshake<'_> {
         self.refuse(&BrokerError::access_refused(text), (0, 0)).await
     }
 
-    /// Says why with `connection.close`, and leaves the peer a moment to read it.
+    /// Says why with `connection.close`, and waits a moment for `close-ok`.
     async fn refuse<T>(&mut self, error: &BrokerError, ids: (u16, u16)) -> io::Result<Option<T>> {
         let text = error.reply_text();
         tracing::info!(peer = %self.peer, "connection refused: {text}");
         self.send(&close_method(error.reply_code(), &text, ids)).await?;
-        self.stream.shutdown().await?;
-        let mut rest = [0; 256];
-        let drain = async { while self.stream.read(&mut rest).await.is_ok_and(|n| n > 0) {} };
-        let _ = tokio::time::timeout(REFUSAL_LINGER, drain).await;
+        let mut close_ok = Vec::new();
+        write_method(&mut close_ok, 0, &Method::ConnectionCloseOk(amqp::ConnectionCloseOk {}));
+        let answered = async {
+            // Whatever else it had under way comes before and is discarded.
+            while self.stream.read_buf(&mut self.buffer).await? > 0
+                && !self.buffer.ends_with(&close_ok)
+            {
+                let kept = self.buffer.len().saturating_sub(close_ok.len());
+                self.buffer.drain(..kept);
+            }
+            io::Result::Ok(())
+        };
+        // Time is up: then it is told that nothing more will come.
+        let _ = tokio::time::timeout(CLOSE_OK_TIMEOUT, answered).await;
         Ok(None)
     }
 
@@ -272,6 +285,14 @@ impl Handshake<'_> {
         let mut frame = Vec::new();
         write_method(&mut frame, 0, method);
         self.stream.write_all(&frame).await
+    }
+}
+
+/// Returns when the peer has hung up. One that sends out of turn is not watched: what it sent is
+/// looked at when its turn comes.
+async fn hung_up(stream: &TcpStream) {
+    if stream.readable().await.is_ok() && matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+        std::future::pending::<()>().await;
     }
 }
 

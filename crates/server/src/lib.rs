@@ -10,7 +10,9 @@
 mod connection;
 mod content;
 mod dispatch;
+mod farewell;
 mod handshake;
+mod hang_up;
 mod heartbeat;
 mod listener;
 mod reading;

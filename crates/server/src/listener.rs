@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::connection::Connection;
+use crate::farewell;
 use crate::handshake;
 
 /// How long connections have to say goodbye when the server stops.
@@ -138,7 +139,7 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
             Connection::new(stream, peer, shared, greeted).await;
             tracing::debug!(%peer, "connection closed");
         }
-        Ok(None) => {}
+        Ok(None) => farewell::read_out(&mut stream).await,
         Err(error) => tracing::debug!(%peer, "handshake: {error}"),
     }
 }

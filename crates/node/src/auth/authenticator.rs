@@ -48,15 +48,20 @@ impl Authenticator {
             verify_no_one(password);
             return false;
         };
-        let tag = self.tag(user, password_hash, password);
-        if self.remembered.lock().get(user) == Some(&tag) {
+        if self.remembers(user, password, password_hash) {
             return true;
         }
         let right = verify(password, password_hash);
         if right {
-            self.remember(user, tag);
+            self.remember(user, self.tag(user, password_hash, password));
         }
         right
+    }
+
+    /// Whether this very login succeeded before.
+    pub fn remembers(&self, user: &str, password: &str, password_hash: &str) -> bool {
+        let tag = self.tag(user, password_hash, password);
+        self.remembered.lock().get(user) == Some(&tag)
     }
 
     /// Forgets a user, whose password changed or who is gone.

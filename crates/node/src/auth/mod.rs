@@ -1,7 +1,7 @@
 //! Who a client is and what it may do: password hashes, SASL responses, permissions.
 //!
 //! Owns the rules: how a password is hashed and verified ([`hash_password`], [`verify`],
-//! [`Authenticator`]), what a SASL response says ([`parse_plain`], [`parse_amqplain`]), where a
+//! [`Authenticator`]), how many are hashed at a time and for whom (module `logins`), what a SASL response says ([`parse_plain`], [`parse_amqplain`]), where a
 //! user may come from ([`may_connect_from`]) and what the permissions allow ([`AccessTable`]).
 //!
 //! Never does: store users or permissions (that is [`definitions`](crate::definitions)), talk to a
@@ -14,6 +14,7 @@
 mod access;
 mod authenticator;
 mod error;
+mod logins;
 mod password;
 mod permissions;
 mod sasl;
@@ -23,6 +24,8 @@ use std::net::IpAddr;
 pub use access::AccessTable;
 pub use authenticator::Authenticator;
 pub use error::AuthError;
+pub use logins::LoginError;
+pub(crate) use logins::Logins;
 pub use password::{hash_password, verify};
 pub use permissions::{Access, CompiledPermissions};
 pub use sasl::{parse_amqplain, parse_plain};

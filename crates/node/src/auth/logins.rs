@@ -1,0 +1,265 @@
+//! Logins of strangers, within bounds.
+//!
+//! A password hash takes a processor for some 20 ms and 19 MiB of memory, and anybody may ask for
+//! one. So at most [`HASHES_MAX`] are computed at a time, whoever asks over whatever protocol; the
+//! others wait in order, and who gives up waiting leaves the queue. A login that succeeded before
+//! is recognised without a hash and without a place in the queue. Who fails too often from one
+//! address is refused without a hash; a success never counts.
+//!
+//! Never here: delays, sockets, an async runtime: a hash has a thread for itself, which costs little
+//! beside it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Instant;
+
+use async_lock::{Semaphore, SemaphoreGuardArc};
+use event_listener::Event;
+use parking_lot::Mutex;
+
+use super::{AuthError, Authenticator};
+use crate::node::Node;
+
+/// Hashes that are computed at a time.
+const HASHES_MAX: usize = 2;
+/// Failures a second that an address may have, and at once.
+const FAILURES_PER_S: f64 = 10.0;
+/// Addresses whose failures are remembered.
+const ADDRESSES_MAX: usize = 16_384;
+
+/// Why somebody is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoginError {
+    /// No such user, or not its password.
+    #[error("invalid credentials")]
+    Wrong,
+    /// So many logins from this address have failed lately that this one was not looked at.
+    #[error("too many failed logins from this address; try again in a second")]
+    TooManyFailures,
+    /// The server could not compute the hash.
+    #[error("the password cannot be checked right now; try again in a second")]
+    Hash,
+}
+
+/// See the module's documentation.
+pub(crate) struct Logins {
+    authenticator: Authenticator,
+    turns: Arc<Semaphore>,
+    failures: Mutex<Failures>,
+}
+
+impl Logins {
+    pub(crate) fn new() -> Result<Arc<Self>, AuthError> {
+        Ok(Arc::new(Self {
+            authenticator: Authenticator::new()?,
+            turns: Arc::new(Semaphore::new(HASHES_MAX)),
+            failures: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.authenticator
+    }
+
+    /// Computes a hash on a thread of its own, which keeps the turn until it has.
+    async fn hash(
+        self: &Arc<Self>,
+        turn: SemaphoreGuardArc,
+        peer: IpAddr,
+        login: Login,
+    ) -> Result<(), LoginError> {
+        let verdict = Arc::new(Verdict::default());
+        let (logins, told) = (Arc::clone(self), Arc::clone(&verdict));
+        let hashing = move || {
+            let is_right = login.check(&logins.authenticator);
+            if !is_right {
+                // Here, and not by who asked: that one may have gone.
+                logins.failures.lock().note(peer, Instant::now());
+            }
+            told.tell(is_right);
+            drop(turn);
+        };
+        let thread = std::thread::Builder::new().name("wilco-login".to_owned()).spawn(hashing);
+        if let Err(error) = thread {
+            tracing::error!("no thread to check a password: {error}");
+            return Err(LoginError::Hash);
+        }
+        if verdict.wait().await { Ok(()) } else { Err(LoginError::Wrong) }
+    }
+}
+
+impl Node {
+    /// Lets a user in who comes from this address with this password.
+    ///
+    /// Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    /// [`LoginError`]. Whoever answers should take his time, so that guessing does.
+    pub async fn log_in(&self, peer: IpAddr, user: &str, password: &str) -> Result<(), LoginError> {
+        let logins = &self.logins;
+        if self.login(user, password).is_remembered(&logins.authenticator) {
+            return Ok(());
+        }
+        let turn = logins.turns.acquire_arc().await;
+        // The same login may have had its turn meanwhile, or the user have changed.
+        let login = self.login(user, password);
+        if login.is_remembered(&logins.authenticator) {
+            return Ok(());
+        }
+        if logins.failures.lock().are_too_many(peer, Instant::now()) {
+            return Err(LoginError::TooManyFailures);
+        }
+        logins.hash(turn, peer, login).await
+    }
+
+    fn login(&self, user: &str, password: &str) -> Login {
+        let password_hash = self.accounts.read().users.get(user).map(|it| it.password_hash.clone());
+        Login { user: user.to_owned(), password: password.to_owned(), password_hash }
+    }
+}
+
+/// What somebody says, and what is known of the user.
+struct Login {
+    user: String,
+    password: String,
+    password_hash: Option<String>,
+}
+
+impl Login {
+    fn is_remembered(&self, authenticator: &Authenticator) -> bool {
+        let hash = self.password_hash.as_deref();
+        hash.is_some_and(|hash| authenticator.remembers(&self.user, &self.password, hash))
+    }
+
+    fn check(&self, authenticator: &Authenticator) -> bool {
+        authenticator.check(&self.user, &self.password, self.password_hash.as_deref())
+    }
+}
+
+/// What a thread has found out for a future.
+#[derive(Default)]
+struct Verdict {
+    /// 0 until it is known.
+    state: AtomicU8,
+    known: Event,
+}
+
+impl Verdict {
+    const RIGHT: u8 = 1;
+    const WRONG: u8 = 2;
+
+    fn tell(&self, is_right: bool) {
+        self.state.store(if is_right { Self::RIGHT } else { Self::WRONG }, Ordering::Release);
+        self.known.notify(usize::MAX);
+    }
+
+    async fn wait(&self) -> bool {
+        loop {
+            // Before looking, so that nothing is missed between.
+            let known = self.known.listen();
+            match self.state.load(Ordering::Acquire) {
+                0 => known.await,
+                state => return state == Self::RIGHT,
+            }
+        }
+    }
+}
+
+/// Failed logins by address: each has so many to spare, and they come back with time.
+#[derive(Default)]
+struct Failures {
+    spent: HashMap<IpAddr, Spent>,
+}
+
+struct Spent {
+    failures: f64,
+    at: Instant,
+}
+
+impl Spent {
+    fn left(&self, now: Instant) -> f64 {
+        let recovered = now.saturating_duration_since(self.at).as_secs_f64() * FAILURES_PER_S;
+        (self.failures - recovered).max(0.0)
+    }
+}
+
+impl Failures {
+    fn are_too_many(&self, peer: IpAddr, now: Instant) -> bool {
+        let spent = self.spent.get(&network(peer));
+        spent.is_some_and(|spent| spent.left(now) > FAILURES_PER_S - 1.0)
+    }
+
+    fn note(&mut self, peer: IpAddr, now: Instant) {
+        if self.spent.len() >= ADDRESSES_MAX {
+            self.spent.retain(|_, spent| spent.left(now) > 0.0);
+        }
+        if self.spent.len() >= ADDRESSES_MAX {
+            // So many at once are somebody with a network of his own. The two hashes at a time
+            // still bound him.
+            self.spent.clear();
+        }
+        let spent = self.spent.entry(network(peer)).or_insert(Spent { failures: 0.0, at: now });
+        *spent = Spent { failures: spent.left(now) + 1.0, at: now };
+    }
+}
+
+/// Who counts as one: an IPv4 address, an IPv6 network of 64 bits, which one subscriber has.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn ten_failures_a_second_are_looked_at() {
+        let (mut failures, start) = (Failures::default(), Instant::now());
+        let mut tried = 0;
+        // A hundred tries a second for three seconds.
+        for tick in 0..300 {
+            let now = start + Duration::from_millis(10 * tick);
+            if !failures.are_too_many(ip("10.0.0.1"), now) {
+                failures.note(ip("10.0.0.1"), now);
+                tried += 1;
+            }
+        }
+        assert!((35..=41).contains(&tried), "{tried}");
+        assert!(!failures.are_too_many(ip("10.0.0.2"), start), "another address");
+        assert!(!failures.are_too_many(ip("10.0.0.1"), start + Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn neighbours_in_a_network_of_64_bits_count_as_one() {
+        let check = |a: &str, b: &str, same| {
+            assert_eq!(network(ip(a)) == network(ip(b)), same, "{a} {b}");
+        };
+        check("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", true);
+        check("2001:db8:1:2::1", "2001:db8:1:3::1", false);
+        check("::ffff:10.0.0.1", "10.0.0.1", true);
+        check("10.0.0.1", "10.0.0.2", false);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        for number in 0..2 * ADDRESSES_MAX as u32 {
+            failures.note(IpAddr::from(number.to_be_bytes()), now);
+        }
+        assert!(failures.spent.len() <= ADDRESSES_MAX);
+    }
+}
