@@ -4,12 +4,18 @@
 //! flush the session, write again. After [`READS_PER_TURN`] it lets others run. It sleeps until the
 //! socket is ready, the outbox is woken, or a heartbeat is due.
 //!
+//! *Invariant:* it sleeps in one place, behind [`Connection::poll_may_read`], which has registered
+//! what ends each reason for not reading: the store, the socket, the node, a timer.
+//!
 //! ```text
-//!            error of ours                     close-ok, or time-out
-//!   Open ─────────────────────▶ Closing ─────────────────────────────▶ Closed
-//!     │  client's close                        its close-ok is written
-//!     └───────────────────────▶ Leaving ─────────────────────────────▶
+//!            error of ours                 close-ok, or time-out
+//!   Open ─────────────────────▶ Closing ───────────────────────▶ Lingering ──────▶ Closed
+//!     │  client's close                    close-ok is written       ▲    end of stream,
+//!     └───────────────────────▶ Leaving ─────────────────────────────┘    or time-out
 //! ```
+//!
+//! Lingering reads on and discards, so that the kernel does not reset the connection under a peer
+//! that still had something under way (module [`farewell`]).
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -29,7 +35,9 @@ use tokio::time::Sleep;
 
 use crate::content::Content;
 use crate::dispatch::Fault;
+use crate::farewell;
 use crate::handshake::{Greeted, close_method, short};
+use crate::hang_up::HangUpWatch;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::listener::Shared;
 use crate::reading;
@@ -50,6 +58,7 @@ pub(crate) enum Phase {
     Open,
     Closing,
     Leaving,
+    Lingering,
     Closed,
 }
 
@@ -72,7 +81,7 @@ pub(crate) struct Connection {
     /// Bytes read and not yet taken in.
     kept: Vec<u8>,
     /// `kept` may hold complete frames.
-    has_frames: bool,
+    pub(crate) has_frames: bool,
     /// Frames on their way into the socket, and how far.
     writing: Vec<u8>,
     written: usize,
@@ -83,7 +92,10 @@ pub(crate) struct Connection {
     /// A reply that waits for the store, and for what position.
     held_reply: Option<(u64, Vec<u8>)>,
     heartbeat: Heartbeat,
+    hang_up: HangUpWatch,
     close_timer: Option<Pin<Box<Sleep>>>,
+    /// Bytes that were discarded while lingering.
+    discarded: usize,
     knows_blocked: bool,
     was_told_blocked: bool,
 }
@@ -115,7 +127,9 @@ impl Connection {
             has_unread_replies: false,
             held_reply: None,
             heartbeat: Heartbeat::new(greeted.heartbeat_s),
+            hang_up: HangUpWatch::default(),
             close_timer: None,
+            discarded: 0,
             knows_blocked: greeted.knows_blocked,
             was_told_blocked: false,
         }
@@ -159,7 +173,7 @@ impl Connection {
         }
         let text = error.reply_text();
         tracing::info!(peer = %self.peer, channel, "channel closed: {text}");
-        self.contents.remove(&channel);
+        self.drop_content(channel);
         self.last_queues.remove(&channel);
         self.session.close_channel(channel);
         self.closing_channels.insert(channel);
@@ -189,7 +203,7 @@ impl Connection {
         self.close_timer = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
     }
 
-    /// One turn; `Ready` when the connection is over, `Ok(true)` inside to go on at once.
+    /// One turn; `Ready` when the connection is over.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         self.outbox.register(cx.waker());
         self.outbox.take_dirty();
@@ -197,28 +211,29 @@ impl Connection {
         self.session.after_write(0);
         let mut reads = 0;
         loop {
-            self.look_at_store();
-            if std::mem::take(&mut self.has_frames) {
+            if self.phase == Phase::Open && self.shared.is_stopping.load(Ordering::Acquire) {
+                self.say_goodbye();
+            }
+            self.release_held_reply();
+            if self.has_frames && self.may_take_in() {
+                // They may leave another reply to be held.
+                self.has_frames = false;
                 self.take_in_kept();
+                continue;
             }
             self.session.release_confirms();
             self.tell_blocked();
             let is_written = self.poll_write(cx)?.is_ready();
-            if self.phase == Phase::Closed || (self.phase == Phase::Leaving && is_written) {
+            if self.phase == Phase::Leaving && is_written {
+                self.linger();
+            }
+            if self.phase == Phase::Closed {
                 return Poll::Ready(Ok(()));
             }
-            if self.has_frames {
-                continue;
-            }
             if is_written && std::mem::take(&mut self.has_unread_replies) {
-                self.has_frames = !self.kept.is_empty();
-            }
-            if self.has_frames {
                 continue;
             }
-            // Deliveries are bounded by the room they reserve. Replies are bounded by this: whoever
-            // does not read them is not read either.
-            let reads_on = self.may_read() && (is_written || !self.is_choked());
+            let reads_on = self.poll_may_read(cx, is_written).is_ready();
             self.poll_timers(cx, reads_on);
             let is_read = reads_on && self.poll_read(cx)?.is_ready();
             if self.phase == Phase::Closed {
@@ -236,18 +251,37 @@ impl Connection {
         }
     }
 
-    /// A held reply may go; a stopping server says goodbye.
-    fn look_at_store(&mut self) {
-        if self.phase == Phase::Open && self.shared.is_stopping.load(Ordering::Acquire) {
-            self.say_goodbye();
+    /// Whether to read; if not, the task is woken when it is worth asking again.
+    fn poll_may_read(&mut self, cx: &mut Context<'_>, is_written: bool) -> Poll<()> {
+        match self.phase {
+            Phase::Closing | Phase::Lingering => return Poll::Ready(()),
+            // The socket wakes us.
+            Phase::Leaving => return Poll::Pending,
+            Phase::Open | Phase::Closed => {}
         }
+        // Woken by the store ([`Self::release_held_reply`], [`Self::say_goodbye`]).
+        let waits_for_store = self.held_reply.is_some();
+        let is_stopping = self.shared.is_stopping.load(Ordering::Acquire);
+        // Woken by the socket. Deliveries are bounded by the room they reserve. Replies are bounded
+        // by this: whoever does not read them is not read either.
+        let waits_for_socket = !is_written && (self.has_unread_replies || self.is_choked());
+        // Woken by the node, as all connections are when the hold ends.
+        let waits_for_node = !self.contents.is_empty() && self.session.node().holds_publishers();
+        if waits_for_store || is_stopping || waits_for_socket || waits_for_node {
+            return Poll::Pending;
+        }
+        self.session.poll_ready(cx)
+    }
+
+    /// A held reply goes out once the store is as far as it must be; until then the store will wake
+    /// us.
+    fn release_held_reply(&mut self) {
         let Some((position, frame)) = &self.held_reply else { return };
         match self.session.is_durable(*position) {
             Ok(false) => {}
             Ok(true) => {
                 self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(frame));
                 self.held_reply = None;
-                self.has_frames = !self.kept.is_empty();
             }
             Err(error) => self.fail(&error, (0, 0)),
         }
@@ -266,27 +300,21 @@ impl Connection {
         }
     }
 
+    /// All is said: waits for the peer to hang up.
+    pub(crate) fn linger(&mut self) {
+        self.phase = Phase::Lingering;
+        self.kept = Vec::new();
+        self.close_timer = Some(Box::pin(tokio::time::sleep(farewell::TIMEOUT)));
+        // The socket takes no more of ours, so this cannot wait. An error shows when reading.
+        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+    }
+
     /// Whether more replies wait to be written than a client should leave lying.
     pub(crate) fn is_choked(&self) -> bool {
         let waiting = self.outbox.with_wire::<SocketWire, _>(|wire, room| (wire.len(), *room));
         let (bytes, room) = waiting.unwrap_or_default();
         let bytes = bytes + self.writing.len() - self.written;
         bytes.saturating_sub(room + self.writing_room) > REPLY_BYTES_MAX
-    }
-
-    fn may_read(&mut self) -> bool {
-        match self.phase {
-            Phase::Open => {
-                self.held_reply.is_none()
-                    && !self.has_unread_replies
-                    && (self.contents.is_empty() || !self.session.node().holds_publishers())
-                    && !self.shared.is_stopping.load(Ordering::Acquire)
-                    && !self.session.is_held()
-                    && !self.session.must_pause()
-            }
-            Phase::Closing => true,
-            Phase::Leaving | Phase::Closed => false,
-        }
     }
 
     /// Reads once and takes in what is complete.
@@ -308,11 +336,25 @@ impl Connection {
                 }
             }
             self.heartbeat.received();
+            if self.phase == Phase::Lingering {
+                self.discarded += read_bytes;
+                if self.discarded > farewell::BYTES_MAX {
+                    self.phase = Phase::Closed;
+                }
+                return Poll::Ready(Ok(()));
+            }
             let input = &buffer[..kept.len() + read_bytes];
             let taken = self.take_in(input);
             self.kept.extend_from_slice(&input[taken..]);
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Forgets a message that is not complete.
+    pub(crate) fn drop_content(&mut self, channel: u16) {
+        if let Some(content) = self.contents.remove(&channel) {
+            self.session.give_back_unfinished(content.bytes());
+        }
     }
 
     fn take_in_kept(&mut self) {
@@ -324,6 +366,9 @@ impl Connection {
     /// Writes the outbox as far as the socket takes it; ready when all is written.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         loop {
+            if self.phase == Phase::Lingering {
+                return Poll::Ready(Ok(()));
+            }
             if self.written == self.writing.len() {
                 self.writing.clear();
                 self.written = 0;
@@ -355,8 +400,19 @@ impl Connection {
         if let Some(timer) = &mut self.close_timer
             && timer.as_mut().poll(cx).is_ready()
         {
-            self.phase = Phase::Closed;
             self.close_timer = None;
+            match self.phase {
+                Phase::Closing => {
+                    self.linger();
+                    // Its first reading has yet to be asked for.
+                    cx.waker().wake_by_ref();
+                }
+                _ => self.phase = Phase::Closed,
+            }
+        }
+        if self.hang_up.poll(cx, &self.stream, listens) {
+            tracing::info!(peer = %self.peer, "the client hung up while it was held");
+            self.phase = Phase::Closed;
         }
         match self.heartbeat.poll(cx, listens) {
             Beat::Nothing => {}

@@ -9,6 +9,9 @@ use node::{BrokerError, Publish};
 /// Memory reserved at once for a body that is announced; the rest grows as it arrives.
 const RESERVED_BYTES: u64 = 1 << 20;
 
+/// What a message under way takes besides what it is made of.
+const OVERHEAD_BYTES: u64 = 256;
+
 /// A message under way on one channel.
 pub(crate) struct Content {
     exchange: String,
@@ -28,6 +31,13 @@ impl Content {
             header: None,
             body: Vec::new(),
         }
+    }
+
+    /// Memory it takes, as far as it has come.
+    pub(crate) fn bytes(&self) -> u64 {
+        let properties = self.header.as_ref().map_or(0, |(properties, _)| properties.len());
+        let names = self.exchange.len() + self.routing_key.len();
+        OVERHEAD_BYTES + (names + properties + self.body.len()) as u64
     }
 
     pub(crate) fn header(&mut self, header: &ContentHeader<'_>) -> Result<(), BrokerError> {

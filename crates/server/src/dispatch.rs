@@ -60,6 +60,8 @@ impl Connection {
             }
         }
         self.flush();
+        // What is left may hold complete frames, for later.
+        self.has_frames = at < input.len() && !self.may_take_in();
         if self.phase == Phase::Closed { input.len() } else { at }
     }
 
@@ -154,7 +156,12 @@ impl Connection {
             InBuffer::Whole(taken) => Ok(Some(taken)),
             InBuffer::Incomplete => Ok(None),
             InBuffer::InPieces => {
-                self.contents.insert(channel, Content::new(publish));
+                // Before its body takes memory.
+                self.session.check_publish(publish.exchange).map_err(about_publish)?;
+                let content = Content::new(publish);
+                let bytes = content.bytes();
+                self.contents.insert(channel, content);
+                self.session.take_unfinished(bytes).map_err(about_publish)?;
                 Ok(Some(0))
             }
         }
@@ -212,14 +219,12 @@ impl Connection {
     }
 
     fn take_header(&mut self, channel: u16, header: &ContentHeader<'_>) -> Result<(), BrokerError> {
+        check_header(header, self.session.node().message_bytes_max()).map_err(|f| f.error)?;
         let Some(content) = self.contents.get_mut(&channel) else {
             return Err(unexpected("method", "header"));
         };
-        if let Err(fault) = check_header(header, self.session.node().message_bytes_max()) {
-            self.contents.remove(&channel);
-            return Err(fault.error);
-        }
         content.header(header)?;
+        self.session.take_unfinished(header.properties.len() as u64)?;
         self.publish_if_whole(channel)
     }
 
@@ -228,13 +233,17 @@ impl Connection {
             return Err(unexpected("method", "body"));
         };
         content.body(payload)?;
+        self.session.take_unfinished(payload.len() as u64)?;
         self.publish_if_whole(channel)
     }
 
     fn publish_if_whole(&mut self, channel: u16) -> Result<(), BrokerError> {
         let Some(content) = self.contents.remove(&channel) else { return Ok(()) };
         match content.whole() {
-            Some(publish) => self.session.publish(channel, &publish),
+            Some(publish) => {
+                self.session.give_back_unfinished(content.bytes());
+                self.session.publish(channel, &publish)
+            }
             None => {
                 self.contents.insert(channel, content);
                 Ok(())
@@ -253,6 +262,8 @@ impl Connection {
                 // PLAIN and AMQPLAIN have no secret that expires; taken note of, as by RabbitMQ.
                 self.reply(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk {}));
             }
+            // Nobody asked for it.
+            Method::ConnectionCloseOk(_) => {}
             other => {
                 let text = format!("unexpected method '{}' on channel 0", other.name());
                 return Err(BrokerError::channel_error(text));
@@ -278,12 +289,15 @@ impl Connection {
                 self.reply(channel, &Method::ChannelOpenOk(ChannelOpenOk {}));
                 return Ok(());
             }
+            // Nobody asked for it: it crossed something, and says nothing new.
+            Method::ChannelCloseOk(_) => {}
             _ if !self.session.has_channel(channel) => {
                 return Err(BrokerError::channel_error("expected 'channel.open'"));
             }
             Method::ChannelClose(_) => {
                 self.session.close_channel(channel);
-                self.contents.remove(&channel);
+                self.drop_content(channel);
+                self.last_queues.remove(&channel);
                 self.reply(channel, &Method::ChannelCloseOk(ChannelCloseOk {}));
             }
             Method::ChannelFlow(flow) => {
@@ -298,13 +312,14 @@ impl Connection {
         Ok(())
     }
 
-    /// While a close is on its way only its answer, or the peer's own close, matters.
+    /// While a close of ours is on its way only its answer, or the peer's own close, matters: that is
+    /// answered, and ours still waits for its answer (AMQP 0-9-1, channel.close and connection.close).
     fn take_while_closing(&mut self, frame: &Frame<'_>) {
         if frame.kind != FrameKind::Method {
             return;
         }
         match Method::decode(frame.payload) {
-            Ok(Method::ConnectionCloseOk(_)) if frame.channel == 0 => self.phase = Phase::Closed,
+            Ok(Method::ConnectionCloseOk(_)) if frame.channel == 0 => self.linger(),
             Ok(Method::ConnectionClose(_)) if frame.channel == 0 => {
                 self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
                 self.phase = Phase::Leaving;
@@ -314,7 +329,6 @@ impl Connection {
             }
             Ok(Method::ChannelClose(_)) if self.phase == Phase::Open => {
                 self.reply(frame.channel, &Method::ChannelCloseOk(ChannelCloseOk {}));
-                self.closing_channels.remove(&frame.channel);
             }
             _ => {}
         }

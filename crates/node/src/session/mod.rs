@@ -18,9 +18,11 @@ mod settle;
 mod topology;
 mod tracking;
 mod transactions;
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use amqp::{Method, ReplyCode};
 use broker::BrokerError;
@@ -62,6 +64,8 @@ pub struct Session {
     taken: Vec<Unsettled>,
     barrier: u64,
     has_published: bool,
+    /// Memory of what this client has begun and not finished, bytes.
+    unfinished_bytes: u64,
     notifies_cancel: bool,
     /// What its workers are called: a name, and the tag of each consumer.
     name: String,
@@ -103,6 +107,7 @@ impl Node {
             taken: Vec::new(),
             barrier: 0,
             has_published: false,
+            unfinished_bytes: 0,
             notifies_cancel: true,
             name: user.to_owned(),
             may_be_notified_at: None,
@@ -166,6 +171,7 @@ impl Session {
         let left = self.outbox.lock().channels.remove(&number);
         // A transaction that never was committed: what it was to settle goes back, too.
         let gathered = channel.transaction.take().unwrap_or_default();
+        self.give_back_unfinished(gathered.bytes);
         self.drop_consumers(channel);
         if let Some(left) = left {
             self.requeue_all(left, gathered.settles);
@@ -178,6 +184,7 @@ impl Session {
         self.channels.values().for_each(Channel::cancel_consumers);
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.close_channel(number));
+        self.give_back_unfinished(self.unfinished_bytes);
         self.node.connections.lock().remove(&self.outbox.connection);
         self.delete_exclusive_queues();
     }
@@ -211,19 +218,30 @@ impl Session {
         self.is_durable(end)
     }
 
-    /// Whether this session should stop taking in more: it publishes, and the node has no room
-    /// for messages right now.
+    /// Whether publishing on this session is held: it publishes, and the node is short of disk or
+    /// memory.
     pub fn is_held(&self) -> bool {
         self.has_published && self.node.holds_publishers()
     }
 
-    /// Whether what waits to be written has become too much; the outbox is woken when it is less.
-    pub fn must_pause(&self) -> bool {
+    /// Ready when this session may take in more: publishers are not held, and what waits to be
+    /// written has not become too much. Else the task is woken when it is worth asking again.
+    ///
+    /// Whoever feeds a session asks this first, or its messages pile up in memory.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_held() && self.node.store.has_room() {
+            return Poll::Ready(());
+        }
+        self.outbox.register(cx.waker());
+        // What came before the waker was registered has woken somebody else.
+        if self.is_held() {
+            return Poll::Pending;
+        }
         if self.node.store.has_room() {
-            return false;
+            return Poll::Ready(());
         }
         self.node.store.append(Some(&self.waiter), |_| ());
-        true
+        Poll::Pending
     }
 
     /// To be called when the outbox was written: lets consumers go on that waited for room.

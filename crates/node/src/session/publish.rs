@@ -151,7 +151,10 @@ impl Session {
         let (message, position, asks) = (Some(message), NO_POSITION, headers.asking.is_any());
         let pending = Pending { message, route, position, confirm, asks };
         match &mut self.channel(number)?.transaction {
-            Some(transaction) => transaction.publishes.push(pending),
+            Some(transaction) => {
+                transaction.publishes.push(pending);
+                self.grow_transaction(number, 1, publish.body.len() + encoded.len())?;
+            }
             None => {
                 self.publishes.has_tracked |= tracking.is_some();
                 self.publishes.pending.push(pending);

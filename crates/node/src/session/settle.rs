@@ -85,6 +85,8 @@ impl Session {
         let settles = std::mem::take(&mut self.settles);
         let mut resolved = std::mem::take(&mut self.resolved);
         let mut taken = std::mem::take(&mut self.taken);
+        // Into transactions: channels, and how many.
+        let mut gathered: Vec<(u16, usize)> = Vec::new();
         let mut outbox = self.outbox.lock();
         for settle in &settles {
             let Some(channel) = outbox.channels.get_mut(&settle.channel) else { continue };
@@ -102,12 +104,17 @@ impl Session {
             if owner.transaction.is_some() {
                 let settles: Vec<_> = taken.iter().map(|u| (resolve(owner, u), *u)).collect();
                 owner.transaction.get_or_insert_default().settles.extend(settles);
+                gathered.push((settle.channel, taken.len()));
             } else {
                 resolved.extend(taken.iter().map(|unsettled| resolve(owner, unsettled)));
                 release_shared(&self.channels, settle.channel, &taken);
             }
         }
         drop(outbox);
+        for (channel, count) in gathered {
+            let grown = self.grow_transaction(channel, count, 0);
+            errors.extend(grown.err().map(|error| (channel, error)));
+        }
         self.settles = settles;
         self.settles.clear();
         self.settle_all(&mut resolved);

@@ -25,7 +25,12 @@ pub(super) struct Transaction {
     pub settles: Vec<(Resolved, Unsettled)>,
     /// Mandatory messages that reached no queue.
     pub returns: Vec<OwnedPublish>,
+    /// Memory that all this takes.
+    pub bytes: u64,
 }
+
+/// What a gathered message or settlement takes besides its content.
+const ENTRY_BYTES: u64 = 128;
 
 impl Session {
     /// Makes a channel transactional.
@@ -49,8 +54,9 @@ impl Session {
     /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
     /// message: the rest has been carried out.
     pub fn commit(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
-        let Transaction { mut publishes, settles, returns } =
+        let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
+        self.give_back_unfinished(bytes);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
@@ -106,7 +112,8 @@ impl Session {
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional.
     pub fn rollback(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
-        let Transaction { settles, .. } = std::mem::take(self.transaction(number)?);
+        let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
+        self.give_back_unfinished(bytes);
         // What was said of the messages still holds when they are settled after all.
         let reports = settles.iter().filter_map(|(resolved, unsettled)| {
             Some((unsettled.tag, resolved.by.as_ref()?.report.clone()?))
@@ -169,6 +176,23 @@ impl Session {
             self.node.count_cached(cached_before, state.core.cached_bytes());
         }
         effects.into_values().collect()
+    }
+
+    /// Notes that a transaction has grown by a message with so much content, or by settlements.
+    ///
+    /// # Errors
+    /// `CONTENT_TOO_LARGE` when it is too much; closing the channel gives it all back.
+    pub(super) fn grow_transaction(
+        &mut self,
+        number: u16,
+        entry_count: usize,
+        content_bytes: usize,
+    ) -> Result<(), BrokerError> {
+        let bytes = entry_count as u64 * ENTRY_BYTES + content_bytes as u64;
+        if let Some(transaction) = &mut self.channel(number)?.transaction {
+            transaction.bytes += bytes;
+        }
+        self.take_unfinished(bytes)
     }
 
     fn transaction(&mut self, number: u16) -> Result<&mut Transaction, BrokerError> {

@@ -1,0 +1,52 @@
+//! Bounds on what a client has begun and not finished: messages whose bodies are under way, open
+//! transactions. It takes memory, and only its client can end it.
+//!
+//! *Invariant:* what a session took it gives back, at the latest when it is closed.
+
+use std::sync::atomic::Ordering;
+
+use broker::BrokerError;
+
+use super::Session;
+use crate::auth::Access;
+
+impl Session {
+    /// That this user may publish to an exchange at all. To be asked before a body is gathered;
+    /// [`Session::publish`] checks everything.
+    ///
+    /// # Errors
+    /// `ACCESS_REFUSED`.
+    pub fn check_publish(&self, exchange: &str) -> Result<(), BrokerError> {
+        self.check(Access::Write, "exchange", exchange)
+    }
+
+    /// Takes memory for something unfinished. It is taken in any case: after an error the caller
+    /// gives back all that the thing has taken.
+    ///
+    /// # Errors
+    /// `CONTENT_TOO_LARGE` when this connection, or all of them together, have too much under way.
+    pub fn take_unfinished(&mut self, bytes: u64) -> Result<(), BrokerError> {
+        self.unfinished_bytes += bytes;
+        let limits = &self.node.limits;
+        let all = self.node.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let own_max = limits.connection_unfinished_bytes_max();
+        if self.unfinished_bytes > own_max {
+            return Err(BrokerError::content_too_large(format!(
+                "unfinished messages and transactions of this connection take more than {own_max} bytes; finish some first"
+            )));
+        }
+        if all > limits.unfinished_bytes_max() {
+            return Err(BrokerError::content_too_large(
+                "unfinished messages and transactions of all connections take too much memory; try again later",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Gives memory back: the thing is finished, or given up.
+    pub fn give_back_unfinished(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.unfinished_bytes);
+        self.unfinished_bytes -= bytes;
+        self.node.unfinished_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
