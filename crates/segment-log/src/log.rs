@@ -3,13 +3,14 @@
 //! Owns the segment files and the order of operations on them (the commit protocol in the crate's
 //! documentation). Never decides when to sync or what to delete. Invariants: positions grow without
 //! a gap and are never used twice; a segment that is not the last is whole, cut to length and
-//! synced; once an IO error left the files in doubt nothing is written or claimed durable again.
+//! synced; after a temporary error everything is as before; once any other left the files in doubt
+//! nothing is written or claimed durable again.
 
 use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{LogError, is_disk_full};
+use crate::error::{Action, LogError, is_disk_full};
 use crate::reader::Reader;
 use crate::record::RecordRef;
 use crate::recovery::{self, Recovery};
@@ -57,6 +58,8 @@ pub struct Log<D: Disk> {
     file_len: u64,
     /// Whether something was written since the last sync.
     is_dirty: bool,
+    /// Whether a part of a batch that found no room still stands behind the last record.
+    has_remains: bool,
     is_poisoned: bool,
 }
 
@@ -68,7 +71,7 @@ impl<D: Disk> Log<D> {
     /// in the [`Recovery`], for the caller to report.
     ///
     /// # Errors
-    /// `Io` and `DiskFull` from the disk, `Format` for a segment of another version or place.
+    /// `Io`, `DiskFull` and `OutOfFiles` from the disk, `Format` for a segment of another version or place.
     pub fn open(
         disk: D,
         options: Options,
@@ -82,6 +85,7 @@ impl<D: Disk> Log<D> {
             active: recovered.active,
             file_len: recovered.file_len,
             is_dirty: false,
+            has_remains: false,
             is_poisoned: false,
         };
         Ok((log, recovered.report))
@@ -99,7 +103,7 @@ impl<D: Disk> Log<D> {
     /// segment gets one of its own.
     ///
     /// # Errors
-    /// `DiskFull`: nothing was kept, the same batch may be written again. `Misuse`: the batch starts
+    /// `DiskFull`, `OutOfFiles`: nothing was kept, the same batch may be written again. `Misuse`: the batch starts
     /// elsewhere or has an open group; nothing happened. Any other poisons the log.
     pub fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
@@ -112,6 +116,7 @@ impl<D: Disk> Log<D> {
         if batch.is_empty() {
             return Ok(());
         }
+        self.cut_remains()?;
         let len = batch.len_bytes() as u64;
         if self.end_offset() + len > self.options.segment_bytes_max {
             self.roll()?;
@@ -119,11 +124,12 @@ impl<D: Disk> Log<D> {
         let offset = self.end_offset();
         self.is_dirty = true;
         if let Err(error) = self.active.file.write_at(batch.as_bytes(), offset) {
-            if !is_disk_full(&error) {
-                return self.poison("write", error);
+            let error = self.failed(Action::Write, error);
+            if error.is_temporary() {
+                self.has_remains = true;
+                self.cut_remains()?;
             }
-            self.undo_write(offset)?;
-            return Err(LogError::DiskFull);
+            return Err(error);
         }
         self.active.set_end(batch.end());
         self.write_zeros_ahead(offset + len, len)
@@ -136,10 +142,9 @@ impl<D: Disk> Log<D> {
     /// and the log is poisoned.
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
+        self.cut_remains()?;
         if self.is_dirty {
-            if let Err(error) = self.active.file.sync_data() {
-                return self.poison("sync", error);
-            }
+            self.active.file.sync_data().map_err(|error| self.failed(Action::Sync, error))?;
             self.is_dirty = false;
         }
         Ok(())
@@ -169,7 +174,8 @@ impl<D: Disk> Log<D> {
     /// reason why the segment is not needed; the deletion is durable when this returns.
     ///
     /// # Errors
-    /// `Misuse` for the active segment, `NotFound` for none. An error of the disk poisons the log.
+    /// `Misuse` for the active segment, `NotFound` for none. `DiskFull`, `OutOfFiles`: the segment is
+    /// still there, and can be deleted again. Any other poisons the log.
     pub fn delete_segment(&mut self, base: u64) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         if base == self.active.base {
@@ -179,28 +185,37 @@ impl<D: Disk> Log<D> {
             return Err(LogError::NotFound(base));
         }
         self.sync()?;
+        let name = file_name(base);
+        let failed = |action| {
+            let name = &name;
+            move |error| LogError::from_io(action, name, error)
+        };
+        let removed = match self.disk.remove(&name) {
+            // Somebody else did it.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(failed(Action::Remove)),
+        };
+        removed.map_err(|error| self.poison_unless_temporary(error))?;
         self.table.remove(base);
-        match self.disk.remove(&file_name(base)).and_then(|()| self.disk.sync_directory()) {
-            Ok(()) => Ok(()),
-            Err(error) => self.poison("delete", error),
-        }
+        let synced = self.disk.sync_directory().map_err(failed(Action::SyncDirectory));
+        synced.map_err(|error| self.poison_unless_temporary(error))
     }
 
     /// Closes the active segment, synced and cut to length, and begins a new one. Nothing happens
     /// if the active segment is empty.
     ///
     /// # Errors
-    /// `DiskFull`: the active segment stays the active one. Any other poisons the log.
+    /// `DiskFull`, `OutOfFiles`: the active segment stays the active one. Any other poisons the log.
     pub fn roll(&mut self) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         let base = self.next_position();
         if base == self.active.base {
             return Ok(());
         }
+        self.cut_remains()?;
         if self.file_len > self.end_offset() {
-            if let Err(error) = self.active.file.set_len(self.end_offset()) {
-                return self.poison("cut", error);
-            }
+            let cut = self.active.file.set_len(self.end_offset());
+            cut.map_err(|error| self.failed(Action::Cut, error))?;
             self.file_len = self.end_offset();
             self.is_dirty = true;
         }
@@ -212,13 +227,14 @@ impl<D: Disk> Log<D> {
                 self.file_len = SEGMENT_HEADER_SIZE;
                 Ok(())
             }
-            Err(LogError::DiskFull) => {
+            Err(error) if error.is_temporary() => {
                 // The name is free again only if the removal holds; else the next attempt fails.
                 match self.disk.remove(&file_name(base)) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        self.poison("remove", error)
+                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                        self.is_poisoned = true;
+                        Err(LogError::from_io(Action::Remove, &file_name(base), source))
                     }
-                    _ => Err(LogError::DiskFull),
+                    _ => Err(error),
                 }
             }
             Err(error) => {
@@ -235,13 +251,16 @@ impl<D: Disk> Log<D> {
 
     /// Takes back what a full disk let through of a batch, durably: another batch may come next,
     /// and the remains of this one must not be found behind it.
-    fn undo_write(&mut self, offset: u64) -> Result<(), LogError> {
-        let file = &self.active.file;
-        if let Err(error) = file.set_len(offset).and_then(|()| file.sync_data()) {
-            return self.poison("cut", error);
+    fn cut_remains(&mut self) -> Result<(), LogError> {
+        if !self.has_remains {
+            return Ok(());
         }
+        let offset = self.end_offset();
+        self.active.file.set_len(offset).map_err(|error| self.failed(Action::Cut, error))?;
+        self.active.file.sync_data().map_err(|error| self.failed(Action::Sync, error))?;
         self.file_len = offset;
         self.is_dirty = false;
+        self.has_remains = false;
         Ok(())
     }
 
@@ -266,7 +285,7 @@ impl<D: Disk> Log<D> {
                     self.file_len = target;
                     break;
                 }
-                Err(error) => return self.poison("write", error),
+                Err(error) => return Err(self.failed(Action::Write, error)),
             }
         }
         Ok(())
@@ -276,9 +295,15 @@ impl<D: Disk> Log<D> {
         if self.is_poisoned { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
-    fn poison(&mut self, action: &'static str, source: std::io::Error) -> Result<(), LogError> {
-        self.is_poisoned = true;
-        Err(LogError::Io { action, path: self.active.name(), source })
+    /// The error for a failed operation on the active segment; poisons unless it is temporary.
+    fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
+        let error = LogError::from_io(action, &self.active.name(), source);
+        self.poison_unless_temporary(error)
+    }
+
+    fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
+        self.is_poisoned |= !error.is_temporary();
+        error
     }
 }
 
@@ -289,9 +314,9 @@ pub(crate) fn create_segment<D: Disk>(disk: &D, base: u64) -> Result<Segment<D::
         let name = &name;
         move |error| LogError::from_io(action, name, error)
     };
-    let file = disk.create(&name).map_err(failed("create"))?;
-    file.write_at(&encode_header(base), 0).map_err(failed("write"))?;
-    file.sync_data().map_err(failed("sync"))?;
-    disk.sync_directory().map_err(failed("sync the directory of"))?;
+    let file = disk.create(&name).map_err(failed(Action::Create))?;
+    file.write_at(&encode_header(base), 0).map_err(failed(Action::Write))?;
+    file.sync_data().map_err(failed(Action::Sync))?;
+    disk.sync_directory().map_err(failed(Action::SyncDirectory))?;
     Ok(Segment::new(base, base, file, Vec::new()))
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{LogError, is_disk_full};
+use crate::error::{Action, LogError};
 use crate::segment::{SEGMENT_HEADER_SIZE, read_full};
 
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -27,8 +27,8 @@ pub(crate) fn copy_aside<D: Disk>(
     let name = format!("{base:020}-{:020}.quarantine", stretch.start);
     match copy(disk, segment, base, stretch, &name) {
         Ok(is_known) => Ok((Some(name), is_known)),
-        Err(error) if is_disk_full(&error) => Ok((None, false)),
-        Err(error) => Err(LogError::from_io("write", &name, error)),
+        Err(LogError::DiskFull) => Ok((None, false)),
+        Err(error) => Err(error),
     }
 }
 
@@ -38,25 +38,32 @@ fn copy<D: Disk>(
     base: u64,
     stretch: &Range<u64>,
     name: &str,
-) -> io::Result<bool> {
+) -> Result<bool, LogError> {
+    let failed = |action| move |error| LogError::from_io(action, name, error);
     let len = stretch.end - stretch.start;
     let part = format!("{name}.part");
-    let names = disk.list()?;
-    if names.iter().any(|existing| existing == name) && disk.open(name)?.len()? == len {
-        return Ok(true);
+    let names = disk.list().map_err(failed(Action::List))?;
+    if names.iter().any(|existing| existing == name) {
+        let existing = disk.open(name).map_err(failed(Action::Open))?;
+        if existing.len().map_err(failed(Action::Read))? == len {
+            return Ok(true);
+        }
     }
     if names.contains(&part) {
-        disk.remove(&part)?;
+        disk.remove(&part).map_err(failed(Action::Remove))?;
     }
-    let target = disk.create(&part)?;
-    let filled = fill(&target, segment, SEGMENT_HEADER_SIZE + stretch.start - base, len);
-    if let Err(error) = filled {
-        // On a full disk the room is needed for other things.
-        disk.remove(&part)?;
+    let target = disk.create(&part).map_err(failed(Action::Create))?;
+    let offset = SEGMENT_HEADER_SIZE + stretch.start - base;
+    let copied = fill(&target, segment, offset, len).map_err(failed(Action::Write));
+    let synced = copied.and_then(|()| target.sync_data().map_err(failed(Action::Sync)));
+    if let Err(error) = synced {
+        // On a full disk the room is needed for other things. If it stays, the next opening
+        // removes it.
+        let _ = disk.remove(&part);
         return Err(error);
     }
-    disk.rename(&part, name)?;
-    disk.sync_directory()?;
+    disk.rename(&part, name).map_err(failed(Action::Rename))?;
+    disk.sync_directory().map_err(failed(Action::SyncDirectory))?;
     Ok(false)
 }
 
@@ -73,5 +80,5 @@ fn fill<F: DiskFile>(target: &F, segment: &F, offset: u64, len: u64) -> io::Resu
             }
         }
     }
-    target.sync_data()
+    Ok(())
 }

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::LogError;
+use crate::error::{Action, LogError};
 use crate::log::create_segment;
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
@@ -92,7 +92,8 @@ pub(crate) fn recover<D: Disk>(
     disk: &D,
     visit: &mut dyn FnMut(RecordRef<'_>),
 ) -> Result<Recovered<D>, LogError> {
-    let names = disk.list().map_err(|error| LogError::from_io("list", "the directory", error))?;
+    let names =
+        disk.list().map_err(|error| LogError::from_io(Action::List, "the directory", error))?;
     let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     bases.sort_unstable();
     let mut run = Run { disk, visit, report: Recovery::default(), buffer: Vec::new() };
@@ -114,7 +115,8 @@ pub(crate) fn recover<D: Disk>(
         run.report.bytes += segment.end() - base;
         segments.push(segment);
     }
-    disk.sync_directory().map_err(|error| LogError::from_io("sync", "the directory", error))?;
+    disk.sync_directory()
+        .map_err(|error| LogError::from_io(Action::SyncDirectory, "the log", error))?;
     let (active, file_len) = match active {
         Some(active) if active.0.end() >= floor => active,
         _ => {
@@ -137,7 +139,7 @@ fn positions_put_aside<D: Disk>(disk: &D, names: &[String]) -> Result<u64, LogEr
         let len = disk
             .open(name)
             .and_then(|file| file.len())
-            .map_err(|error| LogError::from_io("open", name, error))?;
+            .map_err(|error| LogError::from_io(Action::Open, name, error))?;
         let end = base.saturating_add(len.saturating_sub(SEGMENT_HEADER_SIZE));
         if end <= POSITION_MAX {
             floor = floor.max(end);
@@ -169,10 +171,10 @@ impl<D: Disk> Run<'_, D> {
             let name = &name;
             move |error| LogError::from_io(action, name, error)
         };
-        let file = self.disk.open(&name).map_err(failed("open"))?;
-        let mut file_len = file.len().map_err(failed("read"))?;
+        let file = self.disk.open(&name).map_err(failed(Action::Open))?;
+        let mut file_len = file.len().map_err(failed(Action::Read))?;
         let mut header = [0; SEGMENT_HEADER_SIZE as usize];
-        let header_len = read_full(&file, &mut header, 0).map_err(failed("read"))?;
+        let header_len = read_full(&file, &mut header, 0).map_err(failed(Action::Read))?;
         let data_len = file_len.saturating_sub(SEGMENT_HEADER_SIZE);
         let too_far =
             |problem: &str| LogError::Format { path: name.clone(), problem: problem.to_owned() };
@@ -186,8 +188,9 @@ impl<D: Disk> Run<'_, D> {
             Header::Good => {}
             Header::Foreign(problem) => return Err(LogError::Format { path: name, problem }),
             Header::Damaged => {
-                let has_records = window.resume_after(base).map_err(failed("read"))?.is_some();
-                let is_blank = window.last_nonzero(base).map_err(failed("read"))?.is_none();
+                let has_records =
+                    window.resume_after(base).map_err(failed(Action::Read))?.is_some();
+                let is_blank = window.last_nonzero(base).map_err(failed(Action::Read))?.is_none();
                 let is_unborn = is_blank && next_base.is_none();
                 if !has_records && !is_unborn {
                     self.buffer = window.into_buffer();
@@ -195,8 +198,8 @@ impl<D: Disk> Run<'_, D> {
                     return Ok(Found { segment: None, data_end });
                 }
                 // Either a crash came while the file was created, or all but its header is good.
-                file.write_at(&encode_header(base), 0).map_err(failed("write"))?;
-                file.sync_data().map_err(failed("sync"))?;
+                file.write_at(&encode_header(base), 0).map_err(failed(Action::Write))?;
+                file.sync_data().map_err(failed(Action::Sync))?;
                 file_len = file_len.max(SEGMENT_HEADER_SIZE);
                 if has_records {
                     self.note(base, base..base, Damage::Header, (None, false));
@@ -211,18 +214,19 @@ impl<D: Disk> Run<'_, D> {
             visit(record);
         };
         let scanned = window.scan(&mut counting, &mut |range| stretches.push(range));
-        let mut end = scanned.map_err(failed("read"))?;
-        let rest = window.last_nonzero(end).map_err(failed("read"))?.map(|last| end..last + 1);
+        let mut end = scanned.map_err(failed(Action::Read))?;
+        let rest =
+            window.last_nonzero(end).map_err(failed(Action::Read))?.map(|last| end..last + 1);
         self.buffer = window.into_buffer();
         if next_base.is_none() {
             if let Some(torn) = rest {
                 let bytes = torn.end - torn.start;
                 self.report.torn_tail = Some(TornTail { position: end, bytes });
                 file_len = SEGMENT_HEADER_SIZE + end - base;
-                file.set_len(file_len).map_err(failed("cut"))?;
+                file.set_len(file_len).map_err(failed(Action::Cut))?;
             }
             // Also without a cut: what a killed process wrote may be in the page cache only.
-            file.sync_data().map_err(failed("sync"))?;
+            file.sync_data().map_err(failed(Action::Sync))?;
         } else if let Some(rest) = rest {
             end = rest.end;
             stretches.push(rest);
@@ -257,8 +261,10 @@ impl<D: Disk> Run<'_, D> {
         let aside = format!("{name}{PUT_ASIDE}");
         self.disk
             .rename(&name, &aside)
-            .and_then(|()| self.disk.sync_directory())
-            .map_err(|error| LogError::from_io("rename", &name, error))?;
+            .map_err(|error| LogError::from_io(Action::Rename, &name, error))?;
+        self.disk
+            .sync_directory()
+            .map_err(|error| LogError::from_io(Action::SyncDirectory, &name, error))?;
         self.note(base, base..base + bytes, Damage::Segment, (Some(aside), false));
         Ok(())
     }

@@ -314,6 +314,28 @@ fn a_failed_sync_poisons_for_ever() {
 }
 
 #[test]
+fn without_descriptors_no_segment_begins_and_nothing_is_lost() {
+    let disk = FaultyDisk::new(0);
+    let mut log = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens").log;
+    disk.set_out_of_files(true);
+    let mut batch = Batch::new(0);
+    for _ in 0..40 {
+        batch.reset(log.next_position());
+        batch.append(1, 0, &[&[5; 100_000]]);
+        while let Err(error) = log.write(&batch) {
+            assert!(matches!(error, LogError::OutOfFiles), "{error}");
+            log.sync().expect("not poisoned");
+            disk.set_out_of_files(false);
+        }
+        disk.set_out_of_files(true);
+    }
+    disk.set_out_of_files(false);
+    log.sync().expect("syncs");
+    disk.crash();
+    assert_eq!(open(disk, SEGMENT_BYTES_MAX).expect("opens").records.len(), 40);
+}
+
+#[test]
 fn misuse_changes_nothing() {
     let mut log = open(FaultyDisk::new(0), SEGMENT_BYTES_MAX).expect("opens").log;
     let mut batch = Batch::new(5);
