@@ -1,7 +1,8 @@
 //! On a real directory.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::FileExt;
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
 use std::thread;
 
 use segment_log::{Batch, Disk, RealDisk};
@@ -72,4 +73,26 @@ fn zeros_written_ahead_are_the_end_and_garbage_in_them_is_cut() {
     let torn = opened.recovery.torn_tail.expect("is torn");
     assert_eq!((torn.position, torn.bytes), (end, 50_007 - 32 - end));
     assert_eq!(fs::metadata(&path).expect("is there").len(), 32 + end);
+}
+
+#[test]
+fn directory_and_files_are_their_owners_alone() {
+    let mode = |path: &Path| fs::metadata(path).expect("is there").permissions().mode() & 0o7777;
+    let parent = tempfile::tempdir().expect("a directory");
+    let directory = parent.path().join("a/b");
+    let disk = RealDisk::new(&directory).expect("is created");
+    assert_eq!((mode(&parent.path().join("a")), mode(&directory)), (0o700, 0o700));
+    drop(open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens"));
+    let files =
+        || fs::read_dir(&directory).expect("is listed").map(|entry| entry.expect("is read"));
+    assert!(files().count() > 0);
+    assert!(files().all(|file| mode(&file.path()) == 0o600));
+
+    // As an earlier version left them.
+    let segment = directory.join("00000000000000000000.log");
+    fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("is ours");
+    fs::set_permissions(&segment, Permissions::from_mode(0o644)).expect("is ours");
+    let disk = RealDisk::new(&directory).expect("is there");
+    drop(open(disk, SEGMENT_BYTES_MAX).expect("opens"));
+    assert_eq!((mode(&directory), mode(&segment)), (0o700, 0o600));
 }
