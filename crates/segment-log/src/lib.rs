@@ -120,6 +120,7 @@ mod quarantine;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
 mod segment;
 
@@ -131,4 +132,5 @@ pub use log::{Log, Options, SegmentStat};
 pub use reader::Reader;
 pub use record::{GROUP, RECORD_HEADER_SIZE, RecordHead, RecordRef, records};
 pub use recovery::{Damage, Quarantine, Recovery, TornTail};
+pub use reserve::Reserve;
 pub use segment::SEGMENT_HEADER_SIZE;
