@@ -57,8 +57,10 @@ fn recover(file: &[u8]) -> Vec<Found> {
     for position in 0..file.len() as u64 {
         let _ = reader.read(position, &mut buffer);
     }
-    for name in disk.list().unwrap_or_default() {
-        assert!(disk.contents(&name).is_some_and(|bytes| bytes.len() <= file.len().max(32)));
+    // What was found is nowhere made longer, but for a header.
+    let names = disk.list().unwrap_or_default();
+    for name in names.iter().filter(|name| name.starts_with('0')) {
+        assert!(disk.contents(name).is_some_and(|bytes| bytes.len() <= file.len().max(32)));
     }
     let in_file = found.clone();
     let mut batch = Batch::new(log.next_position());

@@ -79,8 +79,10 @@
 //!   is poisoned: the kernel may have dropped the pages and answer `Ok` next time.
 //! - *Full disk*: what was let through of the batch is cut off again, and the cut synced; the log is
 //!   as if the batch had never come.
-//! - *Roll*: cut the zeros, sync, then create the next segment, write its header, sync it, sync the
-//!   directory. So only the last segment can have an end that is not clean.
+//! - *Roll*: cut the zeros, sync, then write the next segment's header to a file called `next`, sync
+//!   it, rename it to the segment's name, sync the directory. So only the last segment can have an
+//!   end that is not clean. `next` is made and opened in advance, so that a roll does not fail for
+//!   want of a descriptor; what is left of that name is nothing, and removed.
 //! - *Delete*: sync what was written, remove the file, sync the directory. So a deleted segment does
 //!   not come back after the records that were the reason to delete it.
 //!
@@ -121,8 +123,10 @@ mod reader;
 mod record;
 mod recovery;
 mod reserve;
+mod rolling;
 mod scan;
 mod segment;
+mod spare;
 
 pub use batch::Batch;
 pub use disk::{Disk, DiskFile, RealDisk, RealFile};

@@ -1,7 +1,7 @@
-//! The writing end: batches in, segments out, sync.
+//! The writing end: batches in, sync.
 //!
-//! Owns the segment files and the order of operations on them (the commit protocol in the crate's
-//! documentation). Never decides when to sync or what to delete. Invariants: positions grow without
+//! Owns the active segment's file and the order of operations on it (the commit protocol in the
+//! crate's documentation); how segments come and go is [`rolling`](crate::rolling)'s. Never decides when to sync or what to delete. Invariants: positions grow without
 //! a gap and are never used twice; a segment that is not the last is whole, cut to length and
 //! synced; after a temporary error everything is as before; once any other left the files in doubt
 //! nothing is written or claimed durable again.
@@ -14,7 +14,8 @@ use crate::error::{Action, LogError, is_disk_full};
 use crate::reader::Reader;
 use crate::record::RecordRef;
 use crate::recovery::{self, Recovery};
-use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table, encode_header, file_name};
+use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table};
+use crate::spare::Spare;
 
 /// How far ahead of small batches a segment is filled with zeros. A sync that changes neither the
 /// file's length nor its extents needs no commit of the file system's journal.
@@ -50,14 +51,16 @@ pub struct SegmentStat {
 /// In order: [`open`](Self::open), then [`write`](Self::write) and [`sync`](Self::sync) over and
 /// over. Only what a `sync` that returned `Ok` covers is sure to be found by the next `open`.
 pub struct Log<D: Disk> {
-    disk: D,
+    pub(crate) disk: D,
     options: Options,
-    table: Arc<Table<D::File>>,
-    active: Arc<Segment<D::File>>,
+    pub(crate) table: Arc<Table<D::File>>,
+    pub(crate) active: Arc<Segment<D::File>>,
+    /// The file of the segment to come.
+    pub(crate) next: Spare<D::File>,
     /// File offset up to which the active file extends; zeros beyond its last record.
-    file_len: u64,
+    pub(crate) file_len: u64,
     /// Whether something was written since the last sync.
-    is_dirty: bool,
+    pub(crate) is_dirty: bool,
     /// Whether a part of a batch that found no room still stands behind the last record.
     has_remains: bool,
     is_poisoned: bool,
@@ -78,16 +81,18 @@ impl<D: Disk> Log<D> {
         visit: &mut dyn FnMut(RecordRef<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let recovered = recovery::recover(&disk, visit)?;
-        let log = Self {
+        let mut log = Self {
             disk,
             options,
             table: Arc::new(Table::new(recovered.segments)),
             active: recovered.active,
+            next: recovered.next,
             file_len: recovered.file_len,
             is_dirty: false,
             has_remains: false,
             is_poisoned: false,
         };
+        log.prepare()?;
         Ok((log, recovered.report))
     }
 
@@ -170,88 +175,14 @@ impl<D: Disk> Log<D> {
         self.table.all().into_iter().map(stat).collect()
     }
 
-    /// Deletes a segment for good. Everything written before is synced first, because it is the
-    /// reason why the segment is not needed; the deletion is durable when this returns.
-    ///
-    /// # Errors
-    /// `Misuse` for the active segment, `NotFound` for none. `DiskFull`, `OutOfFiles`: the segment is
-    /// still there, and can be deleted again. Any other poisons the log.
-    pub fn delete_segment(&mut self, base: u64) -> Result<(), LogError> {
-        self.refuse_if_poisoned()?;
-        if base == self.active.base {
-            return Err(LogError::Misuse("the active segment cannot be deleted"));
-        }
-        if self.table.at_base(base).is_none() {
-            return Err(LogError::NotFound(base));
-        }
-        self.sync()?;
-        let name = file_name(base);
-        let failed = |action| {
-            let name = &name;
-            move |error| LogError::from_io(action, name, error)
-        };
-        let removed = match self.disk.remove(&name) {
-            // Somebody else did it.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed.map_err(failed(Action::Remove)),
-        };
-        removed.map_err(|error| self.poison_unless_temporary(error))?;
-        self.table.remove(base);
-        let synced = self.disk.sync_directory().map_err(failed(Action::SyncDirectory));
-        synced.map_err(|error| self.poison_unless_temporary(error))
-    }
-
-    /// Closes the active segment, synced and cut to length, and begins a new one. Nothing happens
-    /// if the active segment is empty.
-    ///
-    /// # Errors
-    /// `DiskFull`, `OutOfFiles`: the active segment stays the active one. Any other poisons the log.
-    pub fn roll(&mut self) -> Result<(), LogError> {
-        self.refuse_if_poisoned()?;
-        let base = self.next_position();
-        if base == self.active.base {
-            return Ok(());
-        }
-        self.cut_remains()?;
-        if self.file_len > self.end_offset() {
-            let cut = self.active.file.set_len(self.end_offset());
-            cut.map_err(|error| self.failed(Action::Cut, error))?;
-            self.file_len = self.end_offset();
-            self.is_dirty = true;
-        }
-        self.sync()?;
-        match create_segment(&self.disk, base) {
-            Ok(segment) => {
-                self.active = Arc::new(segment);
-                self.table.push(Arc::clone(&self.active));
-                self.file_len = SEGMENT_HEADER_SIZE;
-                Ok(())
-            }
-            Err(error) if error.is_temporary() => {
-                // The name is free again only if the removal holds; else the next attempt fails.
-                match self.disk.remove(&file_name(base)) {
-                    Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                        self.is_poisoned = true;
-                        Err(LogError::from_io(Action::Remove, &file_name(base), source))
-                    }
-                    _ => Err(error),
-                }
-            }
-            Err(error) => {
-                self.is_poisoned = true;
-                Err(error)
-            }
-        }
-    }
-
     /// Offset in the active file where the next record goes.
-    fn end_offset(&self) -> u64 {
+    pub(crate) fn end_offset(&self) -> u64 {
         SEGMENT_HEADER_SIZE + self.active.end() - self.active.base
     }
 
     /// Takes back what a full disk let through of a batch, durably: another batch may come next,
     /// and the remains of this one must not be found behind it.
-    fn cut_remains(&mut self) -> Result<(), LogError> {
+    pub(crate) fn cut_remains(&mut self) -> Result<(), LogError> {
         if !self.has_remains {
             return Ok(());
         }
@@ -291,32 +222,18 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn refuse_if_poisoned(&self) -> Result<(), LogError> {
+    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), LogError> {
         if self.is_poisoned { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
     /// The error for a failed operation on the active segment; poisons unless it is temporary.
-    fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
+    pub(crate) fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
         let error = LogError::from_io(action, &self.active.name(), source);
         self.poison_unless_temporary(error)
     }
 
-    fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
+    pub(crate) fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
         self.is_poisoned |= !error.is_temporary();
         error
     }
-}
-
-/// Creates an empty segment, durably, before anything can be written to it.
-pub(crate) fn create_segment<D: Disk>(disk: &D, base: u64) -> Result<Segment<D::File>, LogError> {
-    let name = file_name(base);
-    let failed = |action| {
-        let name = &name;
-        move |error| LogError::from_io(action, name, error)
-    };
-    let file = disk.create(&name).map_err(failed(Action::Create))?;
-    file.write_at(&encode_header(base), 0).map_err(failed(Action::Write))?;
-    file.sync_data().map_err(failed(Action::Sync))?;
-    disk.sync_directory().map_err(failed(Action::SyncDirectory))?;
-    Ok(Segment::new(base, base, file, Vec::new()))
 }

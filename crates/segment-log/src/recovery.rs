@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
-use crate::log::create_segment;
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
+use crate::rolling::{NEXT, create_segment};
 use crate::scan::Window;
 use crate::segment::{
     Header, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name, parse_file_name,
     read_full,
 };
+use crate::spare::Spare;
 
 /// Added to the name of a segment file in which nothing can be read.
 const PUT_ASIDE: &str = ".quarantine";
@@ -83,6 +84,7 @@ pub enum Damage {
 pub(crate) struct Recovered<D: Disk> {
     pub(crate) segments: Vec<Arc<Segment<D::File>>>,
     pub(crate) active: Arc<Segment<D::File>>,
+    pub(crate) next: Spare<D::File>,
     pub(crate) file_len: u64,
     pub(crate) report: Recovery,
 }
@@ -117,10 +119,11 @@ pub(crate) fn recover<D: Disk>(
     }
     disk.sync_directory()
         .map_err(|error| LogError::from_io(Action::SyncDirectory, "the log", error))?;
+    let mut spare = Spare::new(NEXT);
     let (active, file_len) = match active {
         Some(active) if active.0.end() >= floor => active,
         _ => {
-            let segment = Arc::new(create_segment(disk, next.max(floor))?);
+            let segment = Arc::new(create_segment(disk, &mut spare, next.max(floor))?);
             segments.push(Arc::clone(&segment));
             (segment, SEGMENT_HEADER_SIZE)
         }
@@ -128,7 +131,7 @@ pub(crate) fn recover<D: Disk>(
     let mut report = run.report;
     report.next_position = active.end();
     report.segment_count = segments.len();
-    Ok(Recovered { segments, active, file_len, report })
+    Ok(Recovered { segments, active, next: spare, file_len, report })
 }
 
 /// Where the positions of segments end that were put aside: they are not used again.
