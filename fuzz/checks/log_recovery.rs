@@ -28,7 +28,7 @@ pub(crate) fn check(data: &[u8]) {
 
 fn open(disk: &FaultyDisk) -> Result<(Log<FaultyDisk>, Recovery, Vec<Found>), LogError> {
     let mut found: Vec<Found> = Vec::new();
-    let options = Options { segment_bytes_max: SEGMENT_BYTES_MAX };
+    let options = Options { segment_bytes_max: SEGMENT_BYTES_MAX, ..Options::default() };
     let (log, recovery) = Log::open(disk.clone(), options, &mut |record| {
         assert_ne!(record.kind, GROUP);
         found.push((record.position, record.kind, record.payload.to_vec()));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::batch::Batch;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError, is_disk_full};
+use crate::manifest::ManifestFile;
 use crate::reader::Reader;
 use crate::record::RecordRef;
 use crate::recovery::{self, Recovery};
@@ -27,11 +28,14 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub struct Options {
     /// Size of a segment file above which a new one is begun.
     pub segment_bytes_max: u64,
+    /// The next position is at least this: if the log ends before, a new segment is begun there.
+    /// For an owner that knows of positions which the log has lost.
+    pub position_min: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes_max: 64 << 20 }
+        Self { segment_bytes_max: 64 << 20, position_min: 0 }
     }
 }
 
@@ -52,11 +56,13 @@ pub struct SegmentStat {
 /// over. Only what a `sync` that returned `Ok` covers is sure to be found by the next `open`.
 pub struct Log<D: Disk> {
     pub(crate) disk: D,
-    options: Options,
+    pub(crate) options: Options,
     pub(crate) table: Arc<Table<D::File>>,
     pub(crate) active: Arc<Segment<D::File>>,
     /// The file of the segment to come.
     pub(crate) next: Spare<D::File>,
+    /// The list of segments.
+    pub(crate) manifest: ManifestFile<D::File>,
     /// File offset up to which the active file extends; zeros beyond its last record.
     pub(crate) file_len: u64,
     /// Whether something was written since the last sync.
@@ -70,30 +76,43 @@ impl<D: Disk> Log<D> {
     /// Opens the log in `disk`, or begins one, and calls `visit` for every record, oldest first,
     /// the members of groups one by one.
     ///
-    /// A torn tail is cut; damage before the last record is copied aside and stepped over. Both are
-    /// in the [`Recovery`], for the caller to report.
+    /// A torn tail is cut; damage before the last record is copied aside and stepped over; of a
+    /// segment whose file is gone no position is used again. All is in the [`Recovery`], for the
+    /// caller to report. Who will not go on after that had better write nothing: what is missing is
+    /// told again until something is written.
     ///
     /// # Errors
-    /// `Io`, `DiskFull` and `OutOfFiles` from the disk, `Format` for a segment of another version or place.
+    /// `Io`, `DiskFull` and `OutOfFiles` from the disk, `Format` for a segment of another version or place, `Misuse`
+    /// for a `position_min` beyond 2^63.
     pub fn open(
         disk: D,
         options: Options,
         visit: &mut dyn FnMut(RecordRef<'_>),
     ) -> Result<(Self, Recovery), LogError> {
-        let recovered = recovery::recover(&disk, visit)?;
+        let recovered = recovery::recover(&disk, options.position_min, visit)?;
+        let bases: Vec<u64> = recovered.segments.iter().map(|segment| segment.base).collect();
         let mut log = Self {
             disk,
             options,
             table: Arc::new(Table::new(recovered.segments)),
             active: recovered.active,
             next: recovered.next,
+            manifest: ManifestFile::new(recovered.manifest.as_ref(), &bases),
             file_len: recovered.file_len,
             is_dirty: false,
             has_remains: false,
             is_poisoned: false,
         };
+        let report = recovered.report;
+        if report.missing.is_empty() && !report.is_manifest_damaged {
+            match log.keep_manifest(log.next_position()) {
+                Err(error) if !error.is_temporary() => return Err(error),
+                // The first write comes back to it.
+                _ => {}
+            }
+        }
         log.prepare()?;
-        Ok((log, recovered.report))
+        Ok((log, report))
     }
 
     /// The position of the next record to be written.
@@ -124,8 +143,9 @@ impl<D: Disk> Log<D> {
         self.cut_remains()?;
         let len = batch.len_bytes() as u64;
         if self.end_offset() + len > self.options.segment_bytes_max {
-            self.roll()?;
+            self.roll_for(batch.end())?;
         }
+        self.keep_manifest(batch.end())?;
         let offset = self.end_offset();
         self.is_dirty = true;
         if let Err(error) = self.active.file.write_at(batch.as_bytes(), offset) {

@@ -10,21 +10,19 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
+use crate::manifest::{self, Manifest, Missing};
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
 use crate::rolling::{NEXT, create_segment};
 use crate::scan::Window;
 use crate::segment::{
-    Header, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name, parse_file_name,
-    read_full,
+    Header, POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name,
+    parse_file_name, read_full,
 };
 use crate::spare::Spare;
 
 /// Added to the name of a segment file in which nothing can be read.
 const PUT_ASIDE: &str = ".quarantine";
-
-/// No log gets this far; a name that says so is not believed, and sums of positions do not overflow.
-const POSITION_MAX: u64 = u64::MAX / 2;
 
 /// What opening the log found and did; for the caller to log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,6 +39,12 @@ pub struct Recovery {
     pub torn_tail: Option<TornTail>,
     /// Damage that is no torn tail. Everything readable around it was kept.
     pub quarantined: Vec<Quarantine>,
+    /// Segments that are gone though the log had not deleted them. Told at every opening until
+    /// something is written to the log.
+    pub missing: Vec<Missing>,
+    /// Whether the list of segments was not readable, so that nobody knows what is missing. Told at
+    /// every opening until something is written to the log.
+    pub is_manifest_damaged: bool,
 }
 
 /// Bytes cut from the end of the log.
@@ -86,31 +90,45 @@ pub(crate) struct Recovered<D: Disk> {
     pub(crate) active: Arc<Segment<D::File>>,
     pub(crate) next: Spare<D::File>,
     pub(crate) file_len: u64,
+    /// What the manifest says, if it is there and readable.
+    pub(crate) manifest: Option<Manifest>,
     pub(crate) report: Recovery,
 }
 
-/// Scans the disk's segments and makes the last of them ready to be written.
+/// Scans the disk's segments and makes the last of them, or a new one, ready to be written, so that
+/// no position below `position_min` is used.
 pub(crate) fn recover<D: Disk>(
     disk: &D,
+    position_min: u64,
     visit: &mut dyn FnMut(RecordRef<'_>),
 ) -> Result<Recovered<D>, LogError> {
+    if position_min > POSITION_MAX {
+        return Err(LogError::Misuse("position_min is beyond any log's positions"));
+    }
     let names =
         disk.list().map_err(|error| LogError::from_io(Action::List, "the directory", error))?;
     let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     bases.sort_unstable();
     let mut run = Run { disk, visit, report: Recovery::default(), buffer: Vec::new() };
+    let manifest = run.read_manifest(&names, &bases)?;
+    let missing = &run.report.missing;
+    // Bases and ends of what is not there any more.
+    let lost: Vec<u64> = missing.iter().flat_map(|lost| [lost.base, lost.end]).collect();
+    let lost_end = lost.iter().copied().max().unwrap_or(0);
+    let floor = positions_put_aside(disk, &names)?.max(position_min).max(lost_end);
     let mut segments = Vec::with_capacity(bases.len() + 1);
-    let floor = positions_put_aside(disk, &names)?;
     // The active segment, with the length of its file.
     let mut active = None;
     let mut next = 0;
     for (index, &base) in bases.iter().enumerate() {
-        let found = run.open(base, bases.get(index + 1).copied())?;
+        let after = lost.iter().copied().filter(|position| *position > base);
+        let next_base = bases.get(index + 1).copied().into_iter().chain(after).min();
+        let found = run.open(base, next_base)?;
         next = found.data_end;
         let Some((segment, file_len)) = found.segment else { continue };
         next = next.max(segment.end());
         let segment = Arc::new(segment);
-        if index + 1 == bases.len() {
+        if next_base.is_none() {
             active = Some((Arc::clone(&segment), file_len));
             next = segment.end();
         }
@@ -122,7 +140,10 @@ pub(crate) fn recover<D: Disk>(
     let mut spare = Spare::new(NEXT);
     let (active, file_len) = match active {
         Some(active) if active.0.end() >= floor => active,
-        _ => {
+        last => {
+            if let Some((segment, file_len)) = last {
+                close(&segment, file_len)?;
+            }
             let segment = Arc::new(create_segment(disk, &mut spare, next.max(floor))?);
             segments.push(Arc::clone(&segment));
             (segment, SEGMENT_HEADER_SIZE)
@@ -131,7 +152,18 @@ pub(crate) fn recover<D: Disk>(
     let mut report = run.report;
     report.next_position = active.end();
     report.segment_count = segments.len();
-    Ok(Recovered { segments, active, next: spare, file_len, report })
+    Ok(Recovered { segments, active, next: spare, file_len, manifest, report })
+}
+
+/// Cuts the zeros of the segment that was the last until now.
+fn close<F: DiskFile>(segment: &Segment<F>, file_len: u64) -> Result<(), LogError> {
+    let failed = |action| move |error| LogError::from_io(action, &segment.name(), error);
+    let len = SEGMENT_HEADER_SIZE + segment.end() - segment.base;
+    if file_len > len {
+        segment.file.set_len(len).map_err(failed(Action::Cut))?;
+        segment.file.sync_data().map_err(failed(Action::Sync))?;
+    }
+    Ok(())
 }
 
 /// Where the positions of segments end that were put aside: they are not used again.
@@ -168,6 +200,28 @@ struct Found<F> {
 }
 
 impl<D: Disk> Run<'_, D> {
+    /// Compares what should be there, by the manifest, with what is.
+    fn read_manifest(
+        &mut self,
+        names: &[String],
+        bases: &[u64],
+    ) -> Result<Option<Manifest>, LogError> {
+        let manifest = match manifest::read(self.disk, names)? {
+            manifest::Found::Good(manifest) => manifest,
+            manifest::Found::None => return Ok(None),
+            manifest::Found::Damaged => {
+                self.report.is_manifest_damaged = true;
+                return Ok(None);
+            }
+        };
+        // What was put aside is reported already, and its file is there.
+        let aside = names.iter().filter_map(|name| parse_file_name(name.strip_suffix(PUT_ASIDE)?));
+        let mut there: Vec<u64> = aside.chain(bases.iter().copied()).collect();
+        there.sort_unstable();
+        self.report.missing = manifest.missing(&there);
+        Ok(Some(manifest))
+    }
+
     fn open(&mut self, base: u64, next_base: Option<u64>) -> Result<Found<D::File>, LogError> {
         let name = file_name(base);
         let failed = |action| {

@@ -2,7 +2,7 @@
 //!
 //! Owns one name that stands for nothing yet. Never keeps anything under that name: what is in the
 //! file counts from the rename on. Invariant: whatever a crash or an error leaves under the name is
-//! removed, or written over as a whole, before it is used.
+//! written over as a whole before it is used.
 
 use std::io;
 
@@ -30,14 +30,14 @@ impl<F: DiskFile> Spare<F> {
         if self.file.is_some() {
             return Ok(());
         }
-        let created = match disk.create(self.name) {
+        let file = match disk.create(self.name) {
+            // Left by a crash. Were it replaced, another crash might bring the old one back just
+            // before it is renamed.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                disk.remove(self.name).map_err(self.failed(Action::Remove))?;
-                disk.create(self.name)
+                disk.open(self.name).map_err(self.failed(Action::Open))?
             }
-            created => created,
+            created => created.map_err(self.failed(Action::Create))?,
         };
-        let file = created.map_err(self.failed(Action::Create))?;
         // The descriptor is worth having even if there is no room; filling it will tell.
         match file.write_at(&vec![0; len], 0).map_err(self.failed(Action::Write)) {
             Err(error) if !error.is_temporary() => return Err(error),

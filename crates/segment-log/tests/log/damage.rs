@@ -273,7 +273,7 @@ fn damage_after_opening_is_told_to_whoever_scans_or_reads() {
 fn a_full_disk_keeps_nothing_of_the_batch_and_takes_it_later() {
     for free in 0..124 {
         let disk = FaultyDisk::new(free);
-        let options = Options { segment_bytes_max: SEGMENT_BYTES_MAX };
+        let options = Options { segment_bytes_max: SEGMENT_BYTES_MAX, ..Options::default() };
         let (mut log, _) = Log::open(disk.clone(), options, &mut |_| {}).expect("opens");
         disk.set_capacity_bytes(Some(used_bytes(&disk) + free));
         let mut batch = Batch::new(0);
