@@ -105,9 +105,9 @@ impl Action {
     }
 
     /// Whether it failed for want of room only. Never a sync: what it should have made durable may
-    /// be gone, whatever the reason.
+    /// be gone, whatever the reason. Nor what needs no room.
     fn is_full(self, error: &io::Error) -> bool {
-        !matches!(self, Self::Sync | Self::SyncDirectory) && is_disk_full(error)
+        !matches!(self, Self::Read | Self::Sync | Self::SyncDirectory) && is_disk_full(error)
     }
 
     /// Whether it failed for want of a descriptor only. What needs none cannot, and such an answer

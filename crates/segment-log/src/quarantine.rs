@@ -3,7 +3,6 @@
 //! Owns the `<base>-<position>.quarantine` files. Never changes the segment. Invariant: a file of
 //! that name is complete; until it is, it is called `.part`.
 
-use std::io;
 use std::ops::Range;
 
 use crate::disk::{Disk, DiskFile};
@@ -54,9 +53,7 @@ fn copy<D: Disk>(
     }
     let target = disk.create(&part).map_err(failed(Action::Create))?;
     let offset = SEGMENT_HEADER_SIZE + stretch.start - base;
-    let copied = fill(&target, segment, offset, len).map_err(failed(Action::Write));
-    let synced = copied.and_then(|()| target.sync_data().map_err(failed(Action::Sync)));
-    if let Err(error) = synced {
+    if let Err(error) = fill(&target, segment, offset, len, name) {
         // On a full disk the room is needed for other things. If it stays, the next opening
         // removes it.
         let _ = disk.remove(&part);
@@ -67,18 +64,26 @@ fn copy<D: Disk>(
     Ok(false)
 }
 
-fn fill<F: DiskFile>(target: &F, segment: &F, offset: u64, len: u64) -> io::Result<()> {
+fn fill<F: DiskFile>(
+    target: &F,
+    segment: &F,
+    offset: u64,
+    len: u64,
+    name: &str,
+) -> Result<(), LogError> {
+    let failed = |action| move |error| LogError::from_io(action, name, error);
     let mut buffer = vec![0; CHUNK_BYTES.min(len) as usize];
     let mut copied = 0;
     while copied < len {
         let count = (len - copied).min(CHUNK_BYTES) as usize;
-        match read_full(segment, &mut buffer[..count], offset + copied)? {
+        let read = read_full(segment, &mut buffer[..count], offset + copied);
+        match read.map_err(failed(Action::Read))? {
             0 => break,
             count => {
-                target.write_at(&buffer[..count], copied)?;
+                target.write_at(&buffer[..count], copied).map_err(failed(Action::Write))?;
                 copied += count as u64;
             }
         }
     }
-    Ok(())
+    target.sync_data().map_err(failed(Action::Sync))
 }

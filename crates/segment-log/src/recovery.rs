@@ -171,10 +171,9 @@ fn positions_put_aside<D: Disk>(disk: &D, names: &[String]) -> Result<u64, LogEr
     let mut floor = 0;
     for name in names {
         let Some(base) = name.strip_suffix(PUT_ASIDE).and_then(parse_file_name) else { continue };
-        let len = disk
-            .open(name)
-            .and_then(|file| file.len())
-            .map_err(|error| LogError::from_io(Action::Open, name, error))?;
+        let failed = |action| move |error| LogError::from_io(action, name, error);
+        let file = disk.open(name).map_err(failed(Action::Open))?;
+        let len = file.len().map_err(failed(Action::Read))?;
         let end = base.saturating_add(len.saturating_sub(SEGMENT_HEADER_SIZE));
         if end <= POSITION_MAX {
             floor = floor.max(end);

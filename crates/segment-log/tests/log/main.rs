@@ -1,6 +1,7 @@
 //! The log from outside: against a model, damaged, on a real disk, and in old formats.
 
 mod damage;
+mod errors;
 mod format;
 mod missing;
 mod model;

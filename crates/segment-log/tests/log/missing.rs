@@ -163,6 +163,26 @@ fn segments_are_deleted_from_a_full_disk_and_without_descriptors() {
 }
 
 #[test]
+fn the_list_costs_two_syncs_for_a_roll_and_two_for_a_deletion_of_many() {
+    let disk = FaultyDisk::new(1);
+    let (mut log, bases) = five_segments(&disk);
+    let mut count = disk.sync_count();
+    let mut syncs = || {
+        let before = std::mem::replace(&mut count, disk.sync_count());
+        disk.sync_count() - before
+    };
+    log.roll().expect("rolls");
+    assert_eq!(syncs(), 5, "old segment, new one, its name; list, its name");
+    log.delete_segments(&bases[..4]).expect("deletes");
+    assert_eq!(syncs(), 3, "list, its name; names gone");
+    append(&mut log, b"x").expect("writes");
+    assert_eq!(syncs(), 1, "a write knows nothing of it");
+    drop(log);
+    open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens");
+    assert_eq!(syncs(), 2, "nor does an opening that finds all as listed");
+}
+
+#[test]
 fn one_that_somebody_deleted_while_the_log_was_open_is_deleted() {
     let disk = FaultyDisk::new(1);
     let (mut log, bases) = five_segments(&disk);
