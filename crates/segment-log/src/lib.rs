@@ -27,7 +27,7 @@
 //! # Positions
 //!
 //! A position is a `u64`, a place in one endless sequence of bytes that the log's records form. It
-//! grows without gaps and is never used twice. A segment file holds a stretch of that sequence and
+//! grows, without gaps but behind what was lost, and is never used twice. A segment file holds a stretch of that sequence and
 //! is named by the first position in it, its base, in twenty decimal digits: `%020d.log`. Position
 //! `p` is found in the file with the greatest base not above `p`, at file offset `32 + p - base`.
 //!
@@ -149,6 +149,7 @@ mod quarantine;
 mod reader;
 mod record;
 mod recovery;
+mod report;
 mod reserve;
 mod rolling;
 mod scan;
@@ -163,6 +164,6 @@ pub use log::{Log, Options, SegmentStat};
 pub use manifest::Missing;
 pub use reader::Reader;
 pub use record::{GROUP, RECORD_HEADER_SIZE, RecordHead, RecordRef, records};
-pub use recovery::{Damage, Quarantine, Recovery, TornTail};
+pub use report::{Damage, Quarantine, Recovery, TornTail};
 pub use reserve::Reserve;
 pub use segment::SEGMENT_HEADER_SIZE;

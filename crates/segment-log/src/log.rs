@@ -14,7 +14,8 @@ use crate::error::{Action, LogError, is_disk_full};
 use crate::manifest::ManifestFile;
 use crate::reader::Reader;
 use crate::record::RecordRef;
-use crate::recovery::{self, Recovery};
+use crate::recovery;
+use crate::report::Recovery;
 use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table};
 use crate::spare::Spare;
 
