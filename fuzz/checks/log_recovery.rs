@@ -28,7 +28,7 @@ pub(crate) fn check(data: &[u8]) {
 
 fn open(disk: &FaultyDisk) -> Result<(Log<FaultyDisk>, Recovery, Vec<Found>), LogError> {
     let mut found: Vec<Found> = Vec::new();
-    let options = Options { segment_bytes_max: SEGMENT_BYTES_MAX };
+    let options = Options { segment_bytes_max: SEGMENT_BYTES_MAX, ..Options::default() };
     let (log, recovery) = Log::open(disk.clone(), options, &mut |record| {
         assert_ne!(record.kind, GROUP);
         found.push((record.position, record.kind, record.payload.to_vec()));
@@ -57,8 +57,10 @@ fn recover(file: &[u8]) -> Vec<Found> {
     for position in 0..file.len() as u64 {
         let _ = reader.read(position, &mut buffer);
     }
-    for name in disk.list().unwrap_or_default() {
-        assert!(disk.contents(&name).is_some_and(|bytes| bytes.len() <= file.len().max(32)));
+    // What was found is nowhere made longer, but for a header.
+    let names = disk.list().unwrap_or_default();
+    for name in names.iter().filter(|name| name.starts_with('0')) {
+        assert!(disk.contents(name).is_some_and(|bytes| bytes.len() <= file.len().max(32)));
     }
     let in_file = found.clone();
     let mut batch = Batch::new(log.next_position());

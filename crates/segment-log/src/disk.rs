@@ -5,10 +5,15 @@
 //! what it does not cover may survive in any part; a file's name survives once `sync_directory`
 //! has returned.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Whoever may read the files reads everybody's messages: the owner alone may.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// A directory of files.
 pub trait Disk: Send + Sync + 'static {
@@ -51,27 +56,66 @@ pub trait DiskFile: Send + Sync + 'static {
 }
 
 /// A directory of the operating system: `pread`, `pwrite`, `fdatasync`.
+///
+/// It is the owner's alone, mode 0700, and so are its files, mode 0600, whatever the umask says and
+/// whatever they were before. Where the file system has no modes, or the files are somebody else's,
+/// they stay as they are.
 #[derive(Debug, Clone)]
 pub struct RealDisk {
-    directory: PathBuf,
+    path: PathBuf,
+    /// Open for good, so that syncing it needs no descriptor.
+    directory: Arc<File>,
 }
 
 impl RealDisk {
     /// Uses the directory, creating it (and its parents) durably if it is not there.
     pub fn new(directory: impl Into<PathBuf>) -> io::Result<Self> {
-        let directory = directory.into();
-        if !directory.is_dir() {
-            fs::create_dir_all(&directory)?;
-            if let Some(parent) = directory.parent().filter(|parent| *parent != Path::new("")) {
-                File::open(parent)?.sync_all()?;
-            }
-        }
-        Ok(Self { directory })
+        let path = directory.into();
+        make_directory(&path)?;
+        let directory = File::open(&path)?;
+        restrict(&directory, DIRECTORY_MODE)?;
+        Ok(Self { path, directory: Arc::new(directory) })
     }
 
     /// The directory.
     pub fn directory(&self) -> &Path {
-        &self.directory
+        &self.path
+    }
+}
+
+/// Creates a directory that is not there, parents first, each durable in its parent.
+fn make_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    make_directory(parent)?;
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    restrict(&File::open(path)?, DIRECTORY_MODE)?;
+    File::open(parent)?.sync_all()
+}
+
+/// Takes the file or directory from everybody but its owner.
+fn restrict(file: &File, mode: u32) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o777 == mode {
+        return Ok(());
+    }
+    match file.set_permissions(Permissions::from_mode(mode)) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        set => set,
     }
 }
 
@@ -80,7 +124,7 @@ impl Disk for RealDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
+        for entry in fs::read_dir(&self.path)? {
             // A name that is no UTF-8 is none of ours.
             names.extend(entry?.file_name().into_string());
         }
@@ -89,28 +133,37 @@ impl Disk for RealDisk {
 
     fn create(&self, name: &str) -> io::Result<RealFile> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
-        options.open(self.directory.join(name)).map(RealFile)
+        options.read(true).write(true).create_new(true).mode(FILE_MODE);
+        let path = self.path.join(name);
+        let file = options.open(&path)?;
+        if let Err(error) = restrict(&file, FILE_MODE) {
+            // What failed has left nothing behind.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(RealFile(file))
     }
 
     fn open(&self, name: &str) -> io::Result<RealFile> {
-        OpenOptions::new().read(true).write(true).open(self.directory.join(name)).map(RealFile)
+        let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+        restrict(&file, FILE_MODE)?;
+        Ok(RealFile(file))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.directory.join(name))
+        fs::remove_file(self.path.join(name))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.directory.join(from), self.directory.join(to))
+        fs::rename(self.path.join(from), self.path.join(to))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
-        File::open(&self.directory)?.sync_all()
+        self.directory.sync_all()
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(&self.directory)?;
+        let stat = rustix::fs::fstatvfs(&self.directory)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use crate::disk::{Disk, DiskFile};
 
 /// The disk; clones are handles to the same one.
@@ -38,6 +40,7 @@ struct State {
     /// The sync, counted from the beginning, at which the machine stops.
     crash_at_sync: Option<u64>,
     fails_next_sync: bool,
+    is_out_of_files: bool,
     /// Stopped: everything fails until the crash.
     is_down: bool,
     /// Crashes so far; handles from before one are dead.
@@ -103,6 +106,12 @@ impl FaultyDisk {
         lock(&self.state).fails_next_sync = true;
     }
 
+    /// While `true`, no file can be opened or created and no directory listed (`EMFILE`); what is
+    /// open goes on working. A crash ends it, as a new process has descriptors.
+    pub fn set_out_of_files(&self, is_out_of_files: bool) {
+        lock(&self.state).is_out_of_files = is_out_of_files;
+    }
+
     /// Flips one bit of the byte at `offset` of a file, on the disk and in memory alike. Answers
     /// whether there is such a byte.
     pub fn flip_byte(&self, name: &str, offset: u64) -> bool {
@@ -145,11 +154,13 @@ impl Disk for FaultyDisk {
 
     fn list(&self) -> io::Result<Vec<String>> {
         let state = self.up()?;
+        state.take_descriptor()?;
         Ok(state.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str) -> io::Result<FaultyFile> {
         let mut state = self.up()?;
+        state.take_descriptor()?;
         if state.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -162,6 +173,7 @@ impl Disk for FaultyDisk {
 
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
         let state = self.up()?;
+        state.take_descriptor()?;
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(self.handle(id, state.generation))
     }
@@ -317,6 +329,10 @@ impl State {
         capacity.saturating_sub(used as u64)
     }
 
+    fn take_descriptor(&self) -> io::Result<()> {
+        if self.is_out_of_files { Err(Errno::MFILE.into()) } else { Ok(()) }
+    }
+
     fn count_sync(&mut self) -> io::Result<()> {
         self.sync_count += 1;
         if self.crash_at_sync.is_some_and(|at| self.sync_count >= at) {
@@ -352,6 +368,7 @@ impl State {
         }
         self.crash_at_sync = None;
         self.fails_next_sync = false;
+        self.is_out_of_files = false;
         self.is_down = false;
         self.generation += 1;
     }

@@ -27,7 +27,7 @@
 //! # Positions
 //!
 //! A position is a `u64`, a place in one endless sequence of bytes that the log's records form. It
-//! grows without gaps and is never used twice. A segment file holds a stretch of that sequence and
+//! grows, without gaps but behind what was lost, and is never used twice. A segment file holds a stretch of that sequence and
 //! is named by the first position in it, its base, in twenty decimal digits: `%020d.log`. Position
 //! `p` is found in the file with the greatest base not above `p`, at file offset `32 + p - base`.
 //!
@@ -70,6 +70,20 @@
 //! CRC covers them all, and a member is not a record without its group: either all members are
 //! recovered or none. Each can be read by its own position.
 //!
+//! # Manifest, version 1
+//!
+//! The file `segments` lists the living segments, so that one which somebody deleted is missed: dead
+//! segments are deleted all the time, and a gap says nothing.
+//!
+//! | offset | bytes | content |
+//! |-------:|------:|---------|
+//! | 0 | 8 | `wilcoseg` |
+//! | 8 | 4 | version: 1 |
+//! | 12 | 4 | number of segments |
+//! | 16 | 8 | limit: the position that the last segment does not go beyond |
+//! | 24 | 8 each | bases, ascending |
+//! | | 4 | CRC32C of all before |
+//!
 //! # Commit protocol
 //!
 //! - *Write*: a batch goes to the end of the active segment in one write. After a small batch the
@@ -79,10 +93,18 @@
 //!   is poisoned: the kernel may have dropped the pages and answer `Ok` next time.
 //! - *Full disk*: what was let through of the batch is cut off again, and the cut synced; the log is
 //!   as if the batch had never come.
-//! - *Roll*: cut the zeros, sync, then create the next segment, write its header, sync it, sync the
-//!   directory. So only the last segment can have an end that is not clean.
-//! - *Delete*: sync what was written, remove the file, sync the directory. So a deleted segment does
-//!   not come back after the records that were the reason to delete it.
+//! - *Roll*: cut the zeros, sync, then write the next segment's header to a file called `next`, sync
+//!   it, rename it to the segment's name, sync the directory. So only the last segment can have an
+//!   end that is not clean. `next` is made and opened in advance, so that a roll does not fail for
+//!   want of a descriptor; what a crash leaves under that name is nothing, and written over.
+//! - *Delete*: sync what was written, write the manifest without the segments, remove the files, sync
+//!   the directory. So a deleted segment does not come back after the records that were the reason
+//!   to delete it, and is not missed.
+//! - *Manifest*: written to `segments.part`, synced, renamed, the directory synced: two more syncs for
+//!   each roll and each deletion of any number of segments. In a roll the file is written before the
+//!   new segment gets its name, and gets its own name after that is durable; only then a record of
+//!   the segment may be promised. A batch beyond the limit waits for a new manifest. Where there is
+//!   no room for it a deletion removes it instead, since deleting is what gives room.
 //!
 //! # Recovery
 //!
@@ -97,6 +119,12 @@
 //! - A segment's file header alone: written anew. Nothing readable in a segment: it is renamed to
 //!   `<base>.log.quarantine`, and its positions are not used again. A segment of another version,
 //!   of another base than its name, or reaching into its successor: refused.
+//!
+//! What the manifest lists and is not there is missing, and reported; no position of it is used again,
+//! up to the next base, or up to the limit if none follows. A segment that is there and not listed was
+//! begun, or about to be deleted, when a crash came; it is kept. Without a manifest nothing is said; a
+//! damaged one is reported. The manifest is written anew at once, but after a loss or damage only
+//! with the first write: until then every opening tells of it.
 //!
 //! The last segment is synced before `open` returns: a killed process may have left records that
 //! are in the page cache only, and who has seen them may act on them.
@@ -116,19 +144,26 @@ mod disk;
 mod error;
 pub mod faulty;
 mod log;
+mod manifest;
 mod quarantine;
 mod reader;
 mod record;
 mod recovery;
+mod report;
+mod reserve;
+mod rolling;
 mod scan;
 mod segment;
+mod spare;
 
 pub use batch::Batch;
 pub use disk::{Disk, DiskFile, RealDisk, RealFile};
 pub use error::LogError;
 pub use faulty::FaultyDisk;
 pub use log::{Log, Options, SegmentStat};
+pub use manifest::Missing;
 pub use reader::Reader;
 pub use record::{GROUP, RECORD_HEADER_SIZE, RecordHead, RecordRef, records};
-pub use recovery::{Damage, Quarantine, Recovery, TornTail};
+pub use report::{Damage, Quarantine, Recovery, TornTail};
+pub use reserve::Reserve;
 pub use segment::SEGMENT_HEADER_SIZE;

@@ -1,19 +1,23 @@
-//! The writing end: batches in, segments out, sync.
+//! The writing end: batches in, sync.
 //!
-//! Owns the segment files and the order of operations on them (the commit protocol in the crate's
-//! documentation). Never decides when to sync or what to delete. Invariants: positions grow without
+//! Owns the active segment's file and the order of operations on it (the commit protocol in the
+//! crate's documentation); how segments come and go is [`rolling`](crate::rolling)'s. Never decides when to sync or what to delete. Invariants: positions grow without
 //! a gap and are never used twice; a segment that is not the last is whole, cut to length and
-//! synced; once an IO error left the files in doubt nothing is written or claimed durable again.
+//! synced; after a temporary error everything is as before; once any other left the files in doubt
+//! nothing is written or claimed durable again.
 
 use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{LogError, is_disk_full};
+use crate::error::{Action, LogError, is_disk_full};
+use crate::manifest::ManifestFile;
 use crate::reader::Reader;
 use crate::record::RecordRef;
-use crate::recovery::{self, Recovery};
-use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table, encode_header, file_name};
+use crate::recovery;
+use crate::report::Recovery;
+use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table};
+use crate::spare::Spare;
 
 /// How far ahead of small batches a segment is filled with zeros. A sync that changes neither the
 /// file's length nor its extents needs no commit of the file system's journal.
@@ -25,11 +29,14 @@ static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 pub struct Options {
     /// Size of a segment file above which a new one is begun.
     pub segment_bytes_max: u64,
+    /// The next position is at least this: if the log ends before, a new segment is begun there.
+    /// For an owner that knows of positions which the log has lost.
+    pub position_min: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes_max: 64 << 20 }
+        Self { segment_bytes_max: 64 << 20, position_min: 0 }
     }
 }
 
@@ -49,14 +56,20 @@ pub struct SegmentStat {
 /// In order: [`open`](Self::open), then [`write`](Self::write) and [`sync`](Self::sync) over and
 /// over. Only what a `sync` that returned `Ok` covers is sure to be found by the next `open`.
 pub struct Log<D: Disk> {
-    disk: D,
-    options: Options,
-    table: Arc<Table<D::File>>,
-    active: Arc<Segment<D::File>>,
+    pub(crate) disk: D,
+    pub(crate) options: Options,
+    pub(crate) table: Arc<Table<D::File>>,
+    pub(crate) active: Arc<Segment<D::File>>,
+    /// The file of the segment to come.
+    pub(crate) next: Spare<D::File>,
+    /// The list of segments.
+    pub(crate) manifest: ManifestFile<D::File>,
     /// File offset up to which the active file extends; zeros beyond its last record.
-    file_len: u64,
+    pub(crate) file_len: u64,
     /// Whether something was written since the last sync.
-    is_dirty: bool,
+    pub(crate) is_dirty: bool,
+    /// Whether a part of a batch that found no room still stands behind the last record.
+    has_remains: bool,
     is_poisoned: bool,
 }
 
@@ -64,27 +77,43 @@ impl<D: Disk> Log<D> {
     /// Opens the log in `disk`, or begins one, and calls `visit` for every record, oldest first,
     /// the members of groups one by one.
     ///
-    /// A torn tail is cut; damage before the last record is copied aside and stepped over. Both are
-    /// in the [`Recovery`], for the caller to report.
+    /// A torn tail is cut; damage before the last record is copied aside and stepped over; of a
+    /// segment whose file is gone no position is used again. All is in the [`Recovery`], for the
+    /// caller to report. Who will not go on after that had better write nothing: what is missing is
+    /// told again until something is written.
     ///
     /// # Errors
-    /// `Io` and `DiskFull` from the disk, `Format` for a segment of another version or place.
+    /// `Io`, `DiskFull` and `OutOfFiles` from the disk, `Format` for a segment of another version or place, `Misuse`
+    /// for a `position_min` beyond 2^63.
     pub fn open(
         disk: D,
         options: Options,
         visit: &mut dyn FnMut(RecordRef<'_>),
     ) -> Result<(Self, Recovery), LogError> {
-        let recovered = recovery::recover(&disk, visit)?;
-        let log = Self {
+        let recovered = recovery::recover(&disk, options.position_min, visit)?;
+        let bases: Vec<u64> = recovered.segments.iter().map(|segment| segment.base).collect();
+        let mut log = Self {
             disk,
             options,
             table: Arc::new(Table::new(recovered.segments)),
             active: recovered.active,
+            next: recovered.next,
+            manifest: ManifestFile::new(recovered.manifest.as_ref(), &bases),
             file_len: recovered.file_len,
             is_dirty: false,
+            has_remains: false,
             is_poisoned: false,
         };
-        Ok((log, recovered.report))
+        let report = recovered.report;
+        if report.missing.is_empty() && !report.is_manifest_damaged {
+            match log.keep_manifest(log.next_position()) {
+                Err(error) if !error.is_temporary() => return Err(error),
+                // The first write comes back to it.
+                _ => {}
+            }
+        }
+        log.prepare()?;
+        Ok((log, report))
     }
 
     /// The position of the next record to be written.
@@ -99,7 +128,7 @@ impl<D: Disk> Log<D> {
     /// segment gets one of its own.
     ///
     /// # Errors
-    /// `DiskFull`: nothing was kept, the same batch may be written again. `Misuse`: the batch starts
+    /// `DiskFull`, `OutOfFiles`: nothing was kept, the same batch may be written again. `Misuse`: the batch starts
     /// elsewhere or has an open group; nothing happened. Any other poisons the log.
     pub fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
@@ -112,18 +141,21 @@ impl<D: Disk> Log<D> {
         if batch.is_empty() {
             return Ok(());
         }
+        self.cut_remains()?;
         let len = batch.len_bytes() as u64;
         if self.end_offset() + len > self.options.segment_bytes_max {
-            self.roll()?;
+            self.roll_for(batch.end())?;
         }
+        self.keep_manifest(batch.end())?;
         let offset = self.end_offset();
         self.is_dirty = true;
         if let Err(error) = self.active.file.write_at(batch.as_bytes(), offset) {
-            if !is_disk_full(&error) {
-                return self.poison("write", error);
+            let error = self.failed(Action::Write, error);
+            if error.is_temporary() {
+                self.has_remains = true;
+                self.cut_remains()?;
             }
-            self.undo_write(offset)?;
-            return Err(LogError::DiskFull);
+            return Err(error);
         }
         self.active.set_end(batch.end());
         self.write_zeros_ahead(offset + len, len)
@@ -136,10 +168,9 @@ impl<D: Disk> Log<D> {
     /// and the log is poisoned.
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
+        self.cut_remains()?;
         if self.is_dirty {
-            if let Err(error) = self.active.file.sync_data() {
-                return self.poison("sync", error);
-            }
+            self.active.file.sync_data().map_err(|error| self.failed(Action::Sync, error))?;
             self.is_dirty = false;
         }
         Ok(())
@@ -165,83 +196,23 @@ impl<D: Disk> Log<D> {
         self.table.all().into_iter().map(stat).collect()
     }
 
-    /// Deletes a segment for good. Everything written before is synced first, because it is the
-    /// reason why the segment is not needed; the deletion is durable when this returns.
-    ///
-    /// # Errors
-    /// `Misuse` for the active segment, `NotFound` for none. An error of the disk poisons the log.
-    pub fn delete_segment(&mut self, base: u64) -> Result<(), LogError> {
-        self.refuse_if_poisoned()?;
-        if base == self.active.base {
-            return Err(LogError::Misuse("the active segment cannot be deleted"));
-        }
-        if self.table.at_base(base).is_none() {
-            return Err(LogError::NotFound(base));
-        }
-        self.sync()?;
-        self.table.remove(base);
-        match self.disk.remove(&file_name(base)).and_then(|()| self.disk.sync_directory()) {
-            Ok(()) => Ok(()),
-            Err(error) => self.poison("delete", error),
-        }
-    }
-
-    /// Closes the active segment, synced and cut to length, and begins a new one. Nothing happens
-    /// if the active segment is empty.
-    ///
-    /// # Errors
-    /// `DiskFull`: the active segment stays the active one. Any other poisons the log.
-    pub fn roll(&mut self) -> Result<(), LogError> {
-        self.refuse_if_poisoned()?;
-        let base = self.next_position();
-        if base == self.active.base {
-            return Ok(());
-        }
-        if self.file_len > self.end_offset() {
-            if let Err(error) = self.active.file.set_len(self.end_offset()) {
-                return self.poison("cut", error);
-            }
-            self.file_len = self.end_offset();
-            self.is_dirty = true;
-        }
-        self.sync()?;
-        match create_segment(&self.disk, base) {
-            Ok(segment) => {
-                self.active = Arc::new(segment);
-                self.table.push(Arc::clone(&self.active));
-                self.file_len = SEGMENT_HEADER_SIZE;
-                Ok(())
-            }
-            Err(LogError::DiskFull) => {
-                // The name is free again only if the removal holds; else the next attempt fails.
-                match self.disk.remove(&file_name(base)) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        self.poison("remove", error)
-                    }
-                    _ => Err(LogError::DiskFull),
-                }
-            }
-            Err(error) => {
-                self.is_poisoned = true;
-                Err(error)
-            }
-        }
-    }
-
     /// Offset in the active file where the next record goes.
-    fn end_offset(&self) -> u64 {
+    pub(crate) fn end_offset(&self) -> u64 {
         SEGMENT_HEADER_SIZE + self.active.end() - self.active.base
     }
 
     /// Takes back what a full disk let through of a batch, durably: another batch may come next,
     /// and the remains of this one must not be found behind it.
-    fn undo_write(&mut self, offset: u64) -> Result<(), LogError> {
-        let file = &self.active.file;
-        if let Err(error) = file.set_len(offset).and_then(|()| file.sync_data()) {
-            return self.poison("cut", error);
+    pub(crate) fn cut_remains(&mut self) -> Result<(), LogError> {
+        if !self.has_remains {
+            return Ok(());
         }
+        let offset = self.end_offset();
+        self.active.file.set_len(offset).map_err(|error| self.failed(Action::Cut, error))?;
+        self.active.file.sync_data().map_err(|error| self.failed(Action::Sync, error))?;
         self.file_len = offset;
         self.is_dirty = false;
+        self.has_remains = false;
         Ok(())
     }
 
@@ -266,32 +237,24 @@ impl<D: Disk> Log<D> {
                     self.file_len = target;
                     break;
                 }
-                Err(error) => return self.poison("write", error),
+                Err(error) => return Err(self.failed(Action::Write, error)),
             }
         }
         Ok(())
     }
 
-    fn refuse_if_poisoned(&self) -> Result<(), LogError> {
+    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), LogError> {
         if self.is_poisoned { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
-    fn poison(&mut self, action: &'static str, source: std::io::Error) -> Result<(), LogError> {
-        self.is_poisoned = true;
-        Err(LogError::Io { action, path: self.active.name(), source })
+    /// The error for a failed operation on the active segment; poisons unless it is temporary.
+    pub(crate) fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
+        let error = LogError::from_io(action, &self.active.name(), source);
+        self.poison_unless_temporary(error)
     }
-}
 
-/// Creates an empty segment, durably, before anything can be written to it.
-pub(crate) fn create_segment<D: Disk>(disk: &D, base: u64) -> Result<Segment<D::File>, LogError> {
-    let name = file_name(base);
-    let failed = |action| {
-        let name = &name;
-        move |error| LogError::from_io(action, name, error)
-    };
-    let file = disk.create(&name).map_err(failed("create"))?;
-    file.write_at(&encode_header(base), 0).map_err(failed("write"))?;
-    file.sync_data().map_err(failed("sync"))?;
-    disk.sync_directory().map_err(failed("sync the directory of"))?;
-    Ok(Segment::new(base, base, file, Vec::new()))
+    pub(crate) fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
+        self.is_poisoned |= !error.is_temporary();
+        error
+    }
 }

@@ -3,11 +3,10 @@
 //! Owns the `<base>-<position>.quarantine` files. Never changes the segment. Invariant: a file of
 //! that name is complete; until it is, it is called `.part`.
 
-use std::io;
 use std::ops::Range;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::{LogError, is_disk_full};
+use crate::error::{Action, LogError};
 use crate::segment::{SEGMENT_HEADER_SIZE, read_full};
 
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -27,8 +26,8 @@ pub(crate) fn copy_aside<D: Disk>(
     let name = format!("{base:020}-{:020}.quarantine", stretch.start);
     match copy(disk, segment, base, stretch, &name) {
         Ok(is_known) => Ok((Some(name), is_known)),
-        Err(error) if is_disk_full(&error) => Ok((None, false)),
-        Err(error) => Err(LogError::from_io("write", &name, error)),
+        Err(LogError::DiskFull) => Ok((None, false)),
+        Err(error) => Err(error),
     }
 }
 
@@ -38,40 +37,53 @@ fn copy<D: Disk>(
     base: u64,
     stretch: &Range<u64>,
     name: &str,
-) -> io::Result<bool> {
+) -> Result<bool, LogError> {
+    let failed = |action| move |error| LogError::from_io(action, name, error);
     let len = stretch.end - stretch.start;
     let part = format!("{name}.part");
-    let names = disk.list()?;
-    if names.iter().any(|existing| existing == name) && disk.open(name)?.len()? == len {
-        return Ok(true);
+    let names = disk.list().map_err(failed(Action::List))?;
+    if names.iter().any(|existing| existing == name) {
+        let existing = disk.open(name).map_err(failed(Action::Open))?;
+        if existing.len().map_err(failed(Action::Read))? == len {
+            return Ok(true);
+        }
     }
     if names.contains(&part) {
-        disk.remove(&part)?;
+        disk.remove(&part).map_err(failed(Action::Remove))?;
     }
-    let target = disk.create(&part)?;
-    let filled = fill(&target, segment, SEGMENT_HEADER_SIZE + stretch.start - base, len);
-    if let Err(error) = filled {
-        // On a full disk the room is needed for other things.
-        disk.remove(&part)?;
+    let target = disk.create(&part).map_err(failed(Action::Create))?;
+    let offset = SEGMENT_HEADER_SIZE + stretch.start - base;
+    if let Err(error) = fill(&target, segment, offset, len, name) {
+        // On a full disk the room is needed for other things. If it stays, the next opening
+        // removes it.
+        let _ = disk.remove(&part);
         return Err(error);
     }
-    disk.rename(&part, name)?;
-    disk.sync_directory()?;
+    disk.rename(&part, name).map_err(failed(Action::Rename))?;
+    disk.sync_directory().map_err(failed(Action::SyncDirectory))?;
     Ok(false)
 }
 
-fn fill<F: DiskFile>(target: &F, segment: &F, offset: u64, len: u64) -> io::Result<()> {
+fn fill<F: DiskFile>(
+    target: &F,
+    segment: &F,
+    offset: u64,
+    len: u64,
+    name: &str,
+) -> Result<(), LogError> {
+    let failed = |action| move |error| LogError::from_io(action, name, error);
     let mut buffer = vec![0; CHUNK_BYTES.min(len) as usize];
     let mut copied = 0;
     while copied < len {
         let count = (len - copied).min(CHUNK_BYTES) as usize;
-        match read_full(segment, &mut buffer[..count], offset + copied)? {
+        let read = read_full(segment, &mut buffer[..count], offset + copied);
+        match read.map_err(failed(Action::Read))? {
             0 => break,
             count => {
-                target.write_at(&buffer[..count], copied)?;
+                target.write_at(&buffer[..count], copied).map_err(failed(Action::Write))?;
                 copied += count as u64;
             }
         }
     }
-    target.sync_data()
+    target.sync_data().map_err(failed(Action::Sync))
 }

@@ -9,116 +9,82 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
-use crate::error::LogError;
-use crate::log::create_segment;
+use crate::error::{Action, LogError};
+use crate::manifest::{self, Manifest};
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
+use crate::report::{Damage, Quarantine, Recovery, TornTail};
+use crate::rolling::{NEXT, create_segment};
 use crate::scan::Window;
 use crate::segment::{
-    Header, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name, parse_file_name,
-    read_full,
+    Header, POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name,
+    parse_file_name, read_full,
 };
+use crate::spare::Spare;
 
 /// Added to the name of a segment file in which nothing can be read.
 const PUT_ASIDE: &str = ".quarantine";
 
-/// No log gets this far; a name that says so is not believed, and sums of positions do not overflow.
-const POSITION_MAX: u64 = u64::MAX / 2;
-
-/// What opening the log found and did; for the caller to log.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// Position of the next record.
-    pub next_position: u64,
-    /// Segments, the active one included.
-    pub segment_count: usize,
-    /// Bytes of records in all segments.
-    pub bytes: u64,
-    /// Records visited; a group counts as its members.
-    pub record_count: u64,
-    /// The incomplete end that was cut, if there was one: a write that a crash interrupted.
-    pub torn_tail: Option<TornTail>,
-    /// Damage that is no torn tail. Everything readable around it was kept.
-    pub quarantined: Vec<Quarantine>,
-}
-
-/// Bytes cut from the end of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TornTail {
-    /// Where the log now ends.
-    pub position: u64,
-    /// Bytes that were cut.
-    pub bytes: u64,
-}
-
-/// A damaged stretch of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quarantine {
-    /// Base of the segment.
-    pub segment: u64,
-    /// Where the damage begins.
-    pub position: u64,
-    /// How far it goes. 0 for a damaged file header, which has no positions.
-    pub bytes: u64,
-    /// What is damaged.
-    pub damage: Damage,
-    /// The file that keeps the bytes. `None` if there was no room for it; they are still in place.
-    pub file: Option<String>,
-    /// Whether an earlier opening had found it already.
-    pub is_known: bool,
-}
-
-/// What a [`Quarantine`] is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Damage {
-    /// Records between intact ones, or at the end of a segment that has a successor.
-    Records,
-    /// The file header only; it was written anew and no record was lost.
-    Header,
-    /// All of a segment; its file was renamed.
-    Segment,
-}
-
 pub(crate) struct Recovered<D: Disk> {
     pub(crate) segments: Vec<Arc<Segment<D::File>>>,
     pub(crate) active: Arc<Segment<D::File>>,
+    pub(crate) next: Spare<D::File>,
     pub(crate) file_len: u64,
+    /// What the manifest says, if it is there and readable.
+    pub(crate) manifest: Option<Manifest>,
     pub(crate) report: Recovery,
 }
 
-/// Scans the disk's segments and makes the last of them ready to be written.
+/// Scans the disk's segments and makes the last of them, or a new one, ready to be written, so that
+/// no position below `position_min` is used.
 pub(crate) fn recover<D: Disk>(
     disk: &D,
+    position_min: u64,
     visit: &mut dyn FnMut(RecordRef<'_>),
 ) -> Result<Recovered<D>, LogError> {
-    let names = disk.list().map_err(|error| LogError::from_io("list", "the directory", error))?;
+    if position_min > POSITION_MAX {
+        return Err(LogError::Misuse("position_min is beyond any log's positions"));
+    }
+    let names =
+        disk.list().map_err(|error| LogError::from_io(Action::List, "the directory", error))?;
     let mut bases: Vec<u64> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     bases.sort_unstable();
     let mut run = Run { disk, visit, report: Recovery::default(), buffer: Vec::new() };
+    let manifest = run.read_manifest(&names, &bases)?;
+    let missing = &run.report.missing;
+    // Bases and ends of what is not there any more.
+    let lost: Vec<u64> = missing.iter().flat_map(|lost| [lost.base, lost.end]).collect();
+    let lost_end = lost.iter().copied().max().unwrap_or(0);
+    let floor = positions_put_aside(disk, &names)?.max(position_min).max(lost_end);
     let mut segments = Vec::with_capacity(bases.len() + 1);
-    let floor = positions_put_aside(disk, &names)?;
     // The active segment, with the length of its file.
     let mut active = None;
     let mut next = 0;
     for (index, &base) in bases.iter().enumerate() {
-        let found = run.open(base, bases.get(index + 1).copied())?;
+        let after = lost.iter().copied().filter(|position| *position > base);
+        let next_base = bases.get(index + 1).copied().into_iter().chain(after).min();
+        let found = run.open(base, next_base)?;
         next = found.data_end;
         let Some((segment, file_len)) = found.segment else { continue };
         next = next.max(segment.end());
         let segment = Arc::new(segment);
-        if index + 1 == bases.len() {
+        if next_base.is_none() {
             active = Some((Arc::clone(&segment), file_len));
             next = segment.end();
         }
         run.report.bytes += segment.end() - base;
         segments.push(segment);
     }
-    disk.sync_directory().map_err(|error| LogError::from_io("sync", "the directory", error))?;
+    disk.sync_directory()
+        .map_err(|error| LogError::from_io(Action::SyncDirectory, "the log", error))?;
+    let mut spare = Spare::new(NEXT);
     let (active, file_len) = match active {
         Some(active) if active.0.end() >= floor => active,
-        _ => {
-            let segment = Arc::new(create_segment(disk, next.max(floor))?);
+        last => {
+            if let Some((segment, file_len)) = last {
+                close(&segment, file_len)?;
+            }
+            let segment = Arc::new(create_segment(disk, &mut spare, next.max(floor))?);
             segments.push(Arc::clone(&segment));
             (segment, SEGMENT_HEADER_SIZE)
         }
@@ -126,7 +92,18 @@ pub(crate) fn recover<D: Disk>(
     let mut report = run.report;
     report.next_position = active.end();
     report.segment_count = segments.len();
-    Ok(Recovered { segments, active, file_len, report })
+    Ok(Recovered { segments, active, next: spare, file_len, manifest, report })
+}
+
+/// Cuts the zeros of the segment that was the last until now.
+fn close<F: DiskFile>(segment: &Segment<F>, file_len: u64) -> Result<(), LogError> {
+    let failed = |action| move |error| LogError::from_io(action, &segment.name(), error);
+    let len = SEGMENT_HEADER_SIZE + segment.end() - segment.base;
+    if file_len > len {
+        segment.file.set_len(len).map_err(failed(Action::Cut))?;
+        segment.file.sync_data().map_err(failed(Action::Sync))?;
+    }
+    Ok(())
 }
 
 /// Where the positions of segments end that were put aside: they are not used again.
@@ -134,10 +111,9 @@ fn positions_put_aside<D: Disk>(disk: &D, names: &[String]) -> Result<u64, LogEr
     let mut floor = 0;
     for name in names {
         let Some(base) = name.strip_suffix(PUT_ASIDE).and_then(parse_file_name) else { continue };
-        let len = disk
-            .open(name)
-            .and_then(|file| file.len())
-            .map_err(|error| LogError::from_io("open", name, error))?;
+        let failed = |action| move |error| LogError::from_io(action, name, error);
+        let file = disk.open(name).map_err(failed(Action::Open))?;
+        let len = file.len().map_err(failed(Action::Read))?;
         let end = base.saturating_add(len.saturating_sub(SEGMENT_HEADER_SIZE));
         if end <= POSITION_MAX {
             floor = floor.max(end);
@@ -163,16 +139,38 @@ struct Found<F> {
 }
 
 impl<D: Disk> Run<'_, D> {
+    /// Compares what should be there, by the manifest, with what is.
+    fn read_manifest(
+        &mut self,
+        names: &[String],
+        bases: &[u64],
+    ) -> Result<Option<Manifest>, LogError> {
+        let manifest = match manifest::read(self.disk, names)? {
+            manifest::Found::Good(manifest) => manifest,
+            manifest::Found::None => return Ok(None),
+            manifest::Found::Damaged => {
+                self.report.is_manifest_damaged = true;
+                return Ok(None);
+            }
+        };
+        // What was put aside is reported already, and its file is there.
+        let aside = names.iter().filter_map(|name| parse_file_name(name.strip_suffix(PUT_ASIDE)?));
+        let mut there: Vec<u64> = aside.chain(bases.iter().copied()).collect();
+        there.sort_unstable();
+        self.report.missing = manifest.missing(&there);
+        Ok(Some(manifest))
+    }
+
     fn open(&mut self, base: u64, next_base: Option<u64>) -> Result<Found<D::File>, LogError> {
         let name = file_name(base);
         let failed = |action| {
             let name = &name;
             move |error| LogError::from_io(action, name, error)
         };
-        let file = self.disk.open(&name).map_err(failed("open"))?;
-        let mut file_len = file.len().map_err(failed("read"))?;
+        let file = self.disk.open(&name).map_err(failed(Action::Open))?;
+        let mut file_len = file.len().map_err(failed(Action::Read))?;
         let mut header = [0; SEGMENT_HEADER_SIZE as usize];
-        let header_len = read_full(&file, &mut header, 0).map_err(failed("read"))?;
+        let header_len = read_full(&file, &mut header, 0).map_err(failed(Action::Read))?;
         let data_len = file_len.saturating_sub(SEGMENT_HEADER_SIZE);
         let too_far =
             |problem: &str| LogError::Format { path: name.clone(), problem: problem.to_owned() };
@@ -186,8 +184,9 @@ impl<D: Disk> Run<'_, D> {
             Header::Good => {}
             Header::Foreign(problem) => return Err(LogError::Format { path: name, problem }),
             Header::Damaged => {
-                let has_records = window.resume_after(base).map_err(failed("read"))?.is_some();
-                let is_blank = window.last_nonzero(base).map_err(failed("read"))?.is_none();
+                let has_records =
+                    window.resume_after(base).map_err(failed(Action::Read))?.is_some();
+                let is_blank = window.last_nonzero(base).map_err(failed(Action::Read))?.is_none();
                 let is_unborn = is_blank && next_base.is_none();
                 if !has_records && !is_unborn {
                     self.buffer = window.into_buffer();
@@ -195,8 +194,8 @@ impl<D: Disk> Run<'_, D> {
                     return Ok(Found { segment: None, data_end });
                 }
                 // Either a crash came while the file was created, or all but its header is good.
-                file.write_at(&encode_header(base), 0).map_err(failed("write"))?;
-                file.sync_data().map_err(failed("sync"))?;
+                file.write_at(&encode_header(base), 0).map_err(failed(Action::Write))?;
+                file.sync_data().map_err(failed(Action::Sync))?;
                 file_len = file_len.max(SEGMENT_HEADER_SIZE);
                 if has_records {
                     self.note(base, base..base, Damage::Header, (None, false));
@@ -211,18 +210,19 @@ impl<D: Disk> Run<'_, D> {
             visit(record);
         };
         let scanned = window.scan(&mut counting, &mut |range| stretches.push(range));
-        let mut end = scanned.map_err(failed("read"))?;
-        let rest = window.last_nonzero(end).map_err(failed("read"))?.map(|last| end..last + 1);
+        let mut end = scanned.map_err(failed(Action::Read))?;
+        let rest =
+            window.last_nonzero(end).map_err(failed(Action::Read))?.map(|last| end..last + 1);
         self.buffer = window.into_buffer();
         if next_base.is_none() {
             if let Some(torn) = rest {
                 let bytes = torn.end - torn.start;
                 self.report.torn_tail = Some(TornTail { position: end, bytes });
                 file_len = SEGMENT_HEADER_SIZE + end - base;
-                file.set_len(file_len).map_err(failed("cut"))?;
+                file.set_len(file_len).map_err(failed(Action::Cut))?;
             }
             // Also without a cut: what a killed process wrote may be in the page cache only.
-            file.sync_data().map_err(failed("sync"))?;
+            file.sync_data().map_err(failed(Action::Sync))?;
         } else if let Some(rest) = rest {
             end = rest.end;
             stretches.push(rest);
@@ -257,8 +257,10 @@ impl<D: Disk> Run<'_, D> {
         let aside = format!("{name}{PUT_ASIDE}");
         self.disk
             .rename(&name, &aside)
-            .and_then(|()| self.disk.sync_directory())
-            .map_err(|error| LogError::from_io("rename", &name, error))?;
+            .map_err(|error| LogError::from_io(Action::Rename, &name, error))?;
+        self.disk
+            .sync_directory()
+            .map_err(|error| LogError::from_io(Action::SyncDirectory, &name, error))?;
         self.note(base, base..base + bytes, Damage::Segment, (Some(aside), false));
         Ok(())
     }

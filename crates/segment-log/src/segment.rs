@@ -16,6 +16,9 @@ use crate::error::LogError;
 /// Bytes of a segment file before its first record; they have no positions.
 pub const SEGMENT_HEADER_SIZE: u64 = 32;
 
+/// No log gets this far; a file that says so is not believed, and sums of positions do not overflow.
+pub(crate) const POSITION_MAX: u64 = u64::MAX / 2;
+
 const MAGIC: [u8; 8] = *b"wilcolog";
 const VERSION: u32 = 1;
 const SUFFIX: &str = ".log";

@@ -1,7 +1,9 @@
 //! The log from outside: against a model, damaged, on a real disk, and in old formats.
 
 mod damage;
+mod errors;
 mod format;
+mod missing;
 mod model;
 mod real;
 
@@ -32,7 +34,7 @@ pub(crate) struct Opened<D: Disk> {
 /// Opens with small segments, and checks what must hold after every opening.
 pub(crate) fn open<D: Disk>(disk: D, segment_bytes_max: u64) -> Result<Opened<D>, LogError> {
     let mut records: Vec<Owned> = Vec::new();
-    let options = Options { segment_bytes_max };
+    let options = Options { segment_bytes_max, ..Options::default() };
     let (log, recovery) = Log::open(disk, options, &mut |record| records.push(record.into()))?;
     assert_eq!(recovery.record_count, records.len() as u64);
     assert_eq!(recovery.next_position, log.next_position());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use segment_log::{Batch, FaultyDisk, Log, LogError};
+use segment_log::{Batch, Disk, FaultyDisk, Log, LogError, Missing};
 
 use crate::{Owned, check_reads, open};
 
@@ -11,17 +11,34 @@ const SEGMENT_BYTES_MAX: u64 = 600;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Append { kind: u8, len: usize },
-    Group { lens: Vec<usize> },
+    Append {
+        kind: u8,
+        len: usize,
+    },
+    Group {
+        lens: Vec<usize>,
+    },
     Write,
     Sync,
     Roll,
-    DeleteOldest,
-    FillDisk { free_bytes: u64 },
+    Delete {
+        from: usize,
+        count: usize,
+    },
+    FillDisk {
+        free_bytes: u64,
+    },
     EmptyDisk,
+    OutOfFiles(bool),
     FailNextSync,
-    CrashAtSync { n: u64 },
+    CrashAtSync {
+        n: u64,
+    },
     Crash,
+    /// Somebody deletes a segment while nothing runs.
+    LoseSegment {
+        nth: usize,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -32,12 +49,14 @@ fn op() -> impl Strategy<Value = Op> {
         10 => Just(Op::Write),
         6 => Just(Op::Sync),
         1 => Just(Op::Roll),
-        1 => Just(Op::DeleteOldest),
+        2 => (0_usize..3, 1_usize..3).prop_map(|(from, count)| Op::Delete { from, count }),
         1 => (0_u64..800).prop_map(|free_bytes| Op::FillDisk { free_bytes }),
         1 => Just(Op::EmptyDisk),
+        1 => any::<bool>().prop_map(Op::OutOfFiles),
         1 => Just(Op::FailNextSync),
         1 => (1_u64..6).prop_map(|n| Op::CrashAtSync { n }),
         2 => Just(Op::Crash),
+        1 => (0_usize..4).prop_map(|nth| Op::LoseSegment { nth }),
     ]
 }
 
@@ -59,8 +78,8 @@ struct World {
     in_doubt: Vec<Entry>,
     /// Everything before it must survive.
     synced_end: u64,
-    /// A segment whose deletion was interrupted.
-    half_deleted: Option<(u64, u64)>,
+    /// Segments whose deletion was interrupted.
+    half_deleted: Vec<(u64, u64)>,
     known_holes: BTreeSet<u64>,
     next_fill: u8,
 }
@@ -78,7 +97,7 @@ impl World {
             written: BTreeMap::new(),
             in_doubt: Vec::new(),
             synced_end: 0,
-            half_deleted: None,
+            half_deleted: Vec::new(),
             known_holes: BTreeSet::new(),
             next_fill: 0,
         }
@@ -98,7 +117,7 @@ impl World {
     fn settle(&mut self, result: Result<(), LogError>) {
         match result {
             Ok(()) => {}
-            Err(LogError::DiskFull) => {}
+            Err(error) if error.is_temporary() => self.log.sync().expect("not poisoned"),
             Err(LogError::Io { .. }) => {
                 assert!(matches!(self.log.sync(), Err(LogError::Poisoned)));
                 assert!(matches!(self.log.write(&self.batch), Err(LogError::Poisoned)));
@@ -117,35 +136,64 @@ impl World {
                 }
                 self.batch.reset(self.log.next_position());
             }
-            Err(LogError::DiskFull) => {}
+            Err(error) if error.is_temporary() => {}
             Err(_) => self.in_doubt = self.pending.clone(),
         }
         self.settle(result);
     }
 
-    fn delete_oldest(&mut self) {
-        let segment = self.log.segments()[0];
-        if segment.is_active {
-            let result = self.log.delete_segment(segment.base);
+    fn delete(&mut self, from: usize, count: usize) {
+        let segments: Vec<_> = self.log.segments().into_iter().skip(from).take(count).collect();
+        let bases: Vec<u64> = segments.iter().map(|segment| segment.base).collect();
+        let result = self.log.delete_segments(&bases);
+        if segments.iter().any(|segment| segment.is_active) {
             assert!(matches!(result, Err(LogError::Misuse(_))));
             return;
         }
-        let result = self.log.delete_segment(segment.base);
-        match result {
-            Ok(()) => {
-                self.written.retain(|position, _| *position >= segment.end);
-                // Deleting syncs what was written.
-                self.synced_end = self.log.next_position();
+        let left = self.log.segments();
+        let is_in_doubt = result.as_ref().is_err_and(|error| !error.is_temporary());
+        for segment in segments {
+            if is_in_doubt {
+                self.half_deleted.push((segment.base, segment.end));
+            } else if !left.contains(&segment) {
+                self.written.retain(|at, _| !(segment.base..segment.end).contains(at));
             }
-            Err(_) => self.half_deleted = Some((segment.base, segment.end)),
+        }
+        if result.is_ok() && !bases.is_empty() {
+            // Deleting syncs what was written.
+            self.synced_end = self.log.next_position();
         }
         self.settle(result);
     }
 
+    fn lose_segment(&mut self, nth: usize) {
+        self.crash();
+        let segments = self.log.segments();
+        let lost = segments[nth % segments.len()];
+        if lost.base == lost.end {
+            return;
+        }
+        self.disk.remove(&format!("{:020}.log", lost.base)).expect("is there");
+        self.disk.sync_directory().expect("a healthy disk");
+        self.written.retain(|at, _| !(lost.base..lost.end).contains(at));
+        let end = self.recover(|missing| missing.iter().map(|lost| lost.base).eq([lost.base]));
+        assert!(end >= lost.end, "its positions are not used again");
+        // With that it is told no more.
+        self.append(1, 5, None);
+        self.write();
+    }
+
     fn crash(&mut self) {
+        self.recover(<[Missing]>::is_empty);
+    }
+
+    /// Crashes, opens, and compares; answers the next position.
+    fn recover(&mut self, is_missing_right: impl Fn(&[Missing]) -> bool) -> u64 {
         self.disk.crash();
         self.disk.set_capacity_bytes(None);
         let opened = open(self.disk.clone(), SEGMENT_BYTES_MAX).expect("recovers from any crash");
+        assert!(is_missing_right(&opened.recovery.missing), "{:?}", opened.recovery.missing);
+        assert!(!opened.recovery.is_manifest_damaged);
         for entry in self.in_doubt.drain(..) {
             self.written.insert(entry.record.position, entry);
         }
@@ -159,7 +207,7 @@ impl World {
         assert!(next >= self.synced_end);
         for (position, entry) in &self.written {
             let is_deleted =
-                self.half_deleted.is_some_and(|(base, end)| (base..end).contains(position));
+                self.half_deleted.iter().any(|(base, end)| (base..end).contains(&position));
             if *position < self.synced_end && !is_deleted {
                 assert!(found.contains_key(position), "lost a synced record at {position}");
             }
@@ -182,13 +230,15 @@ impl World {
         let again = open(self.disk.clone(), SEGMENT_BYTES_MAX).expect("opens again");
         assert_eq!(again.records, opened.records);
         assert_eq!(again.recovery.torn_tail, None);
+        assert_eq!(again.recovery.missing, opened.recovery.missing);
         assert_eq!(again.log.next_position(), next);
         self.log = again.log;
         self.batch.reset(next);
         self.pending.clear();
         self.written = found;
-        self.half_deleted = None;
+        self.half_deleted.clear();
         self.synced_end = next;
+        next
     }
 
     fn apply(&mut self, op: Op) {
@@ -218,9 +268,10 @@ impl World {
                 }
                 self.settle(result);
             }
-            Op::DeleteOldest => self.delete_oldest(),
+            Op::Delete { from, count } => self.delete(from, count),
+            Op::LoseSegment { nth } => self.lose_segment(nth),
+            Op::OutOfFiles(is_out) => self.disk.set_out_of_files(is_out),
             Op::FillDisk { free_bytes } => {
-                use segment_log::Disk as _;
                 self.disk.set_capacity_bytes(None);
                 let free = self.disk.free_bytes().unwrap_or(0);
                 self.disk.set_capacity_bytes(Some(u64::MAX / 2));

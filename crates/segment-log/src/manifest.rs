@@ -1,0 +1,252 @@
+//! The list of living segments, by which a file that somebody deleted is missed.
+//!
+//! Owns the files `segments` and `segments.part`. Never decides which segments live. Invariants: a
+//! segment is listed only while its file's name is durable, so one that is listed and not there was
+//! lost; no position at or above the limit was ever promised in a listed segment.
+
+use std::io;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Action, LogError};
+use crate::segment::{POSITION_MAX, read_full};
+use crate::spare::Spare;
+
+const NAME: &str = "segments";
+const PART: &str = "segments.part";
+const MAGIC: [u8; 8] = *b"wilcoseg";
+const VERSION: u32 = 1;
+/// Bytes before the first base.
+const HEAD_BYTES: usize = 24;
+const CRC_BYTES: usize = 4;
+/// A million segments; a longer file is none of ours, and is not read into memory.
+const FILE_BYTES_MAX: u64 = 8 << 20;
+
+/// A segment that the log had and whose file is gone: somebody deleted it, or the file system did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// Position at which it began.
+    pub base: u64,
+    /// Position that it did not go beyond: where the next one begins, or all that it could hold.
+    pub end: u64,
+}
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// Bases of the living segments, ascending.
+    pub(crate) bases: Vec<u64>,
+    /// Position that the last of them does not go beyond.
+    pub(crate) limit: u64,
+}
+
+/// What there was to read.
+pub(crate) enum Found {
+    None,
+    Damaged,
+    Good(Manifest),
+}
+
+impl Manifest {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(encoded_len(self.bases.len()));
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&(self.bases.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&self.limit.to_le_bytes());
+        self.bases.iter().for_each(|base| bytes.extend_from_slice(&base.to_le_bytes()));
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Found, LogError> {
+        let Some((bytes, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
+            return Ok(Found::Damaged);
+        };
+        if !bytes.starts_with(&MAGIC) || crc32c::crc32c(bytes).to_le_bytes() != *crc {
+            return Ok(Found::Damaged);
+        }
+        let Some((head, list)) = bytes.split_at_checked(HEAD_BYTES) else {
+            return Ok(Found::Damaged);
+        };
+        let version = number(&head[8..12]);
+        if version != u64::from(VERSION) {
+            let problem = format!("format version {version}, this is version {VERSION}");
+            return Err(LogError::Format { path: NAME.to_owned(), problem });
+        }
+        let bases: Vec<u64> = list.chunks(8).map(number).collect();
+        let limit = number(&head[16..24]);
+        let is_sound = list.len() % 8 == 0
+            && bases.len() as u64 == number(&head[12..16])
+            && bases.is_sorted_by(|a, b| a < b)
+            && bases.last().is_none_or(|last| *last <= limit)
+            && limit <= POSITION_MAX;
+        Ok(if is_sound { Found::Good(Self { bases, limit }) } else { Found::Damaged })
+    }
+
+    /// What is listed and not among the bases that are there, which are ascending.
+    pub(crate) fn missing(&self, there: &[u64]) -> Vec<Missing> {
+        let after = |list: &[u64], base| {
+            list.get(list.partition_point(|other| *other <= base)).copied().unwrap_or(self.limit)
+        };
+        let lost = self.bases.iter().filter(|base| there.binary_search(base).is_err());
+        lost.map(|&base| {
+            let end = after(&self.bases, base).min(after(there, base)).min(self.limit);
+            Missing { base, end }
+        })
+        .collect()
+    }
+}
+
+fn encoded_len(count: usize) -> usize {
+    HEAD_BYTES + 8 * count + CRC_BYTES
+}
+
+/// A little-endian number of at most eight bytes.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// Reads the manifest, if it is among the names.
+pub(crate) fn read<D: Disk>(disk: &D, names: &[String]) -> Result<Found, LogError> {
+    if !names.iter().any(|name| name == NAME) {
+        return Ok(Found::None);
+    }
+    let failed = |action| move |error| LogError::from_io(action, NAME, error);
+    let file = disk.open(NAME).map_err(failed(Action::Open))?;
+    let len = file.len().map_err(failed(Action::Read))?;
+    if len > FILE_BYTES_MAX {
+        return Ok(Found::Damaged);
+    }
+    let mut bytes = vec![0; len as usize];
+    let filled = read_full(&file, &mut bytes, 0).map_err(failed(Action::Read))?;
+    Manifest::parse(&bytes[..filled])
+}
+
+/// The manifest's file: what it says, and the file that comes next under its name.
+pub(crate) struct ManifestFile<F> {
+    part: Spare<F>,
+    limit: u64,
+    /// Whether it does not list the log's segments as they are.
+    is_stale: bool,
+}
+
+impl<F: DiskFile> ManifestFile<F> {
+    /// `found` is what the disk has, `bases` what it should say.
+    pub(crate) fn new(found: Option<&Manifest>, bases: &[u64]) -> Self {
+        let is_stale = found.is_none_or(|found| found.bases != bases);
+        let limit = found.map_or(0, |found| found.limit);
+        Self { part: Spare::new(PART), limit, is_stale }
+    }
+
+    /// Whether positions up to `end` may be promised.
+    pub(crate) fn covers(&self, end: u64) -> bool {
+        !self.is_stale && end <= self.limit
+    }
+
+    /// The segments are not those that are listed any more.
+    pub(crate) fn mark_stale(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Makes ready for a list of `count` segments.
+    pub(crate) fn prepare<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        count: usize,
+    ) -> Result<(), LogError> {
+        self.part.prepare(disk, encoded_len(count))
+    }
+
+    /// Writes what the manifest is to say, without saying it yet: all that needs room.
+    pub(crate) fn fill<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        manifest: &Manifest,
+    ) -> Result<(), LogError> {
+        self.part.fill(disk, &manifest.encode())
+    }
+
+    /// Says what was filled in, durably.
+    pub(crate) fn publish<D: Disk<File = F>>(
+        &mut self,
+        disk: &D,
+        manifest: &Manifest,
+    ) -> Result<(), LogError> {
+        self.part.rename(disk, NAME)?;
+        self.limit = manifest.limit;
+        self.is_stale = false;
+        Ok(())
+    }
+
+    /// Takes the manifest away, durably: no list rather than a wrong one.
+    pub(crate) fn discard<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), LogError> {
+        self.is_stale = true;
+        let failed = |action| move |error| LogError::from_io(action, NAME, error);
+        match disk.remove(NAME) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(failed(Action::Remove))?,
+        }
+        disk.sync_directory().map_err(failed(Action::SyncDirectory))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(bytes: &[u8]) -> Option<Manifest> {
+        match Manifest::parse(bytes) {
+            Ok(Found::Good(manifest)) => Some(manifest),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn it_is_what_the_documentation_says_byte_by_byte() {
+        let manifest = Manifest { bases: vec![0, 0x0102], limit: 0x030405 };
+        let bytes = manifest.encode();
+        let mut expected = b"wilcoseg\x01\0\0\0\x02\0\0\0\x05\x04\x03\0\0\0\0\0".to_vec();
+        expected.extend_from_slice(b"\0\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0");
+        assert_eq!(bytes[..40], expected);
+        assert_eq!(bytes[40..], crc32c::crc32c(&expected).to_le_bytes());
+        assert_eq!(parse(&bytes), Some(manifest));
+    }
+
+    #[test]
+    fn any_damage_is_noticed_and_another_version_is_refused() {
+        let bytes = Manifest { bases: vec![7, 9], limit: 9 }.encode();
+        for at in 0..bytes.len() {
+            assert_eq!(parse(&bytes[..at]), None, "cut at {at}");
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 4;
+            assert!(matches!(Manifest::parse(&flipped), Ok(Found::Damaged)), "flipped at {at}");
+        }
+        for bad in [
+            Manifest { bases: vec![9, 7], limit: 20 },
+            Manifest { bases: vec![7, 7], limit: 20 },
+            Manifest { bases: vec![7], limit: 6 },
+            Manifest { bases: vec![7], limit: u64::MAX },
+        ] {
+            assert_eq!(parse(&bad.encode()), None, "{bad:?}");
+        }
+        let mut other = bytes[..bytes.len() - 4].to_vec();
+        other[8] = 2;
+        let crc = crc32c::crc32c(&other);
+        other.extend_from_slice(&crc.to_le_bytes());
+        assert!(matches!(Manifest::parse(&other), Err(LogError::Format { .. })));
+    }
+
+    #[test]
+    fn a_missing_segment_ends_where_the_next_begins_or_at_the_limit() {
+        let manifest = Manifest { bases: vec![10, 20, 30], limit: 90 };
+        let missing = |there: &[u64]| -> Vec<_> {
+            manifest.missing(there).iter().map(|missing| (missing.base, missing.end)).collect()
+        };
+        assert_eq!(missing(&[10, 20, 30, 40]), []);
+        assert_eq!(missing(&[10, 30]), [(20, 30)]);
+        assert_eq!(missing(&[20]), [(10, 20), (30, 90)]);
+        assert_eq!(missing(&[10, 20, 50]), [(30, 50)]);
+        assert_eq!(missing(&[10, 20, 100]), [(30, 90)]);
+    }
+}

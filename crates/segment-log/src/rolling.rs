@@ -1,0 +1,171 @@
+//! How segments come and go: the next one begun, dead ones deleted.
+//!
+//! Owns the order of operations on names (the commit protocol in the crate's documentation). Never
+//! decides which segments are dead. Invariants: a segment's name appears with its header durable in
+//! it; the manifest lists it before anything in it is promised, and no longer when its file is
+//! removed; after a temporary error the log goes on with the segments it had.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Action, LogError};
+use crate::log::Log;
+use crate::manifest::Manifest;
+use crate::segment::{POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, encode_header, file_name};
+use crate::spare::Spare;
+
+/// The name of the next segment's file before it is one.
+pub(crate) const NEXT: &str = "next";
+
+/// How far beyond what is written the manifest's limit may be, however large segments are.
+const LIMIT_STEP_BYTES_MAX: u64 = 1 << 30;
+
+impl<D: Disk> Log<D> {
+    /// Closes the active segment, synced and cut to length, and begins a new one. Nothing happens
+    /// if the active segment is empty.
+    ///
+    /// # Errors
+    /// `DiskFull`, `OutOfFiles`: the active segment stays the active one. Any other poisons the log.
+    pub fn roll(&mut self) -> Result<(), LogError> {
+        self.roll_for(self.next_position())
+    }
+
+    /// Rolls for a batch that ends at `end`.
+    pub(crate) fn roll_for(&mut self, end: u64) -> Result<(), LogError> {
+        self.refuse_if_poisoned()?;
+        let base = self.next_position();
+        if base == self.active.base {
+            return Ok(());
+        }
+        self.cut_remains()?;
+        if self.file_len > self.end_offset() {
+            let cut = self.active.file.set_len(self.end_offset());
+            cut.map_err(|error| self.failed(Action::Cut, error))?;
+            self.file_len = self.end_offset();
+            self.is_dirty = true;
+        }
+        self.sync()?;
+        // What needs room or a descriptor comes before the first change of a name.
+        let manifest = self.manifest_of(&[], Some(base), end);
+        let filled = self.manifest.fill(&self.disk, &manifest);
+        let created = filled.and_then(|()| create_segment(&self.disk, &mut self.next, base));
+        let segment = created.map_err(|error| self.poison_unless_temporary(error))?;
+        self.active = Arc::new(segment);
+        self.table.push(Arc::clone(&self.active));
+        self.file_len = SEGMENT_HEADER_SIZE;
+        self.manifest.mark_stale();
+        let published = self.manifest.publish(&self.disk, &manifest);
+        published.map_err(|error| self.poison_unless_temporary(error))?;
+        self.prepare()
+    }
+
+    /// Deletes a segment for good; as [`delete_segments`](Self::delete_segments) with one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_segment(&mut self, base: u64) -> Result<(), LogError> {
+        self.delete_segments(&[base])
+    }
+
+    /// Deletes segments for good. Everything written before is synced first, because it is the
+    /// reason why they are not needed; the deletion is durable when this returns. A crash on the way
+    /// leaves any of them: none may be the reason why another is not needed.
+    ///
+    /// # Errors
+    /// `Misuse` for the active segment, `NotFound` for one that is not there; nothing happened.
+    /// `DiskFull`, `OutOfFiles`: what [`segments`](Self::segments) still has can be deleted again.
+    /// Any other poisons the log.
+    pub fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError> {
+        self.refuse_if_poisoned()?;
+        if bases.contains(&self.active.base) {
+            return Err(LogError::Misuse("the active segment cannot be deleted"));
+        }
+        if let Some(base) = bases.iter().find(|base| self.table.at_base(**base).is_none()) {
+            return Err(LogError::NotFound(*base));
+        }
+        if bases.is_empty() {
+            return Ok(());
+        }
+        self.sync()?;
+        let unlisted = self.unlist(bases);
+        unlisted.map_err(|error| self.poison_unless_temporary(error))?;
+        let removed = bases.iter().try_for_each(|base| self.remove_file(*base));
+        if removed.is_err() {
+            // It stays, and must be missed if it goes.
+            self.manifest.mark_stale();
+        }
+        let synced = self.disk.sync_directory();
+        synced.map_err(|error| self.failed(Action::SyncDirectory, error))?;
+        removed.map_err(|error| self.poison_unless_temporary(error))?;
+        self.prepare()
+    }
+
+    /// Writes the manifest without these segments. Deleting is what helps against a full disk, so
+    /// it must not need room: without any the manifest goes altogether until there is some.
+    fn unlist(&mut self, bases: &[u64]) -> Result<(), LogError> {
+        let manifest = self.manifest_of(bases, None, self.next_position());
+        let filled = self.manifest.fill(&self.disk, &manifest);
+        match filled.and_then(|()| self.manifest.publish(&self.disk, &manifest)) {
+            Err(LogError::DiskFull) => self.manifest.discard(&self.disk),
+            unlisted => unlisted,
+        }
+    }
+
+    fn remove_file(&self, base: u64) -> Result<(), LogError> {
+        let name = file_name(base);
+        match self.disk.remove(&name) {
+            // Somebody else did it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => {
+                removed.map_err(|error| LogError::from_io(Action::Remove, &name, error))?;
+            }
+        }
+        self.table.remove(base);
+        Ok(())
+    }
+
+    /// Has the manifest list the segments as they are, and allow for positions up to `end`.
+    pub(crate) fn keep_manifest(&mut self, end: u64) -> Result<(), LogError> {
+        if self.manifest.covers(end) {
+            return Ok(());
+        }
+        let manifest = self.manifest_of(&[], None, end);
+        let filled = self.manifest.fill(&self.disk, &manifest);
+        let published = filled.and_then(|()| self.manifest.publish(&self.disk, &manifest));
+        published.map_err(|error| self.poison_unless_temporary(error))?;
+        self.prepare()
+    }
+
+    /// The segments without some and with one more, and room for positions beyond `end`.
+    fn manifest_of(&self, without: &[u64], with: Option<u64>, end: u64) -> Manifest {
+        let bases = self.table.all().into_iter().map(|segment| segment.base);
+        let bases = bases.filter(|base| !without.contains(base)).chain(with).collect();
+        let step = self.options.segment_bytes_max.min(LIMIT_STEP_BYTES_MAX);
+        Manifest { bases, limit: end.saturating_add(step).min(POSITION_MAX) }
+    }
+
+    /// Makes ready what the next roll or deletion needs. If it cannot be had now, they try again.
+    pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
+        let count = self.table.all().len() + 1;
+        let prepared = match self.next.prepare(&self.disk, SEGMENT_HEADER_SIZE as usize) {
+            Ok(()) => self.manifest.prepare(&self.disk, count),
+            failed => failed,
+        };
+        match prepared {
+            Err(error) if !error.is_temporary() => Err(self.poison_unless_temporary(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Creates an empty segment, durably, before anything can be written to it.
+pub(crate) fn create_segment<D: Disk>(
+    disk: &D,
+    next: &mut Spare<D::File>,
+    base: u64,
+) -> Result<Segment<D::File>, LogError> {
+    next.fill(disk, &encode_header(base))?;
+    let file = next.rename(disk, &file_name(base))?;
+    Ok(Segment::new(base, base, file, Vec::new()))
+}
