@@ -63,7 +63,8 @@ macro_rules! properties {
             }
         }
 
-        /// Fails when the headers are malformed.
+        /// Fails when the headers' entries cannot be told apart; values that cannot be decoded are
+        /// kept as they came.
         impl TryFrom<&Properties<'_>> for OwnedProperties {
             type Error = DecodeError;
 
@@ -94,7 +95,7 @@ macro_rules! properties {
     (@write_owned table, $out:ident, $value:ident) => { $value.encode_with_length($out) };
     (@write_owned shortstr, $out:ident, $value:ident) => { Writer::new($out).shortstr($value) };
     (@write_owned $kind:ident, $out:ident, $value:ident) => { Writer::new($out).$kind(*$value) };
-    (@to_owned table, $value:ident) => { $value.to_table()? };
+    (@to_owned table, $value:ident) => { $value.to_headers()? };
     (@to_owned shortstr, $value:ident) => { $value.to_owned() };
     (@to_owned $kind:ident, $value:ident) => { $value };
 }

@@ -2,6 +2,7 @@
 //!
 //! Decoding is lazy, so a fault shows when the walk reaches it. The depth limit is for
 //! [`TableRef::to_table`] and [`ValueRef::to_owned`], which recurse; walking by hand costs no stack.
+//! Headers of messages need not be understood: [`TableRef::to_headers`] keeps what it cannot decode.
 
 use crate::wire::Reader;
 use crate::{DecodeError, FieldTable, FieldValue, MAX_DEPTH};
@@ -56,6 +57,17 @@ impl<'a> TableRef<'a> {
     /// Decodes and copies the whole table.
     pub fn to_table(&self) -> Result<FieldTable, DecodeError> {
         self.to_table_at(0)
+    }
+
+    /// Decodes and copies a message's headers. A broker passes on what it need not understand: a
+    /// value that cannot be decoded is kept as it came ([`FieldValue::Undecoded`]).
+    ///
+    /// # Errors
+    /// When the entries themselves cannot be told apart.
+    pub fn to_headers(&self) -> Result<FieldTable, DecodeError> {
+        self.iter()
+            .map(|entry| entry.map(|(name, value)| (name, value.to_owned_or_kept())))
+            .collect()
     }
 
     fn to_table_at(self, depth: usize) -> Result<FieldTable, DecodeError> {
@@ -170,6 +182,18 @@ impl<'a> ValueRef<'a> {
     /// Decodes and copies the value with all that is nested in it.
     pub fn to_owned(&self) -> Result<FieldValue, DecodeError> {
         self.to_owned_at(0)
+    }
+
+    fn to_owned_or_kept(self) -> FieldValue {
+        let kept =
+            |octet, content: &[u8]| FieldValue::Undecoded { octet, content: content.to_vec() };
+        match (self.to_owned(), self) {
+            (Ok(value), _) => value,
+            (Err(_), Self::Table(table)) => kept(b'F', table.0),
+            (Err(_), Self::Array(array)) => kept(b'A', array.0),
+            // Whatever holds nothing has been decoded by now.
+            (Err(_), _) => FieldValue::Void,
+        }
     }
 
     fn to_owned_at(self, depth: usize) -> Result<FieldValue, DecodeError> {

@@ -45,6 +45,15 @@ pub enum FieldValue {
     Void,
     /// `x`
     Bytes(Vec<u8>),
+    /// A table or array that cannot be decoded (nested too deep, an unknown type or a cut value in
+    /// it), carried on as it came. Only [`TableRef::to_headers`](crate::TableRef::to_headers) makes
+    /// these.
+    Undecoded {
+        /// `F` or `A`.
+        octet: u8,
+        /// Its content, without the length in front.
+        content: Vec<u8>,
+    },
 }
 
 impl FieldValue {
@@ -136,6 +145,10 @@ impl FieldValue {
             Self::Bytes(v) => {
                 out.push(b'x');
                 Writer::new(out).longstr(v);
+            }
+            Self::Undecoded { octet, content } => {
+                out.push(*octet);
+                Writer::new(out).longstr(content);
             }
         }
     }

@@ -59,10 +59,8 @@ pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
         return false;
     }
     let Ok(properties) = message.properties() else { return false };
-    let Some(Ok(headers)) = properties.headers.map(|headers| headers.to_table()) else {
-        return false;
-    };
-    let Some(deaths) = headers.get("x-death").and_then(FieldValue::as_array) else {
+    let deaths = properties.headers.and_then(|headers| headers.get("x-death").ok().flatten());
+    let Some(Ok(FieldValue::Array(deaths))) = deaths.map(|deaths| deaths.to_owned()) else {
         return false;
     };
     let field = |death: &FieldValue, name: &str, value: &str| {

@@ -32,6 +32,9 @@ pub(crate) struct Settings {
     /// Configuration file [default: ./wilco.toml if there is one, environment: WILCO_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Start although parts of the store are gone and going on loses what depends on them
+    #[arg(long, global = true)]
+    pub(crate) accept_loss: bool,
 }
 
 #[derive(Subcommand, Debug)]

@@ -10,6 +10,7 @@ mod bench;
 mod config;
 mod control;
 mod failure;
+mod heap;
 mod output;
 mod password;
 mod serve;

@@ -40,7 +40,10 @@ pub(crate) fn open<D: Disk + Clone>(
     pass.bases.sort_unstable();
     pass.load_runs(&names)?;
 
-    let log_options = segment_log::Options { segment_bytes_max: sizes.segment_bytes };
+    let log_options = segment_log::Options {
+        segment_bytes_max: sizes.segment_bytes,
+        ..segment_log::Options::default()
+    };
     let (log, report) = Log::open(disk, log_options, &mut |record| pass.visit(record))?;
     let log: Box<dyn Device> = Box::new(log);
     pass.salvage(&*files, &*log, &report)?;

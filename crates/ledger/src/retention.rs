@@ -3,7 +3,7 @@
 //! Owns the decision what is too old or too much. Never deletes a segment before the window can do
 //! without its pages, nor the one that holds the latest word on how far the message log was followed.
 
-use segment_log::{LogError, SEGMENT_HEADER_SIZE, SegmentStat};
+use segment_log::{SEGMENT_HEADER_SIZE, SegmentStat};
 
 use crate::LedgerError;
 use crate::flush::Writer;
@@ -29,7 +29,7 @@ impl Writer {
         match self.log.roll() {
             Ok(()) => Ok(true),
             // Nothing happened.
-            Err(LogError::DiskFull) => Ok(false),
+            Err(error) if error.is_temporary() => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

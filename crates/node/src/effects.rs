@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use broker::dead_letter::{Death, dead_letter, is_cycle};
 use broker::queue::{Effects, Incoming, NO_POSITION, Reason, Removed};
-use broker::{Message, QueueId};
+use broker::{BrokerError, Message, QueueId};
 
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
 use crate::store::{Appender, records};
+use crate::vhost::Vhost;
 
 /// Messages that may die of one dead letter's being delivered.
 const DESCENDANTS_MAX: usize = 1024;
@@ -26,8 +27,11 @@ pub(crate) type Work = Vec<(Arc<LiveQueue>, Effects)>;
 pub(crate) struct DeadLetter {
     queue: QueueId,
     removed: Removed,
+    /// `None` where it goes nowhere.
     copy: Option<Message>,
     targets: Vec<Arc<LiveQueue>>,
+    /// It cannot be read now. It is not settled: a restart may read it.
+    is_unreadable: bool,
     /// The copy's place in the log.
     position: u64,
 }
@@ -109,9 +113,27 @@ impl Node {
         now_ms: u64,
         removed: Removed,
     ) -> DeadLetter {
-        let copy = self.dead_letter_copy(queue, now_ms, &removed);
-        let (copy, targets) = copy.unwrap_or((None, Vec::new()));
-        DeadLetter { queue: queue.id, removed, copy, targets, position: NO_POSITION }
+        let message = match &removed.message {
+            Some(message) => Ok(message.clone()),
+            None => self.store.read_message(removed.position),
+        };
+        let mut dead = DeadLetter {
+            queue: queue.id,
+            removed,
+            copy: None,
+            targets: Vec::new(),
+            is_unreadable: message.is_err(),
+            position: NO_POSITION,
+        };
+        match message {
+            Ok(message) => dead.find_targets(queue, now_ms, &message),
+            Err(error) => tracing::error!(
+                queue = &*queue.name,
+                position = dead.removed.position,
+                "a dead message cannot be read, and stays until a restart: {error}"
+            ),
+        }
+        dead
     }
 
     /// Puts a dead message, logged already, into its queues; what follows from that comes back.
@@ -133,35 +155,6 @@ impl Node {
             work.push((target, effects));
         }
         work
-    }
-
-    /// The copy and the queues it goes to.
-    fn dead_letter_copy(
-        &self,
-        queue: &Arc<LiveQueue>,
-        now_ms: u64,
-        removed: &Removed,
-    ) -> Option<(Option<Message>, Vec<Arc<LiveQueue>>)> {
-        let vhost = queue.vhost.upgrade()?;
-        let message = match &removed.message {
-            Some(message) => message.clone(),
-            None => self.store.read_message(removed.position).ok()?,
-        };
-        let reason = removed.reason.dead_letter_name()?;
-        let exchange = queue.arguments.dead_letter_exchange.as_deref()?;
-        let routing_key = queue.arguments.dead_letter_routing_key.as_deref();
-        let death = Death { queue: &queue.name, reason, exchange, routing_key, now_ms };
-        let (copy, keys) = dead_letter(&message, &death, &mut Vec::new()).ok()?;
-        let extra: Vec<&str> = keys[1..].iter().map(String::as_str).collect();
-        let mut ids: Vec<QueueId> = Vec::new();
-        let state = vhost.state.read();
-        let headers = copy.properties().ok()?.headers;
-        state.topology.route(exchange, &keys[0], &extra, headers, &mut ids).ok()?;
-        let targets = ids.iter().filter_map(|id| state.queues.get(id));
-        let targets = targets.filter(|target| !is_cycle(&copy, reason, &target.name)).cloned();
-        let targets = targets.collect();
-        drop(state);
-        Some((Some(copy), targets))
     }
 
     /// A queue was deleted after a message for it was logged: that is its outcome there.
@@ -203,9 +196,40 @@ impl Node {
 }
 
 impl DeadLetter {
+    /// Makes the copy and finds the queues it goes to.
+    fn find_targets(&mut self, queue: &Arc<LiveQueue>, now_ms: u64, message: &Message) {
+        let arguments = &queue.arguments;
+        // Without a virtual host there is nobody to send it to, nor without an exchange.
+        let (Some(vhost), Some(reason), Some(exchange)) = (
+            queue.vhost.upgrade(),
+            self.removed.reason.dead_letter_name(),
+            arguments.dead_letter_exchange.as_deref(),
+        ) else {
+            return;
+        };
+        let routing_key = arguments.dead_letter_routing_key.as_deref();
+        let death = Death { queue: &queue.name, reason, exchange, routing_key, now_ms };
+        match copy_and_targets(&vhost, message, &death) {
+            Ok((copy, targets)) => (self.copy, self.targets) = (Some(copy), targets),
+            Err(error) => tracing::warn!(
+                queue = &*queue.name,
+                exchange,
+                "a dead message is not sent on: {error}"
+            ),
+        }
+    }
+
+    /// Whether it reaches a queue.
+    pub(crate) fn is_sent_on(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
     /// Appends its settlement and its copy, within a group of the caller.
     pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
-        let Self { queue, removed, copy, targets, position } = self;
+        let Self { queue, removed, copy, targets, position, is_unreadable } = self;
+        if *is_unreadable {
+            return;
+        }
         if removed.position != NO_POSITION {
             let position = std::iter::once(removed.position);
             let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
@@ -219,6 +243,25 @@ impl DeadLetter {
             }
         }
     }
+}
+
+/// A dead message's copy, and where it is routed to.
+fn copy_and_targets(
+    vhost: &Vhost,
+    message: &Message,
+    death: &Death<'_>,
+) -> Result<(Message, Vec<Arc<LiveQueue>>), BrokerError> {
+    let (copy, keys) = dead_letter(message, death, &mut Vec::new())?;
+    let extra: Vec<&str> = keys[1..].iter().map(String::as_str).collect();
+    let headers = copy.properties()?.headers;
+    let mut ids: Vec<QueueId> = Vec::new();
+    let state = vhost.state.read();
+    state.topology.route(death.exchange, &keys[0], &extra, headers, &mut ids)?;
+    let targets = ids.iter().filter_map(|id| state.queues.get(id));
+    let targets = targets.filter(|target| !is_cycle(&copy, death.reason, &target.name)).cloned();
+    let targets = targets.collect();
+    drop(state);
+    Ok((copy, targets))
 }
 
 /// Whether a settlement is all there is to log; the others are logged with what follows from them.

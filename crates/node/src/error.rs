@@ -40,6 +40,20 @@ pub enum NodeError {
     /// A write or sync failed earlier: nothing is confirmed any more until a restart.
     #[error("an earlier write to the store failed; restart wilco to recover")]
     Poisoned,
+    /// Something of the store is gone, and going on would lose more.
+    #[error("{text}")]
+    Loss {
+        /// What is gone, and what to do.
+        text: String,
+    },
+    /// The directory of the store cannot be kept from others.
+    #[error(
+        "{path} cannot be the directory of a store: others may write to it; choose a directory of its own with --data"
+    )]
+    SharedDirectory {
+        /// The directory.
+        path: String,
+    },
     /// Something with that name is there already.
     #[error("{kind} '{name}' exists already")]
     Exists {

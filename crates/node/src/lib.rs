@@ -20,6 +20,7 @@ mod follower;
 mod handover;
 mod live_queue;
 mod lookup;
+mod memory;
 pub mod node;
 mod options;
 mod outbox;

@@ -27,6 +27,7 @@ use crate::definitions::{DefinitionStore, Definitions};
 use crate::follower::{Follower, QueueNames};
 use crate::live_queue::LiveQueue;
 use crate::lookup::open_ledger;
+use crate::memory::Memory;
 use crate::options::{Limits, Options, StoreOptions};
 use crate::outbox::{ConsumerHandle, Outbox};
 use crate::outcomes::Outcomes;
@@ -84,6 +85,7 @@ pub struct Node {
     cached_bytes: AtomicI64,
     /// Memory of what clients have begun and not finished.
     pub(crate) unfinished_bytes: AtomicU64,
+    pub(crate) memory: Memory,
     pub(crate) publishers_held: AtomicBool,
     recovered: RecoverySummary,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -98,10 +100,12 @@ impl Node {
     /// [`NodeError::StoreInUse`] and whatever the disk says.
     pub fn open(options: Options) -> Result<Arc<Self>, NodeError> {
         let lock = startup::lock_directory(&options.data)?;
-        let definitions = DefinitionStore::open_file(options.data.join("definitions.redb"))?;
         let log_directory = options.data.join("log");
         let disk = RealDisk::new(&log_directory)
             .map_err(NodeError::disk(format!("open {}", log_directory.display())))?;
+        // Before anything is written: on a full disk that makes the room a start needs.
+        startup::free_reserve_if_full(&disk, &options.store);
+        let definitions = DefinitionStore::open_file(options.data.join("definitions.redb"))?;
         let directory = options.data.join("ledger");
         let ledger_disk = RealDisk::new(&directory)
             .map_err(NodeError::disk(format!("open {}", directory.display())))?;
@@ -126,11 +130,10 @@ impl Node {
         options: Options,
         lock: Option<std::fs::File>,
     ) -> Result<Arc<Self>, NodeError> {
-        let segment_bytes_max = options.store.segment_bytes_max;
-        let recovered = recover(disk, definitions, segment_bytes_max, options.store.relaxed)?;
-        let Recovered { store, definitions, queues, orphans, gone_queues, log } = recovered;
         let ledger_applied = ledger.applied();
-        let summary = startup::summarize(&log, &queues, &definitions);
+        let recovered = recover(disk, definitions, &options.store, ledger_applied)?;
+        let Recovered { store, definitions, queues, orphans, gone_queues, log, losses } = recovered;
+        let summary = startup::summarize(&log, losses, &queues, &definitions);
         let node = Arc::new(Self {
             store,
             ledger,
@@ -156,6 +159,7 @@ impl Node {
             next_serial: AtomicU64::new(1),
             cached_bytes: AtomicI64::new(0),
             unfinished_bytes: AtomicU64::new(0),
+            memory: Memory::open(),
             publishers_held: AtomicBool::new(false),
             recovered: summary,
             threads: Mutex::default(),
@@ -206,7 +210,8 @@ impl Node {
     /// Makes durable all that was appended. Only for a node without threads.
     ///
     /// # Errors
-    /// [`NodeError::Poisoned`] and whatever the disk says. `Ok(false)`: the disk is full.
+    /// [`NodeError::Poisoned`] and whatever the disk says. `Ok(false)`: not now, there is no room on
+    /// the disk.
     pub fn commit(&self) -> Result<bool, NodeError> {
         Ok(self.store.commit()? == crate::store::Commit::Done)
     }
@@ -239,8 +244,10 @@ impl Node {
 
     /// Whether publishers are to be held: too little disk or memory left.
     pub fn holds_publishers(&self) -> bool {
-        // A full disk is noticed by the keeper too: it alone sets this mark and wakes everybody when
-        // it takes it away. Until then the append buffer's bound holds publishers.
+        if !self.store.has_disk_room() {
+            // The keeper, who looks a few times a second, would be too late.
+            self.hold_publishers(true, false);
+        }
         self.publishers_held.load(Ordering::Acquire)
     }
 

@@ -29,8 +29,11 @@ pub struct StoreOptions {
     pub segment_bytes_max: u64,
     /// Memory for bodies of queued messages; beyond it they stay in the log only.
     pub body_cache_bytes: u64,
-    /// Publishers are held while the disk has less than this.
+    /// Publishers are held while the disk has less than this. As much is kept in reserve for
+    /// settlements on a disk that is full all the same.
     pub disk_free_bytes_min: u64,
+    /// Whether to start although that loses what is still there, because something else is gone.
+    pub accepts_loss: bool,
     /// Confirm when the operating system has it, not when the disk has: a power failure then loses
     /// confirmed messages.
     pub relaxed: bool,
@@ -90,6 +93,7 @@ impl Default for StoreOptions {
             segment_bytes_max: 64 << 20,
             body_cache_bytes: 64 << 20,
             disk_free_bytes_min: 50_000_000,
+            accepts_loss: false,
             relaxed: false,
         }
     }

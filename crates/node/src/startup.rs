@@ -1,7 +1,8 @@
 //! From an opened store to a living node: the lock on the directory, the definitions, the queues.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,25 +12,39 @@ use broker::exchange::{ExchangeDefinition, ExchangeKind};
 use broker::queue::Restored;
 use broker::topology::{BindingDefinition, Destination, QueueDefinition};
 use broker::{BrokerError, QueueId};
-use segment_log::{Quarantine, Recovery};
+use segment_log::{Disk, Quarantine, RealDisk, Recovery, Reserve};
 
 use crate::NodeError;
 use crate::definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue};
 use crate::live_queue::LiveQueue;
 use crate::node::{Node, RecoverySummary};
+use crate::options::StoreOptions;
 use crate::vhost::Vhost;
 
-/// Takes the directory for this process. The lock goes with the file handle, so also with a crash.
+/// Modes of the store's directories and files: its owner's alone, whatever the umask.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Takes the directory for this process, and closes it to other users of the machine: it has
+/// messages, password hashes and secrets. The lock goes with the file handle, so also with a crash.
 pub(crate) fn lock_directory(directory: &Path) -> Result<File, NodeError> {
     let shown = directory.display();
-    std::fs::create_dir_all(directory).map_err(NodeError::disk(format!("create {shown}")))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(DIRECTORY_MODE)
+        .create(directory)
+        .map_err(NodeError::disk(format!("create {shown}")))?;
+    close_to_others(directory)?;
     let path = directory.join("lock");
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(path)
+        .mode(FILE_MODE)
+        .open(&path)
         .map_err(NodeError::disk(format!("open {shown}/lock")))?;
+    // Whoever may open it may lock it.
+    set_mode(&path, FILE_MODE);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(NodeError::StoreInUse { path: shown.to_string() }),
@@ -37,12 +52,53 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<File, NodeError> {
     }
 }
 
+/// One's own directory is closed; one that is there for everybody (`/tmp`) is not ours to close.
+fn close_to_others(directory: &Path) -> Result<(), NodeError> {
+    const FOR_EVERYBODY: u32 = 0o1002;
+    let shown = directory.display();
+    let found = std::fs::metadata(directory).map_err(NodeError::disk(format!("open {shown}")))?;
+    if found.permissions().mode() & FOR_EVERYBODY == FOR_EVERYBODY {
+        return Err(NodeError::SharedDirectory { path: shown.to_string() });
+    }
+    set_mode(directory, DIRECTORY_MODE);
+    Ok(())
+}
+
+/// Where it is another's file, or the file system knows no modes, that is said and tolerated.
+fn set_mode(path: &Path, mode: u32) {
+    let set = std::fs::metadata(path).and_then(|found| match found.permissions().mode() & 0o777 {
+        found if found == mode => Ok(()),
+        _ => std::fs::set_permissions(path, Permissions::from_mode(mode)),
+    });
+    if let Err(error) = set {
+        let shown = path.display();
+        tracing::warn!("{shown} cannot be closed to other users of the machine: {error}");
+    }
+}
+
+/// Gives the disk's reserve up where a start might not have the room it needs.
+pub(crate) fn free_reserve_if_full(disk: &RealDisk, options: &StoreOptions) {
+    /// What the definitions, the ledger and the webhooks may write before anything is consumed.
+    const START_BYTES: u64 = 32 << 20;
+    let is_full = disk.free_bytes().is_ok_and(|free| free < START_BYTES);
+    let mut reserve = Reserve::open(disk.clone(), options.disk_free_bytes_min);
+    if is_full {
+        match reserve.release() {
+            Ok(true) => tracing::warn!("the disk is full; its reserve is used for the start"),
+            Ok(false) => {}
+            Err(error) => tracing::error!("the reserve of the disk cannot be removed: {error}"),
+        }
+    }
+}
+
 /// Counts what recovery found and logs what was wrong.
 pub(crate) fn summarize(
     log: &Recovery,
+    losses: Vec<String>,
     queues: &HashMap<QueueId, Vec<Restored>>,
     definitions: &Definitions,
 ) -> RecoverySummary {
+    losses.iter().for_each(|loss| tracing::error!("{loss}"));
     let mut warnings = Vec::new();
     if let Some(tail) = &log.torn_tail {
         let (position, bytes) = (tail.position, tail.bytes);
@@ -56,6 +112,7 @@ pub(crate) fn summarize(
         format!("{bytes} bytes at position {position} are damaged ({damage:?}); they are kept in {kept}, everything else was read")
     }));
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    warnings.splice(..0, losses);
     RecoverySummary {
         message_count: queues.values().map(|messages| messages.len() as u64).sum(),
         queue_count: definitions.queues.len(),

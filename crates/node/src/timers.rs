@@ -112,23 +112,27 @@ impl Node {
     }
 
     fn watch_resources(&self) {
-        let is_low = |free: u64| free < self.store_options.disk_free_bytes_min;
-        let disk_is_low = self.store.free_bytes().is_ok_and(is_low);
-        let memory_is_low = resident_bytes() > self.limits.memory_bytes_max;
-        let hold = disk_is_low || memory_is_low || self.store.is_disk_full();
-        if self.publishers_held.swap(hold, Ordering::AcqRel) == hold {
-            return;
+        let disk_is_low = !self.store.look_at_disk() || self.store.stuck().is_some();
+        self.store.restore_reserve();
+        let memory_is_low = self.memory.is_low(&self.limits);
+        match disk_is_low || memory_is_low {
+            true => self.hold_publishers(disk_is_low, memory_is_low),
+            false => self.release_publishers(),
         }
-        match hold {
-            true => tracing::warn!(disk_is_low, memory_is_low, "publishers are held"),
-            false => tracing::info!("publishers go on"),
-        }
-        self.wake_connections();
     }
-}
 
-fn resident_bytes() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
+    /// Holds publishers from now on; those who look after the resources let them go.
+    pub(crate) fn hold_publishers(&self, disk_is_low: bool, memory_is_low: bool) {
+        if !self.publishers_held.swap(true, Ordering::AcqRel) {
+            tracing::warn!(disk_is_low, memory_is_low, "publishers are held");
+            self.wake_connections();
+        }
+    }
+
+    fn release_publishers(&self) {
+        if self.publishers_held.swap(false, Ordering::AcqRel) {
+            tracing::info!("publishers go on");
+            self.wake_connections();
+        }
+    }
 }

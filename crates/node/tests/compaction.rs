@@ -300,6 +300,7 @@ fn settlements_that_race_moves_are_kept() {
         body_cache_bytes: 0,
         disk_free_bytes_min: 0,
         relaxed: false,
+        ..node::StoreOptions::default()
     };
     let data = directory.path().to_owned();
     let options = node::Options { data, store, ..node::Options::default() };

@@ -47,6 +47,12 @@ pub trait DiskFile: Send + Sync + 'static {
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts the file, or grows it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Takes room for so many bytes from the beginning on, which read as zeros, and makes the file as
+    /// long. `false`: the disk cannot do that without writing them.
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        let _ = len;
+        Ok(false)
+    }
     /// Bytes in the file.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file has no bytes.
@@ -192,6 +198,16 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<bool> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::io::Errno;
+        match fallocate(&self.0, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -1,8 +1,8 @@
 //! Room on the disk that is kept for need: a file to be removed when nothing else helps.
 //!
 //! Owns the files `reserve` and `reserve.part`. Never decides when there is need. Invariants: a
-//! file called `reserve` of the right length is really written, every byte of it; giving it up needs
-//! neither room nor a descriptor.
+//! file called `reserve` of the right length really has its room: allocated where the file system can,
+//! else written, every byte of it; giving it up needs neither room nor a descriptor.
 
 use std::io;
 
@@ -50,7 +50,8 @@ impl<D: Disk> Reserve<D> {
     }
 
     /// Makes the reserve if it is not there and the disk has at least twice its size free. Answers
-    /// whether there is one now. Takes as long as writing that many bytes.
+    /// whether there is one now. Takes as long as writing that many bytes where the file system cannot
+    /// allocate them.
     ///
     /// # Errors
     /// Those of the disk, a full one and want of descriptors included. What was written of it is
@@ -76,7 +77,7 @@ impl<D: Disk> Reserve<D> {
         let file = self.disk.create(PART)?;
         let mut noise = Noise(self.bytes);
         let mut chunk = vec![0; CHUNK_BYTES];
-        let mut offset = 0;
+        let mut offset = if file.allocate(self.bytes)? { self.bytes } else { 0 };
         while offset < self.bytes {
             let len = (self.bytes - offset).min(CHUNK_BYTES as u64) as usize;
             noise.fill(&mut chunk);

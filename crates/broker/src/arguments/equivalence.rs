@@ -180,6 +180,8 @@ pub(crate) fn kind_name(value: &FieldValue) -> &'static str {
         FieldValue::Table(_) => "table",
         FieldValue::Void => "void",
         FieldValue::Bytes(_) => "binary",
+        // Arguments are decoded whole, so never here.
+        FieldValue::Undecoded { .. } => "undecoded",
     }
 }
 
@@ -193,7 +195,9 @@ impl Display for Erlang<'_> {
             FieldValue::F32(value) => write!(f, "{value:?}"),
             FieldValue::F64(value) => write!(f, "{value:?}"),
             FieldValue::Decimal { scale, value } => write!(f, "{{{scale},{value}}}"),
-            FieldValue::LongString(bytes) | FieldValue::Bytes(bytes) => {
+            FieldValue::LongString(bytes)
+            | FieldValue::Bytes(bytes)
+            | FieldValue::Undecoded { content: bytes, .. } => {
                 f.write_str(&String::from_utf8_lossy(bytes))
             }
             FieldValue::Timestamp(seconds) => write!(f, "{seconds}"),

@@ -38,6 +38,7 @@ impl Config {
             Some(path) => file::read(path)?,
             None => Self::default(),
         };
+        config.accepts_loss = settings.accept_loss;
         let layers = Layers { environment: &environment };
         if let Some((data, _)) = layers.value("WILCO_DATA", "--data", &settings.data)? {
             config.store.data = PathBuf::from(data);

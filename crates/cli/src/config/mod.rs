@@ -29,6 +29,9 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) webhooks: Webhooks,
     pub(crate) log: Log,
+    /// Only on the command line: it is for one start.
+    #[serde(skip)]
+    pub(crate) accepts_loss: bool,
 }
 
 /// Section `[listen]`.
@@ -172,6 +175,8 @@ impl Config {
         options.store.segment_bytes_max = self.store.segment_bytes;
         options.store.body_cache_bytes = self.store.body_cache_bytes;
         options.store.disk_free_bytes_min = self.store.disk_free_bytes_min;
+        options.store.accepts_loss = self.accepts_loss;
+        options.limits.heap = crate::heap::heap();
         options.store.relaxed = self.store.durability == Durability::Relaxed;
         const HOUR_MS: u64 = 60 * 60 * 1000;
         options.ledger.retention_ms = self.ledger.retention_hours * HOUR_MS;

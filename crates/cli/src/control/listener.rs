@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use node::Node;
-use rustix::fs::Mode;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -38,11 +38,14 @@ impl Listener {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // The mode has to be right from the moment the socket is there.
-        let before = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let socket = socket::with_path(data, |path| UnixListener::bind(path));
-        rustix::process::umask(before);
-        Ok(Self { socket: socket?, path })
+        // Until its mode is right the directory keeps others away. (To change the umask would change
+        // it for all threads.)
+        let socket = socket::with_path(data, |path| {
+            let socket = UnixListener::bind(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+            Ok(socket)
+        })?;
+        Ok(Self { socket, path })
     }
 
     /// Serves requests until it is dropped.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::model::Webhook;
@@ -18,12 +19,18 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the file in a directory. Nobody but its owner may read it: it has secrets.
     pub(crate) fn open(directory: &Path) -> Result<Self, ManagementError> {
-        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         std::fs::create_dir_all(directory)?;
-        let file = directory.join("management.redb");
-        let path = file.display().to_string();
-        let database = Database::create(&file).map_err(|error| wrong(&path, error))?;
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        let path = directory.join("management.redb");
+        let mut options = std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path)?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
+        let path = path.display().to_string();
+        let backend = FileBackend::new(file).map_err(|error| wrong(&path, error))?;
+        let database = Database::builder()
+            .create_with_backend(backend)
+            .map_err(|error| wrong(&path, error))?;
         let store = Self { database, path };
         store.write(|_| Ok(()))?;
         Ok(store)

@@ -1,8 +1,9 @@
 //! The definitions on disk: one redb file.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,6 +23,9 @@ use super::{Change, DefinitionError, Definitions, StoredBinding};
 
 /// The format this version reads and writes.
 const FORMAT_VERSION: u64 = 1;
+
+/// Password hashes are for nobody but the owner.
+const FILE_MODE: u32 = 0o600;
 
 /// redb's page cache. The definitions are read once, at start: this is for the write path.
 const CACHE_BYTES: usize = 8 << 20;
@@ -267,12 +271,19 @@ fn owned((vhost, name): (&str, &str)) -> (String, String) {
 /// The file, created where there is none so that its name survives a crash.
 fn open_or_create(path: &Path) -> io::Result<File> {
     match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => {
+            // One from before may have been open to others; password hashes are in it. Where it is
+            // another's file, its directory is what protects it.
+            let _ = file.set_permissions(Permissions::from_mode(FILE_MODE));
+            Ok(file)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let file = OpenOptions::new()
                 .read(true)
                 .write(true)
                 .create(true)
                 .truncate(false)
+                .mode(FILE_MODE)
                 .open(path)?;
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;

@@ -142,9 +142,15 @@ impl Node {
 
     /// Whether a queue refused the last message with this id, as far as the ledger has got.
     fn was_refused(&self, queue: &LiveQueue, id: IdHash) -> bool {
-        let events = self.ledger.events(id).unwrap_or_default();
-        last_outcome(&events, Some(queue.id.0), &queue.name)
-            .is_some_and(|(settled, _)| settled.reason == Reason::Refused.name())
+        match self.ledger.events(id) {
+            Ok(events) => last_outcome(&events, Some(queue.id.0), &queue.name)
+                .is_some_and(|(settled, _)| settled.reason == Reason::Refused.name()),
+            Err(error) => {
+                // Twice in the queue is better than confirmed and nowhere.
+                tracing::error!("whether an id was refused cannot be read: {error}");
+                true
+            }
+        }
     }
 
     /// The ledger has this event, and with it the ids in its window.
@@ -157,20 +163,22 @@ impl Node {
         }
     }
 
-    /// Takes in a duplicate, if anybody wants to know. Its original is in the log.
-    pub(crate) fn attach_duplicate(&self, duplicate: Duplicate) {
+    /// Takes in a duplicate, if anybody wants to know. Its original is in the log. `false`: too many
+    /// wait already, and this one will be told nothing.
+    pub(crate) fn attach_duplicate(&self, duplicate: Duplicate) -> bool {
         let is_notified = duplicate.notify.is_some() && duplicate.reply_to.is_some();
         if duplicate.ticket == 0 && !is_notified {
-            return;
+            return true;
         }
         let (key, ticket) = (duplicate.key(), duplicate.ticket);
         if !self.outcomes.duplicates.attach(key, duplicate) {
             self.settle_now(ticket, false);
-            return;
+            return false;
         }
         // What was settled before this is in the log by now; what is settled later finds it here.
         let end = self.store.append(None, |_| ()).1;
         self.ask_again(end, key);
+        true
     }
 
     /// Those whose originals were settled while they attached may have been missed on both sides.
@@ -212,7 +220,10 @@ impl Node {
                     }
                     None => {}
                 },
-                Err(error) => tracing::error!("a duplicate cannot be answered: {error}"),
+                Err(error) => {
+                    tracing::error!("a duplicate cannot be answered yet: {error}");
+                    self.outcomes.duplicates.ask(followed + 1, key);
+                }
             }
         }
     }

@@ -61,13 +61,9 @@ impl Node {
         effects: &mut Effects,
         work: &mut Work,
     ) {
-        let mut is_first = true;
         let mut tracked = effects.removed.extract_if(.., |removed| removed.is_tracked).peekable();
         let mut missed = std::mem::take(&mut effects.missed);
         while tracked.peek().is_some() || !missed.is_empty() {
-            if !std::mem::take(&mut is_first) {
-                self.store.wait_for_room();
-            }
             let mut telling = Telling::of_queue(queue, now_ms);
             // Deadlines first: an ack in the same moment may turn one.
             let rest = missed.split_off(missed.len().min(TOLD_MAX));
@@ -182,20 +178,22 @@ impl Telling {
         let message = node.message_at(removed.message.take(), position);
         let tracking = message.as_ref().and_then(Message::tracking);
         let (Some(message), Some(tracking)) = (message, tracking) else {
-            self.plain.push((reason, position));
+            // Not settled: a restart may be able to read it, and then it is told.
             self.confirms.push((report_ticket(removed.by.as_ref()), false));
             return;
         };
         let outcome = reason.outcome();
-        let is_sent_on = removed.dead_letter;
+        let mut is_sent_on = false;
         let (by, attempts) = (removed.by.take(), removed.attempts);
         let missed_deadline = removed.missed_deadline;
-        if is_sent_on {
+        if removed.dead_letter {
             removed.message = Some(message.clone());
             // Its settlement is logged here, with its outcome.
             removed.position = NO_POSITION;
             if let Some(queue) = &self.queue {
-                self.dead.push(node.prepare_dead_letter(queue, self.now_ms, removed));
+                let dead = node.prepare_dead_letter(queue, self.now_ms, removed);
+                is_sent_on = dead.is_sent_on();
+                self.dead.push(dead);
             }
         }
         if tracking.outcome_of.is_some() {

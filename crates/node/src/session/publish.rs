@@ -252,7 +252,13 @@ impl Session {
     ) -> Vec<Option<(u16, u64)>> {
         let now_ms = self.node.now_ms();
         let originals: Vec<_> = duplicates.iter().map(|d| (d.key(), d.confirm)).collect();
-        duplicates.into_iter().for_each(|duplicate| self.node.attach_duplicate(duplicate));
+        let mut refused = Vec::new();
+        for duplicate in duplicates {
+            let confirm = duplicate.confirm;
+            if !self.node.attach_duplicate(duplicate) {
+                refused.push(confirm);
+            }
+        }
         let keep_body = self.node.keeps_bodies();
         let PublishBatch { pending, groups, by_queue, .. } = &mut self.publishes;
         for pending in pending.iter_mut().filter(|pending| pending.route.queues.is_empty()) {
@@ -261,7 +267,6 @@ impl Session {
             }
         }
         let group_count = group_by_queue(pending, groups, by_queue);
-        let mut refused = Vec::new();
         for group in &mut groups[..group_count] {
             let node = &self.node;
             enqueue_group(node, now_ms, keep_body, group, pending, &mut refused);

@@ -132,7 +132,7 @@ impl Session {
 /// The routing keys in `CC` and `BCC`.
 fn copies(headers: TableRef<'_>) -> Result<Vec<String>, BrokerError> {
     let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
-    let table = headers.to_table().map_err(malformed)?;
+    let table = headers.to_headers().map_err(malformed)?;
     let mut keys = check_copy_keys(&table, "CC")?;
     keys.extend(check_copy_keys(&table, "BCC")?);
     Ok(keys)

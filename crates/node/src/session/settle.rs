@@ -136,7 +136,7 @@ impl Session {
         for of_queue in resolved.chunk_by(|a, b| a.queue.id == b.queue.id) {
             let queue = Arc::clone(&of_queue[0].queue);
             let mut unused = Vec::new();
-            self.node.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
+            let settled = self.node.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
                 for Resolved { id, consumer, settlement, by, .. } in of_queue {
                     let before = effects.removed.len();
                     core.settle_by(now_ms, *id, *consumer, *settlement, by.as_ref(), effects);
@@ -147,6 +147,10 @@ impl Session {
                     }
                 }
             });
+            if settled.is_none() {
+                // The queue is deleted, and with it the messages they were about.
+                unused.extend(of_queue.iter().filter_map(|resolved| resolved.by.clone()));
+            }
             // An attempt, not an outcome: whoever tries next will have something to say.
             let unused = unused.iter().filter_map(|by| by.report.as_ref());
             unused.for_each(|report| self.forget_report(report));

@@ -11,16 +11,16 @@ use crate::follower::FeedBatch;
 use super::{LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
 use crate::NodeError;
 
-/// How long a full disk is left alone before the same batch is tried again.
-const DISK_FULL_RETRY: Duration = Duration::from_millis(100);
+/// How long the disk is left alone before the same batch is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What a turn did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Commit {
     /// Something became durable, or there was nothing to do.
     Done,
-    /// No room on the disk: the same batch comes again.
-    DiskFull,
+    /// No room on the disk, or no descriptor left: the same batch comes again.
+    Later,
 }
 
 impl Store {
@@ -30,12 +30,12 @@ impl Store {
         while self.await_work() {
             match self.commit() {
                 Ok(Commit::Done) => {}
-                Ok(Commit::DiskFull) if self.appending.lock().closing => {
-                    tracing::error!("the disk is full; what was not confirmed is lost");
+                Ok(Commit::Later) if self.appending.lock().closing => {
+                    tracing::error!("the store cannot be written; what was not confirmed is lost");
                     self.poison(Vec::new());
                     return;
                 }
-                Ok(Commit::DiskFull) => std::thread::sleep(DISK_FULL_RETRY),
+                Ok(Commit::Later) => std::thread::sleep(RETRY),
                 Err(error) => {
                     tracing::error!("the store is poisoned and confirms nothing more: {error}");
                     return;
@@ -51,17 +51,16 @@ impl Store {
         }
         let (batch, waiters) = self.take_batch();
         if !batch.is_empty() {
-            match self.write(&batch) {
-                Ok(()) => {}
-                Err(LogError::DiskFull) => {
-                    self.put_back(waiters);
-                    return Ok(Commit::DiskFull);
+            if let Err(error) = self.write_or_make_room(&batch) {
+                if error.is_temporary() {
+                    self.appending.lock().in_flight_waiters = waiters;
+                    return Ok(Commit::Later);
                 }
-                Err(error) => {
-                    self.poison(waiters);
-                    return Err(error.into());
-                }
+                self.poison(waiters);
+                return Err(error.into());
             }
+            self.clear_stuck();
+            self.note_written(batch.len_bytes() as u64);
             self.durable.store(batch.end(), Ordering::Release);
         }
         waiters.iter().for_each(|waiter| waiter.committed());
@@ -116,11 +115,12 @@ impl Store {
     /// The batch to write: a new one, or again the one that found the disk full.
     fn take_batch(&self) -> (Arc<Batch>, Vec<Arc<dyn Waiter>>) {
         let mut appending = self.appending.lock();
+        if let Some(batch) = appending.in_flight.clone() {
+            // Those who have come since wait for the next.
+            return (batch, std::mem::take(&mut appending.in_flight_waiters));
+        }
         let waiters = std::mem::take(&mut appending.waiters);
         waiters.iter().for_each(|waiter| waiter.taken());
-        if let Some(batch) = &appending.in_flight {
-            return (Arc::clone(batch), waiters);
-        }
         let end = appending.batch.end();
         let next = match appending.spare.take() {
             Some(mut spare) => {
@@ -131,24 +131,28 @@ impl Store {
         };
         let batch = Arc::new(std::mem::replace(&mut appending.batch, next));
         appending.in_flight = Some(Arc::clone(&batch));
+        self.in_flight_bytes.store(batch.len_bytes() as u64, Ordering::Relaxed);
         self.appended_bytes.store(0, Ordering::Relaxed);
         (batch, waiters)
     }
 
-    fn put_back(&self, mut waiters: Vec<Arc<dyn Waiter>>) {
-        self.disk_full.store(true, Ordering::Release);
-        let mut appending = self.appending.lock();
-        waiters.iter().for_each(|waiter| {
-            waiter.begin_waiting();
-        });
-        waiters.append(&mut appending.waiters);
-        appending.waiters = waiters;
+    /// Writes and syncs; once more if there was something to be done about the want of room.
+    fn write_or_make_room(&self, batch: &Batch) -> Result<(), LogError> {
+        match self.write(batch) {
+            Err(error) if error.is_temporary() && self.is_stuck_with(batch.len_bytes(), &error) => {
+                let again = self.write(batch);
+                if let Err(error) = &again {
+                    self.is_stuck_with(batch.len_bytes(), error);
+                }
+                again
+            }
+            written => written,
+        }
     }
 
     fn write(&self, batch: &Batch) -> Result<(), LogError> {
         let mut device = self.device.lock();
         device.write(batch)?;
-        self.disk_full.store(false, Ordering::Release);
         if self.relaxed {
             // A confirm then means: the operating system has it.
             return Ok(());
@@ -175,6 +179,7 @@ impl Store {
     /// Its bytes can be read from the log now; its memory serves the next batch but one.
     fn recycle(&self, batch: Arc<Batch>) {
         self.appending.lock().in_flight = None;
+        self.in_flight_bytes.store(0, Ordering::Relaxed);
         if let Ok(batch) = Arc::try_unwrap(batch) {
             self.appending.lock().spare = Some(batch);
         }
@@ -189,15 +194,24 @@ impl Store {
             if deletable.is_empty() {
                 return Ok(Commit::Done);
             }
-            for base in deletable {
-                let deleted = self.device.lock().delete_segment(base);
-                if let Err(error) = deleted {
+            let mut device = self.device.lock();
+            let deleted = device.delete_segments(&deletable);
+            let gone: Vec<u64> =
+                deletable.into_iter().filter(|&base| !device.has_segment(base)).collect();
+            drop(device);
+            let mut segments = self.segments.lock();
+            gone.iter().for_each(|&base| segments.remove(base));
+            drop(segments);
+            match deleted {
+                // With these gone others may go that only settled something in them.
+                Ok(()) => {}
+                // Nothing is lost by keeping them for now.
+                Err(error) if error.is_temporary() => return Ok(Commit::Done),
+                Err(error) => {
                     self.poison(Vec::new());
                     return Err(error.into());
                 }
-                self.segments.lock().remove(base);
             }
-            // With these gone others may go that only settled something in them.
         }
     }
 

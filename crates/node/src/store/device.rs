@@ -1,6 +1,6 @@
 //! The log behind a type of its own, so that the node does not carry the disk's type about.
 
-use segment_log::{Batch, Disk, Log, LogError, Reader, RecordRef};
+use segment_log::{Batch, Disk, Log, LogError, Reader, RecordRef, Reserve};
 
 /// The writing side; the committer's.
 pub(crate) trait Device: Send {
@@ -8,7 +8,9 @@ pub(crate) trait Device: Send {
     fn active_base(&self) -> u64;
     fn write(&mut self, batch: &Batch) -> Result<(), LogError>;
     fn sync(&mut self) -> Result<(), LogError>;
-    fn delete_segment(&mut self, base: u64) -> Result<(), LogError>;
+    fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError>;
+    /// Whether a segment stands.
+    fn has_segment(&self, base: u64) -> bool;
     fn reader(&self) -> Box<dyn ReadDevice>;
 }
 
@@ -18,6 +20,27 @@ pub(crate) trait ReadDevice: Send + Sync {
     fn scan_segment(&self, base: u64, visit: &mut dyn FnMut(RecordRef<'_>))
     -> Result<(), LogError>;
     fn free_bytes(&self) -> std::io::Result<u64>;
+}
+
+/// The room that is kept for need.
+pub(crate) trait ReserveDevice: Send {
+    fn is_held(&self) -> bool;
+    fn release(&mut self) -> std::io::Result<bool>;
+    fn restore(&mut self) -> std::io::Result<bool>;
+}
+
+impl<D: Disk> ReserveDevice for Reserve<D> {
+    fn is_held(&self) -> bool {
+        Reserve::is_held(self)
+    }
+
+    fn release(&mut self) -> std::io::Result<bool> {
+        Reserve::release(self)
+    }
+
+    fn restore(&mut self) -> std::io::Result<bool> {
+        Reserve::restore(self)
+    }
 }
 
 struct LogReader<D: Disk> {
@@ -42,8 +65,12 @@ impl<D: Disk + Clone> Device for Log<D> {
         Log::sync(self)
     }
 
-    fn delete_segment(&mut self, base: u64) -> Result<(), LogError> {
-        Log::delete_segment(self, base)
+    fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError> {
+        Log::delete_segments(self, bases)
+    }
+
+    fn has_segment(&self, base: u64) -> bool {
+        self.segments().iter().any(|segment| segment.base == base)
     }
 
     fn reader(&self) -> Box<dyn ReadDevice> {

@@ -7,23 +7,26 @@
 //! waits for (acks, unconfirmed messages) is gathered for [`LAZY_COMMIT`] or [`LAZY_COMMIT_BYTES`].
 //!
 //! *Invariants:* a position below [`Store::durable`] survives a crash. After a failed write or sync
-//! the store is poisoned: it never says durable again. A full disk is not a failure: the batch
-//! waits, [`Store::is_disk_full`] holds publishers, and writing goes on when there is room.
+//! the store is poisoned: it never says durable again. A full disk is not a failure, nor is want of
+//! a file descriptor: the batch waits, [`Store::stuck`] holds publishers, and writing goes on when
+//! there is room (module [`room`]).
 
 mod committer;
 mod compaction;
 pub(crate) mod device;
+mod losses;
 pub(crate) mod outcome_records;
 mod reading;
 pub(crate) mod records;
 pub(crate) mod recovery;
+mod room;
 mod segments;
 mod sleeper;
 
 pub(crate) use committer::Commit;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -34,7 +37,8 @@ use segment_log::{Batch, LogError, RecordRef};
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore};
 use crate::follower::Feed;
-use device::{Device, ReadDevice};
+use crate::options::StoreOptions;
+use device::{Device, ReadDevice, ReserveDevice};
 use segments::Segments;
 
 /// How long what nobody waits for may gather before it is written.
@@ -69,8 +73,15 @@ pub(crate) struct Store {
     definitions: DefinitionStore,
     durable: AtomicU64,
     appended_bytes: AtomicU64,
+    /// Bytes of the batch that is being written.
+    in_flight_bytes: AtomicU64,
     poisoned: AtomicBool,
-    disk_full: AtomicBool,
+    /// Whether and why the last batch could not be written for now; module `room` has the numbers.
+    stuck: AtomicU8,
+    /// About what is free on the disk.
+    free_bytes: AtomicU64,
+    disk_free_bytes_min: u64,
+    reserve: Mutex<Box<dyn ReserveDevice>>,
     relaxed: bool,
     /// What the ledger is made from.
     pub(crate) feed: Feed,
@@ -87,6 +98,8 @@ struct Appending {
     batch: Batch,
     /// What the committer is writing right now, still readable here.
     in_flight: Option<Arc<Batch>>,
+    /// Who waits for that, while it waits to be tried again.
+    in_flight_waiters: Vec<Arc<dyn Waiter>>,
     /// Memory for the next batch.
     spare: Option<Batch>,
     waiters: Vec<Arc<dyn Waiter>>,
@@ -117,7 +130,8 @@ impl Store {
         device: Box<dyn Device>,
         definitions: DefinitionStore,
         segments: Segments,
-        relaxed: bool,
+        reserve: Box<dyn ReserveDevice>,
+        options: &StoreOptions,
     ) -> Self {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let start = device.next_position();
@@ -125,6 +139,7 @@ impl Store {
             appending: Mutex::new(Appending {
                 batch: Batch::new(start),
                 in_flight: None,
+                in_flight_waiters: Vec::new(),
                 spare: None,
                 waiters: Vec::new(),
                 changes: Vec::new(),
@@ -141,9 +156,13 @@ impl Store {
             definitions,
             durable: AtomicU64::new(start),
             appended_bytes: AtomicU64::new(0),
+            in_flight_bytes: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
-            disk_full: AtomicBool::new(false),
-            relaxed,
+            stuck: AtomicU8::new(0),
+            free_bytes: AtomicU64::new(u64::MAX),
+            disk_free_bytes_min: options.disk_free_bytes_min,
+            reserve: Mutex::new(reserve),
+            relaxed: options.relaxed,
             feed: Feed::default(),
             ledger_applied: AtomicU64::new(0),
             has_committer: AtomicBool::new(false),
@@ -204,34 +223,9 @@ impl Store {
         self.committer.get() == Some(&std::thread::current().id())
     }
 
-    /// Waits until more may be appended, unless it is the caller's to make room.
-    pub(crate) fn wait_for_room(&self) {
-        const LOOK_AGAIN: Duration = Duration::from_millis(1);
-        const TIMES: u32 = 2000;
-        if self.is_committer() || !self.has_committer.load(Ordering::Acquire) {
-            return;
-        }
-        for _ in 0..TIMES {
-            if self.has_room() || self.is_poisoned() || self.is_disk_full() {
-                return;
-            }
-            std::thread::sleep(LOOK_AGAIN);
-        }
-    }
-
     /// Whether a write or sync failed for good.
     pub(crate) fn is_poisoned(&self) -> bool {
         self.poisoned.load(Ordering::Acquire)
-    }
-
-    /// Whether the last write found no room.
-    pub(crate) fn is_disk_full(&self) -> bool {
-        self.disk_full.load(Ordering::Acquire)
-    }
-
-    /// Bytes free on the disk.
-    pub(crate) fn free_bytes(&self) -> std::io::Result<u64> {
-        self.reader.free_bytes()
     }
 
     /// Brings the definition store up to what is durable in the log.

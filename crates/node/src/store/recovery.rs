@@ -13,15 +13,17 @@ use std::ops::Range;
 use broker::queue::Restored;
 use broker::{Message, QueueId};
 use ledger::IdHash;
-use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery};
+use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery, Reserve};
 
 use super::Store;
+use super::losses::Followed;
 use super::outcome_records;
 use super::records::{self, MessageRecord};
 use super::segments::Segments;
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore, Definitions};
 use crate::follower::QueueNames;
+use crate::options::StoreOptions;
 
 /// A store that was opened, and what was in it.
 pub(crate) struct Recovered {
@@ -34,17 +36,26 @@ pub(crate) struct Recovered {
     /// Virtual hosts and names of queues that are gone, as far as the log remembers.
     pub gone_queues: Vec<(QueueId, QueueNames)>,
     pub log: Recovery,
+    /// What is missing, a line each.
+    pub losses: Vec<String>,
 }
 
-/// Opens the log and the definitions on a disk.
+/// Opens the log and the definitions on a disk. The ledger has followed the log to a position.
 pub(crate) fn recover<D: Disk + Clone>(
     disk: D,
     definition_store: DefinitionStore,
-    segment_bytes_max: u64,
-    relaxed: bool,
+    store_options: &StoreOptions,
+    ledger_applied: u64,
 ) -> Result<Recovered, NodeError> {
+    let definitions = definition_store.load()?;
+    let followed = Followed {
+        definitions: definition_store.applied_position(),
+        ledger: ledger_applied,
+        definitions_were_blank: definitions.users.is_empty() && definitions.vhosts.is_empty(),
+    };
+    let reserve = Reserve::open(disk.clone(), store_options.disk_free_bytes_min);
     let mut scan = Scan {
-        definitions: definition_store.load()?,
+        definitions,
         applied: definition_store.applied_position(),
         changes: Vec::new(),
         changes_end: 0,
@@ -56,11 +67,15 @@ pub(crate) fn recover<D: Disk + Clone>(
         unreadable_count: 0,
         queue_ids_end: 0,
     };
-    let options = segment_log::Options { segment_bytes_max };
+    let options = segment_log::Options {
+        segment_bytes_max: store_options.segment_bytes_max,
+        position_min: followed.position_min(),
+    };
     for base in segment_bases(&disk)? {
         scan.segments.found(base);
     }
     let (log, recovery) = Log::open(disk, options, &mut |record| scan.visit(&record))?;
+    let losses = followed.losses(&recovery, &log.segments(), store_options.accepts_loss)?;
     if scan.unreadable_count > 0 {
         tracing::warn!(
             "{} records of the log are not understood and left out",
@@ -72,10 +87,6 @@ pub(crate) fn recover<D: Disk + Clone>(
     scan.changes.extend(loose);
     if !scan.changes.is_empty() {
         definition_store.apply(&scan.changes, scan.changes_end.max(scan.applied))?;
-    }
-    if definition_store.applied_position() > log.next_position() {
-        // With relaxed durability a power failure may leave the log shorter than what was applied.
-        definition_store.apply(&[], log.next_position())?;
     }
     let mut segments = scan.segments;
     segments.retain(&log.segments());
@@ -103,7 +114,8 @@ pub(crate) fn recover<D: Disk + Clone>(
         living.iter().for_each(|message| segments.add_live(message.position));
         queues.insert(id, living);
     }
-    let store = Store::new(Box::new(log), definition_store, segments, relaxed);
+    let reserve = Box::new(reserve);
+    let store = Store::new(Box::new(log), definition_store, segments, reserve, store_options);
     orphans.sort_by_key(|(id, message)| (*id, message.position));
     Ok(Recovered {
         store,
@@ -112,6 +124,7 @@ pub(crate) fn recover<D: Disk + Clone>(
         orphans,
         gone_queues,
         log: recovery,
+        losses,
     })
 }
 

@@ -21,8 +21,8 @@ impl Store {
         if !self.has_committer.load(Ordering::Acquire) {
             let ((), end) = self.append(None, |_| ());
             while self.durable() < end {
-                if self.commit()? == Commit::DiskFull {
-                    return Err(LogError::DiskFull.into());
+                if self.commit()? == Commit::Later {
+                    return Err(self.stuck().unwrap_or(LogError::DiskFull).into());
                 }
             }
             return Ok(());
@@ -32,8 +32,8 @@ impl Store {
         let ((), end) = self.append(Some(&waiter), |_| ());
         let mut guard = sleeper.guard.lock();
         while self.durable() < end && !self.is_poisoned() {
-            if self.is_disk_full() {
-                return Err(LogError::DiskFull.into());
+            if let Some(error) = self.stuck() {
+                return Err(error.into());
             }
             sleeper.woken.wait_for(&mut guard, LOOK_AGAIN);
         }

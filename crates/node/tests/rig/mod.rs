@@ -43,6 +43,7 @@ impl Rig {
             body_cache_bytes: 0,
             disk_free_bytes_min: 0,
             relaxed: false,
+            ..StoreOptions::default()
         };
         let options = Options { store, clock: clock.clone(), ..Options::default() };
         let disk = FaultyDisk::new(7);

@@ -74,6 +74,7 @@ pub(crate) fn options(clock: Arc<VirtualClock>, segment_bytes: u64, cache_bytes:
             body_cache_bytes: cache_bytes,
             disk_free_bytes_min: 0,
             relaxed: false,
+            ..StoreOptions::default()
         },
         limits: Limits { memory_bytes_max: u64::MAX, ..Limits::default() },
         clock,

@@ -1,6 +1,7 @@
 //! Orders of records that a crash may leave, written by hand: in a living node they come about
 //! only when threads race.
 
+use crate::options::StoreOptions;
 use std::collections::HashMap;
 
 use amqp::{OwnedProperties, Properties};
@@ -69,7 +70,7 @@ fn recovered(write: impl FnOnce(&mut Writer)) -> HashMap<QueueId, Vec<Restored>>
         },
     };
     definitions.apply(&[queue(Q), queue(OTHER)], 0).expect("a disk that works");
-    let options = Options { segment_bytes_max: 1 << 20 };
+    let options = Options { segment_bytes_max: 1 << 20, ..Options::default() };
     let (mut log, _) = Log::open(disk.clone(), options, &mut |_| ()).expect("new");
     // Positions before that are gone.
     let mut gone = Batch::new(log.next_position());
@@ -81,7 +82,8 @@ fn recovered(write: impl FnOnce(&mut Writer)) -> HashMap<QueueId, Vec<Restored>>
     write(&mut writer);
     log.write(&writer.0).and_then(|()| log.sync()).expect("a disk that works");
     drop(log);
-    recover(disk, definitions, 1 << 20, false).expect("a good log").queues
+    let options = StoreOptions { segment_bytes_max: 1 << 20, ..StoreOptions::default() };
+    recover(disk, definitions, &options, 0).expect("a good log").queues
 }
 
 fn positions(queues: &HashMap<QueueId, Vec<Restored>>, queue: QueueId) -> Vec<u64> {

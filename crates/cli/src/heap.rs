@@ -1,0 +1,44 @@
+//! What the memory allocator says and does: glibc's malloc, which this binary uses.
+//!
+//! The one place of the binary with unsafe code: two calls of the C library that no crate we would
+//! depend on wraps. Neither takes a pointer.
+#![allow(unsafe_code)]
+
+use node::Heap;
+
+/// How to ask glibc; `None` where another C library is linked.
+pub(crate) fn heap() -> Option<Heap> {
+    #[cfg(target_env = "gnu")]
+    return Some(Heap { used_bytes, trim });
+    #[cfg(not(target_env = "gnu"))]
+    None
+}
+
+/// Bytes that are allocated, in all arenas and in mappings of their own.
+#[cfg(target_env = "gnu")]
+fn used_bytes() -> u64 {
+    // SAFETY: it has no arguments, locks what it reads, and returns a plain structure.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks as u64).saturating_add(info.hblkhd as u64)
+}
+
+/// Gives whole pages that are free back to the operating system.
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: it takes a number, and malloc's own locks.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(all(test, target_env = "gnu"))]
+mod tests {
+    #[test]
+    fn what_is_allocated_is_seen_and_gone_when_it_is_freed() {
+        let heap = super::heap().expect("glibc");
+        let before = (heap.used_bytes)();
+        let large = vec![1u8; 64 << 20];
+        assert!((heap.used_bytes)() >= before + (60 << 20), "{}", large.len());
+        drop(large);
+        (heap.trim)();
+        assert!((heap.used_bytes)() < before + (60 << 20));
+    }
+}

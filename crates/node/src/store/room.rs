@@ -1,0 +1,114 @@
+//! Room on the disk: who may still append, and the way out when there is none.
+//!
+//! Publishers are held before the disk is full: what waits to be written is compared with what is
+//! free, less the configured minimum, at each look ([`Store::has_disk_room`]). So a disk that wilco
+//! fills itself keeps that minimum for settlements, which are small and free what they settle.
+//!
+//! If a batch does not fit all the same (something else filled the disk), the *reserve* is released,
+//! a file that was there for that, and the batch is tried again. It is made anew when there is
+//! plenty of room.
+
+use std::sync::atomic::Ordering;
+
+use segment_log::LogError;
+
+use super::Store;
+
+/// Why the same batch comes again and again. Numbers of [`Store::stuck`].
+const NOT_STUCK: u8 = 0;
+const DISK_FULL: u8 = 1;
+const OUT_OF_FILES: u8 = 2;
+
+impl Store {
+    /// Whether what waits to be written leaves the disk the room it must have left.
+    pub(crate) fn has_disk_room(&self) -> bool {
+        let waiting = self.appended_bytes.load(Ordering::Relaxed)
+            + self.in_flight_bytes.load(Ordering::Relaxed);
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        waiting.saturating_add(self.disk_free_bytes_min) <= free
+    }
+
+    /// Asks the disk what is free. `false` when that is too little.
+    pub(crate) fn look_at_disk(&self) -> bool {
+        // A disk that does not say how much is free is found full when it is.
+        let free = self.reader.free_bytes().unwrap_or(u64::MAX);
+        self.free_bytes.store(free, Ordering::Relaxed);
+        self.has_disk_room()
+    }
+
+    /// Notes that so much was written.
+    pub(super) fn note_written(&self, bytes: u64) {
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        if free == u64::MAX {
+            return;
+        }
+        let left = free.saturating_sub(bytes);
+        self.free_bytes.store(left, Ordering::Relaxed);
+        if left < self.disk_free_bytes_min.saturating_mul(2) {
+            // It matters by now: segments may have gone meanwhile.
+            self.look_at_disk();
+        }
+    }
+
+    /// Why nothing can be written at the moment, if so.
+    pub(crate) fn stuck(&self) -> Option<LogError> {
+        match self.stuck.load(Ordering::Acquire) {
+            NOT_STUCK => None,
+            OUT_OF_FILES => Some(LogError::OutOfFiles),
+            _ => Some(LogError::DiskFull),
+        }
+    }
+
+    pub(super) fn clear_stuck(&self) {
+        if self.stuck.swap(NOT_STUCK, Ordering::AcqRel) != NOT_STUCK {
+            tracing::info!("the store can be written again");
+        }
+    }
+
+    /// A batch could not be written for now. Answers whether something was done about it, so that
+    /// it is worth trying again at once.
+    pub(super) fn is_stuck_with(&self, bytes: usize, error: &LogError) -> bool {
+        let is_full = matches!(error, LogError::DiskFull);
+        let stuck = if is_full { DISK_FULL } else { OUT_OF_FILES };
+        if self.stuck.swap(stuck, Ordering::AcqRel) != stuck {
+            match is_full {
+                true => tracing::warn!(
+                    bytes,
+                    "the disk is full: {bytes} bytes do not fit; nothing is confirmed until there is room: consume, purge or delete queues, or make room by other means"
+                ),
+                false => tracing::warn!(
+                    "no file descriptor is left for the store; nothing is confirmed until there is one: close connections, or raise the limit of open files (ulimit -n)"
+                ),
+            }
+        }
+        is_full && self.release_reserve()
+    }
+
+    fn release_reserve(&self) -> bool {
+        match self.reserve.lock().release() {
+            Ok(released) => {
+                if released {
+                    tracing::warn!("the reserve of the disk is used, so that settlements fit");
+                }
+                released
+            }
+            Err(error) => {
+                tracing::error!("the reserve of the disk cannot be removed: {error}");
+                false
+            }
+        }
+    }
+
+    /// Makes the reserve if there is plenty of room.
+    pub(crate) fn restore_reserve(&self) {
+        let mut reserve = self.reserve.lock();
+        let plenty = self.disk_free_bytes_min.saturating_mul(3);
+        if reserve.is_held() || self.free_bytes.load(Ordering::Relaxed) < plenty {
+            return;
+        }
+        match reserve.restore() {
+            Ok(_) => {}
+            Err(error) => tracing::debug!("no reserve on the disk for now: {error}"),
+        }
+    }
+}
