@@ -20,8 +20,10 @@ use crate::store::outcome_records::{Note, NoteKind};
 /// In place of the position of a delivery whose record is damaged.
 const UNREADABLE: u64 = u64::MAX - 1;
 
-/// Rounds after which the committer leaves a handover to the keeper.
+/// Rounds after which a thread leaves a handover to the keeper: everybody waits for the committer,
+/// and a connection that began one must get back to its own work.
 const COMMITTER_ROUNDS_MAX: u32 = 4;
+const ROUNDS_MAX: u32 = 64;
 
 thread_local! {
     /// Memory for the next effects of this thread.
@@ -114,8 +116,10 @@ impl Node {
             }
             core.assign(now_ms, effects);
             self.count_cached(cached_before, core.cached_bytes());
-            let is_left =
-                is_committer && (round == COMMITTER_ROUNDS_MAX || core.outgoing_needs_log());
+            let is_left = match is_committer {
+                true => round == COMMITTER_ROUNDS_MAX || core.outgoing_needs_log(),
+                false => round == ROUNDS_MAX,
+            };
             if is_left {
                 core.end_handover();
                 drop(state);

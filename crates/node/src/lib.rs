@@ -31,6 +31,7 @@ mod startup;
 mod store;
 mod stored;
 mod timers;
+mod turns;
 mod unsettled;
 mod vhost;
 

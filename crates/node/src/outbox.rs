@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use crate::live_queue::LiveQueue;
 use crate::rewrite;
 use crate::store::Waiter;
+use crate::turns::{Place, Turns};
 use crate::unsettled::{Unsettled, UnsettledRing};
 
 /// Bytes of deliveries that may wait in an outbox.
@@ -70,6 +71,10 @@ pub struct Outbox {
     reserved_bytes: AtomicUsize,
     /// A consumer was refused room.
     stalled: AtomicBool,
+    /// Whose turn it is to have room.
+    pub(crate) turns: Turns,
+    /// A consumer waits for a shared prefetch, of which something may be left.
+    has_prefetch_left: AtomicBool,
     /// Stands in the store's list of those to tell.
     waits_for_store: AtomicBool,
     /// Some channel has held confirms that were decided.
@@ -126,6 +131,9 @@ pub(crate) struct ConsumerHandle {
     pub is_cancelled: AtomicBool,
     /// The channel-wide prefetch (`basic.qos` with global set).
     pub shared_prefetch: Arc<SharedPrefetch>,
+    /// Its places in the turns of its connection's room and of the shared prefetch.
+    pub room_place: Place,
+    pub prefetch_place: Place,
     /// It as a worker.
     pub by: Arc<SettledBy>,
 }
@@ -135,6 +143,7 @@ pub(crate) struct ConsumerHandle {
 pub(crate) struct SharedPrefetch {
     pub limit: AtomicU32,
     pub unsettled_count: AtomicU32,
+    pub turns: Turns,
 }
 
 impl Outbox {
@@ -146,6 +155,8 @@ impl Outbox {
             is_dirty: AtomicBool::new(false),
             reserved_bytes: AtomicUsize::new(0),
             stalled: AtomicBool::new(false),
+            turns: Turns::default(),
+            has_prefetch_left: AtomicBool::new(false),
             waits_for_store: AtomicBool::new(false),
             has_decided: AtomicBool::new(false),
         }
@@ -190,6 +201,18 @@ impl Outbox {
             && self.stalled.swap(false, Ordering::AcqRel)
     }
 
+    /// Whether consumers wait for a shared prefetch of which something may be left: then give them
+    /// their turns. Answers once.
+    pub(crate) fn take_has_prefetch_left(&self) -> bool {
+        self.has_prefetch_left.load(Ordering::Acquire)
+            && self.has_prefetch_left.swap(false, Ordering::AcqRel)
+    }
+
+    /// Room that is left for deliveries, bytes.
+    pub(crate) fn room(&self) -> usize {
+        RESERVED_BYTES_MAX.saturating_sub(self.reserved_bytes.load(Ordering::SeqCst))
+    }
+
     /// Puts a method on the wire.
     pub fn send(&self, channel: u16, method: &Method<'_>) {
         self.state.lock().wire.send(channel, method);
@@ -198,6 +221,11 @@ impl Outbox {
     /// Whom to wake when there is something to write or to look at.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// Consumers still wait for room.
+    pub(crate) fn note_stalled(&self) {
+        self.stalled.store(true, Ordering::SeqCst);
     }
 
     /// Whether there is no room for more, which who has no reservation must ask.
@@ -374,19 +402,16 @@ impl Endpoint for ConsumerEndpoint {
         if !is_open || self.is_cancelled.load(Ordering::Acquire) {
             return false;
         }
-        let outbox = &self.outbox;
-        if outbox.reserved_bytes.load(Ordering::Acquire) >= RESERVED_BYTES_MAX {
-            outbox.stalled.store(true, Ordering::SeqCst);
-            // Whoever made room before the mark was set did not see it.
-            if outbox.reserved_bytes.load(Ordering::SeqCst) >= RESERVED_BYTES_MAX {
-                return false;
-            }
-        }
-        // Who does not ack never gives room back, and needs none.
-        if !self.no_ack && !self.shared_prefetch.reserve() {
+        let bytes = room_for(body_bytes);
+        if !self.may_take_room(bytes) {
             return false;
         }
-        outbox.reserved_bytes.fetch_add(room_for(body_bytes), Ordering::AcqRel);
+        // Who does not ack never gives room back, and needs none.
+        if !self.no_ack && !self.shared_prefetch.reserve(&self.prefetch_place) {
+            self.wait_for_prefetch();
+            return false;
+        }
+        self.outbox.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
         true
     }
 
@@ -397,21 +422,79 @@ impl Endpoint for ConsumerEndpoint {
         self.outbox.written(room_for(body_bytes));
         // Nothing is written for it, so its owner must look by itself who waits for room.
         self.outbox.stalled.store(true, Ordering::SeqCst);
+        self.outbox.has_prefetch_left.store(true, Ordering::SeqCst);
         self.outbox.wake();
     }
 }
 
+impl ConsumerHandle {
+    /// Whether there is room for a delivery, and it may have it; else it waits for its turn.
+    fn may_take_room(&self, bytes: usize) -> bool {
+        let outbox = &self.outbox;
+        if outbox.room() > 0 && outbox.turns.may_take(&self.room_place, bytes as u64) {
+            outbox.turns.leave(&self.room_place);
+            return true;
+        }
+        outbox.turns.wait(&self.room_place);
+        outbox.stalled.store(true, Ordering::SeqCst);
+        // Whoever made room before the marks were set did not see them, and may write no more.
+        if outbox.room() > RESERVED_BYTES_MAX / 2 {
+            outbox.wake();
+        }
+        false
+    }
+
+    /// Waits for its turn to have some of the shared prefetch.
+    fn wait_for_prefetch(&self) {
+        self.shared_prefetch.turns.wait(&self.prefetch_place);
+        // Whoever gave back before the mark was set did not see it.
+        if self.shared_prefetch.left() > 0 {
+            self.outbox.has_prefetch_left.store(true, Ordering::SeqCst);
+            self.outbox.wake();
+        }
+    }
+
+    /// It is gone from its queue and takes no more turns.
+    pub(crate) fn leave_turns(&self) {
+        self.outbox.turns.leave(&self.room_place);
+        self.shared_prefetch.turns.leave(&self.prefetch_place);
+    }
+}
+
+/// One that the server cancelled is dropped by its session without a word.
+impl Drop for ConsumerHandle {
+    fn drop(&mut self) {
+        self.leave_turns();
+    }
+}
+
 impl SharedPrefetch {
-    fn reserve(&self) -> bool {
+    /// What is left of it; as good as without end when there is no limit.
+    pub(crate) fn left(&self) -> u32 {
+        match self.limit.load(Ordering::SeqCst) {
+            0 => u32::MAX,
+            limit => limit.saturating_sub(self.unsettled_count.load(Ordering::SeqCst)),
+        }
+    }
+
+    fn reserve(&self, place: &Place) -> bool {
         // Counted even without a limit, so that one set later finds the truth.
-        let limit = self.limit.load(Ordering::Relaxed);
+        let limit = self.limit.load(Ordering::SeqCst);
+        if limit > 0 && !(self.left() > 0 && self.turns.may_take(place, 1)) {
+            return false;
+        }
         let reserve = |count| (limit == 0 || count < limit).then_some(count + 1);
-        self.unsettled_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, reserve).is_ok()
+        let counted = &self.unsettled_count;
+        let taken = counted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, reserve).is_ok();
+        if taken {
+            self.turns.leave(place);
+        }
+        taken
     }
 
     pub(crate) fn release(&self, count: u32) {
         let release = |now: u32| Some(now.saturating_sub(count));
-        let _ = self.unsettled_count.fetch_update(Ordering::AcqRel, Ordering::Acquire, release);
+        let _ = self.unsettled_count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, release);
     }
 }
 

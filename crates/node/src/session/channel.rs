@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use broker::outcome::{Report, SettledBy};
 use broker::queue::ConsumerKey;
@@ -59,10 +59,7 @@ impl Channel {
             serial,
             consumers: BTreeMap::new(),
             prefetch: 0,
-            shared_prefetch: Arc::new(SharedPrefetch {
-                limit: AtomicU32::new(0),
-                unsettled_count: AtomicU32::new(0),
-            }),
+            shared_prefetch: Arc::default(),
             confirms: None,
             transaction: None,
             reports: BTreeMap::new(),

@@ -18,6 +18,7 @@ use super::settle::by_get;
 use crate::auth::Access;
 use crate::live_queue::LiveQueue;
 use crate::outbox::{ConsumerEndpoint, ConsumerHandle, WireDelivery};
+use crate::turns::{Place, in_turn};
 
 /// What `basic.consume` asks for.
 #[derive(Debug, Clone, Default)]
@@ -49,15 +50,13 @@ impl Session {
         let _ = self.flush();
         let channel = self.channel(number)?;
         if global {
-            channel.shared_prefetch.limit.store(u32::from(count), Ordering::Release);
-            self.resume_consumers(Some(number));
+            channel.shared_prefetch.limit.store(u32::from(count), Ordering::SeqCst);
         } else {
             channel.prefetch = u32::from(count);
             // As in RabbitMQ, it also ends a shared limit.
-            if channel.shared_prefetch.limit.swap(0, Ordering::AcqRel) > 0 {
-                self.resume_consumers(Some(number));
-            }
+            channel.shared_prefetch.limit.store(0, Ordering::SeqCst);
         }
+        self.give_prefetch(Some(number));
         Ok(())
     }
 
@@ -252,18 +251,55 @@ impl Session {
             is_active: AtomicBool::new(false),
             is_cancelled: AtomicBool::new(false),
             shared_prefetch: Arc::clone(&channel.shared_prefetch),
+            room_place: Place::default(),
+            prefetch_place: Place::default(),
             by,
         }))
     }
 
-    /// Lets consumers go on that had no room, on one channel or on all.
-    pub(super) fn resume_consumers(&self, number: Option<u16>) {
-        let now_ms = self.node.now_ms();
-        let channels = self.channels.iter().filter(|(of, _)| number.is_none_or(|n| n == **of));
-        for consumer in channels.flat_map(|(_, channel)| channel.consumers.values()) {
-            if let Source::Queue(queue, key) = &consumer.source {
-                self.node.with_queue(queue, now_ms, |core, _| core.resume(*key));
+    /// Gives consumers that wait for room their turns, each with a share of what there is.
+    pub(super) fn give_room(&self) {
+        let consumers = self.channels.values().flat_map(|channel| channel.consumers.values());
+        let waiting = in_turn(consumers, |consumer| &consumer.handle.room_place);
+        if waiting.is_empty() {
+            return;
+        }
+        let share = (self.outbox.room() / waiting.len()).max(1) as u64;
+        for consumer in waiting {
+            if self.outbox.is_full() {
+                // The others keep their places.
+                self.outbox.note_stalled();
+                return;
             }
+            self.outbox.turns.begin(&consumer.handle.room_place, share);
+            self.resume(consumer);
+        }
+    }
+
+    /// The same for those that wait for the prefetch their channel shares, on one channel or on all.
+    pub(super) fn give_prefetch(&self, number: Option<u16>) {
+        let channels = self.channels.iter().filter(|(of, _)| number.is_none_or(|n| n == **of));
+        for (_, channel) in channels {
+            let prefetch = &channel.shared_prefetch;
+            if !prefetch.turns.has_waiting() {
+                continue;
+            }
+            let consumers = channel.consumers.values();
+            let waiting = in_turn(consumers, |consumer| &consumer.handle.prefetch_place);
+            let share = (prefetch.left() as usize / waiting.len().max(1)).max(1) as u64;
+            for consumer in waiting {
+                if prefetch.left() == 0 {
+                    break;
+                }
+                prefetch.turns.begin(&consumer.handle.prefetch_place, share);
+                self.resume(consumer);
+            }
+        }
+    }
+
+    fn resume(&self, consumer: &Consumer) {
+        if let Source::Queue(queue, key) = &consumer.source {
+            self.node.with_queue(queue, self.node.now_ms(), |core, _| core.resume(*key));
         }
     }
 
@@ -284,6 +320,7 @@ impl Session {
         let was_there = self
             .node
             .with_queue(&queue, now_ms, |core, effects| core.remove_consumer(now_ms, key, effects));
+        consumer.handle.leave_turns();
         if was_there == Some(true) && queue.auto_delete {
             self.node.delete_live_queue_if(&queue, |core| core.depth().consumer_count == 0);
         }

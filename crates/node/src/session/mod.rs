@@ -248,7 +248,10 @@ impl Session {
     pub fn after_write(&mut self, written_bytes: usize) {
         self.outbox.written(written_bytes);
         if self.outbox.take_stalled() {
-            self.resume_consumers(None);
+            self.give_room();
+        }
+        if self.outbox.take_has_prefetch_left() {
+            self.give_prefetch(None);
         }
     }
 

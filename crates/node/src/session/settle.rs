@@ -155,13 +155,8 @@ impl Session {
             let unused = unused.iter().filter_map(|by| by.report.as_ref());
             unused.for_each(|report| self.forget_report(report));
         }
-        // Room in a shared prefetch may let consumers of other queues go on.
-        let shares = |channel: &super::channel::Channel| {
-            channel.shared_prefetch.limit.load(std::sync::atomic::Ordering::Relaxed) > 0
-        };
-        if self.channels.values().any(shares) {
-            self.resume_consumers(None);
-        }
+        // What came back may be for consumers of other queues.
+        self.give_prefetch(None);
     }
 
     /// Gives everything back that a closed channel held, `gathered` in a transaction or not.

@@ -99,7 +99,7 @@ impl Session {
             self.node.with_queue(&queue, now_ms, |_, _| ());
         }
         release_shared(&self.channels, number, &unsettled);
-        self.resume_consumers(Some(number));
+        self.give_prefetch(Some(number));
         returns.iter().for_each(|returned| self.send_return(number, &returned.as_publish()));
         if !refused.is_empty() {
             return Err(BrokerError::precondition_failed("partial tx completion"));
