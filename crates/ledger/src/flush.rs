@@ -86,7 +86,7 @@ impl Writer {
         ledger.window.set_floor(now_ms.saturating_sub(ledger.options.window_ms));
         self.upkeep.work(&ledger.index, &ledger.window, self.log.next_position());
         self.forget(ledger, now_ms)?;
-        ledger.size_bytes.store(self.size_bytes(ledger), Ordering::Relaxed);
+        self.tell_size(ledger);
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! at work, but for that of the one writer. Invariant: an event is found by every question from the
 //! moment [`Ledger::append`] returns.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use segment_log::Disk;
@@ -84,6 +84,7 @@ pub struct Ledger {
     pub(crate) writer: Mutex<Writer>,
     pub(crate) applied: AtomicU64,
     pub(crate) size_bytes: AtomicU64,
+    pub(crate) file_count: AtomicUsize,
 }
 
 impl Ledger {
@@ -188,5 +189,10 @@ impl Ledger {
     /// Bytes on disk.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Files that are kept open, as of the last flush.
+    pub fn file_count(&self) -> usize {
+        self.file_count.load(Ordering::Relaxed)
     }
 }

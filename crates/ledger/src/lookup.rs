@@ -98,6 +98,11 @@ impl Lookup {
         self.floor.store(floor, Ordering::Relaxed);
     }
 
+    /// Runs, each of them an open file.
+    pub(crate) fn run_count(&self) -> usize {
+        self.shared.read().runs.len()
+    }
+
     fn floor(&self) -> u64 {
         self.floor.load(Ordering::Relaxed)
     }

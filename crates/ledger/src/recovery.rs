@@ -3,7 +3,7 @@
 //! Owns the one pass over the log and the choice of runs to be believed. Invariants: afterwards
 //! everything that is in a readable page is found; no file is left that nobody knows of.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use parking_lot::Mutex;
 use segment_log::{Damage, Disk, Log, RecordRef, Recovery};
@@ -70,9 +70,9 @@ pub(crate) fn open<D: Disk + Clone>(
         writer: Mutex::new(Writer::new(log, upkeep, applied.position)),
         applied: AtomicU64::new(applied.position),
         size_bytes: AtomicU64::new(0),
+        file_count: AtomicUsize::new(0),
     };
-    let size_bytes = ledger.writer.lock().size_bytes(&ledger);
-    ledger.size_bytes.store(size_bytes, std::sync::atomic::Ordering::Relaxed);
+    ledger.writer.lock().tell_size(&ledger);
     Ok(ledger)
 }
 

@@ -3,6 +3,8 @@
 //! Owns the decision what is too old or too much. Never deletes a segment before the window can do
 //! without its pages, nor the one that holds the latest word on how far the message log was followed.
 
+use std::sync::atomic::Ordering;
+
 use segment_log::{SEGMENT_HEADER_SIZE, SegmentStat};
 
 use crate::LedgerError;
@@ -66,6 +68,13 @@ impl Writer {
             size_bytes = size_bytes.saturating_sub(file_bytes(segment));
         }
         Ok(())
+    }
+
+    /// Puts bytes on disk and files that are open where anybody may look.
+    pub(crate) fn tell_size(&self, ledger: &Ledger) {
+        ledger.size_bytes.store(self.size_bytes(ledger), Ordering::Relaxed);
+        let run_count = ledger.index.run_count() + ledger.window.run_count();
+        ledger.file_count.store(self.log.segments().len() + run_count, Ordering::Relaxed);
     }
 
     /// Bytes on disk.

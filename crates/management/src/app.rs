@@ -10,7 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use ledger::{Event, IdHash, OutcomeQuery, OutcomesPage};
+use ledger::{IdHash, OutcomeQuery, OutcomesPage};
 use node::Node;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -18,6 +18,7 @@ use crate::extract::Id;
 use crate::follow::Follower;
 use crate::problem::{Answer, Kind, Problem};
 use crate::stopping::Stopping;
+use crate::view::{Seen, Sight};
 use crate::webhooks::Webhooks;
 use crate::{auth, feed, messages, outcomes, publish, webhooks};
 
@@ -98,28 +99,27 @@ impl App {
         tokio::task::spawn_blocking(work).await.map_err(Problem::store)
     }
 
-    /// All events of a message up to this moment, also those that the ledger has not followed yet.
+    /// What may be seen of a message at this moment, also what the ledger has not followed yet.
     /// Costs a commit of the store.
-    pub(crate) async fn events_now(&self, vhost: &str, id: &str) -> Answer<Vec<Event<'static>>> {
-        let (node, of) = (Arc::clone(self.node()), (vhost.to_owned(), id.to_owned()));
-        self.blocking(move || node.events_now(&of.0, &of.1)).await?.map_err(messages::problem)
+    pub(crate) async fn look_now(&self, sight: &Sight, id: &str) -> Answer<Seen> {
+        let of = (sight.vhost().to_owned(), id.to_owned());
+        let node = Arc::clone(self.node());
+        let events = self.blocking(move || node.events_now(&of.0, &of.1)).await?;
+        Ok(sight.look(id, events.map_err(messages::problem)?))
     }
 
-    /// All events of a message, but perhaps for those of the last moment. Who was just told that a
+    /// What may be seen of a message, but perhaps for the last moment. Who was just told that a
     /// message is published finds it, though.
-    pub(crate) async fn events_of_known(
-        &self,
-        vhost: &str,
-        id: &str,
-    ) -> Answer<Vec<Event<'static>>> {
-        let events = self.events(vhost, id).await?;
-        if events.is_empty() { self.events_now(vhost, id).await } else { Ok(events) }
+    pub(crate) async fn look_for_known(&self, sight: &Sight, id: &str) -> Answer<Seen> {
+        let seen = self.look(sight, id).await?;
+        if seen.newest().is_none() { self.look_now(sight, id).await } else { Ok(seen) }
     }
 
-    /// All events of a message that the ledger has followed.
-    pub(crate) async fn events(&self, vhost: &str, id: &str) -> Answer<Vec<Event<'static>>> {
-        let (node, hash) = (Arc::clone(self.node()), IdHash::new(vhost, id));
-        self.blocking(move || node.ledger().events(hash)).await?.map_err(Problem::store)
+    /// What may be seen of a message as far as the ledger has followed.
+    pub(crate) async fn look(&self, sight: &Sight, id: &str) -> Answer<Seen> {
+        let (node, hash) = (Arc::clone(self.node()), IdHash::new(sight.vhost(), id));
+        let events = self.blocking(move || node.ledger().events(hash)).await?;
+        Ok(sight.look(id, events.map_err(Problem::store)?))
     }
 
     /// A page of outcomes.

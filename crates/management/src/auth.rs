@@ -11,10 +11,12 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use node::Node;
 use node::auth::{Access, LoginError};
 
 use crate::app::App;
 use crate::problem::{Answer, Kind, Problem};
+use crate::view::Sight;
 
 /// Who failed too often is told so after this, so that trying on takes time.
 const REFUSED_DELAY: Duration = Duration::from_millis(500);
@@ -23,11 +25,10 @@ const REFUSED_DELAY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The user who asks, authenticated.
+/// The user who asks, authenticated. Nothing else makes one, so whoever has one may act for it.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// Its name.
-    pub(crate) name: String,
+    name: String,
 }
 
 /// Lets a request through that names a user and its password.
@@ -76,30 +77,43 @@ fn credentials(value: &[u8]) -> Option<(String, String)> {
 }
 
 impl Caller {
-    /// That it may enter a virtual host, which is there.
-    pub(crate) fn check_vhost(&self, app: &App, vhost: &str) -> Answer<()> {
-        let permissions = app.node().permissions();
-        let may_enter = permissions.iter().any(|(of, user, _)| of == vhost && *user == self.name);
-        if may_enter && app.node().vhosts().iter().any(|name| name == vhost) {
-            return Ok(());
+    /// The administrator in whose name something is done that it asked for earlier; `None` when
+    /// there is none of this name any more.
+    pub(crate) fn absent(node: &Node, name: &str) -> Option<Self> {
+        let caller = Self { name: name.to_owned() };
+        caller.has_tag(node, &["administrator"]).then_some(caller)
+    }
+
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it sees in a virtual host, `/` unless named, which is there and which it may enter.
+    pub(crate) fn sight(&self, app: &App, vhost: Option<String>) -> Answer<Sight> {
+        let vhost = vhost.unwrap_or_else(|| "/".to_owned());
+        let is_there = app.node().vhosts().contains(&vhost);
+        if is_there && self.may_enter(app.node(), &vhost) {
+            return Ok(Sight::new(app.node(), self, &vhost));
         }
         let user = &self.name;
         let detail = format!("there is no virtual host '{vhost}' that user '{user}' may enter");
         Err(Problem::new(Kind::UnknownVhost, detail))
     }
 
-    /// Whether it may read what became of messages of a queue. Those that reached no queue, whose
-    /// queue has no name, may be read by who may read any queue at all, and by who oversees all.
-    pub(crate) fn may_read(&self, app: &App, vhost: &str, queue: &str) -> bool {
-        if !queue.is_empty() {
-            return app.node().may(vhost, &self.name, Access::Read, queue);
-        }
-        let reads_some = |pattern: &str| !pattern.is_empty() && pattern != "^$";
-        let permissions = app.node().permissions();
-        let mut own = permissions.iter().filter(|(of, user, _)| of == vhost && *user == self.name);
-        own.any(|(_, _, permissions)| {
-            reads_some(&permissions.read) || self.has_tag(app, &["administrator", "monitoring"])
-        })
+    /// Whether it may read what became of messages of a queue.
+    pub(crate) fn may_read(&self, node: &Node, vhost: &str, queue: &str) -> bool {
+        node.may(vhost, &self.name, Access::Read, queue)
+    }
+
+    /// Whether it may know of what is in no queue that anybody could name.
+    pub(crate) fn oversees(&self, node: &Node, vhost: &str) -> bool {
+        self.has_tag(node, &["administrator", "monitoring"]) && self.may_enter(node, vhost)
+    }
+
+    fn may_enter(&self, node: &Node, vhost: &str) -> bool {
+        let permissions = node.permissions();
+        permissions.iter().any(|(of, user, _)| of == vhost && *user == self.name)
     }
 
     /// That it may take messages out of a queue and put them in.
@@ -121,15 +135,15 @@ impl Caller {
 
     /// That it is an administrator.
     pub(crate) fn check_administrator(&self, app: &App) -> Answer<()> {
-        if self.has_tag(app, &["administrator"]) {
+        if self.has_tag(app.node(), &["administrator"]) {
             return Ok(());
         }
         let detail = format!("user '{}' lacks the tag administrator", self.name);
         Err(Problem::new(Kind::Forbidden, detail))
     }
 
-    fn has_tag(&self, app: &App, tags: &[&str]) -> bool {
-        let users = app.node().users();
+    fn has_tag(&self, node: &Node, tags: &[&str]) -> bool {
+        let users = node.users();
         let user = users.into_iter().find(|user| user.name == self.name);
         user.is_some_and(|user| user.tags.iter().any(|tag| tags.contains(&tag.as_str())))
     }

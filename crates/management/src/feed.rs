@@ -16,16 +16,16 @@ use futures_util::stream;
 use ledger::{Event, OutcomeQuery};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::Params;
 use crate::follow::Follower;
-use crate::messages::vhost;
-use crate::outcomes::{parse_cursor, parse_outcome, readable};
+use crate::outcomes::{parse_cursor, parse_outcome};
 use crate::problem::Answer;
 use crate::time::now_ms;
+use crate::view::{OutcomeView, Sight};
 
 /// Outcomes read at once.
 const PAGE: usize = 100;
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     headers: HeaderMap,
     Params(params): Params<FeedParams>,
 ) -> Answer {
-    let vhost = vhost(&app, &caller, params.vhost)?;
+    let sight = caller.sight(&app, params.vhost)?;
     let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let after = match last_id.filter(|id| !id.is_empty()) {
         Some(id) => Some(parse_cursor("Last-Event-ID", id)?),
@@ -58,7 +58,7 @@ pub(crate) async fn serve(
     let query = OutcomeQuery {
         after,
         limit: PAGE,
-        vhost: Some(vhost),
+        vhost: Some(sight.vhost().to_owned()),
         queue: params.queue,
         outcome: params.outcome.as_deref().map(parse_outcome).transpose()?,
         // Who has no cursor yet begins with what is settled from now on.
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     };
     let place = app.place_to_wait()?;
     let follower = app.follower(query);
-    let feed = Feed { app, follower, caller, is_new: true, _place: place };
+    let feed = Feed { follower, sight, is_new: true, _place: place };
     let body = Body::from_stream(stream::unfold(feed, Feed::next));
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
@@ -77,9 +77,8 @@ pub(crate) async fn serve(
 
 /// A feed as it is being read.
 struct Feed {
-    app: App,
     follower: Follower,
-    caller: Caller,
+    sight: Sight,
     is_new: bool,
     _place: OwnedSemaphorePermit,
 }
@@ -97,21 +96,25 @@ impl Feed {
             self.write_place(&mut text);
             return Some((Ok(text.into()), self));
         }
-        match timeout(KEEP_ALIVE, self.follower.wait()).await {
-            Ok(Some(())) => self.write_events(&mut text),
-            Ok(None) => return None,
-            Err(_) => {
-                text.push_str(": still here\n\n");
-                self.write_place(&mut text);
+        // What is hidden from this reader passes without a sign, also not by when it is told that
+        // the feed is alive.
+        let quiet_until = Instant::now() + KEEP_ALIVE;
+        while text.is_empty() {
+            match timeout_at(quiet_until, self.follower.wait()).await {
+                Ok(Some(())) => self.write_events(&mut text),
+                Ok(None) => return None,
+                Err(_) => {
+                    text.push_str(": still here\n\n");
+                    self.write_place(&mut text);
+                }
             }
         }
-        // All of a page may be hidden from this reader, so there may be nothing to write.
         Some((Ok(text.into()), self))
     }
 
     fn write_events(&mut self, text: &mut String) {
         for event in self.follower.take() {
-            let Some(view) = readable(&self.app, &self.caller, &event) else { continue };
+            let Some(view) = OutcomeView::new(&self.sight, &event) else { continue };
             let (id, name) = (event.at, outcome_name(&event));
             // JSON has no line breaks of its own.
             let data = serde_json::to_string(&view).unwrap_or_default();

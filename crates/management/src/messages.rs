@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use ledger::{Outcome, QueueStory, Timeline};
+use ledger::{Outcome, Publication, QueueStory};
 use node::ByIdError;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -16,7 +16,7 @@ use crate::auth::Caller;
 use crate::extract::{Id, Params};
 use crate::outcomes::json;
 use crate::problem::{Answer, Kind, Problem};
-use crate::view::MessageView;
+use crate::view::{MessageView, Seen, Sight};
 
 /// How long a request may wait.
 pub(crate) const WAIT_S_MAX: u64 = 60;
@@ -49,9 +49,9 @@ pub(crate) async fn show(
     Id(id): Id,
     Params(params): Params<ShowParams>,
 ) -> Answer {
-    let vhost = vhost(&app, &caller, params.vhost)?;
-    let timeline = Timeline::new(app.events_of_known(&vhost, &id).await?);
-    Ok(json(&visible(&app, &caller, &vhost, &id, &timeline)?))
+    let sight = caller.sight(&app, params.vhost)?;
+    let seen = app.look_for_known(&sight, &id).await?;
+    Ok(json(&MessageView::new(&seen).ok_or_else(|| unknown(&id))?))
 }
 
 /// Answers when the message is settled everywhere, or time is up.
@@ -61,35 +61,35 @@ pub(crate) async fn wait_for_outcome(
     Id(id): Id,
     Params(params): Params<WaitParams>,
 ) -> Answer {
-    let vhost = vhost(&app, &caller, params.vhost)?;
+    let sight = caller.sight(&app, params.vhost)?;
     let wait = wait(params.wait)?;
-    let is_settled =
-        |timeline: &Timeline| timeline.newest().is_some_and(|newest| newest.outcome().is_some());
-    if app.events_of_known(&vhost, &id).await?.is_empty() {
+    // What may not be seen is not waited for: it is as unknown as what nobody has heard of.
+    if app.look_for_known(&sight, &id).await?.newest().is_none() {
         return Err(unknown(&id));
     }
-    let timeline = watch(&app, &vhost, &id, wait, is_settled).await?;
-    let view = visible(&app, &caller, &vhost, &id, &timeline)?;
-    Ok(settled_or_not(&timeline, json(&view)))
+    let seen = watch(&app, &sight, &id, wait, |seen| is_settled(seen.newest())).await?;
+    let view = MessageView::new(&seen).ok_or_else(|| unknown(&id))?;
+    Ok(settled_or_not(seen.newest(), json(&view)))
 }
 
-/// Looks at a message until it is as it should be, time is up or the server stops.
+/// Looks at a message until what is seen of it is as it should be, nothing is seen of it any more,
+/// time is up or the server stops.
 pub(crate) async fn watch(
     app: &App,
-    vhost: &str,
+    sight: &Sight,
     id: &str,
     wait: Duration,
-    is_enough: impl Fn(&Timeline) -> bool,
-) -> Answer<Timeline> {
+    is_enough: impl Fn(&Seen) -> bool,
+) -> Answer<Seen> {
     let deadline = Instant::now() + wait;
     let mut place = None;
     loop {
         // Before looking, so that nothing is missed between.
         let changed = app.node().ledger_changed();
         let looked_at = Instant::now();
-        let timeline = Timeline::new(app.events(vhost, id).await?);
-        if is_enough(&timeline) || looked_at >= deadline {
-            return Ok(timeline);
+        let seen = app.look(sight, id).await?;
+        if seen.newest().is_none() || is_enough(&seen) || looked_at >= deadline {
+            return Ok(seen);
         }
         if place.is_none() {
             place = Some(app.place_to_wait()?);
@@ -97,16 +97,20 @@ pub(crate) async fn watch(
         tokio::select! {
             // Elapsed or changed: either way look once more.
             _ = timeout_at(deadline, changed) => {}
-            () = app.stopping() => return Ok(timeline),
+            () = app.stopping() => return Ok(seen),
         }
         sleep_until((looked_at + LOOK_AGAIN).min(deadline)).await;
     }
 }
 
+/// Whether there is an outcome in all queues that are seen.
+pub(crate) fn is_settled(publication: Option<&Publication>) -> bool {
+    publication.is_some_and(|publication| publication.outcome().is_some())
+}
+
 /// 200 for a message that is settled, 202 for one that is not.
-pub(crate) fn settled_or_not(timeline: &Timeline, mut response: Response) -> Response {
-    let is_settled = timeline.newest().is_some_and(|newest| newest.outcome().is_some());
-    if !is_settled && response.status() == StatusCode::OK {
+pub(crate) fn settled_or_not(of: Option<&Publication>, mut response: Response) -> Response {
+    if !is_settled(of) && response.status() == StatusCode::OK {
         *response.status_mut() = StatusCode::ACCEPTED;
     }
     response
@@ -119,16 +123,15 @@ pub(crate) async fn cancel(
     Params(params): Params<QueueParams>,
 ) -> Answer {
     let fits = |queue: &QueueStory| queue.outcome().is_none();
-    let (vhost, queue) = target(&app, &caller, &id, params, fits).await?;
-    let seen = (vhost.clone(), id.clone());
-    let (node, for_node) = (app.node().clone(), (vhost, queue, id));
+    let (sight, queue) = target(&app, &caller, &id, params, fits).await?;
+    let (node, for_node) = (app.node().clone(), (sight.vhost().to_owned(), queue, id.clone()));
     let cancelled = app.blocking(move || {
         let (vhost, queue, id) = &for_node;
         node.cancel_message(vhost, queue, id)
     });
     cancelled.await?.map_err(problem)?;
     // Who looks now sees it.
-    app.events_now(&seen.0, &seen.1).await?;
+    app.look_now(&sight, &id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -140,25 +143,25 @@ pub(crate) async fn retry(
 ) -> Answer {
     let failed = |outcome| !matches!(outcome, Outcome::Processed | Outcome::Unroutable);
     let fits = |queue: &QueueStory| queue.outcome().is_some_and(failed);
-    let (vhost, queue) = target(&app, &caller, &id, params, fits).await?;
-    if !app.node().may(&vhost, &caller.name, node::auth::Access::Write, "") {
-        let user = &caller.name;
+    let (sight, queue) = target(&app, &caller, &id, params, fits).await?;
+    let vhost = sight.vhost();
+    if !app.node().may(vhost, caller.name(), node::auth::Access::Write, "") {
+        let user = caller.name();
         let detail = format!("user '{user}' may not publish to the default exchange of '{vhost}'");
         return Err(Problem::new(Kind::Forbidden, detail));
     }
-    let seen = (vhost.clone(), id.clone());
-    let (node, for_node) = (app.node().clone(), (vhost, queue, id));
+    let (node, for_node) = (app.node().clone(), (vhost.to_owned(), queue, id.clone()));
     let retried = app.blocking(move || {
         let (vhost, queue, id) = &for_node;
         node.retry_message(vhost, queue, id)
     });
     retried.await?.map_err(problem)?;
     // Who looks now sees it.
-    app.events_now(&seen.0, &seen.1).await?;
+    app.look_now(&sight, &id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// The virtual host and the queue that are meant: the one that was named, or the only one that
+/// What the caller sees, and the queue that is meant: the one that was named, or the only one that
 /// fits. Checks that the caller may read the message and change the queue.
 async fn target(
     app: &App,
@@ -166,34 +169,29 @@ async fn target(
     id: &str,
     params: QueueParams,
     fits: impl Fn(&QueueStory) -> bool,
-) -> Answer<(String, String)> {
-    let vhost = vhost(app, caller, params.vhost)?;
-    let timeline = Timeline::new(app.events_now(&vhost, id).await?);
-    visible(app, caller, &vhost, id, &timeline)?;
+) -> Answer<(Sight, String)> {
+    let sight = caller.sight(app, params.vhost)?;
+    let seen = app.look_now(&sight, id).await?;
+    let newest = seen.newest().ok_or_else(|| unknown(id))?;
     let queue = match params.queue {
         Some(queue) if queue.is_empty() => {
             let detail = "query: queue is empty; name a queue, or leave it out";
             return Err(Problem::bad(detail));
         }
         Some(queue) => queue,
-        None => only_queue(&timeline, |name| caller.may_read(app, &vhost, name), fits)?,
+        None => only_queue(newest, fits)?,
     };
-    if !caller.may_read(app, &vhost, &queue) {
+    if !sight.sees(&queue) {
         return Err(unknown(id));
     }
-    caller.check_change(app, &vhost, &queue)?;
-    Ok((vhost, queue))
+    caller.check_change(app, sight.vhost(), &queue)?;
+    Ok((sight, queue))
 }
 
-/// The queue that is meant when none is named.
-fn only_queue(
-    timeline: &Timeline,
-    may_see: impl Fn(&str) -> bool,
-    fits: impl Fn(&QueueStory) -> bool,
-) -> Answer<String> {
-    let queues = timeline.newest().into_iter().flat_map(|newest| newest.all_queues());
-    let named = |queue: &&QueueStory| !queue.name.is_empty() && may_see(&queue.name);
-    let all: Vec<&QueueStory> = queues.filter(named).collect();
+/// The queue that is meant when none is named, of those that are seen.
+fn only_queue(newest: &Publication, fits: impl Fn(&QueueStory) -> bool) -> Answer<String> {
+    let all: Vec<&QueueStory> =
+        newest.all_queues().filter(|queue| !queue.name.is_empty()).collect();
     let fitting: Vec<&QueueStory> = all.iter().copied().filter(|queue| fits(queue)).collect();
     // Where none fits the node says why, if there is just one that could be asked about.
     let chosen = if fitting.is_empty() { all } else { fitting };
@@ -222,13 +220,6 @@ pub(crate) fn problem(error: ByIdError) -> Problem {
     Problem::new(kind, error.to_string())
 }
 
-/// The virtual host that is asked about, which the caller may enter.
-pub(crate) fn vhost(app: &App, caller: &Caller, vhost: Option<String>) -> Answer<String> {
-    let vhost = vhost.unwrap_or_else(|| "/".to_owned());
-    caller.check_vhost(app, &vhost)?;
-    Ok(vhost)
-}
-
 pub(crate) fn wait(seconds: Option<u64>) -> Answer<Duration> {
     match seconds.unwrap_or(0) {
         seconds @ 0..=WAIT_S_MAX => Ok(Duration::from_secs(seconds)),
@@ -236,17 +227,6 @@ pub(crate) fn wait(seconds: Option<u64>) -> Answer<Duration> {
             Err(Problem::bad(format!("query: wait is a number of seconds from 0 to {WAIT_S_MAX}")))
         }
     }
-}
-
-fn visible(
-    app: &App,
-    caller: &Caller,
-    vhost: &str,
-    id: &str,
-    timeline: &Timeline,
-) -> Answer<MessageView> {
-    let may_see = |queue: &str| caller.may_read(app, vhost, queue);
-    MessageView::new(vhost, id, timeline, may_see).ok_or_else(|| unknown(id))
 }
 
 fn unknown(id: &str) -> Problem {
@@ -258,7 +238,7 @@ fn unknown(id: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use ledger::{Publication, State};
+    use ledger::State;
 
     use super::*;
 
@@ -272,9 +252,8 @@ mod tests {
             };
             let queues = queues.iter().map(story).collect();
             let publication = Publication { queues, ..Publication::default() };
-            let timeline = Timeline { publications: vec![publication] };
             let fits = |queue: &QueueStory| queue.state == State::Queued;
-            let found = only_queue(&timeline, |name| name != "secret", fits);
+            let found = only_queue(&publication, fits);
             let found = found.as_deref().map_err(Problem::kind);
             assert_eq!(found, expected);
         };
@@ -282,7 +261,6 @@ mod tests {
         check(&[("a", Queued)], Ok("a"));
         check(&[("a", Settled)], Ok("a"));
         check(&[("a", Settled), ("b", Queued)], Ok("b"));
-        check(&[("a", Queued), ("secret", Queued)], Ok("a"));
         check(&[("a", Queued), ("b", Queued)], Err(Kind::AmbiguousQueue));
         check(&[("a", Settled), ("b", Settled)], Err(Kind::AmbiguousQueue));
         check(&[], Err(Kind::NotFailed));

@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use ledger::{Cursor, Event, Outcome, OutcomeQuery, What};
+use ledger::{Cursor, Outcome, OutcomeQuery};
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
@@ -11,12 +11,14 @@ use crate::auth::Caller;
 use crate::extract::Params;
 use crate::problem::{Answer, Problem};
 use crate::time;
-use crate::view::OutcomeView;
+use crate::view::{OutcomeView, Sight};
 
 /// Outcomes in a page, unless asked for otherwise.
 const LIMIT: usize = 100;
 /// Outcomes in a page, at most.
 const LIMIT_MAX: usize = 1000;
+/// Pieces that are read for a page, at most, of [`LIMIT_MAX`] outcomes or a bounded stretch each.
+const PIECES_MAX: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,34 +45,53 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
     Params(params): Params<ListParams>,
 ) -> Answer {
-    let vhost = params.vhost.unwrap_or_else(|| "/".to_owned());
-    caller.check_vhost(&app, &vhost)?;
+    let sight = caller.sight(&app, params.vhost)?;
     let limit = params.limit.unwrap_or(LIMIT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad(format!("query: limit is a number from 1 to {LIMIT_MAX}")));
     }
     let query = OutcomeQuery {
         after: params.after.as_deref().map(|text| parse_cursor("after", text)).transpose()?,
-        limit,
-        vhost: Some(vhost),
+        limit: LIMIT_MAX,
+        vhost: Some(sight.vhost().to_owned()),
         queue: params.queue,
         outcome: params.outcome.as_deref().map(parse_outcome).transpose()?,
         since_ms: params.since.as_deref().map(|text| parse_time("since", text)).transpose()?,
         until_ms: params.until.as_deref().map(|text| parse_time("until", text)).transpose()?,
     };
-    let page = app.outcomes(query).await?;
-    let readable = page.events.iter().filter_map(|event| readable(&app, &caller, event));
-    let outcomes = readable.collect();
-    let next = page.next.map(|next| next.to_string());
-    let page = Page { outcomes, next, has_more: page.has_more };
-    Ok(json(&page))
+    Ok(json(&page(&app, &sight, query, limit).await?))
 }
 
-/// An outcome as it is shown to a caller; `None` if it may not read it.
-pub(crate) fn readable(app: &App, caller: &Caller, event: &Event<'_>) -> Option<OutcomeView> {
-    let What::Settled(settled) = &event.what else { return None };
-    let may_read = caller.may_read(app, &settled.vhost, &settled.queue);
-    may_read.then(|| OutcomeView::new(event.at, event.time_ms, settled))
+/// A page of what is seen. It is read in large pieces whatever the limit, so that how often a page
+/// has room left, or is empty, does not tell what is hidden between.
+async fn page(app: &App, sight: &Sight, mut query: OutcomeQuery, limit: usize) -> Answer<Page> {
+    let is_hidden = query.queue.as_ref().is_some_and(|queue| !sight.sees(queue));
+    if is_hidden {
+        // As of a queue that does not exist, without looking.
+        let next = query.after.map(|after| after.to_string());
+        return Ok(Page { outcomes: Vec::new(), next, has_more: false });
+    }
+    let mut outcomes = Vec::new();
+    for _ in 0..PIECES_MAX {
+        let piece = app.outcomes(query.clone()).await?;
+        let seen = piece.events.iter().filter_map(|it| Some((it.at, OutcomeView::new(sight, it)?)));
+        for (at, outcome) in seen {
+            if outcomes.len() == limit {
+                return Ok(Page { outcomes, next: query.after.map(text), has_more: true });
+            }
+            outcomes.push(outcome);
+            query.after = Some(at);
+        }
+        query.after = piece.next;
+        if !piece.has_more {
+            return Ok(Page { outcomes, next: query.after.map(text), has_more: false });
+        }
+    }
+    Ok(Page { outcomes, next: query.after.map(text), has_more: true })
+}
+
+fn text(cursor: Cursor) -> String {
+    cursor.to_string()
 }
 
 /// 200 with a body that can be encoded.

@@ -12,12 +12,11 @@ use amqp::{FieldTable, FieldValue, Method, OwnedProperties, ReplyCode};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::GeneralPurposeConfig;
 use base64::engine::general_purpose::GeneralPurpose;
 use broker::BrokerError;
-use ledger::{Cursor, Timeline};
 use node::{Publish, Session, Wire, WireDelivery};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -25,10 +24,10 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::{Json, Params, present, whole};
-use crate::messages::{settled_or_not, vhost, wait, watch};
+use crate::messages::{is_settled, settled_or_not, wait, watch};
 use crate::outcomes::json;
 use crate::problem::{Answer, Kind, Problem};
-use crate::view::MessageView;
+use crate::view::{MessageView, Own, Sight};
 
 /// Base64 as anybody may write it: bits that mean nothing may have any value.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -110,65 +109,58 @@ pub(crate) async fn publish(
     Params(params): Params<PublishParams>,
     Json(request): Json<Request>,
 ) -> Answer {
-    let vhost = vhost(&app, &caller, params.vhost)?;
+    let sight = caller.sight(&app, params.vhost)?;
     let patience = wait(params.wait)?;
     if app.node().holds_publishers() {
         let detail = "the server is short of memory or disk and takes no messages right now";
         return Err(Problem::new(Kind::Busy, detail));
     }
-    let id_is_given = request.message_id.is_some();
     let outgoing = Outgoing::new(request)?;
     let id = outgoing.message_id.clone();
-    // What was known of this id before does not answer for what is published now.
-    let known = match id_is_given && params.wait.is_some() {
-        true => Timeline::new(app.events_now(&vhost, &id).await?),
-        false => Timeline::default(),
-    };
-    let routed = outgoing.send(&app, &vhost, &caller).await?;
-    if params.wait.is_none() {
-        let (state, outcome) =
-            if routed { ("queued", None) } else { ("settled", Some("unroutable")) };
-        let accepted = Accepted { message_id: &id, routed, state, outcome };
-        return Ok((StatusCode::ACCEPTED, json(&accepted)).into_response());
+    let sent = outgoing.send(&app, sight.vhost(), &caller).await?;
+    if params.wait.is_some()
+        && let Some(response) = follow(&app, &sight, &id, patience, &sent).await?
+    {
+        return Ok(response);
     }
-    let (timeline, duplicate) = follow(&app, &vhost, &id, patience, known).await?;
-    // Who published it may know what became of it, whatever queues it went to.
-    let message = MessageView::new(&vhost, &id, &timeline, |_| true);
-    let Some(message) = message else {
-        let accepted = Accepted { message_id: &id, routed, state: "queued", outcome: None };
-        return Ok((StatusCode::ACCEPTED, json(&accepted)).into_response());
-    };
-    let published = Published { message_id: id, routed, duplicate, message };
-    Ok(settled_or_not(&timeline, json(&published)))
+    let (state, outcome) =
+        if sent.routed { ("queued", None) } else { ("settled", Some("unroutable")) };
+    let accepted = Accepted { message_id: &id, routed: sent.routed, state, outcome };
+    Ok((StatusCode::ACCEPTED, json(&accepted)).into_response())
 }
 
-/// Waits for what becomes of what was published just now. Only its newest publication is told;
-/// with it, whether that is an earlier one, of which this is a duplicate.
+/// What was sent.
+struct Sent {
+    /// Whether it reached a queue.
+    routed: bool,
+    /// As what it can be recognized, if anything can become of it.
+    own: Option<Own>,
+    is_duplicate: bool,
+}
+
+/// Waits for what becomes of what was published just now, which its publisher may know whatever
+/// queues it went to; or of its original, if it is a duplicate and its publisher sees that. `None`:
+/// there is nothing to show but that it was taken. Nothing is told of other publications.
 async fn follow(
     app: &App,
-    vhost: &str,
+    sight: &Sight,
     id: &str,
     patience: Duration,
-    known: Timeline,
-) -> Answer<(Timeline, bool)> {
-    let before = known.newest().map(|newest| newest.at);
-    let newest_is_new = |timeline: &Timeline| is_after(timeline, before);
-    // What was confirmed is followed by now, unless it was dropped as a duplicate.
-    let duplicate = match before {
-        Some(_) => !newest_is_new(&Timeline::new(app.events_now(vhost, id).await?)),
-        None => false,
+    sent: &Sent,
+) -> Answer<Option<Response>> {
+    let (sight, duplicate) = match sent.own {
+        Some(own) => (sight.of_own(own), false),
+        None if sent.is_duplicate => (sight.clone(), true),
+        None => return Ok(None),
     };
-    let is_settled = |timeline: &Timeline| {
-        (duplicate || newest_is_new(timeline))
-            && timeline.newest().is_some_and(|newest| newest.outcome().is_some())
-    };
-    let mut timeline = watch(app, vhost, id, patience, is_settled).await?;
-    timeline.publications.truncate(1);
-    Ok((timeline, duplicate))
-}
-
-fn is_after(timeline: &Timeline, before: Option<Cursor>) -> bool {
-    timeline.newest().is_some_and(|newest| before.is_none_or(|before| newest.at > before))
+    // The original is the one that is the newest now, whatever is published meanwhile.
+    let seen = app.look_now(&sight, id).await?;
+    let Some(at) = seen.newest().map(|newest| newest.at) else { return Ok(None) };
+    let seen = watch(app, &sight, id, patience, |seen| is_settled(seen.at(at))).await?.only(at);
+    let Some(message) = MessageView::new(&seen) else { return Ok(None) };
+    let (message_id, routed) = (id.to_owned(), sent.routed);
+    let published = Published { message_id, routed, duplicate, message };
+    Ok(Some(settled_or_not(seen.newest(), json(&published))))
 }
 
 /// A message that is fit to be published.
@@ -224,14 +216,14 @@ impl Outgoing {
         })
     }
 
-    /// Publishes it and waits until it is confirmed. Answers whether it reached a queue.
-    async fn send(&self, app: &App, vhost: &str, caller: &Caller) -> Answer<bool> {
+    /// Publishes it and waits until it is confirmed.
+    async fn send(&self, app: &App, vhost: &str, caller: &Caller) -> Answer<Sent> {
         let bytes_max = app.node().message_bytes_max();
         if self.body.len() as u64 > bytes_max {
             let detail = format!("a message may have {bytes_max} bytes");
             return Err(Problem::new(Kind::TooLarge, detail));
         }
-        let opened = app.node().open_session(vhost, &caller.name, Box::<Answers>::default());
+        let opened = app.node().open_session(vhost, caller.name(), Box::<Answers>::default());
         let mut session = Closing(opened.map_err(refused)?);
         let session = &mut session.0;
         session.open_channel(CHANNEL).map_err(refused)?;
@@ -247,6 +239,7 @@ impl Outgoing {
         if let Some((_, error)) = session.flush().into_iter().next() {
             return Err(refused(error));
         }
+        let (own, is_duplicate) = (Own::of(session), session.placed().is_duplicate);
         let confirmed = tokio::time::timeout(CONFIRM_TIMEOUT, confirmed(session)).await;
         let answers = confirmed.map_err(|_| {
             let detail = "the store did not confirm the message within 30 seconds; it may yet be \
@@ -258,7 +251,7 @@ impl Outgoing {
                 Kind::Refused,
                 "a queue that the message was routed to is full and refused it",
             )),
-            _ => Ok(!answers.returned),
+            _ => Ok(Sent { routed: !answers.returned, own, is_duplicate }),
         }
     }
 }

@@ -179,6 +179,49 @@ fn only_what_was_asked_for_arrives() {
 }
 
 #[test]
+fn a_webhook_is_told_what_its_user_may_read() {
+    let fixture = Fixture::with(fast);
+    fixture.declare("q");
+    fixture.declare("hidden");
+    fixture.add_user("anna", &["administrator"], "", "^q$");
+    let _workers =
+        (fixture.worker("q", Settlement::Ack), fixture.worker("hidden", Settlement::Ack));
+    let receiver = Hook::new(&[]);
+    let hook = json!({"url": receiver.url});
+    let reply = fixture.call_as("anna:anna", "POST", "/v1/webhooks", Some(hook));
+    assert_eq!((reply.status, &reply.json["user"]), (201, &json!("anna")), "{reply:?}");
+    let path = format!("/v1/webhooks/{}", reply.json["id"].as_str().expect("an id"));
+    let publish_to = |queue: &str, id: &str| {
+        let message = json!({"routing_key": queue, "payload": "x", "message_id": id});
+        assert_eq!(fixture.post("/v1/messages?wait=20", message).status, 200);
+    };
+    publish_to("hidden", "1");
+    publish_to("nowhere", "2");
+    publish_to("q", "3");
+    // Nobody knows any more whose the unroutable one could have been: administrators are told.
+    assert_eq!(
+        ["2", "3"],
+        [(); 2].map(|()| receiver.next().message_id()).each_ref().map(|id| &**id)
+    );
+    // Who changes it must see it itself.
+    let changed = fixture.call("PATCH", &path, Some(json!({"description": "mine"})));
+    assert_eq!(changed.json["user"], "guest", "{changed:?}");
+    publish_to("hidden", "4");
+    assert_eq!(receiver.next().message_id(), "4");
+    // Without its user it waits for another one.
+    let changed = fixture.call_as("anna:anna", "PATCH", &path, Some(json!({"description": ""})));
+    assert_eq!(changed.json["user"], "anna", "{changed:?}");
+    fixture.node.delete_user("anna").expect("deleted");
+    publish_to("q", "5");
+    let disabled = fixture.eventually(&path, |reply| reply.json["enabled"] == false).json;
+    let reason = disabled["status"]["disabled_reason"].as_str().expect("a reason");
+    assert_eq!(reason, "there is no administrator 'anna' any more");
+    receiver.hears_nothing();
+    fixture.call("PATCH", &path, Some(json!({"enabled": true})));
+    assert_eq!(receiver.next().message_id(), "5");
+}
+
+#[test]
 fn what_is_not_taken_is_tried_again_with_the_same_id() {
     let fixture = Fixture::with(fast);
     fixture.declare("q");

@@ -45,5 +45,6 @@ pub use node::{Node, RecoverySummary};
 pub use options::{Heap, Limits, Options, StoreOptions};
 pub use outbox::{Outbox, Wire, WireDelivery};
 pub use session::{
-    ChannelError, ConsumeOptions, ExchangeOptions, Publish, QueueDeclared, QueueOptions, Session,
+    ChannelError, ConsumeOptions, ExchangeOptions, Placed, Publish, QueueDeclared, QueueOptions,
+    Session,
 };

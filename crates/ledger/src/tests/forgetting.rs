@@ -66,6 +66,7 @@ fn events_go_by_age_and_their_ids_by_the_window() {
     }
     assert_eq!(oldest_or_none(&ledger), None);
     assert!(ledger.size_bytes() < 3000, "{}", ledger.size_bytes());
+    assert!(ledger.file_count() < 4, "{}", ledger.file_count());
     assert!(log_bytes(&disk) < 10_000 + (256 << 10));
     drop(ledger);
     assert_eq!(open(&disk, &options).applied(), 40_000);

@@ -78,6 +78,7 @@ struct List {
 struct View {
     id: String,
     url: String,
+    user: String,
     description: String,
     vhost: Option<String>,
     queue: Option<String>,
@@ -108,6 +109,7 @@ impl View {
         Self {
             id: webhook.id,
             url: webhook.url,
+            user: webhook.user,
             description: webhook.description,
             vhost: webhook.vhost,
             queue: webhook.queue,
@@ -167,6 +169,7 @@ pub(crate) async fn add(
         id: uuid::Uuid::now_v7().to_string(),
         url: checked_url(&app, new.url)?,
         secret,
+        user: caller.name().to_owned(),
         description: text("description", new.description)?,
         vhost: new.vhost.map(|name| text("vhost", name)).transpose()?,
         queue: new.queue.map(|name| text("queue", name)).transpose()?,
@@ -213,6 +216,8 @@ pub(crate) async fn change(
     };
     let (vhost, queue) = (name("vhost", change.vhost)?, name("queue", change.queue)?);
     let changed = app.webhooks().update(&id, |webhook| {
+        // Who sends what others see to an address of its own choice must see it itself.
+        caller.name().clone_into(&mut webhook.user);
         webhook.url = url.unwrap_or_else(|| std::mem::take(&mut webhook.url));
         webhook.outcomes = outcomes.unwrap_or_else(|| std::mem::take(&mut webhook.outcomes));
         if let Some(description) = description {

@@ -14,9 +14,10 @@ use tokio::time::{Instant, sleep};
 use super::Webhooks;
 use super::client::Target;
 use super::model::Webhook;
+use crate::auth::Caller;
 use crate::follow::Follower;
 use crate::time::{now_ms, rfc3339};
-use crate::view::OutcomeView;
+use crate::view::{OutcomeView, Sight};
 
 /// The specification's schedule: how long to wait after each failed attempt.
 pub(crate) const RETRY_DELAYS: &[Duration] = &[
@@ -93,15 +94,25 @@ async fn keep(webhooks: &Webhooks, id: &str, cursor: ledger::Cursor) -> Option<(
 /// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
 async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &Event<'_>) -> bool {
     let What::Settled(settled) = &event.what else { return true };
-    let view = OutcomeView::new(event.at, event.time_ms, settled);
     let name = format!("outcome.{}", settled.outcome.name());
-    let body = envelope(&name, event.time_ms, view);
     let event_id = format!("evt_{}", event.at);
     loop {
         if let Some(at_ms) = webhooks.find(&webhook.id).and_then(|w| w.status.next_attempt_at_ms) {
             sleep(Duration::from_millis(at_ms.saturating_sub(now_ms()))).await;
         }
-        let attempt = attempt(webhooks, webhook, &event_id, body.clone()).await;
+        // Before each attempt: what its user may see can have changed meanwhile.
+        let Some(user) = Caller::absent(webhooks.node(), &webhook.user) else {
+            let reason = format!("there is no administrator '{}' any more", webhook.user);
+            tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled: {reason}");
+            let _ = webhooks.update(&webhook.id, |webhook| webhook.disable(reason)).await;
+            return false;
+        };
+        let sight = Sight::new(webhooks.node(), &user, &settled.vhost);
+        let Some(view) = OutcomeView::new(&sight, event) else {
+            return pass_by(webhooks, &webhook.id).await;
+        };
+        let body = envelope(&name, event.time_ms, view);
+        let attempt = attempt(webhooks, webhook, &event_id, body).await;
         let delays = webhooks.retry_delays();
         let noted = webhooks.update(&webhook.id, |webhook| note(webhook, attempt, delays)).await;
         match noted {
@@ -115,6 +126,18 @@ async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &Event<'_>) -> b
             Err(_) => return false,
         }
     }
+}
+
+/// An event that is hidden from the webhook's user: whatever failed about it counts no more.
+async fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
+    if webhooks.find(id).is_some_and(|webhook| webhook.status.failure_count == 0) {
+        return true;
+    }
+    let begin_anew = |webhook: &mut Webhook| {
+        webhook.status.failure_count = 0;
+        webhook.status.next_attempt_at_ms = None;
+    };
+    webhooks.update(id, begin_anew).await.is_ok()
 }
 
 /// Signs and posts.
@@ -191,8 +214,7 @@ fn note(webhook: &mut Webhook, attempt: Attempt, delays: &[Duration]) -> Noted {
     if disabled_reason.is_none() {
         return Noted::TryAgain;
     }
-    status.disabled_reason = disabled_reason;
-    webhook.enabled = false;
+    webhook.disable(disabled_reason.unwrap_or_default());
     Noted::Disabled
 }
 

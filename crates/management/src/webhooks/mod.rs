@@ -4,7 +4,8 @@
 //! webhook stands at a cursor of the ledger; its task goes on from there (module `delivery`).
 //!
 //! *Invariants:* the file is written from what memory says, one writer at a time, so what is kept
-//! is never older than what was shown; a secret is shown once, when the webhook is made.
+//! is never older than what was shown; a secret is shown once, when the webhook is made. A webhook
+//! is told what its user sees, who is an administrator; without one it is disabled.
 
 mod address;
 pub(crate) mod api;
@@ -161,6 +162,10 @@ impl Webhooks {
         if let Some(task) = self.0.tasks.lock().remove(id) {
             task.abort();
         }
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        &self.0.node
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -14,6 +14,9 @@ pub(crate) struct Webhook {
     pub id: String,
     pub url: String,
     pub secret: Secret,
+    /// The administrator who made it or changed it last: it is told what that user sees.
+    #[serde(default)]
+    pub user: String,
     #[serde(default)]
     pub description: String,
     /// Only outcomes of this virtual host.
@@ -73,12 +76,19 @@ impl Webhook {
         self.outcomes.is_empty() || self.outcomes.iter().any(|wanted| wanted == name)
     }
 
+    /// Disables it.
+    pub(crate) fn disable(&mut self, reason: String) {
+        self.enabled = false;
+        self.status.disabled_reason = Some(reason);
+    }
+
     #[cfg(test)]
     pub(crate) fn example(id: &str) -> Self {
         Self {
             id: id.to_owned(),
             url: "https://example.com/".to_owned(),
             secret: Secret::generate().expect("random bytes"),
+            user: "guest".to_owned(),
             description: String::new(),
             vhost: None,
             queue: None,

@@ -40,7 +40,7 @@ use settle::{PendingSettle, Resolved};
 
 pub use consume::ConsumeOptions;
 pub(crate) use consume::deliver_reply;
-pub use publish::Publish;
+pub use publish::{Placed, Publish};
 pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
 
 /// An error that closes a channel (or, by its code, the connection), and whose channel it is.
@@ -58,6 +58,7 @@ pub struct Session {
     channels: BTreeMap<u16, Channel>,
     routes: RouteCache,
     publishes: PublishBatch,
+    placed: Placed,
     settles: Vec<PendingSettle>,
     /// Memory for [`Session::flush`].
     resolved: Vec<Resolved>,
@@ -102,6 +103,7 @@ impl Node {
             channels: BTreeMap::new(),
             routes: RouteCache::default(),
             publishes: PublishBatch::default(),
+            placed: Placed::default(),
             settles: Vec::new(),
             resolved: Vec::new(),
             taken: Vec::new(),

@@ -36,6 +36,19 @@ pub struct Publish<'a> {
     pub body: &'a [u8],
 }
 
+/// What a flush did with the message that was published last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Placed {
+    /// Where it stands in the log; `None` when it is not there: it reached no queue, or none that
+    /// had not seen its id.
+    pub position: Option<u64>,
+    /// When it was published, ms since the epoch; `None` when it is no message of its own any more:
+    /// a duplicate, a reply, a report.
+    pub published_at_ms: Option<u64>,
+    /// Whether a queue had seen its id.
+    pub is_duplicate: bool,
+}
+
 /// A [`Publish`] that owns what it is made of.
 pub(super) struct OwnedPublish {
     exchange: String,
@@ -207,6 +220,11 @@ impl Session {
         };
         self.publishes.pending = pending;
         let has_duplicates = !duplicates.is_empty();
+        self.placed = self.publishes.pending.last().map_or_else(Placed::default, |last| Placed {
+            position: Some(last.position).filter(|position| *position != NO_POSITION),
+            published_at_ms: last.message.as_ref().map(|message| message.head().published_at_ms),
+            is_duplicate: has_duplicates,
+        });
         let refused = self.enqueue_pending(duplicates);
         let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
         // Durable comes in whole batches, so past the last message's first byte is past it.
@@ -221,6 +239,12 @@ impl Session {
         }
         self.note_confirms(position, &refused);
         errors
+    }
+
+    /// What the last flush that had something to publish did with the last of it. Whether it was a
+    /// duplicate is known where it was the only one.
+    pub fn placed(&self) -> Placed {
+        self.placed
     }
 
     /// Logs those of the gathered messages that must be.

@@ -1,0 +1,163 @@
+//! Places against a model that keeps a list and looks through all of it.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DOORS: usize = 3;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Enter { door: usize, room: usize },
+    Know(prop::sample::Index),
+    Silence(prop::sample::Index),
+    Leave(prop::sample::Index),
+    EndLongest,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let index = any::<prop::sample::Index>;
+    let step = prop_oneof![
+        4 => (0..DOORS, 0..12_usize).prop_map(|(door, room)| Step::Enter { door, room }),
+        2 => index().prop_map(Step::Know),
+        2 => index().prop_map(Step::Silence),
+        1 => index().prop_map(Step::Leave),
+        1 => Just(Step::EndLongest),
+    ];
+    prop::collection::vec(step, 0..200)
+}
+
+/// One place, as simple as can be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Modelled {
+    name: usize,
+    door: usize,
+    /// When it fell silent.
+    silent_since: Option<usize>,
+    is_ended: bool,
+}
+
+#[derive(Default)]
+struct Model {
+    places: Vec<Modelled>,
+    maxima: Vec<usize>,
+}
+
+impl Model {
+    fn count(&self, door: Option<usize>) -> usize {
+        let counts = |it: &&Modelled| !it.is_ended && door.is_none_or(|door| it.door == door);
+        self.places.iter().filter(counts).count()
+    }
+
+    fn end_longest(&mut self, door: Option<usize>) -> Option<usize> {
+        let may_end = |it: &&mut Modelled| {
+            !it.is_ended && it.silent_since.is_some() && door.is_none_or(|door| it.door == door)
+        };
+        let longest = self.places.iter_mut().filter(may_end).min_by_key(|it| it.silent_since)?;
+        longest.is_ended = true;
+        Some(longest.name)
+    }
+
+    fn enter(&mut self, door: usize, room: usize, now: usize) -> (bool, Vec<usize>) {
+        let mut ended = Vec::new();
+        loop {
+            let own_is_full = self.count(Some(door)) >= self.maxima[door];
+            if !own_is_full && self.count(None) < room {
+                break;
+            }
+            match self.end_longest(own_is_full.then_some(door)) {
+                Some(name) => ended.push(name),
+                None => return (false, ended),
+            }
+        }
+        let place = Modelled { name: now, door, silent_since: Some(now), is_ended: false };
+        self.places.push(place);
+        (true, ended)
+    }
+}
+
+fn check(maxima: [usize; DOORS], steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let mut places = Places::default();
+    let doors = maxima.map(|max| places.add_door(max));
+    let mut model = Model { maxima: maxima.to_vec(), ..Model::default() };
+    // What the model calls its places, and what the places are called.
+    let mut names: Vec<u64> = Vec::new();
+    for (now, step) in steps.into_iter().enumerate() {
+        let of = |index: prop::sample::Index| (!names.is_empty()).then(|| index.index(names.len()));
+        match step {
+            Step::Enter { door, room } => {
+                let entered = places.enter(doors[door], room, now);
+                let (is_in, ended) = model.enter(door, room, now);
+                prop_assert_eq!(&entered.ended, &ended);
+                prop_assert_eq!(entered.place.is_some(), is_in);
+                prop_assert_eq!(entered.shortage.is_some(), !is_in || !ended.is_empty());
+                if is_in {
+                    prop_assert!(model.count(None) <= room);
+                    prop_assert!(model.count(Some(door)) <= maxima[door]);
+                }
+                names.extend(entered.place);
+            }
+            Step::Know(index) => {
+                let Some(at) = of(index) else { continue };
+                places.make_known(names[at]);
+                model.places[at].silent_since = None;
+            }
+            Step::Silence(index) => {
+                let Some(at) = of(index) else { continue };
+                places.make_silent(names[at]);
+                model.places[at].silent_since.get_or_insert(now);
+            }
+            Step::Leave(index) => {
+                let Some(at) = of(index) else { continue };
+                let was_ended = places.leave(names.remove(at));
+                prop_assert_eq!(was_ended, model.places.remove(at).is_ended);
+            }
+            Step::EndLongest => {
+                prop_assert_eq!(places.end_longest_silent(None), model.end_longest(None));
+            }
+        }
+        prop_assert_eq!(places.count, model.count(None));
+        prop_assert_eq!(places.ended_count(), model.places.len() - model.count(None));
+        for door in 0..DOORS {
+            prop_assert_eq!(places.doors[door].count, model.count(Some(door)));
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn places_are_given_and_taken_as_in_the_model(
+        maxima in prop::array::uniform3(0..8_usize),
+        steps in steps(),
+    ) {
+        check(maxima, steps)?;
+    }
+}
+
+#[test]
+fn who_is_known_is_never_ended() {
+    let mut places = Places::default();
+    let door = places.add_door(2);
+    let [first, second] = ["first", "second"].map(|name| places.enter(door, 9, name).place);
+    places.make_known(first.expect("room"));
+    assert_eq!(places.enter(door, 9, "third").ended, ["second"]);
+    places.make_known(second.expect("room"));
+    assert_eq!(places.enter(door, 9, "fourth").ended, ["third"]);
+    places.make_known(first.expect("room"));
+    let fourth = places.end_longest_silent(None);
+    assert_eq!((fourth, places.end_longest_silent(None)), (Some("fourth"), None));
+}
+
+#[test]
+fn a_listener_at_its_maximum_ends_its_own_and_a_lack_of_files_anybodys() {
+    let mut places = Places::default();
+    let (narrow, wide) = (places.add_door(1), places.add_door(10));
+    assert!(places.enter(wide, 3, "old").place.is_some());
+    assert!(places.enter(narrow, 3, "middle").place.is_some());
+    let entered = places.enter(narrow, 3, "new");
+    assert_eq!((entered.ended, entered.shortage), (vec!["middle"], Some(Shortage::Connections)));
+    assert!(places.enter(wide, 3, "newer").ended.is_empty());
+    let entered = places.enter(wide, 3, "newest");
+    assert_eq!((entered.ended, entered.shortage), (vec!["old"], Some(Shortage::OpenFiles)));
+}

@@ -1,0 +1,72 @@
+//! The JSON shape of one line of a timeline.
+
+use ledger::{Entry, What};
+use serde::Serialize;
+
+use super::time;
+use crate::time::rfc3339;
+
+/// One line of a timeline.
+#[derive(Serialize)]
+pub(super) struct EntryView {
+    cursor: String,
+    time: String,
+    event: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    copy: bool,
+}
+
+impl EntryView {
+    pub(super) fn new(entry: &Entry) -> Self {
+        let mut view = Self {
+            cursor: entry.at.to_string(),
+            time: rfc3339(entry.time_ms),
+            event: "other",
+            queue: None,
+            worker: None,
+            attempt: None,
+            retry_at: None,
+            outcome: None,
+            reason: None,
+            copy: entry.is_copy,
+        };
+        match &entry.what {
+            What::Published(_) => view.event = "published",
+            What::Delivered { queue, worker, attempt } => {
+                view.event = "delivered";
+                view.queue = Some(queue.clone().into_owned());
+                view.worker = Some(worker.clone().into_owned());
+                view.attempt = Some(*attempt);
+            }
+            What::Requeued { queue, attempt, retry_at_ms } => {
+                view.event = "requeued";
+                view.queue = Some(queue.clone().into_owned());
+                view.attempt = Some(*attempt);
+                view.retry_at = time(*retry_at_ms);
+            }
+            What::Settled(settled) => {
+                view.event = "settled";
+                view.queue = Some(settled.queue.clone().into_owned());
+                view.outcome = Some(settled.outcome.name());
+                view.reason = Some(settled.reason.clone().into_owned());
+            }
+            What::Received { queue } => {
+                view.event = "received";
+                view.queue = Some(queue.clone().into_owned());
+            }
+            _ => {}
+        }
+        view
+    }
+}

@@ -1,0 +1,120 @@
+//! The JSON shape of an outcome, by itself or within a message.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ledger::{Event, Settled};
+use serde::Serialize;
+
+use super::Sight;
+use crate::time::rfc3339;
+
+/// What an outcome says of itself, wherever it is shown.
+#[derive(Serialize)]
+pub(super) struct VerdictView {
+    outcome: &'static str,
+    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result_base64: Option<String>,
+    unverified: bool,
+    late: bool,
+    copy: bool,
+    notified: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dead_letter_exchange: Option<String>,
+}
+
+/// An outcome by itself: in the list, in the feed, in a webhook.
+#[derive(Serialize)]
+pub(crate) struct OutcomeView {
+    cursor: String,
+    settled_at: String,
+    published_at: String,
+    vhost: String,
+    message_id: String,
+    queue: String,
+    attempts: u16,
+    queue_count: u16,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    worker: String,
+    #[serde(flatten)]
+    verdict: VerdictView,
+}
+
+impl VerdictView {
+    pub(super) fn new(settled: &Settled<'_>) -> Self {
+        let content_type = settled.content_type.as_deref();
+        let (result, result_base64) = match settled.result.as_deref() {
+            None => (None, None),
+            Some(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) if is_text(content_type) => (Some(text.to_owned()), None),
+                _ => (None, Some(STANDARD.encode(bytes))),
+            },
+        };
+        Self {
+            outcome: settled.outcome.name(),
+            reason: settled.reason.clone().into_owned(),
+            error: settled.error.as_deref().map(str::to_owned),
+            content_type: content_type.map(str::to_owned),
+            result,
+            result_base64,
+            unverified: settled.is_unverified,
+            late: settled.is_late,
+            copy: settled.is_copy,
+            notified: settled.is_notified,
+            dead_letter_exchange: settled.dead_letter_exchange.as_deref().map(str::to_owned),
+        }
+    }
+}
+
+impl OutcomeView {
+    /// An outcome; `None` if it is not seen, or the event is none.
+    pub(crate) fn new(sight: &Sight, event: &Event<'_>) -> Option<Self> {
+        let settled = sight.outcome(event)?;
+        Some(Self {
+            cursor: event.at.to_string(),
+            settled_at: rfc3339(event.time_ms),
+            published_at: rfc3339(settled.published_at_ms),
+            vhost: settled.vhost.clone().into_owned(),
+            message_id: settled.message_id.clone().into_owned(),
+            queue: settled.queue.clone().into_owned(),
+            attempts: settled.attempts,
+            queue_count: settled.queue_count,
+            worker: settled.worker.clone().into_owned(),
+            verdict: VerdictView::new(settled),
+        })
+    }
+}
+
+/// Whether bytes of this type are shown as text.
+fn is_text(content_type: Option<&str>) -> bool {
+    let Some(content_type) = content_type else { return true };
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.starts_with("text/")
+        || ["application/json", "application/xml", ""].contains(&media_type)
+        || media_type.ends_with("+json")
+        || media_type.ends_with("+xml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_text_where_their_type_says_so() {
+        for (content_type, expected) in [
+            (None, true),
+            (Some("text/plain; charset=utf-8"), true),
+            (Some("application/json"), true),
+            (Some("application/problem+json"), true),
+            (Some("application/octet-stream"), false),
+        ] {
+            assert_eq!(is_text(content_type), expected, "{content_type:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What the JSON of a message looks like. Who sees what of it, the tests of module `sight` say.
+
+use ledger::{Cursor, Event, IdHash, Outcome, Published, PublishedQueue, Settled, What};
+
+use super::*;
+
+fn events() -> Vec<Event<'static>> {
+    let queue = |id, name: &'static str| PublishedQueue { id, name: name.into() };
+    let published = Published {
+        vhost: "/".into(),
+        id: "m".into(),
+        routing_key: "key".into(),
+        queues: vec![queue(1, "open"), queue(2, "secret")],
+        body_bytes: 3,
+        deadline_at_ms: 5000,
+        ..Published::default()
+    };
+    let settled = Settled {
+        vhost: "/".into(),
+        message_id: "m".into(),
+        queue: "open".into(),
+        outcome: Outcome::Failed,
+        reason: "rejected".into(),
+        attempts: 2,
+        queue_count: 2,
+        worker: "w".into(),
+        error: Some("no".into()),
+        content_type: Some("image/png".into()),
+        result: Some(vec![1, 2, 3].into()),
+        is_unverified: false,
+        is_late: false,
+        is_copy: false,
+        is_notified: true,
+        dead_letter_exchange: None,
+        published_at_ms: 1000,
+        message: None,
+    };
+    let delivered = What::Delivered { queue: "secret".into(), worker: "s".into(), attempt: 1 };
+    let whats = [What::Published(published), delivered, What::Settled(Box::new(settled))];
+    let event = |(number, what)| Event {
+        at: Cursor { position: number as u64, nth: 0 },
+        id: IdHash(1),
+        time_ms: 1000 * (number as u64 + 1),
+        what,
+    };
+    whats.into_iter().enumerate().map(event).collect()
+}
+
+#[test]
+fn a_message_is_shown_with_all_that_is_known() {
+    let view = MessageView::new(&Seen::by(events(), None, |_| true)).expect("a view");
+    let view = serde_json::to_value(view).expect("JSON");
+    assert_eq!(view["id"], "m");
+    assert_eq!(view["state"], "delivered");
+    assert_eq!(view.get("outcome"), None);
+    assert_eq!(view["published_at"], "1970-01-01T00:00:01.000Z");
+    assert_eq!(view["deadline_at"], "1970-01-01T00:00:05.000Z");
+    let queue = &view["queues"][0];
+    assert_eq!(queue["outcome"], "failed");
+    assert_eq!(queue["error"], "no");
+    assert_eq!(queue["result_base64"], "AQID");
+    assert_eq!(queue["notified"], true);
+    assert_eq!(queue["settled_at"], "1970-01-01T00:00:03.000Z");
+    assert_eq!(view["timeline"][1]["event"], "delivered");
+}
