@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use listener::{Admission, OpenFiles};
 use management::Management;
 use node::{Node, auth};
-use rustix::process::{Resource, getrlimit, setrlimit};
 use server::Server;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -24,27 +24,34 @@ const EXIT_INTERRUPTED: i32 = 130;
 /// How long work that is still under way at the end is waited for.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Files that are open beside connections and what the store says: standard streams, epoll and its
+/// like, two databases, locks, listening sockets, the control socket with its connections, a few of
+/// the ledger's while it merges.
+const OTHER_FILES: usize = 40;
+
 /// Runs the broker until SIGINT or SIGTERM.
 pub(crate) fn run(config: &Config) -> Result<(), Failure> {
     log_to_stderr(&config.log.filter)?;
-    raise_open_file_limit();
+    let open_files = OpenFiles::raise();
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Runtime(format!("cannot start threads: {error}")))?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(config, open_files));
     runtime.shutdown_timeout(STOP_TIMEOUT);
     result
 }
 
-async fn serve(config: &Config) -> Result<(), Failure> {
+async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
     let start = Instant::now();
     // Signals keep their usual effect during recovery: it promises nothing yet and can be begun
     // again at any point.
     let node = Node::open(config.node_options()).map_err(Failure::runtime)?;
     let opened = Opened { node: &node, duration: start.elapsed() };
     let mut signals = Signals::new()?;
-    let server = match Server::bind(node.clone(), config.server_options()).await {
+    let admission = admission(open_files, &node);
+    let options = server::Options { admission: admission.clone(), ..config.server_options() };
+    let server = match Server::bind(node.clone(), options).await {
         Ok(server) => server,
         Err(error) => {
             node.close();
@@ -52,7 +59,7 @@ async fn serve(config: &Config) -> Result<(), Failure> {
             return Err(Failure::Runtime(format!("cannot listen on {address}: {error}")));
         }
     };
-    let http = match listen_for_http(config, &node).await {
+    let http = match listen_for_http(config, &node, admission).await {
         Ok(http) => http,
         Err(reason) => {
             node.close();
@@ -86,10 +93,22 @@ async fn serve(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Both servers' connections are bounded by the files that the store leaves.
+fn admission(open_files: OpenFiles, node: &Arc<Node>) -> Admission {
+    let node = Arc::clone(node);
+    Admission::new(open_files, move || {
+        node.segment_count() + node.ledger().file_count() + OTHER_FILES
+    })
+}
+
 /// Starts the HTTP server where the configuration says, if anywhere. A port that is taken stops the
 /// start, unless it is the default one: nobody has asked for that, and a second broker on the same
 /// machine does without.
-async fn listen_for_http(config: &Config, node: &Arc<Node>) -> Result<Option<Management>, String> {
+async fn listen_for_http(
+    config: &Config,
+    node: &Arc<Node>,
+    admission: Admission,
+) -> Result<Option<Management>, String> {
     let Some(address) = config.listen.http.0 else { return Ok(None) };
     let listener = match tokio::net::TcpListener::bind(address).await {
         Ok(listener) => listener,
@@ -104,7 +123,8 @@ async fn listen_for_http(config: &Config, node: &Arc<Node>) -> Result<Option<Man
         }
         Err(error) => return Err(format!("cannot listen on {address}: {error}")),
     };
-    let started = Management::start(listener, Arc::clone(node), config.management_options());
+    let options = management::Options { admission, ..config.management_options() };
+    let started = Management::start(listener, Arc::clone(node), options);
     started.map(Some).map_err(|error| error.to_string())
 }
 
@@ -208,16 +228,6 @@ fn log_to_stderr(filter: &str) -> Result<(), Failure> {
         .with_ansi(std::io::stderr().is_terminal())
         .try_init()
         .map_err(Failure::runtime)
-}
-
-/// A connection is an open file. The usual soft limit of 1024 is there for programs that use
-/// `select`; as many as the hard limit allows are ours to take.
-fn raise_open_file_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 #[cfg(test)]

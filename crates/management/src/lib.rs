@@ -22,6 +22,7 @@ mod publish;
 mod server;
 mod stopping;
 mod time;
+mod under_way;
 mod view;
 mod webhooks;
 
@@ -35,6 +36,8 @@ pub struct Options {
     pub data: std::path::PathBuf,
     /// Connections at a time.
     pub connections_max: usize,
+    /// What bounds the connections of all listeners of the process.
+    pub admission: listener::Admission,
     /// Requests that may wait at a time: long polls and feeds.
     pub waiting_count_max: usize,
     /// Whether webhooks may call private addresses: this machine, the local network.
@@ -49,6 +52,7 @@ impl Default for Options {
         Self {
             data: "wilco-data".into(),
             connections_max: 4096,
+            admission: listener::Admission::unlimited(),
             waiting_count_max: 1024,
             allow_private_addresses: false,
             retry_delays: webhooks::RETRY_DELAYS.to_vec(),

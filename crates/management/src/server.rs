@@ -1,6 +1,8 @@
-//! The listener and its connections: bounds on both, and a stop that leaves nobody hanging.
+//! The HTTP listener and its connections, and a stop that leaves nobody hanging.
+//!
+//! Who may come in is the admission's business; here is said when a connection counts as silent:
+//! whenever no request is under way.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +11,21 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use listener::{Listener, Place};
 use node::Node;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tower_service::Service;
 
 use crate::app::App;
 use crate::auth::Peer;
 use crate::stopping::{Stop, Stopping};
+use crate::under_way::UnderWay;
 use crate::webhooks::Webhooks;
 use crate::{ManagementError, Options};
 
-/// How long requests under way have when the server stops.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// How long a request's head may take, and a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait when the process has no file descriptor left for a new connection.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// The HTTP server, running.
 pub struct Management {
@@ -51,8 +51,9 @@ impl Management {
         let webhooks = Webhooks::open(Arc::clone(&node), &options)?;
         let app = App::new(node, webhooks, options.waiting_count_max, stopping.clone());
         let router = app.clone().router();
-        let connections_max = options.connections_max;
-        let serving = tokio::spawn(serve(listener, router, stopping, connections_max));
+        let Options { admission, connections_max, .. } = &options;
+        let listener = Listener::new(listener, "HTTP", admission, *connections_max);
+        let serving = tokio::spawn(serve(listener, router, stopping));
         Ok(Self { address, stop, serving, app })
     }
 
@@ -71,47 +72,28 @@ impl Management {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    mut stopping: Stopping,
-    connections_max: usize,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stopping.stopped() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((_, peer)) if connections.len() >= connections_max => {
-                    tracing::warn!(%peer, "HTTP connection refused: there are too many");
-                }
-                Ok((stream, peer)) => {
-                    connections.spawn(converse(stream, peer, router.clone(), stopping.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!("cannot accept an HTTP connection: {error}");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
-    drop(listener);
-    let farewell = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::warn!("some HTTP requests did not end in time");
-    }
-    connections.shutdown().await;
+async fn serve(listener: Listener, router: Router, stopping: Stopping) {
+    let mut stopped = stopping.clone();
+    let converse =
+        |place, stream, peer| converse(place, stream, peer, router.clone(), stopping.clone());
+    let connections = listener.run(converse, stopped.stopped()).await;
+    connections.farewell().await;
 }
 
 /// One connection.
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, mut stopping: Stopping) {
-    // Events of a feed are small and must not wait for the peer's delayed ack.
-    let _: io::Result<()> = stream.set_nodelay(true);
+async fn converse(
+    place: Place,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    mut stopping: Stopping,
+) {
+    let place = Arc::new(place);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        let under_way = UnderWay::new(&place);
         request.extensions_mut().insert(Peer(peer.ip()));
-        let mut router = router.clone();
-        Service::call(&mut router, request)
+        let answer = Service::call(&mut router.clone(), request);
+        async move { answer.await.map(|answer| answer.map(|body| under_way.until_end_of(body))) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);

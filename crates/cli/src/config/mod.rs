@@ -199,6 +199,7 @@ impl Config {
             heartbeat_s: self.limits.heartbeat_s,
             handshake_timeout_ms: self.limits.handshake_timeout_ms,
             connections_max: self.limits.connections_max,
+            ..server::Options::default()
         }
     }
 

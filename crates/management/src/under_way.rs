@@ -1,0 +1,60 @@
+//! When a request is under way: from its head to the end of its answer's body.
+//!
+//! Owns nothing but the telling. Once hyper has all of an answer nothing is under way, even if the
+//! peer has not read it: not reading must not be a way to keep a place.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
+use listener::Place;
+
+/// A request that is under way, until dropped. One after the other on each connection.
+pub(crate) struct UnderWay(Arc<Place>);
+
+impl UnderWay {
+    /// Its head has come.
+    pub(crate) fn new(place: &Arc<Place>) -> Self {
+        place.known();
+        Self(Arc::clone(place))
+    }
+
+    /// It stays under way until this body, its answer's, is at its end or dropped.
+    pub(crate) fn until_end_of(self, body: Body) -> AnswerBody {
+        AnswerBody { body, _under_way: self }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.silent();
+    }
+}
+
+/// See [`UnderWay::until_end_of`]. Hyper drops a body once it is at its end.
+pub(crate) struct AnswerBody {
+    body: Body,
+    _under_way: UnderWay,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
