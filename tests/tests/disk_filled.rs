@@ -84,17 +84,27 @@ fn filled(test: &str, is_tracked: bool) -> Option<Filled> {
     Some(Filled { broker, disk, publishers })
 }
 
+/// Tells consumers that it is over when it is dropped, be it by a failed assertion.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Waits until a new publisher is confirmed three times in a row: the first one passes a hold.
-fn goes_on(broker: &Broker, is_over: &AtomicBool) -> Result<Duration, String> {
+fn goes_on(broker: &Broker, is_over: &AtomicBool) -> Result<(), String> {
+    let _over = Over(is_over);
     let start = Instant::now();
     let mut raw = broker.raw();
     raw.confirm_select(1);
     let mut confirmed = 0;
     let mut events = Vec::new();
     raw.send(&publish(1, "", "q", b"again"));
-    let result = loop {
+    loop {
         if confirmed == 3 {
-            break Ok(start.elapsed());
+            break Ok(());
         }
         if start.elapsed() > BOUND {
             break Err(format!(
@@ -111,9 +121,7 @@ fn goes_on(broker: &Broker, is_over: &AtomicBool) -> Result<Duration, String> {
             Event::Silence => {}
             other => break Err(format!("{other:?}")),
         }
-    };
-    is_over.store(true, Ordering::Relaxed);
-    result
+    }
 }
 
 /// Consumes and acknowledges, a hundred at a time or what there is, until told that it is over.

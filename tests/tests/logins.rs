@@ -43,7 +43,7 @@ fn add_user(broker: &Broker) -> String {
 
 /// An unknown user and one there is, in turn.
 fn wrong(number: usize) -> String {
-    if number % 2 == 0 { "guest".into() } else { format!("nobody-{number}") }
+    if number.is_multiple_of(2) { "guest".into() } else { format!("nobody-{number}") }
 }
 
 /// Connections that all send a password at the same time; nothing is read from then on.

@@ -289,7 +289,7 @@ fn goes_on(broker: &mut Broker, queue: &str) {
     }
     let outcomes = broker.outcomes_of(queue);
     let is_listed = |id| outcomes.iter().any(|outcome| outcome["message_id"].text() == id);
-    assert!(new.iter().all(|id| is_listed(id)), "{new:?} in {outcomes:?}");
+    assert!(new.iter().all(is_listed), "{new:?} in {outcomes:?}");
     drop(client);
     assert!(broker.stop().success());
     broker.start();
