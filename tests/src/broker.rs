@@ -20,6 +20,8 @@ pub struct Broker {
     external: Option<String>,
     data: PathBuf,
     arguments: Vec<String>,
+    /// What a shell does before it becomes the broker: `umask 000`, `ulimit -n 250`.
+    surroundings: String,
     output: Arc<Mutex<String>>,
     directory: tempfile::TempDir,
 }
@@ -82,6 +84,18 @@ impl Broker {
         Some(Self::launch(data, arguments))
     }
 
+    /// As [`Broker::own_with`], under what the shell commands `surroundings` set.
+    pub fn own_under(test: &str, surroundings: &str, arguments: &[&str]) -> Option<Broker> {
+        if external_uri().is_some() {
+            skip(test, "needs to own the broker's process");
+            return None;
+        }
+        let mut broker = Self::stopped(None, arguments);
+        surroundings.clone_into(&mut broker.surroundings);
+        broker.start();
+        Some(broker)
+    }
+
     fn external() -> Option<Broker> {
         let uri = external_uri()?;
         let address = uri.rsplit('@').next()?.split('/').next()?.to_owned();
@@ -92,30 +106,36 @@ impl Broker {
             external: Some(uri),
             data: directory.path().to_owned(),
             arguments: Vec::new(),
+            surroundings: String::new(),
             output: Arc::default(),
             directory,
         })
     }
 
     fn launch(data: Option<&Path>, arguments: &[&str]) -> Broker {
+        let mut broker = Self::stopped(data, arguments);
+        broker.start();
+        broker
+    }
+
+    fn stopped(data: Option<&Path>, arguments: &[&str]) -> Broker {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let data = data.map_or_else(|| directory.path().join("data"), Path::to_owned);
-        let mut broker = Broker {
+        Broker {
             process: None,
             address: format!("127.0.0.1:{}", free_port()),
             external: None,
             data,
             arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
+            surroundings: String::new(),
             output: Arc::default(),
             directory,
-        };
-        broker.start();
-        broker
+        }
     }
 
     /// Starts the process and waits for the line that says it is ready.
     pub fn start(&mut self) {
-        let ready = self.spawn();
+        let ready = self.spawn(&[]);
         // Both readers hang up when the process ends, so an early exit is seen at once.
         if ready.recv_timeout(PATIENCE).is_err() {
             self.kill_nine();
@@ -123,22 +143,32 @@ impl Broker {
         }
     }
 
+    /// As [`Broker::start`] with further arguments, where it may refuse to: whether it got ready.
+    pub fn try_start(&mut self, further: &[&str]) -> bool {
+        let is_ready = self.spawn(further).recv_timeout(PATIENCE).is_ok();
+        if !is_ready {
+            self.kill_nine();
+        }
+        is_ready
+    }
+
     /// Starts the process and kills it after a while, ready or not.
     pub fn start_and_kill_after(&mut self, while_: Duration) {
-        self.spawn();
+        self.spawn(&[]);
         std::thread::sleep(while_);
         self.kill_nine();
     }
 
-    fn spawn(&mut self) -> mpsc::Receiver<()> {
+    fn spawn(&mut self, further: &[&str]) -> mpsc::Receiver<()> {
         assert!(self.process.is_none(), "already running");
-        let mut child = wilco()
+        let mut child = wilco_under(&self.surroundings)
             .current_dir(self.directory.path())
             .arg("serve")
             .args(["--amqp", &self.address, "--http", "127.0.0.1:0"])
             .arg("--data")
             .arg(&self.data)
             .args(&self.arguments)
+            .args(further)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -209,6 +239,15 @@ impl Broker {
         self.process.as_ref().expect("the broker runs").child.id()
     }
 
+    /// MiB of memory that the process takes now.
+    pub fn resident_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("the process has a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.trim().split(' ').next()?.parse::<u64>().ok());
+        kib.expect("a size") / 1024
+    }
+
     /// `host:port` of the AMQP listener.
     pub fn address(&self) -> &str {
         &self.address
@@ -251,7 +290,7 @@ impl Broker {
     }
 
     /// `host:port` of the HTTP listener, as the process that runs now has printed it.
-    fn http_address(&self) -> String {
+    pub fn http_address(&self) -> String {
         let mut address = None;
         crate::eventually("the broker says where it serves HTTP", || {
             let output = self.output();
@@ -350,7 +389,20 @@ pub fn free_port() -> u16 {
 
 /// A command of the binary, deaf to the surroundings of the tests.
 pub fn wilco() -> Command {
-    let mut command = Command::new(binary());
+    wilco_under("")
+}
+
+/// The same after shell commands that set what a process inherits.
+fn wilco_under(surroundings: &str) -> Command {
+    let mut command = if surroundings.is_empty() {
+        Command::new(binary())
+    } else {
+        // `exec`: the process keeps its id, by which it is signalled.
+        let script = format!("{surroundings} && exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).arg(binary());
+        shell
+    };
     for variable in ["WILCO_DATA", "WILCO_AMQP", "WILCO_HTTP", "WILCO_CONFIG", "WILCO_LOG"] {
         command.env_remove(variable);
     }

@@ -18,11 +18,12 @@ use lapin::{
 };
 use std::{
     future::Future,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     pin::pin,
     sync::{LazyLock, mpsc},
     time::Duration,
 };
-use tokio::runtime::Runtime;
+use tokio::{net::TcpSocket, runtime::Runtime};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
@@ -38,6 +39,28 @@ pub fn block<T>(future: impl Future<Output = T>) -> T {
     RUNTIME
         .block_on(async { tokio::time::timeout(PATIENCE, future).await })
         .expect("the broker answers in time")
+}
+
+/// A TCP connection from an address of this machine, which the standard library cannot choose.
+pub fn connect_from(address: &str, source: Ipv4Addr) -> std::io::Result<TcpStream> {
+    let to: SocketAddr = address.parse().expect("an address");
+    let stream = block(async {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::new(source.into(), 0))?;
+        socket.connect(to).await?.into_std()
+    })?;
+    stream.set_nonblocking(false)?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Closes a connection with RST, which the standard library cannot ask for.
+pub fn reset(stream: TcpStream) {
+    block(async {
+        stream.set_nonblocking(true)?;
+        tokio::net::TcpStream::from_std(stream)?.set_zero_linger()
+    })
+    .expect("a socket without linger");
 }
 
 /// A connection and its first channel.

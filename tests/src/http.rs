@@ -40,6 +40,21 @@ pub(crate) fn ask(address: &str, method: &str, path: &str) -> Answer {
     Answer { status: status.expect("a status"), json: json.expect("JSON") }
 }
 
+/// The value of `authorization` for a name and a password, which is base64.
+pub fn basic(user: &str, password: &str) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::from("Basic ");
+    for part in format!("{user}:{password}").as_bytes().chunks(3) {
+        let bits = part.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - part.len()));
+        for at in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * at)) as usize & 63];
+            text.push(if at <= part.len() { digit.into() } else { '=' });
+        }
+    }
+    text
+}
+
 /// A name as it stands in a path or query.
 pub fn escape(name: &str) -> String {
     let escape = |byte: u8| match byte {

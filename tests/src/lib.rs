@@ -16,6 +16,7 @@ pub mod json;
 pub mod outcome;
 mod random;
 pub mod raw;
+mod small_disk;
 pub mod table;
 
 pub use broker::{Broker, Session, shared};
@@ -24,11 +25,15 @@ pub use client::{Channel, Client, Consumer, Level, Refusal};
 pub use json::Json;
 pub use outcome::Told;
 pub use random::Random;
+pub use small_disk::SmallDisk;
 pub use table::{int, table, text};
 
 use std::{
     io::Write,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,6 +48,13 @@ pub fn unique(stem: &str) -> String {
         .map_or(0, |since| since.subsec_nanos());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{stem}-{:x}-{nanos:x}-{count}", std::process::id())
+}
+
+/// Held by tests of one file that measure time or memory: they run one after the other.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    // A test that failed has told so itself.
+    TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Says on the real standard error (the test runner captures the other one) what did not run.

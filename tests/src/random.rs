@@ -4,10 +4,14 @@
 pub struct Random(u64);
 
 impl Random {
+    /// The seed in `WILCO_TEST_SEED`, if there is one.
+    pub fn given() -> Option<u64> {
+        std::env::var("WILCO_TEST_SEED").ok().and_then(|seed| seed.parse().ok())
+    }
+
     /// From `WILCO_TEST_SEED`, or from the clock.
     pub fn seeded() -> Random {
-        let given = std::env::var("WILCO_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| {
+        let seed = Random::given().unwrap_or_else(|| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             now.map_or(1, |since| since.as_nanos() as u64)
         });

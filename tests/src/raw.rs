@@ -10,7 +10,7 @@ pub use wire::{Args, Fields, Frame, Frames, publish, publish_with};
 use crate::PATIENCE;
 use std::{
     io::{ErrorKind, Read, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -90,6 +90,13 @@ impl Raw {
     /// Opens the socket, no more.
     pub fn connect(address: &str) -> Raw {
         Self::try_connect(address).expect("a TCP connection")
+    }
+
+    /// As [`Raw::connect`], from an address of this machine: all of 127.0.0.0/8 are on Linux.
+    #[track_caller]
+    pub fn connect_from(address: &str, source: Ipv4Addr) -> Raw {
+        let stream = crate::client::connect_from(address, source).expect("a TCP connection");
+        Raw { stream, frames: Frames::default() }
     }
 
     /// As [`Raw::connect`], where nobody may be listening.
@@ -343,6 +350,11 @@ impl Raw {
                 Err(error) => panic!("the socket was not closed: {error}"),
             }
         }
+    }
+
+    /// Ends the connection as a crash of the machine or a firewall does: RST, no FIN.
+    pub fn reset(self) {
+        crate::client::reset(self.stream);
     }
 
     /// A second handle on the socket, to write from another thread.

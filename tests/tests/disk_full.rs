@@ -3,66 +3,10 @@
 //! The data directory is on a tmpfs of a few megabytes; mounting it needs root.
 
 use end_to_end::{
-    Broker, Bystander, eventually,
+    Broker, Bystander, SmallDisk, eventually,
     raw::{Args, Event, Login, Raw, publish},
-    skip,
 };
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
-
-/// A small file system of its own.
-struct SmallDisk {
-    directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// `None`, said by name, where mounting is not allowed.
-    fn mount(test: &str, megabytes: u32) -> Option<SmallDisk> {
-        if end_to_end::broker::is_external() {
-            skip(test, "needs to own the broker's process");
-            return None;
-        }
-        let directory = tempfile::tempdir().expect("a directory");
-        let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
-            .arg(directory.path())
-            .output();
-        match mount {
-            Ok(output) if output.status.success() => Some(SmallDisk { directory }),
-            Ok(output) => {
-                skip(test, String::from_utf8_lossy(&output.stderr).trim());
-                None
-            }
-            Err(error) => {
-                skip(test, &format!("mount: {error}"));
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Takes space away from the broker.
-    fn filler(&self, megabytes: usize) -> PathBuf {
-        let path = self.path().join("filler");
-        // Meant to hit the end of the disk.
-        let _ = fs::write(&path, vec![1; megabytes << 20]);
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the broker of a failed test may still be there.
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-    }
-}
+use std::{fs, time::Duration};
 
 /// A broker on the disk that wants so many bytes free.
 fn start(test: &str, disk: &SmallDisk, free_bytes_min: u64) -> Option<Broker> {
