@@ -3,6 +3,7 @@
 //! Never keeps a password. A wrong name costs as much time as a wrong password.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -11,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use listener::Place;
 use node::Node;
 use node::auth::{Access, LoginError};
 
@@ -58,6 +60,9 @@ pub(crate) async fn authenticate(
             Err(error) => error.to_string(),
         };
         return Err(Problem::new(Kind::Unauthenticated, detail));
+    }
+    if let Some(place) = request.extensions().get::<Arc<Place>>() {
+        place.known();
     }
     request.extensions_mut().insert(Caller { name });
     let response: Response = next.run(request).await;

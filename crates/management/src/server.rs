@@ -92,6 +92,7 @@ async fn converse(
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         let under_way = UnderWay::new(&place);
         request.extensions_mut().insert(Peer(peer.ip()));
+        request.extensions_mut().insert(Arc::clone(&place));
         let answer = Service::call(&mut router.clone(), request);
         async move { answer.await.map(|answer| answer.map(|body| under_way.until_end_of(body))) }
     });

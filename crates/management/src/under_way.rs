@@ -1,4 +1,5 @@
-//! When a request is under way: from its head to the end of its answer's body.
+//! When a request is under way: from its head to the end of its answer's body. Meanwhile, from the
+//! moment its user has given a right password, its connection is not ended to make room for others.
 //!
 //! Owns nothing but the telling. Once hyper has all of an answer nothing is under way, even if the
 //! peer has not read it: not reading must not be a way to keep a place.
@@ -15,9 +16,9 @@ use listener::Place;
 pub(crate) struct UnderWay(Arc<Place>);
 
 impl UnderWay {
-    /// Its head has come.
+    /// Its head has come. The place is known once the request's user is
+    /// ([`authenticate`](crate::auth::authenticate)), and silent again when this is dropped.
     pub(crate) fn new(place: &Arc<Place>) -> Self {
-        place.known();
         Self(Arc::clone(place))
     }
 

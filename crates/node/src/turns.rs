@@ -127,39 +127,41 @@ mod tests {
         assert_eq!(order(), [0, 1]);
     }
 
+    /// Everybody always wants all there is, and asks in the same order.
     #[test]
     fn greedy_consumers_of_a_small_budget_get_the_same() {
-        for (budget, count) in [(1, 3), (10, 4), (7, 2)] {
+        for (budget, count) in [(1, 3), (10, 4), (7, 2), (2, 5)] {
             let turns = Turns::default();
             let places: Vec<Place> = (0..count).map(|_| Place::default()).collect();
             let mut taken = vec![0; count];
             let mut free = budget;
-            for round in 0..300 {
-                // Everybody asks for all there is, always in the same order.
-                for (index, place) in places.iter().enumerate() {
-                    while free > 0 && turns.may_take(place, 1) {
-                        turns.leave(place);
-                        free -= 1;
-                        taken[index] += 1;
-                    }
-                    turns.wait(place);
+            let mut take_all = |index: usize, place: &Place, free: &mut usize| {
+                while *free > 0 && turns.may_take(place, 1) {
+                    turns.leave(place);
+                    *free -= 1;
+                    taken[index] += 1;
                 }
+                turns.wait(place);
+            };
+            for _ in 0..300 {
+                places.iter().enumerate().for_each(|(index, place)| {
+                    take_all(index, place, &mut free);
+                });
+                // All of it comes back.
                 free = budget;
                 let waiting = in_turn(places.iter().enumerate(), |(_, place)| *place);
                 let share = (free / waiting.len()).max(1) as u64;
                 for (index, place) in waiting {
-                    turns.begin(place, share);
-                    while free > 0 && turns.may_take(place, 1) {
-                        turns.leave(place);
-                        free -= 1;
-                        taken[index] += 1;
+                    if free == 0 {
+                        break;
                     }
-                    turns.wait(place);
+                    turns.begin(place, share);
+                    take_all(index, place, &mut free);
                 }
-                free = if round % 2 == 0 { budget } else { 0 };
             }
             let (least, most) = (taken.iter().min(), taken.iter().max());
-            assert!(most < least.map(|least| least * 2).as_ref(), "{budget}: {taken:?}");
+            let most = most.copied().unwrap_or_default();
+            assert!(least.is_some_and(|least| most <= least + least / 10), "{budget}: {taken:?}");
         }
     }
 }

@@ -11,6 +11,7 @@ use amqp::{
     ConnectionClose, ConnectionOpenOk, ConnectionStart, ConnectionTune, FieldTable, FieldValue,
     FrameKind, Method, PROTOCOL_HEADER, ReplyCode, decode_frame, write_method,
 };
+use listener::Place;
 use node::auth::{parse_amqplain, parse_plain};
 use node::{BrokerError, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -42,10 +43,11 @@ pub(crate) struct Greeted {
 pub(crate) async fn greet(
     stream: &mut TcpStream,
     peer: SocketAddr,
+    place: &Place,
     shared: &Arc<Shared>,
 ) -> io::Result<Option<Greeted>> {
     let limit = Duration::from_millis(shared.options.handshake_timeout_ms);
-    let mut handshake = Handshake { stream, peer, shared, buffer: Vec::new() };
+    let mut handshake = Handshake { stream, peer, place, shared, buffer: Vec::new() };
     match tokio::time::timeout(limit, handshake.run()).await {
         Ok(greeted) => greeted,
         Err(_) => {
@@ -58,6 +60,8 @@ pub(crate) async fn greet(
 struct Handshake<'a> {
     stream: &'a mut TcpStream,
     peer: SocketAddr,
+    /// Known once the virtual host is open, before the client hears of it.
+    place: &'a Place,
     shared: &'a Arc<Shared>,
     buffer: Vec<u8>,
 }
@@ -90,6 +94,7 @@ impl Handshake<'_> {
             Some(name) => session.set_name(name),
             None => session.set_name(&format!("{user}@{}", self.peer)),
         }
+        self.place.known();
         self.send(&Method::ConnectionOpenOk(ConnectionOpenOk {})).await?;
         Ok(Some(Greeted {
             session,

@@ -96,10 +96,9 @@ impl Server {
 
 async fn serve(place: Place, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
     // Boxed, so that an idle connection does not keep the room the handshake needed.
-    let greeted = Box::pin(handshake::greet(&mut stream, peer, &shared)).await;
+    let greeted = Box::pin(handshake::greet(&mut stream, peer, &place, &shared)).await;
     match greeted {
         Ok(Some(greeted)) => {
-            place.known();
             tracing::debug!(%peer, "connection opened");
             Connection::new(stream, peer, shared, greeted).await;
             tracing::debug!(%peer, "connection closed");

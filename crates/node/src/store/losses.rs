@@ -16,7 +16,7 @@ pub(crate) struct Followed {
     pub definitions: u64,
     /// The ledger had.
     pub ledger: u64,
-    /// The definitions held nothing at all: neither a user nor a virtual host.
+    /// The definitions held nothing at all: no user, virtual host or queue.
     pub definitions_were_blank: bool,
 }
 

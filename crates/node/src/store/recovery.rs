@@ -51,7 +51,9 @@ pub(crate) fn recover<D: Disk + Clone>(
     let followed = Followed {
         definitions: definition_store.applied_position(),
         ledger: ledger_applied,
-        definitions_were_blank: definitions.users.is_empty() && definitions.vhosts.is_empty(),
+        definitions_were_blank: definitions.users.is_empty()
+            && definitions.vhosts.is_empty()
+            && definitions.queues.is_empty(),
     };
     let reserve = Reserve::open(disk.clone(), store_options.disk_free_bytes_min);
     let mut scan = Scan {
