@@ -138,7 +138,6 @@ fn methods_only_a_server_sends_are_invalid() {
     check(&[
         ("declare-ok", method(50, 11, declare_ok), &[503]),
         ("connection class on channel 1", method(10, 50, close), &[503]),
-        ("channel close-ok unasked for", method(20, 41, Args::new()), &[503]),
     ]);
 }
 

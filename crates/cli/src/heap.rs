@@ -4,22 +4,23 @@
 //! depend on wraps. Neither takes a pointer.
 #![allow(unsafe_code)]
 
-use node::Heap;
+use node::{Heap, HeapUsage};
 
 /// How to ask glibc; `None` where another C library is linked.
 pub(crate) fn heap() -> Option<Heap> {
     #[cfg(target_env = "gnu")]
-    return Some(Heap { used_bytes, trim });
+    return Some(Heap { usage, trim });
     #[cfg(not(target_env = "gnu"))]
     None
 }
 
-/// Bytes that are allocated, in all arenas and in mappings of their own.
+/// Of all arenas, and of mappings of their own.
 #[cfg(target_env = "gnu")]
-fn used_bytes() -> u64 {
+fn usage() -> HeapUsage {
     // SAFETY: it has no arguments, locks what it reads, and returns a plain structure.
     let info = unsafe { libc::mallinfo2() };
-    (info.uordblks as u64).saturating_add(info.hblkhd as u64)
+    let used_bytes = (info.uordblks as u64).saturating_add(info.hblkhd as u64);
+    HeapUsage { used_bytes, free_bytes: info.fordblks as u64 }
 }
 
 /// Gives whole pages that are free back to the operating system.
@@ -34,11 +35,12 @@ mod tests {
     #[test]
     fn what_is_allocated_is_seen_and_gone_when_it_is_freed() {
         let heap = super::heap().expect("glibc");
-        let before = (heap.used_bytes)();
+        let used_bytes = || (heap.usage)().used_bytes;
+        let before = used_bytes();
         let large = vec![1u8; 64 << 20];
-        assert!((heap.used_bytes)() >= before + (60 << 20), "{}", large.len());
+        assert!(used_bytes() >= before + (60 << 20), "{}", large.len());
         drop(large);
         (heap.trim)();
-        assert!((heap.used_bytes)() < before + (60 << 20));
+        assert!(used_bytes() < before + (60 << 20));
     }
 }

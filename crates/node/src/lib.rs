@@ -42,7 +42,7 @@ pub use broker::{BrokerError, Message};
 pub use error::NodeError;
 pub use lookup::ByIdError;
 pub use node::{Node, RecoverySummary};
-pub use options::{Heap, Limits, Options, StoreOptions};
+pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
 pub use outbox::{Outbox, Wire, WireDelivery};
 pub use session::{
     ChannelError, ConsumeOptions, ExchangeOptions, Placed, Publish, QueueDeclared, QueueOptions,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use crate::options::{Heap, Limits};
+use crate::options::Limits;
 
 /// How often the allocator is asked to give memory back.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
@@ -33,14 +33,15 @@ impl Memory {
     /// Whether publishers must be held. Gives memory back by the way.
     pub(crate) fn is_low(&self, limits: &Limits) -> bool {
         let max = limits.memory_bytes_max;
-        let resident = self.resident_bytes();
-        let Some(heap) = limits.heap else { return resident > max };
-        // Asking walks the heap; while little is resident there is nothing to know.
-        if resident <= KEPT_BYTES_MAX || !self.is_due(resident > max) {
-            return resident > max && (heap.used_bytes)() > max;
+        let Some(heap) = limits.heap else { return self.resident().bytes > max };
+        // Asking walks the heap, so it is done when it matters.
+        let is_high = self.resident().bytes > max;
+        if self.is_due(is_high) && (heap.usage)().free_bytes > KEPT_BYTES_MAX {
+            (heap.trim)();
         }
-        self.trim(&heap, resident);
-        self.resident_bytes() > max && (heap.used_bytes)() > max
+        let Resident { bytes, of_files_bytes } = self.resident();
+        // The program itself is not on the heap.
+        bytes > max && (heap.usage)().used_bytes.saturating_add(of_files_bytes) > max
     }
 
     fn is_due(&self, is_urgent: bool) -> bool {
@@ -53,24 +54,27 @@ impl Memory {
         is_due
     }
 
-    fn trim(&self, heap: &Heap, resident: u64) {
-        if resident.saturating_sub((heap.used_bytes)()) > KEPT_BYTES_MAX {
-            (heap.trim)();
-        }
-    }
-
-    fn resident_bytes(&self) -> u64 {
+    fn resident(&self) -> Resident {
         let mut buffer = [0; 128];
         let read = self.statm.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok());
         let text = std::str::from_utf8(&buffer[..read.unwrap_or(0)]).unwrap_or_default();
-        let pages: u64 = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        pages * rustix::param::page_size() as u64
+        let mut pages = text.split(' ').skip(1).map(|pages| pages.parse().unwrap_or(0));
+        let mut next_bytes = || pages.next().unwrap_or(0) * rustix::param::page_size() as u64;
+        Resident { bytes: next_bytes(), of_files_bytes: next_bytes() }
     }
+}
+
+/// What of the process is in memory (proc(5), statm).
+struct Resident {
+    bytes: u64,
+    /// Of these: of files, the program among them.
+    of_files_bytes: u64,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::{Heap, HeapUsage};
 
     fn limits(memory_bytes_max: u64, heap: Option<Heap>) -> Limits {
         Limits { memory_bytes_max, heap, ..Limits::default() }
@@ -79,7 +83,8 @@ mod tests {
     #[test]
     fn what_is_resident_counts_where_nobody_can_tell_more() {
         let memory = Memory::open();
-        assert!(memory.resident_bytes() > 1 << 20);
+        let Resident { bytes, of_files_bytes } = memory.resident();
+        assert!(bytes > of_files_bytes && of_files_bytes > 1 << 20);
         assert!(memory.is_low(&limits(1 << 20, None)));
         assert!(!memory.is_low(&limits(1 << 40, None)));
     }
@@ -87,9 +92,15 @@ mod tests {
     #[test]
     fn what_an_allocator_keeps_does_not_count() {
         let memory = Memory::open();
-        let heap = |used_bytes| Some(Heap { used_bytes, trim: || {} });
-        assert!(!memory.is_low(&limits(1 << 20, heap(|| 1000))));
-        assert!(memory.is_low(&limits(1 << 20, heap(|| 1 << 30))));
-        assert!(!memory.is_low(&limits(1 << 40, heap(|| 1 << 30))), "not all of it is touched");
+        let heap = |usage| Some(Heap { usage, trim: || {} });
+        let kept = || HeapUsage { used_bytes: 1000, free_bytes: 1 << 40 };
+        let used = || HeapUsage { used_bytes: 1 << 30, free_bytes: 1 << 40 };
+        assert!(!memory.is_low(&limits(1 << 20, heap(kept))));
+        assert!(memory.is_low(&limits(1 << 20, heap(used))));
+        assert!(!memory.is_low(&limits(1 << 40, heap(used))), "not all of it is touched");
+        assert!(
+            memory.is_low(&limits(1 << 20, heap(HeapUsage::default))),
+            "what is no heap counts"
+        );
     }
 }

@@ -46,6 +46,9 @@ pub struct Limits {
     pub message_bytes_max: u64,
     /// Publishers are held while the process takes more memory than this.
     pub memory_bytes_max: u64,
+    /// Memory that one connection's unfinished messages and open transactions may take, besides one
+    /// message of the largest size.
+    pub connection_unfinished_bytes_max: u64,
     /// What the process has in use of its heap, and how to give the rest back; `None` where nobody
     /// can tell, and then all that is resident counts as used.
     pub heap: Option<Heap>,
@@ -54,23 +57,31 @@ pub struct Limits {
 /// The process's memory allocator, as far as it can be asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Heap {
-    /// Bytes that are allocated.
-    pub used_bytes: fn() -> u64,
+    /// What is allocated, and what is kept for the next who asks.
+    pub usage: fn() -> HeapUsage,
     /// Gives memory that is free back to the operating system.
     pub trim: fn(),
 }
 
+/// How much of a heap is in use, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeapUsage {
+    /// Allocated.
+    pub used_bytes: u64,
+    /// Freed, and not given back to the operating system.
+    pub free_bytes: u64,
+}
+
 impl Limits {
-    /// Memory that one connection's unfinished messages and transactions may take, bytes: eight
-    /// messages of the largest size, and never less than 16 MiB.
-    pub fn connection_unfinished_bytes_max(&self) -> u64 {
-        self.message_bytes_max.saturating_mul(8).max(16 << 20)
+    /// Memory that one connection's unfinished messages and transactions may take, bytes.
+    pub(crate) fn of_connection_bytes_max(&self) -> u64 {
+        self.connection_unfinished_bytes_max.saturating_add(self.message_bytes_max)
     }
 
     /// Memory that all unfinished messages and transactions may take together, bytes: a quarter of
-    /// what the process may, but room for one connection's.
-    pub fn unfinished_bytes_max(&self) -> u64 {
-        (self.memory_bytes_max / 4).max(self.message_bytes_max + (16 << 20))
+    /// what the process may, but always room for a message.
+    pub(crate) fn of_all_bytes_max(&self) -> u64 {
+        (self.memory_bytes_max / 4).max(self.message_bytes_max.saturating_add(16 << 20))
     }
 }
 
@@ -102,7 +113,9 @@ impl Default for StoreOptions {
 impl Default for Limits {
     fn default() -> Self {
         let memory_bytes_max = default_memory_bytes_max();
-        Self { message_bytes_max: 16 << 20, memory_bytes_max, heap: None }
+        let (message_bytes_max, connection_unfinished_bytes_max) = (16 << 20, 128 << 20);
+        let heap = None;
+        Self { message_bytes_max, memory_bytes_max, connection_unfinished_bytes_max, heap }
     }
 }
 

@@ -262,8 +262,6 @@ impl Connection {
                 // PLAIN and AMQPLAIN have no secret that expires; taken note of, as by RabbitMQ.
                 self.reply(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk {}));
             }
-            // Nobody asked for it.
-            Method::ConnectionCloseOk(_) => {}
             other => {
                 let text = format!("unexpected method '{}' on channel 0", other.name());
                 return Err(BrokerError::channel_error(text));
@@ -322,7 +320,6 @@ impl Connection {
             Ok(Method::ConnectionCloseOk(_)) if frame.channel == 0 => self.linger(),
             Ok(Method::ConnectionClose(_)) if frame.channel == 0 => {
                 self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
-                self.phase = Phase::Leaving;
             }
             Ok(Method::ChannelCloseOk(_)) => {
                 self.closing_channels.remove(&frame.channel);

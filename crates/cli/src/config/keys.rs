@@ -28,6 +28,9 @@ pub(super) fn allowed(key: &str) -> &'static str {
         "limits.handshake_timeout_ms" => "a number of milliseconds from 100 to 600000",
         "limits.message_bytes_max" => "a number of bytes from 1 to 536870912 (512 MiB)",
         "limits.memory_bytes_max" => "a number of bytes from 16777216 (16 MiB) on, or 0",
+        "limits.connection_unfinished_bytes_max" => {
+            "a number of bytes from 65536 (64 KiB) to 1099511627776 (1 TiB)"
+        }
         "auth.loopback_users" => "a list of user names such as [\"guest\"]",
         "webhooks.allow_private_addresses" => "true or false",
         "log.filter" => "a filter such as \"info\" or \"warn,server=debug\"",
@@ -57,6 +60,10 @@ pub(super) fn refused(config: &Config) -> Vec<&'static str> {
         (
             "limits.memory_bytes_max",
             limits.memory_bytes_max == 0 || limits.memory_bytes_max >= 16 << 20,
+        ),
+        (
+            "limits.connection_unfinished_bytes_max",
+            (64 << 10..=TIB).contains(&limits.connection_unfinished_bytes_max),
         ),
         ("log.filter", EnvFilter::try_new(&config.log.filter).is_ok()),
     ];

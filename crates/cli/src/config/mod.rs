@@ -84,6 +84,7 @@ pub(crate) struct Limits {
     pub(crate) message_bytes_max: u64,
     /// 0 stands for the node's default, which depends on the machine.
     pub(crate) memory_bytes_max: u64,
+    pub(crate) connection_unfinished_bytes_max: u64,
 }
 
 /// Section `[auth]`.
@@ -146,6 +147,7 @@ impl Default for Limits {
             handshake_timeout_ms: 10_000,
             message_bytes_max: 16 << 20,
             memory_bytes_max: 0,
+            connection_unfinished_bytes_max: 128 << 20,
         }
     }
 }
@@ -183,6 +185,8 @@ impl Config {
         options.ledger.bytes_max = self.ledger.size_bytes_max;
         options.ledger.window_ms = self.ledger.dedup_window_hours * HOUR_MS;
         options.limits.message_bytes_max = self.limits.message_bytes_max;
+        options.limits.connection_unfinished_bytes_max =
+            self.limits.connection_unfinished_bytes_max;
         if self.limits.memory_bytes_max != 0 {
             options.limits.memory_bytes_max = self.limits.memory_bytes_max;
         }

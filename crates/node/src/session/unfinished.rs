@@ -29,13 +29,13 @@ impl Session {
         self.unfinished_bytes += bytes;
         let limits = &self.node.limits;
         let all = self.node.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let own_max = limits.connection_unfinished_bytes_max();
+        let own_max = limits.of_connection_bytes_max();
         if self.unfinished_bytes > own_max {
             return Err(BrokerError::content_too_large(format!(
                 "unfinished messages and transactions of this connection take more than {own_max} bytes; finish some first"
             )));
         }
-        if all > limits.unfinished_bytes_max() {
+        if all > limits.of_all_bytes_max() {
             return Err(BrokerError::content_too_large(
                 "unfinished messages and transactions of all connections take too much memory; try again later",
             ));
