@@ -92,15 +92,17 @@ mod tests {
     #[test]
     fn what_an_allocator_keeps_does_not_count() {
         let memory = Memory::open();
-        let heap = |usage| Some(Heap { usage, trim: || {} });
-        let kept = || HeapUsage { used_bytes: 1000, free_bytes: 1 << 40 };
-        let used = || HeapUsage { used_bytes: 1 << 30, free_bytes: 1 << 40 };
-        assert!(!memory.is_low(&limits(1 << 20, heap(kept))));
-        assert!(memory.is_low(&limits(1 << 20, heap(used))));
-        assert!(!memory.is_low(&limits(1 << 40, heap(used))), "not all of it is touched");
-        assert!(
-            memory.is_low(&limits(1 << 20, heap(HeapUsage::default))),
-            "what is no heap counts"
-        );
+        let is_low = |memory_bytes_max, usage: fn() -> HeapUsage| {
+            let heap = Some(Heap { usage, trim: || {} });
+            memory.is_low(&limits(memory_bytes_max, heap))
+        };
+        // More than the program, less than all there is.
+        let Resident { bytes, of_files_bytes } = memory.resident();
+        let max = of_files_bytes + (bytes - of_files_bytes) / 2;
+        let used = || HeapUsage { used_bytes: 1 << 30, free_bytes: 0 };
+        assert!(!is_low(max, HeapUsage::default));
+        assert!(is_low(max, used));
+        assert!(!is_low(1 << 40, used), "not all of it is touched");
+        assert!(is_low(1 << 20, HeapUsage::default), "the program counts");
     }
 }

@@ -363,8 +363,10 @@ impl Connection {
         self.kept.extend_from_slice(&kept[taken..]);
     }
 
-    /// Writes the outbox as far as the socket takes it; ready when all is written.
+    /// Writes the outbox as far as the socket takes it; ready when all is written. What its consumers
+    /// put there as they get room is for the next call: a peer that reads fast is also listened to.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        let mut has_written = self.written < self.writing.len();
         loop {
             if self.phase == Phase::Lingering {
                 return Poll::Ready(Ok(()));
@@ -380,6 +382,10 @@ impl Connection {
                 self.writing_room = taken.unwrap_or(0);
                 if self.writing.is_empty() {
                     return Poll::Ready(Ok(()));
+                }
+                if std::mem::replace(&mut has_written, true) && self.phase == Phase::Open {
+                    self.outbox.wake();
+                    return Poll::Pending;
                 }
             }
             let left = &self.writing[self.written..];

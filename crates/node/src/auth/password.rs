@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use argon2::password_hash::phc::{Output, PasswordHash};
-use argon2::password_hash::{PasswordHasher, try_generate_salt};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::password_hash::try_generate_salt;
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use super::AuthError;
@@ -13,7 +13,7 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASS_COUNT: u32 = 2;
 const LANE_COUNT: u32 = 1;
 
-/// Bytes asked of the allocator for one verification, of which the 19 MiB are written to and so take
+/// Bytes asked of the allocator for one hash, of which the 19 MiB are written to and so take
 /// room. glibc serves nothing above 32 MiB from its heaps, so all of it is the operating system's
 /// again at once; 19 MiB it would keep.
 const ALLOCATED_BYTES: usize = 33 << 20;
@@ -45,16 +45,25 @@ fn is_made_from(hash: &PasswordHash, password: &str) -> Option<bool> {
     let algorithm = Algorithm::new(hash.algorithm.as_str()).ok()?;
     let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
     let params = Params::try_from(hash).ok()?;
-    let block_count = params.block_count();
+    let argon2 = Argon2::new(algorithm, version, params);
+    let output = compute(&argon2, password, salt.as_ref(), expected.len()).ok()?;
+    // Compared in constant time.
+    Some(output == *expected)
+}
+
+fn compute(
+    argon2: &Argon2<'_>,
+    password: &str,
+    salt: &[u8],
+    output_len: usize,
+) -> Result<Output, argon2::Error> {
+    let block_count = argon2.params().block_count();
     let mut blocks = Vec::with_capacity(block_count.max(ALLOCATED_BYTES / Block::SIZE));
     blocks.resize(block_count, Block::default());
     let mut output = [0; Output::MAX_LENGTH];
-    let output = &mut output[..expected.len()];
-    Argon2::new(algorithm, version, params)
-        .hash_password_into_with_memory(password.as_bytes(), salt.as_ref(), output, &mut blocks)
-        .ok()?;
-    // Compared in constant time.
-    Some(Output::new(output).is_ok_and(|output| output == *expected))
+    let output = &mut output[..output_len];
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut blocks)?;
+    Output::new(output).map_err(|_| argon2::Error::OutputTooLong)
 }
 
 /// Takes the time of a [`verify`] that fails.
@@ -66,9 +75,17 @@ fn hash_with_salt(password: &str, salt: &[u8]) -> Result<String, AuthError> {
     let failed = |reason: String| AuthError::Hash { reason };
     let params = Params::new(MEMORY_KIB, PASS_COUNT, LANE_COUNT, None)
         .map_err(|error| failed(error.to_string()))?;
-    let hash: PasswordHash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_with_salt(password.as_bytes(), salt)
-        .map_err(|error| failed(error.to_string()))?;
+    let params_string = ParamsString::try_from(&params).map_err(|e| failed(e.to_string()))?;
+    let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
+    let argon2 = Argon2::new(algorithm, version, params);
+    let output = compute(&argon2, password, salt, Params::DEFAULT_OUTPUT_LEN);
+    let hash = PasswordHash {
+        algorithm: algorithm.ident(),
+        version: Some(version.into()),
+        params: params_string,
+        salt: Some(Salt::new(salt).map_err(|error| failed(error.to_string()))?),
+        hash: Some(output.map_err(|error| failed(error.to_string()))?),
+    };
     Ok(hash.to_string())
 }
 
