@@ -159,7 +159,13 @@ impl<F: DiskFile> Table<F> {
     }
 
     pub(crate) fn remove(&self, base: u64) {
-        self.writer().retain(|segment| segment.base != base);
+        let mut segments = self.writer();
+        let at = segments.binary_search_by_key(&base, |segment| segment.base);
+        let removed = at.ok().map(|at| segments.remove(at));
+        drop(segments);
+        // To close the last handle of a file that is removed frees its blocks, which takes
+        // milliseconds: not under the lock that every reader asks for.
+        drop(removed);
     }
 
     // A panic while holding the lock cannot leave the vector half changed.
