@@ -363,3 +363,40 @@ fn levels_are_those_of_the_specification() {
     assert!(ReplyCode::UnexpectedFrame.closes_connection());
     assert_eq!(ReplyCode::NotFound.to_string(), "404 NOT_FOUND");
 }
+
+/// A table whose one entry holds this value, encoded.
+fn headers_with(value: &[u8]) -> Vec<u8> {
+    [b"\x03own\x53\0\0\0\x01v".as_slice(), b"\x01k", value].concat()
+}
+
+#[test]
+fn headers_that_cannot_be_decoded_are_kept_as_they_came() {
+    let mut deep = vec![b'V'];
+    for _ in 0..200 {
+        let content = [b"\x01a".as_slice(), &deep].concat();
+        deep = [b"F".as_slice(), &(content.len() as u32).to_be_bytes(), &content].concat();
+    }
+    let cases: [&[u8]; 5] = [
+        &deep,
+        b"F\0\0\0\x03\x01aQ",
+        b"F\0\0\0\x06\x01aS\0\0\0",
+        b"A\0\0\0\x02VQ",
+        b"A\0\0\0\x05S\0\0\0\x09",
+    ];
+    for value in cases {
+        let content = headers_with(value);
+        let table = TableRef::new(&content);
+        assert!(table.to_table().is_err(), "{value:?}");
+        let mut headers = table.to_headers().expect("two entries");
+        assert!(matches!(headers.get("k"), Some(FieldValue::Undecoded { .. })), "{value:?}");
+        headers.insert("x-death", 1i32);
+        let mut encoded = Vec::new();
+        headers.encode_with_length(&mut encoded);
+        let added = b"\x07x-deathI\0\0\0\x01";
+        assert_eq!(encoded[4..], [content.as_slice(), added].concat());
+    }
+    // What cannot even be told apart is an error.
+    for cut in [&b"\x01kQ"[..], b"\x01kF\0\0\0\x09", b"\x09k"] {
+        assert!(TableRef::new(cut).to_headers().is_err(), "{cut:?}");
+    }
+}

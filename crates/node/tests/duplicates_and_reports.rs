@@ -115,6 +115,51 @@ fn duplicate_is_not_confirmed_before_its_original_is_durable() {
 }
 
 #[test]
+fn duplicate_in_a_batch_is_refused_with_its_original() {
+    for is_transaction in [false, true] {
+        let rig = Rig::new(1 << 20);
+        let (mut client, mut other) = (session(&rig), session(&rig));
+        let arguments = [
+            dedup(),
+            ("x-max-length", FieldValue::I32(1)),
+            ("x-overflow", "reject-publish".into()),
+        ];
+        declare(&mut client, "q", &arguments);
+        publish(&mut other, "q", "filler", None, &[]);
+        if is_transaction {
+            client.select_transactions(1).expect("not in confirm mode");
+        } else {
+            client.select_confirms(1, true).expect("not transactional");
+        }
+        let mut gather = |id: &str| {
+            let mut properties = Vec::new();
+            let message_id = Some(id.to_owned());
+            OwnedProperties { message_id, ..OwnedProperties::default() }.encode(&mut properties);
+            let (routing_key, mandatory, body) = ("q", false, &b"x"[..]);
+            let publish =
+                Publish { exchange: "", routing_key, mandatory, properties: &properties, body };
+            client.publish(1, &publish).expect("allowed");
+        };
+        gather("x");
+        gather("x");
+        if is_transaction {
+            assert!(client.commit(1).is_err(), "partial");
+        } else {
+            assert!(client.flush().is_empty());
+            rig.commit();
+            assert_eq!(confirms(&mut client), [(1, false), (2, false)]);
+        }
+        // And may be published again once there is room.
+        let (tag, ..) = get(&mut other, "q").expect("the filler");
+        settle(&mut other, tag, Settlement::Ack);
+        publish(&mut other, "q", "x", None, &[]);
+        publish(&mut other, "q", "x", None, &[]);
+        assert!(get(&mut other, "q").is_some());
+        assert!(get(&mut other, "q").is_none(), "once");
+    }
+}
+
+#[test]
 fn id_that_was_refused_is_looked_for_again_once_it_is_accepted() {
     let rig = Rig::new(1 << 20);
     let mut client = session(&rig);

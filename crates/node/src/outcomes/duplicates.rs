@@ -104,12 +104,16 @@ impl Duplicates {
         self.waiting.lock().asked.push_back((end, key));
     }
 
-    /// The next original to be looked up, if the ledger is that far, and one that waits for it.
-    fn pop_due(&self, followed: u64) -> Option<(u128, Option<(IdHash, Arc<LiveQueue>)>)> {
+    /// The next original to be looked up, if the ledger is that far: its key, id and queue. One for
+    /// which nobody waits any more is passed over.
+    fn pop_due(&self, followed: u64) -> Option<(u128, IdHash, Arc<LiveQueue>)> {
         let mut waiting = self.waiting.lock();
-        let (_, key) = waiting.asked.pop_front_if(|(position, _)| *position <= followed)?;
-        let first = waiting.attached.get(&key).and_then(|of| of.first());
-        Some((key, first.map(|first| (first.id, Arc::clone(&first.queue)))))
+        loop {
+            let (_, key) = waiting.asked.pop_front_if(|(position, _)| *position <= followed)?;
+            if let Some(first) = waiting.attached.get(&key).and_then(|of| of.first()) {
+                return Some((key, first.id, Arc::clone(&first.queue)));
+            }
+        }
     }
 
     /// Whether anybody waits for the outcome of this id in this queue.
@@ -201,8 +205,7 @@ impl Node {
 
     /// Tells duplicates whose originals have their outcome, as far as the ledger can know.
     pub(crate) fn answer_duplicates(&self, followed: u64) {
-        while let Some((key, waits)) = self.outcomes.duplicates.pop_due(followed) {
-            let Some((id, queue)) = waits else { continue };
+        while let Some((key, id, queue)) = self.outcomes.duplicates.pop_due(followed) {
             match self.ledger.events(id) {
                 Ok(events) => match last_outcome(&events, Some(queue.id.0), &queue.name) {
                     // The message is still there, and what becomes of it will be told.
