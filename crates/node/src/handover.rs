@@ -12,9 +12,9 @@ use broker::outcome::SettledBy;
 use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
 use segment_log::LogError;
 
+use crate::consumer::ConsumerEndpoint;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
-use crate::outbox::ConsumerEndpoint;
 use crate::store::outcome_records::{Note, NoteKind};
 
 /// In place of the position of a delivery whose record is damaged.

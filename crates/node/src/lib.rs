@@ -11,6 +11,7 @@
 mod admin;
 pub mod auth;
 pub mod clock;
+mod consumer;
 pub mod definitions;
 mod deletion;
 mod effects;

@@ -10,7 +10,7 @@ use broker::queue::{Queue, Settings};
 use broker::topology::QueueDefinition;
 use parking_lot::Mutex;
 
-use crate::outbox::ConsumerEndpoint;
+use crate::consumer::ConsumerEndpoint;
 use crate::vhost::Vhost;
 
 /// See the module's documentation.

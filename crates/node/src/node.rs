@@ -23,13 +23,14 @@ use segment_log::{Disk, RealDisk};
 
 use crate::auth::{AccessTable, Logins};
 use crate::clock::Clock;
+use crate::consumer::ConsumerHandle;
 use crate::definitions::{DefinitionStore, Definitions};
 use crate::follower::{Follower, QueueNames};
 use crate::live_queue::LiveQueue;
 use crate::lookup::open_ledger;
 use crate::memory::Memory;
 use crate::options::{Limits, Options, StoreOptions};
-use crate::outbox::{ConsumerHandle, Outbox};
+use crate::outbox::Outbox;
 use crate::outcomes::Outcomes;
 use crate::store::Store;
 use crate::store::recovery::{Recovered, recover};

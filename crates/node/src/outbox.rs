@@ -6,30 +6,30 @@
 //! client has not seen.
 //!
 //! *Invariant:* what is pushed and not yet written is bounded: consumers reserve room before a
-//! queue hands anything out ([`ConsumerHandle::reserve`]), and a full outbox says so once it has
+//! queue hands anything out (module [`consumer`](crate::consumer)), and a full outbox says so once it has
 //! room again ([`Outbox::take_stalled`]).
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use amqp::{BasicCancel, Method};
+use amqp::Method;
 use atomic_waker::AtomicWaker;
 use broker::Message;
-use broker::outcome::SettledBy;
-use broker::queue::{ConsumerKey, Delivery, Endpoint};
+use broker::queue::{ConsumerKey, Delivery};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::consumer::ConsumerHandle;
 use crate::live_queue::LiveQueue;
 use crate::rewrite;
 use crate::store::Waiter;
-use crate::turns::{Place, Turns};
+use crate::turns::Turns;
 use crate::unsettled::{Unsettled, UnsettledRing};
 
 /// Bytes of deliveries that may wait in an outbox.
-const RESERVED_BYTES_MAX: usize = 1 << 20;
+pub(crate) const RESERVED_BYTES_MAX: usize = 1 << 20;
 /// What a delivery takes besides its body.
 const DELIVERY_BYTES: usize = 128;
 
@@ -117,35 +117,6 @@ pub(crate) fn report_key(id: u128) -> u64 {
     (id as u64).max(1)
 }
 
-/// A consumer, as its queue sees it.
-pub(crate) struct ConsumerHandle {
-    pub outbox: Arc<Outbox>,
-    pub channel: u16,
-    pub channel_serial: u64,
-    pub tag: String,
-    pub no_ack: bool,
-    /// Whether its client understands `basic.cancel` from the server.
-    pub notifies_cancel: bool,
-    /// `false` until `consume-ok` is on the wire.
-    pub is_active: AtomicBool,
-    pub is_cancelled: AtomicBool,
-    /// The channel-wide prefetch (`basic.qos` with global set).
-    pub shared_prefetch: Arc<SharedPrefetch>,
-    /// Its places in the turns of its connection's room and of the shared prefetch.
-    pub room_place: Place,
-    pub prefetch_place: Place,
-    /// It as a worker.
-    pub by: Arc<SettledBy>,
-}
-
-/// A prefetch that a channel's consumers share; 0 is without limit.
-#[derive(Default)]
-pub(crate) struct SharedPrefetch {
-    pub limit: AtomicU32,
-    pub unsettled_count: AtomicU32,
-    pub turns: Turns,
-}
-
 impl Outbox {
     pub(crate) fn new(connection: u64, wire: Box<dyn Wire>) -> Self {
         Self {
@@ -221,6 +192,16 @@ impl Outbox {
     /// Whom to wake when there is something to write or to look at.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// Takes room for a delivery, which there is.
+    pub(crate) fn reserve(&self, bytes: usize) {
+        self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// Consumers wait for a shared prefetch, of which something may be left.
+    pub(crate) fn note_prefetch_left(&self) {
+        self.has_prefetch_left.store(true, Ordering::SeqCst);
     }
 
     /// Consumers still wait for room.
@@ -303,26 +284,6 @@ impl Outbox {
     }
 }
 
-impl ConsumerHandle {
-    /// Cancels it from the server's side, and says so to a client that understands: once, and only
-    /// on the channel that it was made on.
-    pub(crate) fn tell_cancelled(&self) {
-        // Before `consume-ok` is out, who makes it looks after it.
-        let is_known = self.is_active.load(Ordering::SeqCst);
-        if !is_known || self.is_cancelled.swap(true, Ordering::AcqRel) || !self.notifies_cancel {
-            return;
-        }
-        let mut state = self.outbox.lock();
-        let channel = state.channels.get(&self.channel);
-        if channel.is_some_and(|channel| channel.serial == self.channel_serial) {
-            let method = BasicCancel { consumer_tag: &self.tag, no_wait: true };
-            state.wire.send(self.channel, &Method::BasicCancel(method));
-        }
-        drop(state);
-        self.outbox.wake();
-    }
-}
-
 impl ChannelOutbox {
     /// The index that names a queue in `unsettled`.
     pub(crate) fn queue_index(&mut self, queue: &Arc<LiveQueue>) -> u32 {
@@ -375,129 +336,12 @@ impl Waiter for Outbox {
     }
 }
 
-/// A consumer's handle, shared with its queue.
-#[derive(Clone)]
-pub(crate) struct ConsumerEndpoint(pub Arc<ConsumerHandle>);
-
-impl std::ops::Deref for ConsumerEndpoint {
-    type Target = ConsumerHandle;
-
-    fn deref(&self) -> &ConsumerHandle {
-        &self.0
-    }
-}
-
 /// What a report about a message is matched by; 0 when there can be none.
 fn report_key_of(message: &Message) -> u64 {
     message.followed().map_or(0, |tracking| report_key(tracking.id))
 }
 
-impl Endpoint for ConsumerEndpoint {
-    fn settled_by(&self) -> Option<Arc<SettledBy>> {
-        Some(Arc::clone(&self.by))
-    }
-
-    fn reserve(&self, body_bytes: u32) -> bool {
-        let is_open = self.is_active.load(Ordering::Acquire);
-        if !is_open || self.is_cancelled.load(Ordering::Acquire) {
-            return false;
-        }
-        let bytes = room_for(body_bytes);
-        if !self.may_take_room(bytes) {
-            return false;
-        }
-        // Who does not ack never gives room back, and needs none.
-        if !self.no_ack && !self.shared_prefetch.reserve(&self.prefetch_place) {
-            self.wait_for_prefetch();
-            return false;
-        }
-        self.outbox.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
-        true
-    }
-
-    fn release(&self, body_bytes: u32) {
-        if !self.no_ack {
-            self.shared_prefetch.release(1);
-        }
-        self.outbox.written(room_for(body_bytes));
-        // Nothing is written for it, so its owner must look by itself who waits for room.
-        self.outbox.stalled.store(true, Ordering::SeqCst);
-        self.outbox.has_prefetch_left.store(true, Ordering::SeqCst);
-        self.outbox.wake();
-    }
-}
-
-impl ConsumerHandle {
-    /// Whether there is room for a delivery, and it may have it; else it waits for its turn.
-    fn may_take_room(&self, bytes: usize) -> bool {
-        let outbox = &self.outbox;
-        if outbox.room() > 0 && outbox.turns.may_take(&self.room_place, bytes as u64) {
-            outbox.turns.leave(&self.room_place);
-            return true;
-        }
-        outbox.turns.wait(&self.room_place);
-        outbox.stalled.store(true, Ordering::SeqCst);
-        // Whoever made room before the marks were set did not see them, and may write no more.
-        if outbox.room() > RESERVED_BYTES_MAX / 2 {
-            outbox.wake();
-        }
-        false
-    }
-
-    /// Waits for its turn to have some of the shared prefetch.
-    fn wait_for_prefetch(&self) {
-        self.shared_prefetch.turns.wait(&self.prefetch_place);
-        // Whoever gave back before the mark was set did not see it.
-        if self.shared_prefetch.left() > 0 {
-            self.outbox.has_prefetch_left.store(true, Ordering::SeqCst);
-            self.outbox.wake();
-        }
-    }
-
-    /// It is gone from its queue and takes no more turns.
-    pub(crate) fn leave_turns(&self) {
-        self.outbox.turns.leave(&self.room_place);
-        self.shared_prefetch.turns.leave(&self.prefetch_place);
-    }
-}
-
-/// One that the server cancelled is dropped by its session without a word.
-impl Drop for ConsumerHandle {
-    fn drop(&mut self) {
-        self.leave_turns();
-    }
-}
-
-impl SharedPrefetch {
-    /// What is left of it; as good as without end when there is no limit.
-    pub(crate) fn left(&self) -> u32 {
-        match self.limit.load(Ordering::SeqCst) {
-            0 => u32::MAX,
-            limit => limit.saturating_sub(self.unsettled_count.load(Ordering::SeqCst)),
-        }
-    }
-
-    fn reserve(&self, place: &Place) -> bool {
-        // Counted even without a limit, so that one set later finds the truth.
-        let limit = self.limit.load(Ordering::SeqCst);
-        if limit > 0 && !(self.left() > 0 && self.turns.may_take(place, 1)) {
-            return false;
-        }
-        let reserve = |count| (limit == 0 || count < limit).then_some(count + 1);
-        let counted = &self.unsettled_count;
-        let taken = counted.fetch_update(Ordering::SeqCst, Ordering::SeqCst, reserve).is_ok();
-        if taken {
-            self.turns.leave(place);
-        }
-        taken
-    }
-
-    pub(crate) fn release(&self, count: u32) {
-        let release = |now: u32| Some(now.saturating_sub(count));
-        let _ = self.unsettled_count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, release);
-    }
-}
-
-fn room_for(body_bytes: u32) -> usize {
+/// What a delivery with such a body takes.
+pub(crate) fn room_for(body_bytes: u32) -> usize {
     body_bytes as usize + DELIVERY_BYTES
 }

@@ -9,9 +9,9 @@ use broker::Message;
 use broker::queue::{Incoming, NO_POSITION};
 use parking_lot::Mutex;
 
+use crate::consumer::ConsumerHandle;
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
-use crate::outbox::ConsumerHandle;
 use crate::store::{Appender, Waiter, records};
 use crate::vhost::Vhost;
 

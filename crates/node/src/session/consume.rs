@@ -16,8 +16,9 @@ use super::channel::{Channel, Consumer, Source};
 use super::publish::{Publish, REPLY_TO};
 use super::settle::by_get;
 use crate::auth::Access;
+use crate::consumer::{ConsumerEndpoint, ConsumerHandle};
 use crate::live_queue::LiveQueue;
-use crate::outbox::{ConsumerEndpoint, ConsumerHandle, WireDelivery};
+use crate::outbox::WireDelivery;
 use crate::turns::{Place, in_turn};
 
 /// What `basic.consume` asks for.
