@@ -4,11 +4,9 @@
 //! and the keeper (timers, definitions, compaction, free disk and memory). A simulator opens a node without threads and calls [`Node::commit`] and
 //! [`Node::keep`] itself.
 //!
-//! Locks, the whole list: users and virtual hosts (read-write, definitions only), a virtual host's
-//! topology (read-write), one mutex per queue, one per outbox, one on the log's append buffer, and
-//! small ones of the store, the timers and the list of connections. Never two at once, with one
-//! exception: a change of the definitions is appended while what it changes is locked, so that the
-//! log has the changes in the order they happened.
+//! Locks: the whole list is in ARCHITECTURE.md. Never two at once, with two exceptions: a change of
+//! the definitions is appended while what it changes is locked, and a batch with de-duplicated ids
+//! while the ids in flight are (module `outcomes::ids_in_flight`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
