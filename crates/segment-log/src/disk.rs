@@ -103,7 +103,8 @@ fn make_directory(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         made => made?,
     }
-    restrict(&File::open(path)?, DIRECTORY_MODE)?;
+    // By its name: an odd umask may have left a directory that cannot be opened.
+    fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?;
     File::open(parent)?.sync_all()
 }
 

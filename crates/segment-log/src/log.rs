@@ -16,6 +16,7 @@ use crate::reader::Reader;
 use crate::record::RecordRef;
 use crate::recovery;
 use crate::report::Recovery;
+use crate::rolling;
 use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table};
 use crate::spare::Spare;
 
@@ -91,14 +92,14 @@ impl<D: Disk> Log<D> {
         visit: &mut dyn FnMut(RecordRef<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let recovered = recovery::recover(&disk, options.position_min, visit)?;
-        let bases: Vec<u64> = recovered.segments.iter().map(|segment| segment.base).collect();
+        let segments = rolling::list(&recovered.segments, recovered.active.base);
         let mut log = Self {
             disk,
             options,
             table: Arc::new(Table::new(recovered.segments)),
             active: recovered.active,
             next: recovered.next,
-            manifest: ManifestFile::new(recovered.manifest.as_ref(), &bases),
+            manifest: ManifestFile::new(recovered.manifest.as_ref(), &segments),
             file_len: recovered.file_len,
             is_dirty: false,
             has_remains: false,

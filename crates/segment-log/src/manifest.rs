@@ -17,24 +17,38 @@ const MAGIC: [u8; 8] = *b"wilcoseg";
 const VERSION: u32 = 1;
 /// Bytes before the first base.
 const HEAD_BYTES: usize = 24;
+/// Bytes of a segment: its base and its end.
+const ENTRY_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
 /// A million segments; a longer file is none of ours, and is not read into memory.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// A segment that the log had and whose file is gone: somebody deleted it, or the file system did.
+/// What the log had and is gone: a segment, or the end of one. Somebody deleted or cut its file, or
+/// the file system did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
-    /// Position at which it began.
+    /// Base of the segment.
+    pub segment: u64,
+    /// Position at which what is missing begins: the segment's base if that is all of it.
     pub base: u64,
-    /// Position that it did not go beyond: where the next one begins, or all that it could hold.
+    /// Position that it did not go beyond: its end as far as that is known, else where the next one
+    /// begins, or all that it could hold.
     pub end: u64,
+}
+
+/// A segment in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) base: u64,
+    /// Position after its last record; `None` of the one that is being written.
+    pub(crate) end: Option<u64>,
 }
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// Bases of the living segments, ascending.
-    pub(crate) bases: Vec<u64>,
+    /// The living segments, ascending.
+    pub(crate) segments: Vec<Listed>,
     /// Position that the last of them does not go beyond.
     pub(crate) limit: u64,
 }
@@ -48,12 +62,15 @@ pub(crate) enum Found {
 
 impl Manifest {
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(encoded_len(self.bases.len()));
+        let mut bytes = Vec::with_capacity(encoded_len(self.segments.len()));
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(self.bases.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&(self.segments.len() as u32).to_le_bytes());
         bytes.extend_from_slice(&self.limit.to_le_bytes());
-        self.bases.iter().for_each(|base| bytes.extend_from_slice(&base.to_le_bytes()));
+        for Listed { base, end } in &self.segments {
+            bytes.extend_from_slice(&base.to_le_bytes());
+            bytes.extend_from_slice(&end.unwrap_or(0).to_le_bytes());
+        }
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -74,32 +91,48 @@ impl Manifest {
             let problem = format!("format version {version}, this is version {VERSION}");
             return Err(LogError::Format { path: NAME.to_owned(), problem });
         }
-        let bases: Vec<u64> = list.chunks(8).map(number).collect();
+        let segments: Vec<Listed> = list.chunks_exact(ENTRY_BYTES).map(Listed::parse).collect();
         let limit = number(&head[16..24]);
-        let is_sound = list.len() % 8 == 0
-            && bases.len() as u64 == number(&head[12..16])
-            && bases.is_sorted_by(|a, b| a < b)
-            && bases.last().is_none_or(|last| *last <= limit)
+        let is_sound = list.len() % ENTRY_BYTES == 0
+            && segments.len() as u64 == number(&head[12..16])
+            && segments
+                .is_sorted_by(|a, b| a.base < b.base && a.end.is_none_or(|end| end <= b.base))
+            && segments.iter().all(|listed| listed.end.is_none_or(|end| end > listed.base))
+            && segments.last().is_none_or(|last| last.base <= limit)
             && limit <= POSITION_MAX;
-        Ok(if is_sound { Found::Good(Self { bases, limit }) } else { Found::Damaged })
+        Ok(if is_sound { Found::Good(Self { segments, limit }) } else { Found::Damaged })
+    }
+
+    /// Where a segment ended when it was closed.
+    pub(crate) fn end_of(&self, base: u64) -> Option<u64> {
+        let at = self.segments.binary_search_by_key(&base, |listed| listed.base).ok()?;
+        self.segments[at].end
     }
 
     /// What is listed and not among the bases that are there, which are ascending.
     pub(crate) fn missing(&self, there: &[u64]) -> Vec<Missing> {
-        let after = |list: &[u64], base| {
-            list.get(list.partition_point(|other| *other <= base)).copied().unwrap_or(self.limit)
+        let after = |base| {
+            let listed = self.segments.iter().map(|listed| listed.base);
+            listed.chain(there.iter().copied()).filter(|other| *other > base).min()
         };
-        let lost = self.bases.iter().filter(|base| there.binary_search(base).is_err());
-        lost.map(|&base| {
-            let end = after(&self.bases, base).min(after(there, base)).min(self.limit);
-            Missing { base, end }
+        let lost = self.segments.iter().filter(|lost| there.binary_search(&lost.base).is_err());
+        lost.map(|&Listed { base, end }| {
+            let end = end.or(after(base)).unwrap_or(self.limit).min(self.limit);
+            Missing { segment: base, base, end }
         })
         .collect()
     }
 }
 
+impl Listed {
+    fn parse(entry: &[u8]) -> Self {
+        let (base, end) = (number(&entry[..8]), number(&entry[8..]));
+        Self { base, end: (end > 0).then_some(end) }
+    }
+}
+
 fn encoded_len(count: usize) -> usize {
-    HEAD_BYTES + 8 * count + CRC_BYTES
+    HEAD_BYTES + ENTRY_BYTES * count + CRC_BYTES
 }
 
 /// A little-endian number of at most eight bytes.
@@ -132,9 +165,9 @@ pub(crate) struct ManifestFile<F> {
 }
 
 impl<F: DiskFile> ManifestFile<F> {
-    /// `found` is what the disk has, `bases` what it should say.
-    pub(crate) fn new(found: Option<&Manifest>, bases: &[u64]) -> Self {
-        let is_stale = found.is_none_or(|found| found.bases != bases);
+    /// `found` is what the disk has, `segments` what it should say.
+    pub(crate) fn new(found: Option<&Manifest>, segments: &[Listed]) -> Self {
+        let is_stale = found.is_none_or(|found| found.segments != segments);
         let limit = found.map_or(0, |found| found.limit);
         Self { part: Spare::new(PART), limit, is_stale }
     }
@@ -195,6 +228,12 @@ impl<F: DiskFile> ManifestFile<F> {
 mod tests {
     use super::*;
 
+    /// Segments by base and end, 0 for none.
+    fn manifest(segments: &[(u64, u64)], limit: u64) -> Manifest {
+        let listed = |&(base, end): &(u64, u64)| Listed { base, end: (end > 0).then_some(end) };
+        Manifest { segments: segments.iter().map(listed).collect(), limit }
+    }
+
     fn parse(bytes: &[u8]) -> Option<Manifest> {
         match Manifest::parse(bytes) {
             Ok(Found::Good(manifest)) => Some(manifest),
@@ -204,18 +243,19 @@ mod tests {
 
     #[test]
     fn it_is_what_the_documentation_says_byte_by_byte() {
-        let manifest = Manifest { bases: vec![0, 0x0102], limit: 0x030405 };
+        let manifest = manifest(&[(0, 0x0100), (0x0102, 0)], 0x030405);
         let bytes = manifest.encode();
         let mut expected = b"wilcoseg\x01\0\0\0\x02\0\0\0\x05\x04\x03\0\0\0\0\0".to_vec();
-        expected.extend_from_slice(b"\0\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0");
-        assert_eq!(bytes[..40], expected);
-        assert_eq!(bytes[40..], crc32c::crc32c(&expected).to_le_bytes());
+        expected.extend_from_slice(b"\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0");
+        expected.extend_from_slice(b"\x02\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(bytes[..56], expected);
+        assert_eq!(bytes[56..], crc32c::crc32c(&expected).to_le_bytes());
         assert_eq!(parse(&bytes), Some(manifest));
     }
 
     #[test]
     fn any_damage_is_noticed_and_another_version_is_refused() {
-        let bytes = Manifest { bases: vec![7, 9], limit: 9 }.encode();
+        let bytes = manifest(&[(7, 8), (9, 0)], 9).encode();
         for at in 0..bytes.len() {
             assert_eq!(parse(&bytes[..at]), None, "cut at {at}");
             let mut flipped = bytes.clone();
@@ -223,10 +263,12 @@ mod tests {
             assert!(matches!(Manifest::parse(&flipped), Ok(Found::Damaged)), "flipped at {at}");
         }
         for bad in [
-            Manifest { bases: vec![9, 7], limit: 20 },
-            Manifest { bases: vec![7, 7], limit: 20 },
-            Manifest { bases: vec![7], limit: 6 },
-            Manifest { bases: vec![7], limit: u64::MAX },
+            manifest(&[(9, 0), (7, 0)], 20),
+            manifest(&[(7, 0), (7, 0)], 20),
+            manifest(&[(7, 0)], 6),
+            manifest(&[(7, 0)], u64::MAX),
+            manifest(&[(7, 10), (9, 0)], 20),
+            manifest(&[(7, 7), (9, 0)], 20),
         ] {
             assert_eq!(parse(&bad.encode()), None, "{bad:?}");
         }
@@ -239,12 +281,12 @@ mod tests {
 
     #[test]
     fn a_missing_segment_ends_where_the_next_begins_or_at_the_limit() {
-        let manifest = Manifest { bases: vec![10, 20, 30], limit: 90 };
+        let manifest = manifest(&[(10, 0), (20, 27), (30, 0)], 90);
         let missing = |there: &[u64]| -> Vec<_> {
             manifest.missing(there).iter().map(|missing| (missing.base, missing.end)).collect()
         };
         assert_eq!(missing(&[10, 20, 30, 40]), []);
-        assert_eq!(missing(&[10, 30]), [(20, 30)]);
+        assert_eq!(missing(&[10, 30]), [(20, 27)]);
         assert_eq!(missing(&[20]), [(10, 20), (30, 90)]);
         assert_eq!(missing(&[10, 20, 50]), [(30, 50)]);
         assert_eq!(missing(&[10, 20, 100]), [(30, 90)]);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Missing};
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
 use crate::report::{Damage, Quarantine, Recovery, TornTail};
@@ -65,6 +65,13 @@ pub(crate) fn recover<D: Disk>(
         let next_base = bases.get(index + 1).copied().into_iter().chain(after).min();
         let found = run.open(base, next_base)?;
         next = found.data_end;
+        let end_found = found.segment.as_ref().map_or(found.data_end, |(found, _)| found.end());
+        if let Some(end) = manifest.as_ref().and_then(|manifest| manifest.end_of(base))
+            && end_found < end
+        {
+            run.report.missing.push(Missing { segment: base, base: end_found, end });
+            next = end;
+        }
         let Some((segment, file_len)) = found.segment else { continue };
         next = next.max(segment.end());
         let segment = Arc::new(segment);

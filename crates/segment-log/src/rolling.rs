@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
 use crate::log::Log;
-use crate::manifest::Manifest;
+use crate::manifest::{Listed, Manifest};
 use crate::segment::{POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, encode_header, file_name};
 use crate::spare::Spare;
 
@@ -139,10 +139,12 @@ impl<D: Disk> Log<D> {
 
     /// The segments without some and with one more, and room for positions beyond `end`.
     fn manifest_of(&self, without: &[u64], with: Option<u64>, end: u64) -> Manifest {
-        let bases = self.table.all().into_iter().map(|segment| segment.base);
-        let bases = bases.filter(|base| !without.contains(base)).chain(with).collect();
+        let active = with.unwrap_or(self.active.base);
+        let mut segments = list(&self.table.all(), active);
+        segments.retain(|listed| !without.contains(&listed.base));
+        segments.extend(with.map(|base| Listed { base, end: None }));
         let step = self.options.segment_bytes_max.min(LIMIT_STEP_BYTES_MAX);
-        Manifest { bases, limit: end.saturating_add(step).min(POSITION_MAX) }
+        Manifest { segments, limit: end.saturating_add(step).min(POSITION_MAX) }
     }
 
     /// Makes ready what the next roll or deletion needs. If it cannot be had now, they try again.
@@ -157,6 +159,16 @@ impl<D: Disk> Log<D> {
             _ => Ok(()),
         }
     }
+}
+
+/// What the manifest says of segments of which the active one has no end yet.
+pub(crate) fn list<F: DiskFile>(segments: &[Arc<Segment<F>>], active: u64) -> Vec<Listed> {
+    let listed = |segment: &Arc<Segment<F>>| Listed {
+        base: segment.base,
+        // An empty one ends nowhere.
+        end: (segment.base != active && segment.end() > segment.base).then(|| segment.end()),
+    };
+    segments.iter().map(listed).collect()
 }
 
 /// Creates an empty segment, durably, before anything can be written to it.

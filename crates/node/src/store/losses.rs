@@ -79,8 +79,13 @@ impl Followed {
 }
 
 fn missing_segment(missing: &Missing) -> String {
-    let Missing { base, end } = missing;
+    let Missing { segment, base, end } = missing;
     let bytes = end - base;
+    if base > segment {
+        return format!(
+            "the segment log/{segment:020}.log was cut: its last {bytes} bytes, at positions {base} to {end}, are gone, with the messages and settlements in them; messages whose settlements stood there come again"
+        );
+    }
     format!(
         "the segment log/{base:020}.log is missing: up to {bytes} bytes, at positions {base} to {end}, with the messages and settlements in them; messages whose settlements stood there come again"
     )
@@ -115,8 +120,14 @@ mod tests {
         check(followed(700, 800), log(3, vec![]), &whole, &["500|700|800|300 bytes"]);
         check(followed(70, 80), log(0, vec![]), &[segment(80, 80)], &["position 0|70|80|80 bytes"]);
         check(followed(400, 0), log(3, vec![]), &[segment(300, 500)], &["ledger|300"]);
-        let gone = vec![Missing { base: 100, end: 160 }];
-        check(followed(400, 400), log(3, gone), &whole, &["00100.log|60 bytes|100 to 160"]);
+        let gone = |base| vec![Missing { segment: 100, base, end: 160 }];
+        check(followed(400, 400), log(3, gone(100)), &whole, &["00100.log|60 bytes|100 to 160"]);
+        check(
+            followed(400, 400),
+            log(3, gone(120)),
+            &whole,
+            &["00100.log|cut|40 bytes|120 to 160"],
+        );
         let damaged = Recovery { is_manifest_damaged: true, ..Recovery::default() };
         check(followed(0, 0), damaged, &[], &["log/segments"]);
     }

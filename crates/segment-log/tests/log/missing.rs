@@ -1,6 +1,8 @@
 //! Segments that somebody deleted, and positions that only the owner remembers.
 
-use segment_log::{Batch, Disk, FaultyDisk, Log, LogError, Missing, Options};
+use segment_log::{
+    Batch, Disk, DiskFile, FaultyDisk, Log, LogError, Missing, Options, SEGMENT_HEADER_SIZE,
+};
 
 use crate::damage::used_bytes;
 use crate::{Opened, open};
@@ -54,13 +56,36 @@ fn a_deleted_segment_is_told_at_every_opening_until_something_is_written() {
         lose(&disk, &[name(bases[lost])]);
         for _ in 0..3 {
             let Opened { recovery, records, log } = reopen(&disk);
-            assert_eq!(recovery.missing, [Missing { base: bases[lost], end }]);
+            let segment = bases[lost];
+            assert_eq!(recovery.missing, [Missing { segment, base: segment, end }]);
             assert_eq!(records.len(), if lost == 4 { 12 } else { 10 });
             assert_eq!(recovery.quarantined, []);
             assert_eq!(log.next_position(), if lost == 4 { end } else { 1344 + 112 });
         }
         append(&mut reopen(&disk).log, b"goes on").expect("writes");
         assert_eq!(reopen(&disk).recovery.missing, []);
+    }
+}
+
+#[test]
+fn a_closed_segment_that_was_cut_is_told_with_what_is_gone() {
+    for cut in 0..4 {
+        // To nothing, within the header, to it, within a record, to the end of one.
+        for len in [0, 20, SEGMENT_HEADER_SIZE, 32 + 50, 32 + 112] {
+            let disk = FaultyDisk::new(1);
+            let (log, bases) = five_segments(&disk);
+            drop(log);
+            let file = disk.open(&name(bases[cut])).expect("is there");
+            file.set_len(len).and_then(|()| file.sync_data()).expect("a healthy disk");
+            let Opened { recovery, log, .. } = reopen(&disk);
+            let [Missing { segment, base, end }] = recovery.missing[..] else {
+                panic!("segment {cut} cut to {len}: {:?}", recovery.missing)
+            };
+            assert_eq!((segment, end), (bases[cut], bases[cut + 1]));
+            let left = len.saturating_sub(SEGMENT_HEADER_SIZE);
+            assert!((segment..=segment + left).contains(&base), "cut to {len}: from {base}");
+            assert_eq!(log.next_position(), 1344 + 112);
+        }
     }
 }
 
