@@ -48,6 +48,8 @@ async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
     // again at any point.
     let node = Node::open(config.node_options()).map_err(Failure::runtime)?;
     let opened = Opened { node: &node, duration: start.elapsed() };
+    // Before any port listens: who waits for one may be about to add users.
+    let control = listen_for_control(&config.store.data, &node);
     let mut signals = Signals::new()?;
     let admission = admission(open_files, &node);
     let options = server::Options { admission: admission.clone(), ..config.server_options() };
@@ -66,7 +68,6 @@ async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
             return Err(Failure::Runtime(reason));
         }
     };
-    let control = listen_for_control(&config.store.data, &node);
     let http_address = http.as_ref().map(Management::local_address);
     output::text(&opened.announcement(config, server.local_address(), http_address))?;
 
