@@ -26,7 +26,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use amqp::{
-    ChannelClose, ConnectionBlocked, ConnectionUnblocked, Method, write_heartbeat, write_method,
+    ChannelClose, ConnectionBlocked, ConnectionCloseOk, ConnectionUnblocked, Method,
+    write_heartbeat, write_method,
 };
 use node::{BrokerError, Outbox, Session};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -37,7 +38,7 @@ use crate::content::Content;
 use crate::dispatch::Fault;
 use crate::farewell;
 use crate::handshake::{Greeted, close_method, short};
-use crate::hang_up::HangUpWatch;
+use crate::hang_up::{HangUpWatch, Peer};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::listener::Shared;
 use crate::reading;
@@ -47,6 +48,8 @@ use crate::wire::SocketWire;
 const READS_PER_TURN: usize = 2;
 /// How long a peer may take to answer our `connection.close`.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer that has closed may take to read what was sent to it before.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of replies that may wait to be written.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Memory for kept bytes that an idle connection may hold on to.
@@ -300,6 +303,14 @@ impl Connection {
         }
     }
 
+    /// The peer has closed: it is told so behind what is still to be written, if it reads that.
+    pub(crate) fn leave(&mut self) {
+        self.session.close();
+        self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
+        self.phase = Phase::Leaving;
+        self.close_timer = Some(Box::pin(tokio::time::sleep(LEAVE_TIMEOUT)));
+    }
+
     /// All is said: waits for the peer to hang up.
     pub(crate) fn linger(&mut self) {
         self.phase = Phase::Lingering;
@@ -416,23 +427,29 @@ impl Connection {
                 _ => self.phase = Phase::Closed,
             }
         }
-        if self.hang_up.poll(cx, &self.stream, listens) {
-            tracing::info!(peer = %self.peer, "the client hung up while it was held");
-            self.phase = Phase::Closed;
+        match self.hang_up.poll(cx, &self.stream, listens) {
+            Peer::There => {}
+            Peer::Silent => self.send_heartbeat(),
+            Peer::Gone => {
+                tracing::info!(peer = %self.peer, "the client hung up while it was held");
+                self.phase = Phase::Closed;
+            }
         }
         match self.heartbeat.poll(cx, listens) {
             Beat::Nothing => {}
-            Beat::Send => {
-                let mut frame = Vec::new();
-                write_heartbeat(&mut frame);
-                self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(&frame));
-                self.outbox.wake();
-            }
+            Beat::Send => self.send_heartbeat(),
             Beat::PeerIsGone => {
                 tracing::warn!(peer = %self.peer, "missed heartbeats from the client");
                 self.phase = Phase::Closed;
             }
         }
+    }
+
+    fn send_heartbeat(&mut self) {
+        let mut frame = Vec::new();
+        write_heartbeat(&mut frame);
+        self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(&frame));
+        self.outbox.wake();
     }
 
     /// `connection.blocked` and `unblocked`, to a client that publishes and understands them.

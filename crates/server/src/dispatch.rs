@@ -253,11 +253,7 @@ impl Connection {
 
     fn take_connection_method(&mut self, method: &Method<'_>) -> Result<(), BrokerError> {
         match method {
-            Method::ConnectionClose(_) => {
-                self.session.close();
-                self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
-                self.phase = Phase::Leaving;
-            }
+            Method::ConnectionClose(_) => self.leave(),
             Method::ConnectionUpdateSecret(_) => {
                 // PLAIN and AMQPLAIN have no secret that expires; taken note of, as by RabbitMQ.
                 self.reply(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk {}));

@@ -3,7 +3,9 @@
 //! A connection that is held (no room for its messages, a reply that waits for the disk) does not
 //! read, so it sees neither end of stream nor reset. What it keeps meanwhile, unfinished messages
 //! above all, would stay for as long as it is held, and may be the very reason for that. So while
-//! nothing is read the kernel is asked now and then.
+//! nothing is read the kernel is asked now and then. That is not enough for a peer that died with
+//! more under way than fits: its end stands behind that. So it is also sent heartbeats, negotiated or
+//! not: where nobody has the socket open any more the answer is a reset.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,6 +20,18 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long what a peer sent before it went may still be waited for, ticks: most holds are short.
 const PATIENCE_TICKS: u8 = 5;
 
+/// How often a peer is probed, ticks.
+const PROBE_TICKS: u8 = 5;
+
+/// What is known of the peer of a connection that is not read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Peer {
+    There,
+    /// Nothing is known for some time: to be sent something.
+    Silent,
+    Gone,
+}
+
 /// Watches one connection. Costs nothing until it stops reading.
 #[derive(Default)]
 pub(crate) struct HangUpWatch {
@@ -26,27 +40,33 @@ pub(crate) struct HangUpWatch {
 }
 
 impl HangUpWatch {
-    /// Whether the peer has gone while it was not listened to. Wakes the task when it is time to
-    /// ask again.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream, listens: bool) -> bool {
+    /// How the peer is that is not listened to. Wakes the task when it is time to ask again.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream, listens: bool) -> Peer {
         if listens {
             self.ticks = 0;
         } else if self.timer.is_none() {
             self.timer = Some(Box::pin(tokio::time::sleep(TICK)));
         }
-        let Some(timer) = &mut self.timer else { return false };
+        let Some(timer) = &mut self.timer else { return Peer::There };
         if timer.as_mut().poll(cx) == Poll::Pending {
-            return false;
+            return Peer::There;
         }
         if listens {
             self.timer = None;
-            return false;
+            return Peer::There;
         }
         timer.as_mut().reset(Instant::now() + TICK);
         // Registers for the next tick.
         let _ = timer.as_mut().poll(cx);
-        self.ticks = self.ticks.saturating_add(1);
-        self.ticks >= PATIENCE_TICKS && is_hung_up(stream)
+        self.ticks += 1;
+        if self.ticks >= PATIENCE_TICKS && is_hung_up(stream) {
+            return Peer::Gone;
+        }
+        if self.ticks < PATIENCE_TICKS + PROBE_TICKS {
+            return Peer::There;
+        }
+        self.ticks -= PROBE_TICKS;
+        Peer::Silent
     }
 }
 
