@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -59,6 +59,13 @@ fn close_to_others(directory: &Path) -> Result<(), NodeError> {
     let found = std::fs::metadata(directory).map_err(NodeError::disk(format!("open {shown}")))?;
     if found.permissions().mode() & FOR_EVERYBODY == FOR_EVERYBODY {
         return Err(NodeError::SharedDirectory { path: shown.to_string() });
+    }
+    let own = rustix::process::geteuid().as_raw();
+    if found.uid() != own && found.uid() != 0 {
+        let uid = found.uid();
+        tracing::warn!(
+            "{shown} belongs to another user of the machine (uid {uid}), who can read and change the store; give it to the user that wilco runs as (uid {own})"
+        );
     }
     set_mode(directory, DIRECTORY_MODE);
     Ok(())

@@ -5,7 +5,7 @@
 //! disk and memory to hold publishers or let them go.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::live_queue::LiveQueue;
 use crate::node::Node;
+use crate::store::Waiter;
 
 /// How often the keeper makes its round.
 const ROUND: Duration = Duration::from_millis(250);
@@ -23,6 +24,8 @@ const ROUND: Duration = Duration::from_millis(250);
 pub(crate) struct Timers {
     state: Mutex<TimerState>,
     changed: Condvar,
+    /// The definitions could not be written, and that was said.
+    definitions_fail: AtomicBool,
 }
 
 #[derive(Default)]
@@ -101,18 +104,31 @@ impl Node {
     }
 
     fn round(&self) {
-        if let Err(error) = self.store.apply_definitions() {
-            tracing::error!("the definition store cannot be written: {error}");
+        match self.store.apply_definitions() {
+            Ok(()) => self.timers.definitions_fail.store(false, Ordering::Relaxed),
+            Err(error) => {
+                // They stay in the log, and are tried again every round: said once.
+                if !self.timers.definitions_fail.swap(true, Ordering::Relaxed) {
+                    tracing::error!("the definition store cannot be written, and waits: {error}");
+                }
+            }
         }
         if let Err(error) = self.compact() {
             tracing::warn!("the log could not be compacted: {error}");
         }
         self.expire_tickets();
         self.watch_resources();
+        if self.store.has_deletable_segments() {
+            let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
+            self.store.append(Some(&waiter), |_| ());
+        }
     }
 
     fn watch_resources(&self) {
         let disk_is_low = !self.store.look_at_disk() || self.store.stuck().is_some();
+        if disk_is_low {
+            self.store.close_dead_segment();
+        }
         self.store.restore_reserve();
         let memory_is_low = self.memory.is_low(&self.limits);
         match disk_is_low || memory_is_low {

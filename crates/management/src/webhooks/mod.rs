@@ -56,7 +56,8 @@ struct Inner {
 impl Webhooks {
     /// Reads the webhooks and starts to deliver.
     pub(crate) fn open(node: Arc<Node>, options: &Options) -> Result<Self, ManagementError> {
-        let store = Store::open(&options.data)?;
+        let has_history = node.recovered().log_bytes > 0;
+        let store = Store::open(&options.data, has_history)?;
         let all = store.all()?;
         let webhooks = Self(Arc::new(Inner {
             node,

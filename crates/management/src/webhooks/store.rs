@@ -18,10 +18,19 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens or makes the file in a directory. Nobody but its owner may read it: it has secrets.
-    pub(crate) fn open(directory: &Path) -> Result<Self, ManagementError> {
+    ///
+    /// `has_history`: the broker's store was there before.
+    pub(crate) fn open(directory: &Path, has_history: bool) -> Result<Self, ManagementError> {
         use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         std::fs::create_dir_all(directory)?;
         let path = directory.join("management.redb");
+        let is_empty = std::fs::metadata(&path).map_or(true, |found| found.len() == 0);
+        if has_history && is_empty {
+            tracing::warn!(
+                "{} was not there and is made anew; webhooks that it held are gone",
+                path.display()
+            );
+        }
         let mut options = std::fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path)?;
@@ -87,14 +96,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (one, two) = (Webhook::example("1"), Webhook::example("2"));
         {
-            let store = Store::open(directory.path()).expect("opened");
+            let store = Store::open(directory.path(), false).expect("opened");
             store.put(&one).expect("kept");
             store.put(&two).expect("kept");
             store.put(&Webhook { description: "new".to_owned(), ..one }).expect("kept");
             store.remove("2").expect("removed");
             store.remove("3").expect("nothing to remove");
         }
-        let all = Store::open(directory.path()).expect("opened").all().expect("read");
+        let all = Store::open(directory.path(), false).expect("opened").all().expect("read");
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].id.as_str(), all[0].description.as_str()), ("1", "new"));
         let file = std::fs::metadata(directory.path().join("management.redb")).expect("a file");

@@ -4,7 +4,8 @@
 //! one. So at most [`HASHES_MAX`] are computed at a time, whoever asks over whatever protocol; the
 //! others wait in order, and who gives up waiting leaves the queue. A login that succeeded before
 //! is recognised without a hash and without a place in the queue. Who fails too often from one
-//! address is refused without a hash; a success never counts.
+//! address is refused without a hash; a success never counts. Addresses that have failed lately share
+//! one of the two turns, so that many of them do not keep others out.
 //!
 //! Never here: delays, sockets, an async runtime: a hash has a thread for itself, which costs little
 //! beside it.
@@ -48,7 +49,16 @@ pub enum LoginError {
 pub(crate) struct Logins {
     authenticator: Authenticator,
     turns: Arc<Semaphore>,
+    /// The one turn of those whose addresses have failed lately: however many they are, others wait
+    /// for one of them at most.
+    turn_of_suspects: Arc<Semaphore>,
     failures: Mutex<Failures>,
+}
+
+/// Held while a hash is computed.
+struct Turn {
+    _turn: SemaphoreGuardArc,
+    _of_suspects: Option<SemaphoreGuardArc>,
 }
 
 impl Logins {
@@ -56,6 +66,7 @@ impl Logins {
         Ok(Arc::new(Self {
             authenticator: Authenticator::new()?,
             turns: Arc::new(Semaphore::new(HASHES_MAX)),
+            turn_of_suspects: Arc::new(Semaphore::new(1)),
             failures: Mutex::default(),
         }))
     }
@@ -64,10 +75,20 @@ impl Logins {
         &self.authenticator
     }
 
+    /// Waits for a turn, in the order of arrival.
+    async fn turn(&self, peer: IpAddr) -> Turn {
+        let is_suspect = self.failures.lock().has_failed(peer, Instant::now());
+        let of_suspects = match is_suspect {
+            true => Some(self.turn_of_suspects.acquire_arc().await),
+            false => None,
+        };
+        Turn { _turn: self.turns.acquire_arc().await, _of_suspects: of_suspects }
+    }
+
     /// Computes a hash on a thread of its own, which keeps the turn until it has.
     async fn hash(
         self: &Arc<Self>,
-        turn: SemaphoreGuardArc,
+        turn: Turn,
         peer: IpAddr,
         login: Login,
     ) -> Result<(), LoginError> {
@@ -103,7 +124,7 @@ impl Node {
         if self.login(user, password).is_remembered(&logins.authenticator) {
             return Ok(());
         }
-        let turn = logins.turns.acquire_arc().await;
+        let turn = logins.turn(peer).await;
         // The same login may have had its turn meanwhile, or the user have changed.
         let login = self.login(user, password);
         if login.is_remembered(&logins.authenticator) {
@@ -187,6 +208,11 @@ impl Spent {
 }
 
 impl Failures {
+    /// Whether an address has failed so lately that it has not been made up for.
+    fn has_failed(&self, peer: IpAddr, now: Instant) -> bool {
+        self.spent.get(&network(peer)).is_some_and(|spent| spent.left(now) > 0.0)
+    }
+
     fn are_too_many(&self, peer: IpAddr, now: Instant) -> bool {
         let spent = self.spent.get(&network(peer));
         spent.is_some_and(|spent| spent.left(now) > FAILURES_PER_S - 1.0)

@@ -285,6 +285,8 @@ fn open_or_create(path: &Path) -> io::Result<File> {
                 .truncate(false)
                 .mode(FILE_MODE)
                 .open(path)?;
+            // Whatever the umask.
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
             Ok(file)

@@ -59,7 +59,8 @@ type Holders = Vec<(Arc<LiveQueue>, Standing)>;
 impl Node {
     /// Empties a few mostly dead segments, if there are any.
     pub(crate) fn compact(&self) -> Result<(), NodeError> {
-        if !self.store.finish_emptying() {
+        // While nothing can be written, what would be moved only piles up in memory.
+        if self.store.stuck().is_some() || !self.store.finish_emptying() {
             return Ok(());
         }
         let ledger_applied = self.store.ledger_applied.load(Ordering::Acquire);

@@ -9,6 +9,8 @@ pub(crate) trait Device: Send {
     fn write(&mut self, batch: &Batch) -> Result<(), LogError>;
     fn sync(&mut self) -> Result<(), LogError>;
     fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError>;
+    /// Closes the segment that is written and begins another.
+    fn roll(&mut self) -> Result<(), LogError>;
     /// Whether a segment stands.
     fn has_segment(&self, base: u64) -> bool;
     fn reader(&self) -> Box<dyn ReadDevice>;
@@ -67,6 +69,10 @@ impl<D: Disk + Clone> Device for Log<D> {
 
     fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError> {
         Log::delete_segments(self, bases)
+    }
+
+    fn roll(&mut self) -> Result<(), LogError> {
+        Log::roll(self)
     }
 
     fn has_segment(&self, base: u64) -> bool {

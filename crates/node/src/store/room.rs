@@ -84,6 +84,32 @@ impl Store {
         is_full && self.release_reserve()
     }
 
+    /// Where room is short, closes the segment that is written if little in it is alive: only then can
+    /// it go, or be compacted.
+    pub(crate) fn close_dead_segment(&self) {
+        let end = self.durable();
+        if !self.segments.lock().active_is_mostly_dead(end) {
+            return;
+        }
+        let mut device = self.device.lock();
+        let rolled = device.roll();
+        let base = device.active_base();
+        drop(device);
+        match rolled {
+            Ok(()) => self.segments.lock().add(base),
+            // A poisoned log is found so by the next batch.
+            Err(error) => tracing::debug!("no new segment for now: {error}"),
+        }
+    }
+
+    /// Whether there are segments that can go. The committer deletes them when it has something to
+    /// do, and must be woken where it has not.
+    pub(crate) fn has_deletable_segments(&self) -> bool {
+        let ledger_applied = self.ledger_applied.load(Ordering::Acquire);
+        let applied = self.definitions.applied_position();
+        !self.segments.lock().deletable(applied, ledger_applied).is_empty()
+    }
+
     fn release_reserve(&self) -> bool {
         match self.reserve.lock().release() {
             Ok(released) => {

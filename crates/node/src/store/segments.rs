@@ -190,6 +190,16 @@ impl Segments {
         self.segments.iter().filter(is_mostly_dead).map(|(&base, _)| base).collect()
     }
 
+    /// Whether the segment that is written holds little or nothing any more, of a log that reaches to
+    /// `end`, and so would give room if it were closed.
+    pub(crate) fn active_is_mostly_dead(&self, end: u64) -> bool {
+        /// Less is not worth a segment.
+        const WORTH_BYTES: u64 = 1 << 20;
+        let Some(segment) = self.segments.get(&self.active) else { return false };
+        end.saturating_sub(self.active) >= WORTH_BYTES
+            && segment.references_live * COMPACT_SHARE <= segment.references_total
+    }
+
     /// The positions that these segments cover.
     pub(crate) fn ranges(&self, bases: &BTreeSet<u64>) -> Vec<Range<u64>> {
         let range = |base: &u64| Some(*base..self.segments.get(base)?.end.unwrap_or(u64::MAX));
