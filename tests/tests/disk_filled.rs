@@ -232,6 +232,35 @@ fn full_disk_comes_back_by_purging_tracked_messages() {
     drop(publishers);
 }
 
+/// All that the broker has on this disk lies in the segment that it is writing.
+#[test]
+fn small_full_disk_comes_back() {
+    let test = "small_full_disk_comes_back";
+    let _turn = turn();
+    for how in ["purge", "delete", "consume"] {
+        let Some(disk) = SmallDisk::mount(test, 100) else { return };
+        let data = disk.path().join("data");
+        let Some(broker) = Broker::own_with(test, Some(&data), &[]) else { return };
+        let client = broker.client();
+        client.declare("q", FieldTable::default());
+        drop(publish_until_held(&broker, false, &AtomicU64::new(0)));
+        match how {
+            "purge" => {
+                let purge = client.lapin().queue_purge("q".into(), QueuePurgeOptions::default());
+                block(purge).expect("an answer");
+                comes_back(&broker, &disk);
+            }
+            "delete" => {
+                client.delete("q");
+                client.declare("q", FieldTable::default());
+                comes_back(&broker, &disk);
+            }
+            _ => comes_back_by_consuming(&broker, &disk, &["q"]),
+        }
+        assert!(disk.free_mb() > LOW_MB, "{how}: {} MB free", disk.free_mb());
+    }
+}
+
 #[test]
 fn full_disk_comes_back_after_a_crash() {
     let _turn = turn();

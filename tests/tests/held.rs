@@ -150,9 +150,10 @@ fn open_transactions_go_with_a_client_that_is_killed() {
 fn held_client_that_hangs_up_is_noticed() {
     let test = "held_client_that_hangs_up_is_noticed";
     let directory = tempfile::tempdir().expect("a directory");
-    let config = "[limits]\nmemory_bytes_max = 16777216\n";
+    let config = "[limits]\nmemory_bytes_max = 33554432\n";
     let Some(broker) = start(test, directory.path(), config) else { return };
-    let cases = [("reset", Death::Reset), ("ended", Death::HangsUp)];
+    // The last dies with more under way than is read, as a busy publisher does.
+    let cases = [("reset", Death::Reset), ("ended", Death::HangsUp), ("stuffed", Death::HangsUp)];
     let mut publisher = broker.raw();
     publisher.confirm_select(1);
     for (queue, _) in cases {
@@ -162,7 +163,7 @@ fn held_client_that_hangs_up_is_noticed() {
     // More than it may take: whoever publishes is held until the end.
     publisher.declare(1, "filler");
     let mut filler = broker.raw();
-    for _ in 0..200 {
+    for _ in 0..400 {
         filler.send(&publish(1, "", "filler", &[b'x'; PIECE_BYTES]));
     }
     filler.expect(10, 60);
@@ -175,6 +176,12 @@ fn held_client_that_hangs_up_is_noticed() {
         let blocked = held.next_frame().expect("a frame");
         assert!(blocked.is(10, 60), "{blocked:?}");
         assert_eq!(client.ready_count(queue), 0);
+        if queue == "stuffed" {
+            let mut writer = held.writer();
+            writer.set_write_timeout(Some(Duration::from_secs(1))).expect("a write time-out");
+            let message = publish(1, "", "nowhere", &[b'x'; PIECE_BYTES]);
+            while writer.write_all(&message).is_ok() {}
+        }
         match death {
             Death::Reset => held.reset(),
             Death::HangsUp => drop(held),

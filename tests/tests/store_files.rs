@@ -259,6 +259,24 @@ fn deleted_last_segment_is_missed() {
 }
 
 #[test]
+fn cut_segment_is_missed() {
+    // To its header, to nothing, to half of it.
+    for len in [|_: u64| 32, |_| 0, |len| len / 2] {
+        is_missed("cut_segment_is_missed", |data| {
+            let file = fs::OpenOptions::new().write(true).open(&segments(data)[1]);
+            let file = file.expect("a segment");
+            let before = file.metadata().expect("a length").len();
+            file.set_len(len(before)).expect("cut");
+        });
+    }
+}
+
+#[test]
+fn deleted_webhooks_are_missed() {
+    is_missed("deleted_webhooks_are_missed", |data| remove(&data.join("management.redb")));
+}
+
+#[test]
 fn deleted_log_is_missed() {
     let delete = |data: &Path| fs::remove_dir_all(data.join("log")).expect("a directory less");
     is_missed("deleted_log_is_missed", delete);

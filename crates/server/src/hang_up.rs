@@ -59,14 +59,17 @@ impl HangUpWatch {
         // Registers for the next tick.
         let _ = timer.as_mut().poll(cx);
         self.ticks += 1;
-        if self.ticks >= PATIENCE_TICKS && is_hung_up(stream) {
-            return Peer::Gone;
-        }
-        if self.ticks < PATIENCE_TICKS + PROBE_TICKS {
+        if self.ticks < PATIENCE_TICKS {
             return Peer::There;
         }
-        self.ticks -= PROBE_TICKS;
-        Peer::Silent
+        if is_hung_up(stream) {
+            return Peer::Gone;
+        }
+        let is_due = self.ticks == PATIENCE_TICKS;
+        if self.ticks == PATIENCE_TICKS + PROBE_TICKS - 1 {
+            self.ticks = PATIENCE_TICKS - 1;
+        }
+        if is_due { Peer::Silent } else { Peer::There }
     }
 }
 

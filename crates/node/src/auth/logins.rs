@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use event_listener::Event;
@@ -27,6 +27,8 @@ use crate::node::Node;
 const HASHES_MAX: usize = 2;
 /// Failures a second that an address may have, and at once.
 const FAILURES_PER_S: f64 = 10.0;
+/// How long an address that has failed shares a turn with others that have.
+const SUSPECT_FOR: Duration = Duration::from_secs(60);
 /// Addresses whose failures are remembered.
 const ADDRESSES_MAX: usize = 16_384;
 
@@ -55,6 +57,18 @@ pub(crate) struct Logins {
     failures: Mutex<Failures>,
 }
 
+/// A suspect who waits, until dropped.
+struct Waiting<'a> {
+    logins: &'a Logins,
+    peer: IpAddr,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.logins.failures.lock().end_waiting(self.peer);
+    }
+}
+
 /// Held while a hash is computed.
 struct Turn {
     _turn: SemaphoreGuardArc,
@@ -75,14 +89,21 @@ impl Logins {
         &self.authenticator
     }
 
-    /// Waits for a turn, in the order of arrival.
-    async fn turn(&self, peer: IpAddr) -> Turn {
-        let is_suspect = self.failures.lock().has_failed(peer, Instant::now());
-        let of_suspects = match is_suspect {
-            true => Some(self.turn_of_suspects.acquire_arc().await),
-            false => None,
-        };
-        Turn { _turn: self.turns.acquire_arc().await, _of_suspects: of_suspects }
+    /// Waits for a turn, in the order of arrival; who turns out to have failed lately, among those,
+    /// and of one address no more than may fail.
+    async fn turn(&self, peer: IpAddr) -> Result<Turn, LoginError> {
+        let turn = self.turns.acquire_arc().await;
+        if !self.failures.lock().has_failed(peer, Instant::now()) {
+            return Ok(Turn { _turn: turn, _of_suspects: None });
+        }
+        drop(turn);
+        if !self.failures.lock().begin_waiting(peer, Instant::now()) {
+            return Err(LoginError::TooManyFailures);
+        }
+        let waiting = Waiting { logins: self, peer };
+        let of_suspects = self.turn_of_suspects.acquire_arc().await;
+        drop(waiting);
+        Ok(Turn { _turn: self.turns.acquire_arc().await, _of_suspects: Some(of_suspects) })
     }
 
     /// Computes a hash on a thread of its own, which keeps the turn until it has.
@@ -124,7 +145,7 @@ impl Node {
         if self.login(user, password).is_remembered(&logins.authenticator) {
             return Ok(());
         }
-        let turn = logins.turn(peer).await;
+        let turn = logins.turn(peer).await?;
         // The same login may have had its turn meanwhile, or the user have changed.
         let login = self.login(user, password);
         if login.is_remembered(&logins.authenticator) {
@@ -198,6 +219,8 @@ struct Failures {
 struct Spent {
     failures: f64,
     at: Instant,
+    /// Suspects of this address who wait, and may all fail.
+    waiting_count: u32,
 }
 
 impl Spent {
@@ -208,14 +231,29 @@ impl Spent {
 }
 
 impl Failures {
-    /// Whether an address has failed so lately that it has not been made up for.
+    /// Whether an address has failed lately.
     fn has_failed(&self, peer: IpAddr, now: Instant) -> bool {
-        self.spent.get(&network(peer)).is_some_and(|spent| spent.left(now) > 0.0)
+        let spent = self.spent.get(&network(peer));
+        spent.is_some_and(|spent| now.saturating_duration_since(spent.at) < SUSPECT_FOR)
     }
 
     fn are_too_many(&self, peer: IpAddr, now: Instant) -> bool {
         let spent = self.spent.get(&network(peer));
         spent.is_some_and(|spent| spent.left(now) > FAILURES_PER_S - 1.0)
+    }
+
+    /// `false`: those who wait already may use up what is left.
+    fn begin_waiting(&mut self, peer: IpAddr, now: Instant) -> bool {
+        let Some(spent) = self.spent.get_mut(&network(peer)) else { return true };
+        let may_wait = spent.left(now) + f64::from(spent.waiting_count) <= FAILURES_PER_S - 1.0;
+        spent.waiting_count += u32::from(may_wait);
+        may_wait
+    }
+
+    fn end_waiting(&mut self, peer: IpAddr) {
+        if let Some(spent) = self.spent.get_mut(&network(peer)) {
+            spent.waiting_count = spent.waiting_count.saturating_sub(1);
+        }
     }
 
     fn note(&mut self, peer: IpAddr, now: Instant) {
@@ -227,8 +265,9 @@ impl Failures {
             // still bound him.
             self.spent.clear();
         }
-        let spent = self.spent.entry(network(peer)).or_insert(Spent { failures: 0.0, at: now });
-        *spent = Spent { failures: spent.left(now) + 1.0, at: now };
+        let new = Spent { failures: 0.0, at: now, waiting_count: 0 };
+        let spent = self.spent.entry(network(peer)).or_insert(new);
+        (spent.failures, spent.at) = (spent.left(now) + 1.0, now);
     }
 }
 
@@ -246,7 +285,6 @@ fn network(peer: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
@@ -267,6 +305,19 @@ mod tests {
         assert!((35..=41).contains(&tried), "{tried}");
         assert!(!failures.are_too_many(ip("10.0.0.2"), start), "another address");
         assert!(!failures.are_too_many(ip("10.0.0.1"), start + Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn no_more_suspects_wait_than_may_fail() {
+        let (mut failures, now) = (Failures::default(), Instant::now());
+        failures.note(ip("10.0.0.1"), now);
+        assert!(failures.has_failed(ip("10.0.0.1"), now + Duration::from_secs(59)));
+        assert!(!failures.has_failed(ip("10.0.0.1"), now + SUSPECT_FOR));
+        let waiting = (0..100).filter(|_| failures.begin_waiting(ip("10.0.0.1"), now)).count();
+        assert_eq!(waiting, 9);
+        failures.end_waiting(ip("10.0.0.1"));
+        assert!(failures.begin_waiting(ip("10.0.0.1"), now));
+        assert!(!failures.begin_waiting(ip("10.0.0.1"), now));
     }
 
     #[test]
