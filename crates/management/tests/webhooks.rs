@@ -203,11 +203,26 @@ fn a_webhook_is_told_what_its_user_may_read() {
         ["2", "3"],
         [(); 2].map(|()| receiver.next().message_id()).each_ref().map(|id| &**id)
     );
+    // A change before the answer is noted would have it told again: the cursor stands still then.
+    let is_noted = || {
+        let cursor = || fixture.call("GET", &path, None).json["cursor"].clone();
+        let mut before = cursor();
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let now = cursor();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    };
+    is_noted();
     // Who changes it must see it itself.
     let changed = fixture.call("PATCH", &path, Some(json!({"description": "mine"})));
     assert_eq!(changed.json["user"], "guest", "{changed:?}");
     publish_to("hidden", "4");
     assert_eq!(receiver.next().message_id(), "4");
+    is_noted();
     // Without its user it waits for another one.
     let changed = fixture.call_as("anna:anna", "PATCH", &path, Some(json!({"description": ""})));
     assert_eq!(changed.json["user"], "anna", "{changed:?}");

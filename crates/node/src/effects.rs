@@ -219,11 +219,6 @@ impl DeadLetter {
         }
     }
 
-    /// Whether it reaches a queue.
-    pub(crate) fn is_sent_on(&self) -> bool {
-        !self.targets.is_empty()
-    }
-
     /// Appends its settlement and its copy, within a group of the caller.
     pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
         let Self { queue, removed, copy, targets, position, is_unreadable } = self;

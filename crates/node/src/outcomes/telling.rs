@@ -183,17 +183,15 @@ impl Telling {
             return;
         };
         let outcome = reason.outcome();
-        let mut is_sent_on = false;
+        let is_sent_on = removed.dead_letter;
         let (by, attempts) = (removed.by.take(), removed.attempts);
         let missed_deadline = removed.missed_deadline;
-        if removed.dead_letter {
+        if is_sent_on {
             removed.message = Some(message.clone());
             // Its settlement is logged here, with its outcome.
             removed.position = NO_POSITION;
             if let Some(queue) = &self.queue {
-                let dead = node.prepare_dead_letter(queue, self.now_ms, removed);
-                is_sent_on = dead.is_sent_on();
-                self.dead.push(dead);
+                self.dead.push(node.prepare_dead_letter(queue, self.now_ms, removed));
             }
         }
         if tracking.outcome_of.is_some() {
