@@ -19,6 +19,10 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Connections that were ended and still have their descriptors, at most, while others are accepted.
 const ENDING_MAX: usize = 8;
+/// Bytes that the kernel takes ahead of what it can send. It would take megabytes, and what comes
+/// later, for another consumer of the connection, would wait behind them.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 256 << 10;
 /// A peer whose machine has vanished is noticed two minutes after it was last heard of, whatever
 /// the protocol: probed after so long without a word ...
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -123,7 +127,12 @@ fn adjust(stream: &TcpStream, peer: SocketAddr) {
         .with_time(KEEPALIVE_IDLE)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(KEEPALIVE_PROBES);
-    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+    let socket = SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_keepalive(&keepalive) {
         tracing::debug!(%peer, "TCP keep-alive: {error}");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_BYTES) {
+        tracing::debug!(%peer, "TCP_NOTSENT_LOWAT: {error}");
     }
 }
