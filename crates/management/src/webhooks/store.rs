@@ -27,7 +27,7 @@ impl Store {
         let is_empty = std::fs::metadata(&path).map_or(true, |found| found.len() == 0);
         if has_history && is_empty {
             tracing::warn!(
-                "{} was not there and is made anew; webhooks that it held are gone",
+                "{} was not there and is made anew with 0 webhooks; those that it held are gone",
                 path.display()
             );
         }
