@@ -211,7 +211,7 @@ impl Outbox {
 
     /// Whether there is no room for more, which who has no reservation must ask.
     pub(crate) fn is_full(&self) -> bool {
-        self.reserved_bytes.load(Ordering::Acquire) >= RESERVED_BYTES_MAX
+        self.room() == 0
     }
 
     /// Notes room taken without a reservation, under the lock.
