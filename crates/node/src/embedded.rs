@@ -41,7 +41,7 @@ use broker::queue::Settlement;
 use broker::{BrokerError, Message};
 
 use crate::node::Node;
-use crate::outbox::{Wire, WireDelivery};
+use crate::registry::{Wire, WireDelivery};
 use crate::session::{ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
 
 /// How long a wait sleeps at most before it looks again.

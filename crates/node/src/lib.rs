@@ -8,43 +8,35 @@
 //!
 //! See [`node`](mod@node) for threads and locks, module `store` for what durable means.
 
-mod admin;
+mod administration;
 pub mod auth;
+mod by_id;
 pub mod clock;
-mod consumer;
 pub mod definitions;
-mod deletion;
-mod effects;
 pub mod embedded;
+mod engine;
 mod error;
-mod follower;
-mod handover;
-mod live_queue;
-mod lookup;
+mod ledger_writer;
+mod maintenance;
 mod memory;
+mod names;
 pub mod node;
 mod options;
-mod outbox;
-mod outcomes;
+mod registry;
 mod rewrite;
 mod session;
 mod startup;
 mod store;
-mod stored;
-mod timers;
-mod turns;
-mod unsettled;
-mod vhost;
 
 pub use amqp::Properties;
 pub use broker::queue::Settlement;
 pub use broker::topology::Destination;
 pub use broker::{BrokerError, Message};
+pub use by_id::ByIdError;
 pub use error::NodeError;
-pub use lookup::ByIdError;
 pub use node::{Node, RecoverySummary};
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
-pub use outbox::{Outbox, Wire, WireDelivery};
+pub use registry::{Outbox, Wire, WireDelivery};
 pub use session::{
     ChannelError, ConsumeOptions, ExchangeOptions, Placed, Publish, QueueDeclared, QueueOptions,
     Session,

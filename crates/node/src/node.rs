@@ -1,43 +1,32 @@
-//! The node: opens a store, owns its threads, and is what sessions work on.
+//! The node: opens a store, owns its threads, and is what programs and servers hold.
 //!
-//! Threads: the committer (module `store`), the follower (module `follower`: it tells the ledger)
-//! and the keeper (timers, definitions, compaction, free disk and memory). A simulator opens a node without threads and calls [`Node::commit`] and
-//! [`Node::keep`] itself.
+//! It is put together from [`engine`](crate::engine) (messages), accounts (who may), the ledger writer
+//! and maintenance. Threads: the committer (module `store`), the ledger writer and maintenance. A
+//! simulator opens a node without threads and calls [`Node::commit`] and [`Node::keep`] itself.
 //!
-//! Locks: the whole list is in ARCHITECTURE.md. Never two at once, with two exceptions: a change of
-//! the definitions is appended while what it changes is locked, and a batch with de-duplicated ids
-//! while the ids in flight are (module `outcomes::ids_in_flight`).
+//! Locks: the whole list is in ARCHITECTURE.md.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use broker::QueueId;
-use hashbrown::HashMap;
+use broker::BrokerError;
 use ledger::{Ledger, Prefixed};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use segment_log::{Disk, RealDisk};
 
-use crate::auth::{AccessTable, Logins};
-use crate::clock::Clock;
-use crate::consumer::ConsumerHandle;
-use crate::definitions::{DefinitionStore, Definitions};
-use crate::follower::{Follower, QueueNames};
-use crate::live_queue::LiveQueue;
-use crate::lookup::open_ledger;
-use crate::memory::Memory;
-use crate::options::{Limits, Options, StoreOptions};
-use crate::outbox::Outbox;
-use crate::outcomes::Outcomes;
-use crate::store::Store;
+use crate::auth::Accounts;
+use crate::definitions::DefinitionStore;
+use crate::engine::Engine;
+use crate::ledger_writer::LedgerWriter;
+use crate::maintenance::Maintenance;
+use crate::options::Options;
+use crate::registry::{Registry, Wire};
+use crate::session::Session;
+use crate::store::Commit;
 use crate::store::recovery::{Recovered, recover};
-use crate::timers::Timers;
-use crate::vhost::Vhost;
 use crate::{NodeError, startup};
 
-/// The virtual host that is there from the start.
-pub const DEFAULT_VHOST: &str = "/";
+pub use crate::names::DEFAULT_VHOST;
 
 /// What a start found in the store.
 #[derive(Debug, Clone, Default)]
@@ -54,42 +43,20 @@ pub struct RecoverySummary {
 
 /// A living broker. See the module's documentation.
 pub struct Node {
-    pub(crate) store: Store,
-    pub(crate) ledger: Ledger,
-    pub(crate) ledger_changed: event_listener::Event,
-    pub(crate) follower: Follower,
-    pub(crate) outcomes: Outcomes,
-    /// Queues that were deleted lately: their last events are still on the way into the ledger.
-    pub(crate) deleted_queues: Mutex<VecDeque<(QueueId, QueueNames)>>,
-    ignored_report_count: AtomicU64,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
-    /// Users and permissions as they stand.
-    pub(crate) accounts: RwLock<Definitions>,
-    pub(crate) access: AccessTable,
-    pub(crate) logins: Arc<Logins>,
-    pub(crate) limits: Limits,
-    pub(crate) store_options: StoreOptions,
-    pub(crate) loopback_users: Vec<String>,
-    pub(crate) timers: Timers,
-    /// Open connections, to be told when publishers are held and let go.
-    pub(crate) connections: Mutex<HashMap<u64, Weak<Outbox>>>,
-    /// Consumers of direct reply-to, by the token in their address.
-    pub(crate) reply_consumers: RwLock<HashMap<String, Weak<ConsumerHandle>>>,
-    pub(crate) next_queue_id: AtomicU32,
-    /// Ids below this one are said to be used in the definitions.
-    pub(crate) reserved_queue_ids: AtomicU32,
-    next_connection: AtomicU64,
-    next_serial: AtomicU64,
-    cached_bytes: AtomicI64,
-    /// Memory of what clients have begun and not finished.
-    pub(crate) unfinished_bytes: AtomicU64,
-    pub(crate) memory: Memory,
-    pub(crate) publishers_held: AtomicBool,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) accounts: Accounts,
+    pub(crate) writer: Arc<LedgerWriter>,
+    maintenance: Arc<Maintenance>,
     recovered: RecoverySummary,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Mutex<Option<Threads>>,
     /// Held open for its lock.
     _lock: Option<std::fs::File>,
+}
+
+struct Threads {
+    committer: JoinHandle<()>,
+    ledger_writer: JoinHandle<()>,
+    maintenance: JoinHandle<()>,
 }
 
 impl Node {
@@ -108,7 +75,7 @@ impl Node {
         let directory = options.data.join("ledger");
         let ledger_disk = RealDisk::new(&directory)
             .map_err(NodeError::disk(format!("open {}", directory.display())))?;
-        let ledger = open_ledger(ledger_disk, &options.ledger)?;
+        let ledger = Ledger::open(ledger_disk, options.ledger.clone())?;
         let node = Self::build(disk, definitions, ledger, options, Some(lock))?;
         node.start_threads()?;
         Ok(node)
@@ -118,7 +85,8 @@ impl Node {
     /// and [`Node::keep`], and decides what time it is. For simulators.
     pub fn open_on<D: Disk + Clone>(disk: D, options: Options) -> Result<Arc<Self>, NodeError> {
         let definitions = DefinitionStore::open_on_disk(&disk, "definitions.redb")?;
-        let ledger = open_ledger(Prefixed::new(disk.clone(), "ledger-"), &options.ledger)?;
+        let ledger_disk = Prefixed::new(disk.clone(), "ledger-");
+        let ledger = Ledger::open(ledger_disk, options.ledger.clone())?;
         Self::build(disk, definitions, ledger, options, None)
     }
 
@@ -133,75 +101,52 @@ impl Node {
         let recovered = recover(disk, definitions, &options.store, ledger_applied)?;
         let Recovered { store, definitions, queues, orphans, gone_queues, log, losses } = recovered;
         let summary = startup::summarize(&log, losses, &queues, &definitions);
+        let accounts = Accounts::new(&definitions, options.loopback_users)?;
+        let registry = Registry::new(definitions.next_queue_id, gone_queues);
+        let body_cache_bytes = options.store.body_cache_bytes;
+        let engine =
+            Engine::new(store, ledger, registry, options.clock, options.limits, body_cache_bytes);
+        startup::restore(&engine, &definitions, queues);
         let node = Arc::new(Self {
-            store,
-            ledger,
-            ledger_changed: event_listener::Event::new(),
-            follower: Follower::new(ledger_applied),
-            outcomes: Outcomes::default(),
-            deleted_queues: Mutex::new(gone_queues.into()),
-            ignored_report_count: AtomicU64::new(0),
-            clock: options.clock,
-            vhosts: RwLock::default(),
-            next_queue_id: AtomicU32::new(definitions.next_queue_id),
-            reserved_queue_ids: AtomicU32::new(definitions.next_queue_id),
-            accounts: RwLock::new(definitions),
-            access: AccessTable::default(),
-            logins: Logins::new()?,
-            limits: options.limits,
-            store_options: options.store,
-            loopback_users: options.loopback_users,
-            timers: Timers::default(),
-            connections: Mutex::default(),
-            reply_consumers: RwLock::default(),
-            next_connection: AtomicU64::new(1),
-            next_serial: AtomicU64::new(1),
-            cached_bytes: AtomicI64::new(0),
-            unfinished_bytes: AtomicU64::new(0),
-            memory: Memory::open(),
-            publishers_held: AtomicBool::new(false),
+            writer: Arc::new(LedgerWriter::new(&engine, ledger_applied)),
+            maintenance: Arc::new(Maintenance::new(&engine)),
+            engine,
+            accounts,
             recovered: summary,
             threads: Mutex::default(),
             _lock: lock,
         });
-        startup::restore(&node, queues)?;
-        node.outcomes.notices.bind(&node);
-        node.catch_up()?;
-        node.tell_orphans(orphans)?;
+        if definitions.vhosts.is_empty() && definitions.users.is_empty() {
+            node.add_defaults()?;
+        }
+        node.writer.catch_up()?;
+        node.engine.tell_orphans(orphans)?;
         Ok(node)
     }
 
-    fn start_threads(self: &Arc<Self>) -> Result<(), NodeError> {
-        let spawn = |name: &str, life: fn(&Node)| {
-            let node = Arc::clone(self);
-            std::thread::Builder::new()
-                .name(name.to_owned())
-                .spawn(move || life(&node))
-                .map_err(NodeError::disk("start a thread"))
+    fn start_threads(&self) -> Result<(), NodeError> {
+        self.engine.store.expect_committer();
+        let (engine, writer) = (Arc::clone(&self.engine), Arc::clone(&self.writer));
+        let maintenance = Arc::clone(&self.maintenance);
+        let threads = Threads {
+            committer: spawn("wilco-committer", move || engine.store.run_committer())?,
+            ledger_writer: spawn("wilco-ledger", move || writer.run())?,
+            maintenance: spawn("wilco-maintenance", move || maintenance.run())?,
         };
-        self.store.expect_committer();
-        let committer = spawn("wilco-committer", |node| node.store.run_committer())?;
-        let follower = spawn("wilco-ledger", Node::run_follower)?;
-        let keeper = spawn("wilco-keeper", Node::run_keeper)?;
-        *self.threads.lock() = vec![follower, committer, keeper];
+        *self.threads.lock() = Some(threads);
         Ok(())
     }
 
     /// Writes and syncs what is left, and stops the threads. Sessions should be closed before.
     pub fn close(&self) {
-        self.timers.close();
-        let mut threads = std::mem::take(&mut *self.threads.lock());
-        // The keeper first: what it still appends is written by the committer, and the ledger then
-        // follows that.
-        threads.reverse();
-        let close: [&dyn Fn(); 3] = [&|| (), &|| self.store.close(), &|| self.store.feed.close()];
-        for (thread, close) in threads.into_iter().zip(close) {
-            close();
-            if thread.join().is_err() {
-                tracing::error!("a thread of the node panicked");
-            }
+        let engine = &self.engine;
+        if let Some(threads) = self.threads.lock().take() {
+            // What maintenance still appends is written by the committer, and the ledger follows that.
+            join(threads.maintenance, || engine.deadlines.close());
+            join(threads.committer, || engine.store.close());
+            join(threads.ledger_writer, || engine.store.feed.close());
         }
-        if let Err(error) = self.store.apply_definitions() {
+        if let Err(error) = engine.store.apply_definitions() {
             tracing::error!("the definitions stay in the log until the next start: {error}");
         }
     }
@@ -212,7 +157,27 @@ impl Node {
     /// [`NodeError::Poisoned`] and whatever the disk says. `Ok(false)`: not now, there is no room on
     /// the disk.
     pub fn commit(&self) -> Result<bool, NodeError> {
-        Ok(self.store.commit()? == crate::store::Commit::Done)
+        Ok(self.engine.store.commit()? == Commit::Done)
+    }
+
+    /// Does what is due now. Only for a node without threads.
+    pub fn keep(&self) {
+        self.engine.look_at_due_queues();
+        self.maintenance.round();
+        self.writer.follow(true);
+    }
+
+    /// Opens a session for a user that has been authenticated.
+    ///
+    /// # Errors
+    /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
+    pub fn open_session(
+        &self,
+        vhost: &str,
+        user: &str,
+        wire: Box<dyn Wire>,
+    ) -> Result<Session, BrokerError> {
+        Session::open(&self.engine, &self.accounts.access, (vhost, user), wire)
     }
 
     /// What a start found in the store.
@@ -222,87 +187,46 @@ impl Node {
 
     /// Messages, ready and unsettled, that are in queues.
     pub fn message_count(&self) -> u64 {
-        let queues = self.all_queues();
+        let queues = self.engine.registry.all_queues();
         let depths = queues.iter().map(|queue| queue.state.lock().core.depth());
         depths.map(|depth| depth.ready_count + depth.unsettled_count + depth.delayed_count).sum()
     }
 
     /// Reports of workers that were ignored: their channels did not hold the message.
     pub fn ignored_report_count(&self) -> u64 {
-        self.ignored_report_count.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_ignored_report(&self) {
-        self.ignored_report_count.fetch_add(1, Ordering::Relaxed);
+        self.engine.outcomes.ignored_report_count()
     }
 
     /// Number of segment files of the message log.
     pub fn segment_count(&self) -> usize {
-        self.store.segment_count()
+        self.engine.store.segment_count()
     }
 
     /// Whether publishers are to be held: too little disk or memory left.
     pub fn holds_publishers(&self) -> bool {
-        if !self.store.has_disk_room() {
-            // The keeper, who looks a few times a second, would be too late.
-            self.hold_publishers(true, false);
-        }
-        self.publishers_held.load(Ordering::Acquire)
+        self.engine.holds_publishers()
     }
 
     /// Wakes every connection, to look at something all of them must know.
     pub fn wake_connections(&self) {
-        let connections: Vec<_> = self.connections.lock().values().cloned().collect();
-        connections.iter().filter_map(Weak::upgrade).for_each(|outbox| outbox.wake());
+        self.engine.registry.connections.wake_all();
     }
 
     /// The largest body a message may have, bytes.
     pub fn message_bytes_max(&self) -> u64 {
-        self.limits.message_bytes_max
+        self.engine.limits.message_bytes_max
     }
+}
 
-    pub(crate) fn now_ms(&self) -> u64 {
-        self.clock.now_ms()
-    }
+fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, NodeError> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(life).map_err(NodeError::disk("start a thread"))
+}
 
-    pub(crate) fn next_connection(&self) -> u64 {
-        self.next_connection.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// A number that nobody else has.
-    pub(crate) fn next_serial(&self) -> u64 {
-        self.next_serial.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// Whether bodies of newly queued messages may stay in memory.
-    pub(crate) fn keeps_bodies(&self) -> bool {
-        self.cached_bytes.load(Ordering::Relaxed) < self.store_options.body_cache_bytes as i64
-    }
-
-    pub(crate) fn count_cached(&self, before: u64, after: u64) {
-        if before != after {
-            self.cached_bytes.fetch_add(after as i64 - before as i64, Ordering::Relaxed);
-        }
-    }
-
-    /// Has the timers look at a queue.
-    pub(crate) fn schedule(&self, queue: &Arc<LiveQueue>, at_ms: u64) {
-        if queue.claim_timer(at_ms) {
-            self.timers.add(at_ms, queue);
-        }
-    }
-
-    pub(crate) fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
-        self.vhosts.read().get(name).cloned()
-    }
-
-    pub(crate) fn all_queues(&self) -> Vec<Arc<LiveQueue>> {
-        let vhosts: Vec<Arc<Vhost>> = self.vhosts.read().values().cloned().collect();
-        let queues = |vhost: &Arc<Vhost>| -> Vec<Arc<LiveQueue>> {
-            vhost.state.read().queues.values().cloned().collect()
-        };
-        let mut queues: Vec<_> = vhosts.iter().flat_map(queues).collect();
-        queues.sort_by_key(|queue| queue.id);
-        queues
+/// Ends a thread's life and waits for that.
+fn join(thread: JoinHandle<()>, end: impl FnOnce()) {
+    end();
+    if thread.join().is_err() {
+        tracing::error!("a thread of the node panicked");
     }
 }

@@ -6,20 +6,17 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::Path;
 use std::sync::Arc;
 
-use amqp::FieldTable;
-use broker::arguments::{QueueArguments, QueueProperties};
-use broker::exchange::{ExchangeDefinition, ExchangeKind};
 use broker::queue::Restored;
-use broker::topology::{BindingDefinition, Destination, QueueDefinition};
+use broker::topology::QueueDefinition;
 use broker::{BrokerError, QueueId};
 use segment_log::{Disk, Quarantine, RealDisk, Recovery, Reserve};
 
 use crate::NodeError;
-use crate::definitions::{Definitions, StoredBinding, StoredExchange, StoredQueue};
-use crate::live_queue::LiveQueue;
-use crate::node::{Node, RecoverySummary};
+use crate::definitions::{Definitions, convert};
+use crate::engine::Engine;
+use crate::node::RecoverySummary;
 use crate::options::StoreOptions;
-use crate::vhost::Vhost;
+use crate::registry::{LiveQueue, Vhost};
 
 /// Modes of the store's directories and files: its owner's alone, whatever the umask.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -128,69 +125,63 @@ pub(crate) fn summarize(
     }
 }
 
-/// Brings virtual hosts, topology and messages to life. A new store gets the virtual host `/` and
-/// the user `guest`.
+/// Brings virtual hosts, topology and messages to life.
 pub(crate) fn restore(
-    node: &Arc<Node>,
+    engine: &Engine,
+    definitions: &Definitions,
     mut messages: HashMap<QueueId, Vec<Restored>>,
-) -> Result<(), NodeError> {
-    let definitions = node.accounts.read().clone();
+) {
     for name in &definitions.vhosts {
         let vhost = Arc::new(Vhost::new(name));
-        node.vhosts.write().insert(name.clone(), Arc::clone(&vhost));
-        restore_topology(&vhost, name, &definitions, node, &mut messages);
+        engine.registry.vhosts.write().insert(name.clone(), Arc::clone(&vhost));
+        restore_topology(&vhost, definitions, engine, &mut messages);
     }
-    for ((vhost, user), permissions) in &definitions.permissions {
-        node.access.set(vhost, user, permissions)?;
-    }
-    let mut accounts = node.accounts.write();
-    accounts.exchanges.clear();
-    accounts.queues.clear();
-    accounts.bindings.clear();
-    drop(accounts);
-    if definitions.vhosts.is_empty() && definitions.users.is_empty() {
-        node.add_defaults()?;
-    }
-    Ok(())
 }
 
 fn restore_topology(
     vhost: &Arc<Vhost>,
-    name: &str,
     definitions: &Definitions,
-    node: &Node,
+    engine: &Engine,
     messages: &mut HashMap<QueueId, Vec<Restored>>,
 ) {
-    let now_ms = node.now_ms();
     let mut state = vhost.state.write();
     let state = &mut *state;
-    let of_vhost = |of: &str| of == name;
+    let of_vhost = |of: &str| of == &*vhost.name;
     for ((of, _), stored) in definitions.exchanges.iter().filter(|((of, _), _)| of_vhost(of)) {
         let restored =
-            exchange(stored).map(|definition| state.topology.restore_exchange(definition));
+            convert::exchange(stored).map(|definition| state.topology.restore_exchange(definition));
         note(of, "exchange", &stored.name, restored);
     }
     for ((of, _), stored) in definitions.queues.iter().filter(|((of, _), _)| of_vhost(of)) {
-        let Some(definition) = queue(stored) else {
-            note(of, "queue", &stored.name, None);
-            continue;
-        };
-        let live = Arc::new(LiveQueue::new(&definition, vhost, now_ms));
-        let restored = messages.remove(&live.id).unwrap_or_default();
-        let mut core = live.state.lock();
-        restored.iter().for_each(|message| core.core.restore(message));
-        let deadline_ms = core.core.next_deadline_ms();
-        drop(core);
-        if let Some(at_ms) = deadline_ms {
-            node.schedule(&live, at_ms);
-        }
-        state.queues.insert(live.id, live);
-        note(of, "queue", &stored.name, Some(state.topology.restore_queue(definition)));
+        let restored = convert::queue(stored).map(|definition| {
+            let live = restore_queue(vhost, &definition, engine, messages);
+            state.queues.insert(live.id, live);
+            state.topology.restore_queue(definition)
+        });
+        note(of, "queue", &stored.name, restored);
     }
     for (of, stored) in definitions.bindings.iter().filter(|(of, _)| of_vhost(of)) {
-        let restored = binding(stored).map(|definition| state.topology.restore_binding(definition));
+        let restored =
+            convert::binding(stored).map(|definition| state.topology.restore_binding(definition));
         note(of, "binding to", &stored.destination, restored);
     }
+}
+
+fn restore_queue(
+    vhost: &Arc<Vhost>,
+    definition: &QueueDefinition,
+    engine: &Engine,
+    messages: &mut HashMap<QueueId, Vec<Restored>>,
+) -> Arc<LiveQueue> {
+    let mut live = LiveQueue::new(definition, vhost, engine.now_ms());
+    let core = &mut live.state.get_mut().core;
+    messages.remove(&live.id).iter().flatten().for_each(|message| core.restore(message));
+    let deadline_ms = core.next_deadline_ms();
+    let live = Arc::new(live);
+    if let Some(at_ms) = deadline_ms {
+        engine.schedule(&live, at_ms);
+    }
+    live
 }
 
 /// What cannot be restored is left out with a warning: the rest matters more.
@@ -200,45 +191,4 @@ fn note(vhost: &str, kind: &str, name: &str, restored: Option<Result<(), BrokerE
         Some(Err(error)) => tracing::warn!("{kind} '{name}' of '{vhost}' is left out: {error}"),
         None => tracing::warn!("{kind} '{name}' of '{vhost}' is left out: it cannot be read"),
     }
-}
-
-fn exchange(stored: &StoredExchange) -> Option<ExchangeDefinition> {
-    let kind = ExchangeKind::parse(&stored.kind).ok()?;
-    let arguments = FieldTable::decode(&stored.arguments).ok()?;
-    let StoredExchange { durable, auto_delete, internal, .. } = *stored;
-    let definition = ExchangeDefinition::new(stored.name.as_str(), kind, arguments);
-    Some(ExchangeDefinition { durable, auto_delete, internal, ..definition })
-}
-
-fn queue(stored: &StoredQueue) -> Option<QueueDefinition> {
-    let arguments = FieldTable::decode(&stored.arguments).ok()?;
-    let properties = QueueProperties {
-        durable: stored.durable,
-        exclusive: false,
-        auto_delete: stored.auto_delete,
-    };
-    let settings = QueueArguments::parse(&arguments, properties, &stored.name).ok()?;
-    Some(QueueDefinition {
-        id: QueueId(stored.id),
-        name: stored.name.as_str().into(),
-        durable: stored.durable,
-        exclusive_owner: None,
-        auto_delete: stored.auto_delete,
-        arguments,
-        settings,
-    })
-}
-
-fn binding(stored: &StoredBinding) -> Option<BindingDefinition> {
-    let destination = match stored.destination_is_queue {
-        true => Destination::queue(&stored.destination),
-        false => Destination::exchange(&stored.destination),
-    };
-    Some(BindingDefinition {
-        source: stored.source.as_str().into(),
-        destination,
-        routing_key: stored.routing_key.as_str().into(),
-        arguments: FieldTable::decode(&stored.arguments).ok()?,
-        durable: true,
-    })
 }

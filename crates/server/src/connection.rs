@@ -269,7 +269,7 @@ impl Connection {
         // by this: whoever does not read them is not read either.
         let waits_for_socket = !is_written && (self.has_unread_replies || self.is_choked());
         // Woken by the node, as all connections are when the hold ends.
-        let waits_for_node = !self.contents.is_empty() && self.session.node().holds_publishers();
+        let waits_for_node = !self.contents.is_empty() && self.session.holds_publishers();
         if waits_for_store || is_stopping || waits_for_socket || waits_for_node {
             return Poll::Pending;
         }

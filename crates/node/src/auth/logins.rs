@@ -21,7 +21,6 @@ use event_listener::Event;
 use parking_lot::Mutex;
 
 use super::{AuthError, Authenticator};
-use crate::node::Node;
 
 /// Hashes that are computed at a time.
 const HASHES_MAX: usize = 2;
@@ -133,41 +132,34 @@ impl Logins {
     }
 }
 
-impl Node {
-    /// Lets a user in who comes from this address with this password.
-    ///
-    /// Dropping the future leaves the queue.
-    ///
-    /// # Errors
-    /// [`LoginError`]. Whoever answers should take his time, so that guessing does.
-    pub async fn log_in(&self, peer: IpAddr, user: &str, password: &str) -> Result<(), LoginError> {
-        let logins = &self.logins;
-        if self.login(user, password).is_remembered(&logins.authenticator) {
+impl Logins {
+    /// As [`Node::log_in`](crate::Node::log_in); `login` is what is said and known now.
+    pub(super) async fn log_in(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        login: impl Fn() -> Login,
+    ) -> Result<(), LoginError> {
+        if login().is_remembered(&self.authenticator) {
             return Ok(());
         }
-        let turn = logins.turn(peer).await?;
+        let turn = self.turn(peer).await?;
         // The same login may have had its turn meanwhile, or the user have changed.
-        let login = self.login(user, password);
-        if login.is_remembered(&logins.authenticator) {
+        let login = login();
+        if login.is_remembered(&self.authenticator) {
             return Ok(());
         }
-        if logins.failures.lock().are_too_many(peer, Instant::now()) {
+        if self.failures.lock().are_too_many(peer, Instant::now()) {
             return Err(LoginError::TooManyFailures);
         }
-        logins.hash(turn, peer, login).await
-    }
-
-    fn login(&self, user: &str, password: &str) -> Login {
-        let password_hash = self.accounts.read().users.get(user).map(|it| it.password_hash.clone());
-        Login { user: user.to_owned(), password: password.to_owned(), password_hash }
+        self.hash(turn, peer, login).await
     }
 }
 
 /// What somebody says, and what is known of the user.
-struct Login {
-    user: String,
-    password: String,
-    password_hash: Option<String>,
+pub(super) struct Login {
+    pub user: String,
+    pub password: String,
+    pub password_hash: Option<String>,
 }
 
 impl Login {
@@ -176,7 +168,7 @@ impl Login {
         hash.is_some_and(|hash| authenticator.remembers(&self.user, &self.password, hash))
     }
 
-    fn check(&self, authenticator: &Authenticator) -> bool {
+    pub(super) fn check(&self, authenticator: &Authenticator) -> bool {
         authenticator.check(&self.user, &self.password, self.password_hash.as_deref())
     }
 }

@@ -12,6 +12,7 @@
 //! - **A permission that is not granted is refused**: no entry, no access.
 
 mod access;
+mod accounts;
 mod authenticator;
 mod error;
 mod logins;
@@ -22,10 +23,10 @@ mod sasl;
 use std::net::IpAddr;
 
 pub use access::AccessTable;
+pub(crate) use accounts::Accounts;
 pub use authenticator::Authenticator;
 pub use error::AuthError;
 pub use logins::LoginError;
-pub(crate) use logins::Logins;
 pub use password::{hash_password, verify};
 pub use permissions::{Access, CompiledPermissions};
 pub use sasl::{parse_amqplain, parse_plain};

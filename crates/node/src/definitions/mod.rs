@@ -14,6 +14,7 @@
 //! - Queue ids are never used twice: `next_queue_id` only grows.
 
 mod change;
+pub(crate) mod convert;
 mod disk_backend;
 mod error;
 mod hex_bytes;

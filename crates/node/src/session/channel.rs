@@ -9,8 +9,8 @@ use broker::queue::ConsumerKey;
 
 use super::confirms::Confirms;
 use super::transactions::Transaction;
-use crate::consumer::{ConsumerHandle, SharedPrefetch};
-use crate::live_queue::LiveQueue;
+use crate::registry::LiveQueue;
+use crate::registry::{ConsumerHandle, SharedPrefetch};
 
 /// One open channel.
 pub(super) struct Channel {

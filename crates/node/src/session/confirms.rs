@@ -11,7 +11,7 @@ use amqp::{BasicAck, BasicNack, ConfirmSelectOk, Method};
 use broker::BrokerError;
 
 use super::Session;
-use crate::outbox::{Decided, Wire};
+use crate::registry::{Decided, Wire};
 
 /// The confirms of one channel.
 #[derive(Default)]

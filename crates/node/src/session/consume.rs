@@ -13,13 +13,13 @@ use segment_log::LogError;
 
 use super::Session;
 use super::channel::{Channel, Consumer, Source};
-use super::publish::{Publish, REPLY_TO};
+use super::publish::Publish;
 use super::settle::by_get;
 use crate::auth::Access;
-use crate::consumer::{ConsumerEndpoint, ConsumerHandle};
-use crate::live_queue::LiveQueue;
-use crate::outbox::WireDelivery;
-use crate::turns::{Place, in_turn};
+use crate::names::REPLY_TO;
+use crate::registry::LiveQueue;
+use crate::registry::{ConsumerEndpoint, ConsumerHandle};
+use crate::registry::{Place, in_turn};
 
 /// What `basic.consume` asks for.
 #[derive(Debug, Clone, Default)]
@@ -215,7 +215,7 @@ impl Session {
     }
 
     fn consumer_tag(&mut self, number: u16, asked: &str) -> Result<String, BrokerError> {
-        let serial = self.node.next_serial();
+        let serial = self.node.registry.connections.next_serial();
         let connection = self.outbox.connection;
         let channel = self.channel(number)?;
         // Those that the server cancelled are no more.
@@ -313,7 +313,7 @@ impl Session {
         let (queue, key) = match consumer.source {
             Source::Queue(queue, key) => (queue, key),
             Source::Replies(token) => {
-                self.node.reply_consumers.write().remove(&token);
+                self.node.registry.remove_reply_consumer(&token);
                 return;
             }
         };
@@ -346,7 +346,7 @@ impl Session {
             BrokerError::internal_error(format!("no address for replies: {error}"))
         })?;
         let token = format!("{:x}.{number:x}.{secret}", self.outbox.connection);
-        self.node.reply_consumers.write().insert(token.clone(), Arc::downgrade(&handle));
+        self.node.registry.add_reply_consumer(token.clone(), &handle);
         let consumer = Consumer { handle, source: Source::Replies(token) };
         self.channel(number)?.consumers.insert(tag.clone(), consumer);
         if !options.no_wait {
@@ -378,13 +378,13 @@ impl Session {
         number: u16,
         publish: &Publish<'_>,
     ) -> Result<(), BrokerError> {
-        let consumer = self.node.reply_consumer(publish.routing_key);
+        let consumer = self.node.registry.reply_consumer(publish.routing_key);
         let consumer = consumer.and_then(|consumer| consumer.upgrade());
         let delivered = consumer.is_some_and(|consumer| {
             let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
             let content = (publish.exchange, publish.routing_key, publish.properties, publish.body);
             let message = Message::new(0, &properties, content, &mut Vec::new());
-            deliver_reply(&consumer, &message)
+            consumer.reply(&message)
         });
         if !delivered && publish.mandatory {
             self.send_return(number, publish);
@@ -395,43 +395,9 @@ impl Session {
 
     /// `queue.declare` passive of a reply address: whether somebody waits there.
     pub(super) fn has_reply_consumer(&self, name: &str) -> bool {
-        let token = name.strip_prefix(REPLY_TO).unwrap_or_default().trim_start_matches('.');
-        self.node.reply_consumers.read().get(token).is_some_and(|weak| weak.strong_count() > 0)
+        let consumer = self.node.registry.reply_consumer(name);
+        consumer.is_some_and(|consumer| consumer.strong_count() > 0)
     }
-}
-
-impl crate::node::Node {
-    /// The consumer that an address of direct reply-to names, if it is one.
-    pub(crate) fn reply_consumer(&self, address: &str) -> Option<std::sync::Weak<ConsumerHandle>> {
-        let token = address.strip_prefix(REPLY_TO)?.trim_start_matches('.');
-        self.reply_consumers.read().get(token).cloned()
-    }
-}
-
-/// Sends a message straight to a consumer. `false` when it is gone or has no room.
-pub(crate) fn deliver_reply(consumer: &ConsumerHandle, message: &Message) -> bool {
-    // Nobody reserves room for a reply; who does not read his loses them, as nothing is stored.
-    if consumer.outbox.is_full() {
-        return false;
-    }
-    let mut outbox = consumer.outbox.lock();
-    let outbox = &mut *outbox;
-    consumer.outbox.take_room(outbox, message.body().len() + message.properties_bytes().len());
-    let Some(channel) = outbox.channels.get_mut(&consumer.channel) else { return false };
-    if channel.serial != consumer.channel_serial {
-        return false;
-    }
-    channel.last_tag += 1;
-    outbox.wire.deliver(&WireDelivery {
-        channel: consumer.channel,
-        consumer_tag: &consumer.tag,
-        delivery_tag: channel.last_tag,
-        redelivered: false,
-        properties: message.properties_bytes(),
-        message,
-    });
-    consumer.outbox.wake();
-    true
 }
 
 fn consumer_priority(arguments: &FieldTable) -> Result<i32, BrokerError> {

@@ -27,19 +27,18 @@ use std::task::{Context, Poll};
 use amqp::{Method, ReplyCode};
 use broker::BrokerError;
 
-use crate::auth::Access;
-use crate::node::Node;
-use crate::outbox::{ChannelOutbox, Outbox, Wire};
+use crate::auth::{Access, AccessTable};
+use crate::engine::Engine;
+use crate::registry::Unsettled;
+use crate::registry::{ChannelOutbox, Outbox, Wire};
+use crate::registry::{Vhost, VhostState};
 use crate::store::Waiter;
-use crate::unsettled::Unsettled;
-use crate::vhost::{Vhost, VhostState};
 use channel::Channel;
 use publish::PublishBatch;
 use routes::RouteCache;
 use settle::{PendingSettle, Resolved};
 
 pub use consume::ConsumeOptions;
-pub(crate) use consume::deliver_reply;
 pub use publish::{Placed, Publish};
 pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
 
@@ -48,7 +47,8 @@ pub type ChannelError = (u16, BrokerError);
 
 /// See the module's documentation.
 pub struct Session {
-    node: Arc<Node>,
+    node: Arc<Engine>,
+    access: Arc<AccessTable>,
     vhost: Arc<Vhost>,
     user: String,
     outbox: Arc<Outbox>,
@@ -74,28 +74,28 @@ pub struct Session {
     may_be_notified_at: Option<u64>,
 }
 
-impl Node {
-    /// Opens a session for a user that has been authenticated.
-    ///
-    /// # Errors
-    /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
-    pub fn open_session(
-        self: &Arc<Self>,
-        vhost: &str,
-        user: &str,
+impl Session {
+    /// As [`Node::open_session`](crate::Node::open_session), for (virtual host, user).
+    pub(crate) fn open(
+        engine: &Arc<Engine>,
+        access: &Arc<AccessTable>,
+        (vhost, user): (&str, &str),
         wire: Box<dyn Wire>,
-    ) -> Result<Session, BrokerError> {
-        let found = self
+    ) -> Result<Self, BrokerError> {
+        let found = engine
+            .registry
             .vhost(vhost)
             .ok_or_else(|| BrokerError::not_allowed(format!("vhost {vhost} not found")))?;
-        if !self.access.may_open(vhost, user) {
+        if !access.may_open(vhost, user) {
             let text = format!("access to vhost '{vhost}' refused for user '{user}'");
             return Err(BrokerError::not_allowed(text));
         }
-        let outbox = Arc::new(Outbox::new(self.next_connection(), wire));
-        self.connections.lock().insert(outbox.connection, Arc::downgrade(&outbox));
-        Ok(Session {
-            node: Arc::clone(self),
+        let connections = &engine.registry.connections;
+        let outbox = Arc::new(Outbox::new(connections.next_number(), wire));
+        connections.add(&outbox);
+        Ok(Self {
+            node: Arc::clone(engine),
+            access: Arc::clone(access),
             vhost: found,
             user: user.to_owned(),
             waiter: Arc::clone(&outbox) as Arc<dyn Waiter>,
@@ -115,12 +115,15 @@ impl Node {
             may_be_notified_at: None,
         })
     }
-}
 
-impl Session {
-    /// The node.
-    pub fn node(&self) -> &Arc<Node> {
-        &self.node
+    /// The largest body a message may have, bytes.
+    pub fn message_bytes_max(&self) -> u64 {
+        self.node.limits.message_bytes_max
+    }
+
+    /// Whether publishers are to be held: too little disk or memory left.
+    pub fn holds_publishers(&self) -> bool {
+        self.node.holds_publishers()
     }
 
     /// Where things for this session arrive.
@@ -156,7 +159,7 @@ impl Session {
         if self.has_channel(number) {
             return Err(BrokerError::channel_error("second 'channel.open' seen"));
         }
-        let serial = self.node.next_serial();
+        let serial = self.node.registry.connections.next_serial();
         self.channels.insert(number, Channel::new(serial));
         let opened = ChannelOutbox { serial, ..ChannelOutbox::default() };
         self.outbox.lock().channels.insert(number, opened);
@@ -187,7 +190,7 @@ impl Session {
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         numbers.into_iter().for_each(|number| self.close_channel(number));
         self.give_back_unfinished(self.unfinished_bytes);
-        self.node.connections.lock().remove(&self.outbox.connection);
+        self.node.registry.connections.remove(&self.outbox);
         self.delete_exclusive_queues();
     }
 
@@ -275,7 +278,7 @@ impl Session {
 
     fn check(&self, access: Access, kind: &str, name: &str) -> Result<(), BrokerError> {
         self.check_not_deleted(&self.vhost.state.read())?;
-        if self.node.access.allow(&self.vhost.name, &self.user, access, name) {
+        if self.access.allow(&self.vhost.name, &self.user, access, name) {
             return Ok(());
         }
         let (access, vhost, user) = (access.name(), &self.vhost.name, &self.user);

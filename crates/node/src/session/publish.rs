@@ -11,15 +11,12 @@ use super::headers::Headers;
 use super::routes::Route;
 use super::{NO_ROUTE, Session};
 use crate::auth::Access;
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
-use crate::outcomes::duplicates::Duplicate;
-use crate::outcomes::{OUTCOMES_EXCHANGE, REPORT_EXCHANGE};
+use crate::engine::Engine;
+use crate::engine::outcomes::duplicates::Duplicate;
+use crate::names::{OUTCOMES_EXCHANGE, REPLY_TO, REPORT_EXCHANGE};
+use crate::registry::LiveQueue;
 use crate::rewrite;
 use crate::store::{Waiter, records};
-
-/// The pseudo queue of direct reply-to, and the prefix of its addresses.
-pub(super) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// One `basic.publish`.
 #[derive(Debug, Clone, Copy)]
@@ -346,7 +343,7 @@ impl Session {
         {
             return failed(format!("invalid expiration '{expiration}'"));
         }
-        let max = self.node.message_bytes_max();
+        let max = self.message_bytes_max();
         if publish.body.len() as u64 > max {
             let size = publish.body.len();
             return failed(format!("message size {size} is larger than configured max size {max}"));
@@ -455,7 +452,7 @@ fn group_by_queue(
 }
 
 fn enqueue_group(
-    node: &Node,
+    node: &Engine,
     now_ms: u64,
     keeps_bodies: bool,
     group: &Group,

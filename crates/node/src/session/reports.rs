@@ -10,8 +10,8 @@ use super::Session;
 use super::headers::Headers;
 use super::publish::Publish;
 use crate::auth::Access;
-use crate::outbox::report_key;
-use crate::outcomes::REPORT_EXCHANGE;
+use crate::names::REPORT_EXCHANGE;
+use crate::registry::report_key;
 
 /// Bytes of reports that a channel may hold about messages it has not settled.
 const REPORTS_BYTES_MAX: usize = 16 << 20;
@@ -77,7 +77,7 @@ impl Session {
     }
 
     fn refuse_report(&self, number: u16, publish: &Publish<'_>) {
-        self.node.count_ignored_report();
+        self.node.outcomes.count_ignored_report();
         tracing::warn!(
             message_id = publish.routing_key,
             "a report is ignored: its channel holds no message with this id, or too many reports"

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use super::Session;
 use crate::auth::Access;
-use crate::live_queue::LiveQueue;
+use crate::registry::LiveQueue;
 
 /// Routes kept per session; a publisher with more keys than this resolves some again.
 const ROUTES_MAX: usize = 4096;

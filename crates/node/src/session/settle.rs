@@ -8,9 +8,9 @@ use broker::queue::{ConsumerKey, DeliveryId, Effects, Removed, Settlement};
 
 use super::channel::Channel;
 use super::{ChannelError, Session};
-use crate::live_queue::LiveQueue;
-use crate::outbox::ChannelOutbox;
-use crate::unsettled::Unsettled;
+use crate::registry::ChannelOutbox;
+use crate::registry::LiveQueue;
+use crate::registry::Unsettled;
 
 /// Settlements whose memory is kept for the next batch.
 const SPARE_MAX: usize = 1024;

@@ -1,7 +1,6 @@
 //! Declaring, binding, deleting and purging.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use amqp::FieldTable;
 use broker::exchange::ExchangeKind;
@@ -10,14 +9,10 @@ use broker::topology::{Declared, Destination, ExchangeDeclaration, QueueDeclarat
 use broker::{BrokerError, QueueId};
 
 use super::Session;
-use super::publish::REPLY_TO;
 use crate::auth::Access;
-use crate::definitions::Change;
-use crate::live_queue::LiveQueue;
-use crate::stored;
-
-/// Ids that are reserved at a time; a restart skips those of them that were not used.
-const QUEUE_IDS_RESERVED: u32 = 256;
+use crate::definitions::{Change, convert};
+use crate::names::REPLY_TO;
+use crate::registry::LiveQueue;
 
 /// What `queue.declare` asks for.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +78,8 @@ impl Session {
         let server_named = name.is_empty();
         let name = match server_named {
             true => {
-                let (connection, serial) = (self.outbox.connection, self.node.next_serial());
+                let (connection, serial) =
+                    (self.outbox.connection, self.node.registry.connections.next_serial());
                 let token = crate::auth::random_token()
                     .unwrap_or_else(|_| format!("{connection:x}-{serial:x}"));
                 format!("amq.gen-{token}")
@@ -113,7 +109,7 @@ impl Session {
                 Declared::Created(definition) => {
                     let live = Arc::new(LiveQueue::new(definition, &vhost, now_ms));
                     if live.durable {
-                        let queue = stored::queue(definition);
+                        let queue = convert::stored_queue(definition);
                         self.append_change(Change::QueuePut {
                             vhost: vhost.name.to_string(),
                             queue,
@@ -222,7 +218,7 @@ impl Session {
         self.check_not_deleted(&state)?;
         if let Declared::Created(definition) = state.topology.declare_exchange(declaration)? {
             if definition.durable {
-                let exchange = stored::exchange(definition);
+                let exchange = convert::stored_exchange(definition);
                 self.append_change(Change::ExchangePut { vhost: vhost.name.to_string(), exchange });
             }
             vhost.changed();
@@ -268,7 +264,7 @@ impl Session {
         let bound = state.topology.bind(source, destination, routing_key, arguments, connection)?;
         if let Declared::Created(definition) = bound {
             if definition.is_durable() {
-                let binding = stored::binding(definition);
+                let binding = convert::stored_binding(definition);
                 self.append_change(Change::BindingPut { vhost: vhost.name.to_string(), binding });
             }
             vhost.changed();
@@ -307,22 +303,10 @@ impl Session {
         if let Some(there) = self.vhost.state.read().topology.queue_named(name) {
             return Ok(there.id);
         }
-        let next = &self.node.next_queue_id;
-        let id = next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| id.checked_add(1))
-            .map_err(|_| BrokerError::resource_error("the store has used up its queue ids"))?;
-        // The ledger knows queues by their ids for as long as it remembers their messages, also
-        // those that are not durable: a restart must not use their ids again.
-        let reserved = &self.node.reserved_queue_ids;
-        if id >= reserved.load(Ordering::Acquire) {
-            let end = id.saturating_add(QUEUE_IDS_RESERVED);
-            let before = reserved.fetch_max(end, Ordering::AcqRel);
-            if before < end {
-                let change = Change::QueueIdsReserved { end };
-                self.node.store.append(None, |appender| appender.change(change));
-            }
-        }
-        Ok(QueueId(id))
+        let store = &self.node.store;
+        self.node.registry.queue_ids.draw(|end| {
+            store.append(None, |appender| appender.change(Change::QueueIdsReserved { end }));
+        })
     }
 
     /// The living queue of a name, if this connection may use it.

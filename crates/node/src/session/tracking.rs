@@ -13,10 +13,10 @@ use super::headers::Headers;
 use super::publish::Pending;
 use super::routes::Route;
 use crate::auth::Access;
-use crate::live_queue::LiveQueue;
-use crate::outcomes::duplicates::Duplicate;
-use crate::outcomes::ids_in_flight::{Question, take_in};
-use crate::outcomes::tickets::Held;
+use crate::engine::outcomes::duplicates::Duplicate;
+use crate::engine::outcomes::held_confirms::Held;
+use crate::engine::outcomes::ids_in_flight::{Question, take_in};
+use crate::registry::LiveQueue;
 
 impl Session {
     /// What travels with a message; `None` when it is an ordinary one. Its ticket is drawn later,

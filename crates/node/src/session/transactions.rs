@@ -13,10 +13,10 @@ use broker::queue::Effects;
 use super::Session;
 use super::publish::{OwnedPublish, Pending};
 use super::settle::{Resolved, release_shared};
-use crate::effects::{DeadLetter, Work, append_effects};
-use crate::live_queue::LiveQueue;
-use crate::outcomes::telling::Telling;
-use crate::unsettled::Unsettled;
+use crate::engine::outcomes::batch::Telling;
+use crate::engine::{DeadLetter, Work, append_effects};
+use crate::registry::LiveQueue;
+use crate::registry::Unsettled;
 
 /// What a channel has gathered since its last commit or rollback.
 #[derive(Default)]
@@ -173,7 +173,7 @@ impl Session {
             if !state.is_deleted {
                 state.core.settle_by(now_ms, id, consumer, settlement, by.as_ref(), effects);
             }
-            self.node.count_cached(cached_before, state.core.cached_bytes());
+            self.node.bodies.count(cached_before, state.core.cached_bytes());
         }
         effects.into_values().collect()
     }

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use segment_log::{Batch, LogError, records};
 
-use crate::follower::FeedBatch;
-
+use super::committed_records::FeedBatch;
 use super::{LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
 use crate::NodeError;
 

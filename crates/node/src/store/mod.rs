@@ -11,9 +11,10 @@
 //! a file descriptor: the batch waits, [`Store::stuck`] holds publishers, and writing goes on when
 //! there is room (module [`room`]).
 
+pub(crate) mod committed_records;
 mod committer;
-mod compaction;
 pub(crate) mod device;
+mod emptying;
 mod losses;
 pub(crate) mod outcome_records;
 mod reading;
@@ -36,8 +37,8 @@ use segment_log::{Batch, LogError, RecordRef};
 
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore};
-use crate::follower::Feed;
 use crate::options::StoreOptions;
+use committed_records::Feed;
 use device::{Device, ReadDevice, ReserveDevice};
 use segments::Segments;
 
@@ -56,6 +57,19 @@ pub(crate) trait Waiter: Send + Sync {
     fn taken(&self);
     /// More is durable now, or the store is poisoned, or there is room again.
     fn committed(&self);
+}
+
+/// Stands in for who waits where the turn itself is wanted.
+struct Nobody;
+
+impl Waiter for Nobody {
+    fn begin_waiting(&self) -> bool {
+        true
+    }
+
+    fn taken(&self) {}
+
+    fn committed(&self) {}
 }
 
 /// See the module's documentation.
@@ -206,6 +220,12 @@ impl Store {
         }
         self.append(Some(waiter), |_| ());
         self.durable() >= position || self.is_poisoned()
+    }
+
+    /// Has the committer make a turn, be there something to write or not: there may be something
+    /// to delete.
+    pub(crate) fn look_again(&self) {
+        self.append(Some(&(Arc::new(Nobody) as Arc<dyn Waiter>)), |_| ());
     }
 
     /// Everything before this position survives a crash.

@@ -22,7 +22,7 @@ use super::records::{self, MessageRecord};
 use super::segments::Segments;
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore, Definitions};
-use crate::follower::QueueNames;
+use crate::names::QueueNames;
 use crate::options::StoreOptions;
 
 /// A store that was opened, and what was in it.

@@ -12,19 +12,19 @@ use broker::queue::{Effects, NO_POSITION, Noted, Reason, Removed};
 use broker::{Message, Outcome, QueueId, Tracking};
 use ledger::{IdHash, dedup_key};
 
-use super::OUTCOMES_EXCHANGE;
 use super::duplicates::Duplicate;
-use super::notices::{Notice, Target};
-use super::told::{Told, encode, wants};
-use crate::effects::{DeadLetter, Work};
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
-use crate::outbox::Outbox;
+use super::notifications::{Notice, Target};
+use super::settled_message::{Told, encode, wants};
+use crate::engine::Engine;
+use crate::engine::{DeadLetter, Work};
+use crate::names::OUTCOMES_EXCHANGE;
+use crate::registry::LiveQueue;
+use crate::registry::Outbox;
+use crate::registry::Vhost;
 use crate::store::outcome_records::{
     NO_QUEUE, Note, NoteKind, NotesHead, OutcomesHead, OutcomesWriter, append_missed, append_notes,
 };
 use crate::store::{Appender, Waiter, records};
-use crate::vhost::Vhost;
 
 /// Messages told in one group of the log.
 const TOLD_MAX: usize = 512;
@@ -52,7 +52,7 @@ pub(crate) struct Telling {
     dead: Vec<DeadLetter>,
 }
 
-impl Node {
+impl Engine {
     /// Tells what became of the tracked messages among a queue's effects, and takes them out.
     pub(crate) fn tell(
         &self,
@@ -173,7 +173,7 @@ impl Telling {
     }
 
     /// A tracked message that left the queue.
-    pub(crate) fn removed(&mut self, node: &Node, mut removed: Removed) {
+    pub(crate) fn removed(&mut self, node: &Engine, mut removed: Removed) {
         let (reason, position) = (removed.reason, removed.position);
         let message = node.message_at(removed.message.take(), position);
         let tracking = message.as_ref().and_then(Message::tracking);
@@ -266,7 +266,7 @@ impl Telling {
     }
 
     /// A tracked message whose deadline has passed; it stays.
-    pub(crate) fn missed(&mut self, node: &Node, noted: Noted) {
+    pub(crate) fn missed(&mut self, node: &Engine, noted: Noted) {
         let Some(message) = node.message_at(noted.message, noted.position) else { return };
         let Some(tracking) = message.tracking() else { return };
         let (missed, position) = (Outcome::DeadlineMissed, noted.position);
@@ -274,7 +274,7 @@ impl Telling {
         self.tell(node, told);
     }
 
-    fn tell(&mut self, node: &Node, mut told: Told) {
+    fn tell(&mut self, node: &Engine, mut told: Told) {
         let queue_asks = self.queue.as_ref().and_then(|queue| queue.settings.asking.notify);
         let queue_asks = queue_asks.filter(|_| !told.tracking.is_copy);
         let notify = told.tracking.notify.or(queue_asks);
@@ -303,7 +303,7 @@ impl Telling {
     }
 
     /// Producers who published the id again meanwhile.
-    fn tell_duplicates(&mut self, node: &Node, told: &Told) {
+    fn tell_duplicates(&mut self, node: &Engine, told: &Told) {
         if told.tracking.is_copy {
             // It bears the same id, but it is not what they published.
             return;
@@ -327,7 +327,7 @@ impl Telling {
     /// being received, whether it is told again.
     fn notice(
         &self,
-        node: &Node,
+        node: &Engine,
         told: &Told,
         (reply_to, correlation_id, ticket, is_duplicate): (&str, Option<&str>, u64, bool),
     ) -> Option<Notice> {
@@ -345,7 +345,7 @@ impl Telling {
     }
 
     /// The same for everybody who watches outcomes; costs nothing when nobody does.
-    fn publish_to_watchers(&mut self, node: &Node, told: &Told) {
+    fn publish_to_watchers(&mut self, node: &Engine, told: &Told) {
         let Some(vhost) = self.vhost.as_ref().filter(|vhost| vhost.outcomes_are_watched()) else {
             return;
         };
@@ -380,7 +380,7 @@ impl Telling {
     }
 
     /// Logs it as a group of its own, and does what follows.
-    pub(super) fn carry_out(mut self, node: &Node, work: &mut Work) {
+    pub(super) fn carry_out(mut self, node: &Engine, work: &mut Work) {
         let keeps_bodies = node.keeps_bodies();
         let waiter: Arc<dyn Waiter> = node.outcomes.notices.clone();
         let waiter = Some(&waiter).filter(|_| self.is_awaited());
@@ -424,7 +424,7 @@ impl Telling {
     }
 
     /// Sends on what was logged before `end`.
-    pub(crate) fn finish(self, node: &Node, end: u64, work: &mut Work) {
+    pub(crate) fn finish(self, node: &Engine, end: u64, work: &mut Work) {
         let tickets = &node.outcomes.tickets;
         let of_workers = self.received.iter().map(|(tracking, is)| (tracking.ticket, *is));
         let decided = self.confirms.iter().copied().chain(of_workers).filter(|(t, _)| *t != 0);

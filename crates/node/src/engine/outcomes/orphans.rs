@@ -7,12 +7,12 @@ use broker::QueueId;
 use broker::queue::{Reason, Removed, Restored};
 use ledger::{IdHash, What};
 
-use super::telling::Telling;
+use super::batch::Telling;
 use crate::NodeError;
-use crate::effects::Work;
-use crate::node::Node;
+use crate::engine::Engine;
+use crate::engine::Work;
 
-impl Node {
+impl Engine {
     /// Tells that these were dropped with their queues.
     pub(crate) fn tell_orphans(&self, orphans: Vec<(QueueId, Restored)>) -> Result<(), NodeError> {
         for of_queue in orphans.chunk_by(|a, b| a.0 == b.0) {
@@ -36,7 +36,8 @@ impl Node {
             let name = self.published_to(IdHash(tracking.id), queue_id);
             let at = tellings.iter().position(|(of, _)| *of == name).unwrap_or_else(|| {
                 let message_id = message.properties().ok().and_then(|of| of.message_id);
-                let vhost = self.vhost_of(message_id.unwrap_or_default(), IdHash(tracking.id));
+                let vhost =
+                    self.registry.vhost_of(message_id.unwrap_or_default(), IdHash(tracking.id));
                 let names = (queue_id, Arc::clone(&name));
                 tellings.push((name, Telling::new(None, names, vhost, self.now_ms())));
                 tellings.len() - 1

@@ -12,8 +12,8 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::node::Node;
-use crate::outbox::{Decided, Outbox};
+use crate::engine::Engine;
+use crate::registry::{Decided, Outbox};
 use crate::store::Waiter;
 
 /// See the module's documentation.
@@ -114,7 +114,7 @@ fn decide(held: &Held, is_acked: bool, position: u64) -> Option<Arc<Outbox>> {
     outbox.decide(held.channel, held.channel_serial, decided).then_some(outbox)
 }
 
-impl Node {
+impl Engine {
     /// Refuses confirms that were held for too long. A queue looks at the deadlines of its messages
     /// itself; this is for reports, and for what was lost sight of.
     pub(crate) fn expire_tickets(&self) {

@@ -78,13 +78,13 @@ fn dropped_feed_is_read_from_the_log() {
         publish_and_ack(&mut session, &format!("before-{round}"));
         node.commit().expect("a good disk");
         if round % 2 == 1 {
-            node.store.feed.overflow();
+            node.engine.store.feed.overflow();
         }
         publish_and_ack(&mut session, &format!("after-{round}"));
         node.commit().expect("a good disk");
-        node.follow(false);
+        node.writer.follow(false);
         // Told again from the feed, what was read from the log is known.
-        node.follow(true);
+        node.writer.follow(true);
     }
     for round in 0..4 {
         assert_told_once(&node, &format!("before-{round}"));
@@ -99,10 +99,10 @@ fn what_was_not_followed_before_a_crash_is_followed_after_it() {
     let mut before = session(&node);
     publish_and_ack(&mut before, "flushed");
     node.commit().expect("a good disk");
-    node.follow(true);
+    node.writer.follow(true);
     publish_and_ack(&mut before, "followed");
     node.commit().expect("a good disk");
-    node.follow(false);
+    node.writer.follow(false);
     publish_and_ack(&mut before, "fed");
     node.commit().expect("a good disk");
     // The node is gone without a word, and with it what was only in memory.
@@ -121,7 +121,7 @@ fn lost_ledger_is_made_anew_from_what_the_log_still_has() {
     let mut before = session(&node);
     publish_and_ack(&mut before, "x");
     node.commit().expect("a good disk");
-    node.follow(true);
+    node.writer.follow(true);
     disk.crash();
     std::mem::forget(before);
     let names = segment_log::Disk::list(&disk).expect("a good disk");

@@ -8,8 +8,8 @@ use broker::Message;
 use parking_lot::{Condvar, Mutex};
 use segment_log::RecordRef;
 
-use crate::store::outcome_records::{NOTES, OUTCOMES};
-use crate::store::records::{FLAG_TRACKED, MESSAGE, MessageRecord};
+use super::outcome_records::{NOTES, OUTCOMES};
+use super::records::{FLAG_TRACKED, MESSAGE, MessageRecord};
 
 /// Bytes that may wait for the follower.
 const FEED_BYTES_MAX: usize = 64 << 20;

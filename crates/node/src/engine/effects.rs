@@ -9,10 +9,10 @@ use broker::dead_letter::{Death, dead_letter, is_cycle};
 use broker::queue::{Effects, Incoming, NO_POSITION, Reason, Removed};
 use broker::{BrokerError, Message, QueueId};
 
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
+use super::Engine;
+use crate::registry::LiveQueue;
+use crate::registry::Vhost;
 use crate::store::{Appender, records};
-use crate::vhost::Vhost;
 
 /// Messages that may die of one dead letter's being delivered.
 const DESCENDANTS_MAX: usize = 1024;
@@ -36,7 +36,7 @@ pub(crate) struct DeadLetter {
     position: u64,
 }
 
-impl Node {
+impl Engine {
     /// Does what follows from work on a queue.
     pub(crate) fn apply(&self, queue: &Arc<LiveQueue>, now_ms: u64, effects: Effects) {
         if effects.is_empty() {
@@ -69,7 +69,7 @@ impl Node {
         }
     }
 
-    /// As [`Node::apply`], and gives their memory back for others where that is little.
+    /// As [`Engine::apply`], and gives their memory back for others where that is little.
     pub(crate) fn apply_and_empty(
         &self,
         queue: &Arc<LiveQueue>,

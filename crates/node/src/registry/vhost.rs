@@ -8,8 +8,8 @@ use broker::topology::Topology;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
-use crate::live_queue::LiveQueue;
-use crate::outcomes::OUTCOMES_EXCHANGE;
+use super::live_queue::LiveQueue;
+use crate::names::OUTCOMES_EXCHANGE;
 
 /// See the module's documentation.
 ///
@@ -44,6 +44,12 @@ impl Vhost {
             epoch: AtomicU64::new(1),
             watched: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn queue_named(&self, name: &str) -> Option<Arc<LiveQueue>> {
+        let state = self.state.read();
+        let id = state.topology.queue_named(name)?.id;
+        state.queues.get(&id).cloned()
     }
 
     /// Changes with everything that may change a route or who may use it.

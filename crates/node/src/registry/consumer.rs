@@ -2,17 +2,18 @@
 //!
 //! It reserves before the queue assigns anything: room in its connection's outbox, and some of the
 //! prefetch that its channel's consumers share. Who finds nothing left waits for its turn (module
-//! [`turns`](crate::turns)).
+//! [`turns`](super::turns)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use amqp::{BasicCancel, Method};
+use broker::Message;
 use broker::outcome::SettledBy;
 use broker::queue::Endpoint;
 
-use crate::outbox::{Outbox, RESERVED_BYTES_MAX, room_for};
-use crate::turns::{Place, Turns};
+use super::outbox::{Outbox, RESERVED_BYTES_MAX, WireDelivery, room_for};
+use super::turns::{Place, Turns};
 
 /// A consumer, as its queue sees it.
 pub(crate) struct ConsumerHandle {
@@ -60,6 +61,32 @@ impl ConsumerHandle {
         }
         drop(state);
         self.outbox.wake();
+    }
+
+    /// Sends it a message that is in no queue. `false` when it is gone or has no room.
+    pub(crate) fn reply(&self, message: &Message) -> bool {
+        // Nobody reserves room for a reply; who does not read his loses them, as nothing is stored.
+        if self.outbox.is_full() {
+            return false;
+        }
+        let mut outbox = self.outbox.lock();
+        let outbox = &mut *outbox;
+        self.outbox.take_room(outbox, message.body().len() + message.properties_bytes().len());
+        let Some(channel) = outbox.channels.get_mut(&self.channel) else { return false };
+        if channel.serial != self.channel_serial {
+            return false;
+        }
+        channel.last_tag += 1;
+        outbox.wire.deliver(&WireDelivery {
+            channel: self.channel,
+            consumer_tag: &self.tag,
+            delivery_tag: channel.last_tag,
+            redelivered: false,
+            properties: message.properties_bytes(),
+            message,
+        });
+        self.outbox.wake();
+        true
     }
 }
 

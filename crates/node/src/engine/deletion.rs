@@ -5,14 +5,13 @@ use std::sync::Arc;
 use broker::queue::Effects;
 use broker::topology::Removal;
 
-use crate::definitions::Change;
-use crate::handover::CoreQueue;
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
-use crate::stored;
-use crate::vhost::Vhost;
+use super::CoreQueue;
+use super::Engine;
+use crate::definitions::{Change, convert};
+use crate::registry::LiveQueue;
+use crate::registry::Vhost;
 
-impl Node {
+impl Engine {
     /// Deletes a queue with its bindings and messages and tells its consumers. Returns the number
     /// of ready messages it had, and the log position after the deletion.
     pub(crate) fn delete_live_queue(&self, queue: &Arc<LiveQueue>) -> (u64, u64) {
@@ -33,7 +32,7 @@ impl Node {
         state.is_deleted = true;
         let cached_before = state.core.cached_bytes();
         let ready_count = state.core.clear(&mut effects);
-        self.count_cached(cached_before, state.core.cached_bytes());
+        self.bodies.count(cached_before, state.core.cached_bytes());
         let consumers: Vec<_> =
             state.core.consumers().map(|(_, endpoint)| endpoint.clone()).collect();
         drop(state);
@@ -54,7 +53,7 @@ impl Node {
         }
         let Some(removed) = state.topology.delete_queue(&queue.name) else { return 0 };
         vhost.changed();
-        self.remember_deleted(queue, &vhost);
+        self.registry.remember_deleted(queue, &vhost);
         let mut end = 0;
         if queue.durable {
             let (vhost, name) = (vhost.name.to_string(), queue.name.to_string());
@@ -64,20 +63,13 @@ impl Node {
         end.max(self.append_removal(&vhost, &removed.removal))
     }
 
-    fn remember_deleted(&self, queue: &LiveQueue, vhost: &Vhost) {
-        const DELETED_MAX: usize = 16_384;
-        let mut deleted = self.deleted_queues.lock();
-        deleted.push_front((queue.id, (vhost.name.clone(), queue.name.clone())));
-        deleted.truncate(DELETED_MAX);
-    }
-
     /// Logs what a removal took along; the position after it, 0 when nothing of it was durable.
     pub(crate) fn append_removal(&self, vhost: &Vhost, removal: &Removal) -> u64 {
         let vhost = vhost.name.to_string();
         let bindings = removal.bindings.iter().filter(|binding| binding.is_durable());
         let bindings = bindings.map(|binding| Change::BindingDeleted {
             vhost: vhost.clone(),
-            binding: stored::binding(binding),
+            binding: convert::stored_binding(binding),
         });
         let exchanges = removal.exchanges.iter().filter(|exchange| exchange.durable);
         let exchanges = exchanges.map(|exchange| Change::ExchangeDeleted {

@@ -1,6 +1,6 @@
 //! Working on a queue, and handing its deliveries over.
 //!
-//! Everything that touches a queue's core goes through [`Node::with_queue`]: lock, work, assign,
+//! Everything that touches a queue's core goes through [`Engine::with_queue`]: lock, work, assign,
 //! unlock, hand over, then the effects. Handing over belongs to one thread at a time per queue; the
 //! others leave their deliveries to it, in order, so a consumer's messages never overtake each
 //! other and no two locks are held at once.
@@ -12,9 +12,9 @@ use broker::outcome::SettledBy;
 use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
 use segment_log::LogError;
 
-use crate::consumer::ConsumerEndpoint;
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
+use super::Engine;
+use crate::registry::ConsumerEndpoint;
+use crate::registry::LiveQueue;
 use crate::store::outcome_records::{Note, NoteKind};
 
 /// In place of the position of a delivery whose record is damaged.
@@ -32,7 +32,7 @@ thread_local! {
 
 pub(crate) type CoreQueue = Queue<ConsumerEndpoint>;
 
-impl Node {
+impl Engine {
     /// Works on a queue under its lock, then does all that follows. `None` when it is deleted.
     pub(crate) fn with_queue<R>(
         &self,
@@ -46,7 +46,7 @@ impl Node {
         result
     }
 
-    /// As [`Node::with_queue`], with the effects left to the caller.
+    /// As [`Engine::with_queue`], with the effects left to the caller.
     pub(crate) fn with_core<R>(
         &self,
         queue: &Arc<LiveQueue>,
@@ -63,7 +63,7 @@ impl Node {
         let cached_before = core.cached_bytes();
         let result = work(core, effects);
         core.assign(now_ms, effects);
-        self.count_cached(cached_before, core.cached_bytes());
+        self.bodies.count(cached_before, core.cached_bytes());
         let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
         let begins = core.begin_handover();
         let is_left = begins && self.store.is_committer() && core.outgoing_needs_log();
@@ -115,7 +115,7 @@ impl Node {
                 }
             }
             core.assign(now_ms, effects);
-            self.count_cached(cached_before, core.cached_bytes());
+            self.bodies.count(cached_before, core.cached_bytes());
             let is_left = match is_committer {
                 true => round == COMMITTER_ROUNDS_MAX || core.outgoing_needs_log(),
                 false => round == ROUNDS_MAX,

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::NodeError;
-use crate::auth::{CompiledPermissions, hash_password};
+use crate::auth::{Access, CompiledPermissions, LoginError, hash_password};
 use crate::definitions::{Change, Permissions, User};
-use crate::node::{DEFAULT_VHOST, Node};
-use crate::vhost::Vhost;
+use crate::names::DEFAULT_VHOST;
+use crate::node::Node;
+use crate::registry::Vhost;
 
 const USER: &str = "user";
 const VHOST: &str = "virtual host";
@@ -17,7 +18,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Exists`].
     pub fn add_user(&self, name: &str, password: &str, tags: &[String]) -> Result<(), NodeError> {
-        if self.accounts.read().users.contains_key(name) {
+        if self.accounts.definitions.read().users.contains_key(name) {
             return Err(NodeError::Exists { kind: USER, name: name.to_owned() });
         }
         let (name, tags) = (name.to_owned(), tags.to_vec());
@@ -31,11 +32,11 @@ impl Node {
     /// # Errors
     /// [`NodeError::Missing`].
     pub fn change_password(&self, name: &str, password: &str) -> Result<(), NodeError> {
-        let user = self.accounts.read().users.get(name).cloned();
+        let user = self.accounts.definitions.read().users.get(name).cloned();
         let mut user = user.ok_or_else(|| missing(USER, name))?;
         user.password_hash = hash_password(password)?;
         self.change_accounts(Change::UserPut(user));
-        self.logins.authenticator().forget(name);
+        self.accounts.forget_password(name);
         Ok(())
     }
 
@@ -44,19 +45,19 @@ impl Node {
     /// # Errors
     /// [`NodeError::Missing`].
     pub fn delete_user(&self, name: &str) -> Result<(), NodeError> {
-        if !self.accounts.read().users.contains_key(name) {
+        if !self.accounts.definitions.read().users.contains_key(name) {
             return Err(missing(USER, name));
         }
         self.change_accounts(Change::UserDeleted { name: name.to_owned() });
-        self.access.remove_user(name);
-        self.logins.authenticator().forget(name);
+        self.accounts.access.remove_user(name);
+        self.accounts.forget_password(name);
         self.permissions_changed();
         Ok(())
     }
 
     /// All users.
     pub fn users(&self) -> Vec<User> {
-        self.accounts.read().users.values().cloned().collect()
+        self.accounts.definitions.read().users.values().cloned().collect()
     }
 
     /// Adds a virtual host with the predeclared exchanges.
@@ -64,11 +65,11 @@ impl Node {
     /// # Errors
     /// [`NodeError::Exists`].
     pub fn add_vhost(&self, name: &str) -> Result<(), NodeError> {
-        if self.vhosts.read().contains_key(name) {
+        if self.engine.registry.vhosts.read().contains_key(name) {
             return Err(NodeError::Exists { kind: VHOST, name: name.to_owned() });
         }
         self.change_accounts(Change::VhostPut { name: name.to_owned() });
-        self.vhosts.write().insert(name.to_owned(), Arc::new(Vhost::new(name)));
+        self.engine.registry.vhosts.write().insert(name.to_owned(), Arc::new(Vhost::new(name)));
         Ok(())
     }
 
@@ -78,7 +79,7 @@ impl Node {
     /// # Errors
     /// [`NodeError::Missing`].
     pub fn delete_vhost(&self, name: &str) -> Result<(), NodeError> {
-        let vhost = self.vhost(name).ok_or_else(|| missing(VHOST, name))?;
+        let vhost = self.engine.registry.vhost(name).ok_or_else(|| missing(VHOST, name))?;
         let queues: Vec<_> = {
             let mut state = vhost.state.write();
             if std::mem::replace(&mut state.is_deleted, true) {
@@ -88,19 +89,19 @@ impl Node {
         };
         vhost.changed();
         for queue in &queues {
-            self.delete_live_queue(queue);
+            self.engine.delete_live_queue(queue);
         }
         self.change_accounts(Change::VhostDeleted { name: name.to_owned() });
-        self.access.remove_vhost(name);
+        self.accounts.access.remove_vhost(name);
         // Last, so that a new one of this name cannot come before the log has forgotten this one.
-        self.vhosts.write().remove(name);
-        self.wake_connections();
+        self.engine.registry.vhosts.write().remove(name);
+        self.engine.registry.connections.wake_all();
         Ok(())
     }
 
     /// Names of all virtual hosts.
     pub fn vhosts(&self) -> Vec<String> {
-        self.accounts.read().vhosts.iter().cloned().collect()
+        self.accounts.definitions.read().vhosts.iter().cloned().collect()
     }
 
     /// Grants a user permissions in a virtual host, instead of those it had there.
@@ -114,7 +115,7 @@ impl Node {
         permissions: Permissions,
     ) -> Result<(), NodeError> {
         CompiledPermissions::compile(&permissions)?;
-        let accounts = self.accounts.read();
+        let accounts = self.accounts.definitions.read();
         let has_vhost = accounts.vhosts.contains(vhost);
         let has_user = accounts.users.contains_key(user);
         drop(accounts);
@@ -124,7 +125,7 @@ impl Node {
         if !has_user {
             return Err(missing(USER, user));
         }
-        self.access.set(vhost, user, &permissions)?;
+        self.accounts.access.set(vhost, user, &permissions)?;
         let (vhost, user) = (vhost.to_owned(), user.to_owned());
         self.change_accounts(Change::PermissionsPut { vhost, user, permissions });
         self.permissions_changed();
@@ -137,10 +138,10 @@ impl Node {
     /// [`NodeError::Missing`].
     pub fn clear_permissions(&self, vhost: &str, user: &str) -> Result<(), NodeError> {
         let key = (vhost.to_owned(), user.to_owned());
-        if !self.accounts.read().permissions.contains_key(&key) {
+        if !self.accounts.definitions.read().permissions.contains_key(&key) {
             return Err(missing("permission of user", user));
         }
-        self.access.remove(vhost, user);
+        self.accounts.access.remove(vhost, user);
         self.change_accounts(Change::PermissionsDeleted { vhost: key.0, user: key.1 });
         self.permissions_changed();
         Ok(())
@@ -148,20 +149,39 @@ impl Node {
 
     /// All permissions as (virtual host, user, permissions).
     pub fn permissions(&self) -> Vec<(String, String, Permissions)> {
-        let accounts = self.accounts.read();
+        let accounts = self.accounts.definitions.read();
         let all = accounts.permissions.iter();
         all.map(|((vhost, user), p)| (vhost.clone(), user.clone(), p.clone())).collect()
     }
 
-    /// Whether these are a user's name and password.
+    /// Whether these are a user's name and password. Blocks for a hash.
     pub fn check_password(&self, user: &str, password: &str) -> bool {
-        let hash = self.accounts.read().users.get(user).map(|user| user.password_hash.clone());
-        self.logins.authenticator().check(user, password, hash.as_deref())
+        self.accounts.check_password(user, password)
+    }
+
+    /// Lets a user in who comes from this address with this password.
+    ///
+    /// Dropping the future leaves the queue.
+    ///
+    /// # Errors
+    /// [`LoginError`]. Whoever answers should take his time, so that guessing does.
+    pub async fn log_in(
+        &self,
+        peer: std::net::IpAddr,
+        user: &str,
+        password: &str,
+    ) -> Result<(), LoginError> {
+        self.accounts.log_in(peer, user, password).await
+    }
+
+    /// Whether a user may access a queue or an exchange of a virtual host so.
+    pub fn may(&self, vhost: &str, user: &str, access: Access, name: &str) -> bool {
+        self.accounts.access.allow(vhost, user, access, name)
     }
 
     /// Whether a user may connect from an address.
     pub fn may_connect_from(&self, user: &str, peer: std::net::IpAddr) -> bool {
-        crate::auth::may_connect_from(user, peer, &self.loopback_users)
+        self.accounts.may_connect_from(user, peer)
     }
 
     /// What a new store begins with: the virtual host `/`, and the user `guest` that may do
@@ -171,8 +191,8 @@ impl Node {
         let tags = vec!["administrator".to_owned()];
         let all = || ".*".to_owned();
         let permissions = Permissions { configure: all(), write: all(), read: all() };
-        self.access.set(&vhost, &name, &permissions)?;
-        self.vhosts.write().insert(vhost.clone(), Arc::new(Vhost::new(&vhost)));
+        self.accounts.access.set(&vhost, &name, &permissions)?;
+        self.engine.registry.vhosts.write().insert(vhost.clone(), Arc::new(Vhost::new(&vhost)));
         let password_hash = hash_password("guest")?;
         let user = User { name: name.clone(), password_hash, tags };
         self.change_all(vec![
@@ -191,15 +211,15 @@ impl Node {
     /// Changes in memory and in the log, under one lock so that both have the same order; all of
     /// them or none survive a crash.
     fn change_all(&self, changes: Vec<Change>) {
-        let mut accounts = self.accounts.write();
+        let mut accounts = self.accounts.definitions.write();
         changes.iter().for_each(|change| accounts.apply(change));
-        self.store.append(None, |appender| {
+        self.engine.store.append(None, |appender| {
             appender.batch.begin_group();
             changes.into_iter().for_each(|change| appender.change(change));
             appender.batch.end_group();
         });
         drop(accounts);
-        if let Err(error) = self.store.sync_all() {
+        if let Err(error) = self.engine.store.sync_all() {
             tracing::error!(
                 "a change of users or virtual hosts may not survive a restart: {error}"
             );
@@ -208,7 +228,7 @@ impl Node {
 
     /// Sessions keep what they may do with their routes; have them ask again.
     fn permissions_changed(&self) {
-        self.vhosts.read().values().for_each(|vhost| vhost.changed());
+        self.engine.registry.vhosts.read().values().for_each(|vhost| vhost.changed());
     }
 }
 

@@ -9,11 +9,11 @@ use broker::Message;
 use broker::queue::{Incoming, NO_POSITION};
 use parking_lot::Mutex;
 
-use crate::consumer::ConsumerHandle;
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
+use crate::engine::Engine;
+use crate::registry::ConsumerHandle;
+use crate::registry::LiveQueue;
+use crate::registry::Vhost;
 use crate::store::{Appender, Waiter, records};
-use crate::vhost::Vhost;
 
 /// A message for whoever asked for an outcome.
 pub(crate) struct Notice {
@@ -33,7 +33,7 @@ pub(crate) enum Target {
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Notices {
-    node: OnceLock<Weak<Node>>,
+    node: OnceLock<Weak<Engine>>,
     /// With the position that must be durable before; in the order of these mostly.
     waiting: Mutex<Vec<(u64, Notice)>>,
     /// Somebody delivers; who comes meanwhile leaves his to them.
@@ -54,7 +54,7 @@ impl Notice {
 }
 
 impl Notices {
-    pub(crate) fn bind(&self, node: &Arc<Node>) {
+    pub(crate) fn bind(&self, node: &Arc<Engine>) {
         let _ = self.node.set(Arc::downgrade(node));
     }
 
@@ -91,14 +91,14 @@ impl Waiter for Notices {
     }
 }
 
-impl Node {
+impl Engine {
     /// Where an address leads: to a consumer of direct reply-to, or a queue of the virtual host.
     pub(super) fn notice_target(
         &self,
         vhost: Option<&Arc<Vhost>>,
         reply_to: &str,
     ) -> Option<Target> {
-        if let Some(consumer) = self.reply_consumer(reply_to) {
+        if let Some(consumer) = self.registry.reply_consumer(reply_to) {
             return Some(Target::Replies(consumer));
         }
         let state = vhost?.state.read();
@@ -170,9 +170,7 @@ impl Node {
     }
 
     fn reply(&self, consumer: &Weak<ConsumerHandle>, message: &Message) {
-        let delivered = consumer
-            .upgrade()
-            .is_some_and(|consumer| crate::session::deliver_reply(&consumer, message));
+        let delivered = consumer.upgrade().is_some_and(|consumer| consumer.reply(message));
         if delivered {
             self.outcome_received(message);
         } else {

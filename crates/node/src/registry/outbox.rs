@@ -6,7 +6,7 @@
 //! client has not seen.
 //!
 //! *Invariant:* what is pushed and not yet written is bounded: consumers reserve room before a
-//! queue hands anything out (module [`consumer`](crate::consumer)), and a full outbox says so once it has
+//! queue hands anything out (module [`consumer`](super::consumer)), and a full outbox says so once it has
 //! room again ([`Outbox::take_stalled`]).
 
 use std::any::Any;
@@ -21,12 +21,12 @@ use broker::queue::{ConsumerKey, Delivery};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
-use crate::consumer::ConsumerHandle;
-use crate::live_queue::LiveQueue;
+use super::consumer::ConsumerHandle;
+use super::live_queue::LiveQueue;
+use super::turns::Turns;
+use super::unsettled::{Unsettled, UnsettledRing};
 use crate::rewrite;
 use crate::store::Waiter;
-use crate::turns::Turns;
-use crate::unsettled::{Unsettled, UnsettledRing};
 
 /// Bytes of deliveries that may wait in an outbox.
 pub(crate) const RESERVED_BYTES_MAX: usize = 1 << 20;

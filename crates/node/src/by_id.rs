@@ -5,19 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::queue::{Incoming, Published, Standing};
+use broker::queue::{Incoming, Published};
 use broker::{Message, Outcome, Tracking};
 use ledger::{Event, IdHash, Ledger, What};
 
-use crate::NodeError;
-use crate::auth::Access;
-use crate::live_queue::LiveQueue;
+use crate::engine::outcomes::duplicates::last_outcome;
+use crate::engine::whereabouts::{find, positions};
 use crate::node::Node;
-use crate::outcomes::duplicates::last_outcome;
+use crate::registry::LiveQueue;
 use crate::store::records;
 
-/// Entries of a queue looked at under its lock at a time.
-const ENTRIES_AT_A_TIME: usize = 4096;
 /// How often, and how many times, the ledger is asked whether it has followed the log.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(1);
 const FOLLOW_TRIES_MAX: u32 = 5000;
@@ -57,18 +54,13 @@ pub enum ByIdError {
 impl Node {
     /// What became of messages.
     pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+        &self.engine.ledger
     }
 
     /// Waits (as a future, or blocking) for the ledger to have more events than now. Get it before
     /// looking, then look, then wait.
     pub fn ledger_changed(&self) -> event_listener::EventListener {
-        self.ledger_changed.listen()
-    }
-
-    /// Whether a user may access a queue or an exchange of a virtual host so.
-    pub fn may(&self, vhost: &str, user: &str, access: Access, name: &str) -> bool {
-        self.access.allow(vhost, user, access, name)
+        self.writer.changed()
     }
 
     /// Takes a queued message out of a queue; its outcome is `dropped`, the reason `cancelled`.
@@ -76,7 +68,7 @@ impl Node {
     /// # Errors
     /// [`ByIdError`]; nothing has changed then.
     pub fn cancel_message(&self, vhost: &str, queue: &str, id: &str) -> Result<(), ByIdError> {
-        let live = self.queue_named(vhost, queue).ok_or(ByIdError::Unknown)?;
+        let live = self.engine.registry.queue_named(vhost, queue).ok_or(ByIdError::Unknown)?;
         let events = self.events_now(vhost, id)?;
         if self.take_out(&live, &positions(&events, live.id.0))? {
             return Ok(());
@@ -92,13 +84,13 @@ impl Node {
     /// [`ByIdError`]; nothing has changed then.
     pub fn retry_message(&self, vhost: &str, queue: &str, id: &str) -> Result<(), ByIdError> {
         let events = self.events_now(vhost, id)?;
-        let live = self.queue_named(vhost, queue);
+        let live = self.engine.registry.queue_named(vhost, queue);
         let live_id = live.as_ref().map(|live| live.id.0);
         let Some((last, _)) = last_outcome(&events, live_id, queue) else {
             return Err(if events.is_empty() { ByIdError::Unknown } else { ByIdError::NotFailed });
         };
         let is_open = last.outcome == Outcome::DeadlineMissed
-            && live.as_ref().is_some_and(|live| self.is_in_queue(live, &events));
+            && live.as_ref().is_some_and(|live| self.engine.is_in_queue(live, &events));
         if last.outcome == Outcome::Processed || is_open {
             return Err(ByIdError::NotFailed);
         }
@@ -109,7 +101,7 @@ impl Node {
     }
 
     fn publish_again(&self, queue: &Arc<LiveQueue>, old: &Message) -> Result<(), ByIdError> {
-        let now_ms = self.now_ms();
+        let now_ms = self.engine.now_ms();
         let properties = old.properties().map_err(|error| ByIdError::Store(error.to_string()))?;
         let before = old.tracking().unwrap_or_default();
         let tracking = Tracking {
@@ -121,23 +113,23 @@ impl Node {
         let content = ("", &*queue.name, old.properties_bytes(), old.body());
         let message =
             Message::tracked(now_ms, &properties, content, Some(&tracking), &mut Vec::new());
-        let (position, _) = self.store.append(None, |appender| {
+        let (position, _) = self.engine.store.append(None, |appender| {
             records::append_message(appender.batch, std::iter::once(queue.id), &message)
         });
-        let put = self.with_queue(queue, now_ms, |core, effects| {
+        let put = self.engine.with_queue(queue, now_ms, |core, effects| {
             let message = message.clone();
-            let incoming = Incoming { message, position, keep_body: self.keeps_bodies() };
+            let incoming = Incoming { message, position, keep_body: self.engine.keeps_bodies() };
             core.publish(now_ms, incoming, effects)
         });
-        self.readmit_id(queue, IdHash(before.id));
+        self.engine.readmit_id(queue, IdHash(before.id));
         if put == Some(Published::Refused) {
             return Err(ByIdError::QueueFull(queue.name.to_string()));
         }
         if put.is_none() {
-            self.lose(queue, Some(message), position);
+            self.engine.lose(queue, Some(message), position);
             return Err(ByIdError::QueueGone(queue.name.to_string()));
         }
-        self.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))
+        self.engine.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))
     }
 
     /// Copies of a message in dead-letter queues, which now has another chance itself.
@@ -148,7 +140,7 @@ impl Node {
         });
         for copy in copies {
             for of in &copy.queues {
-                let live = self.queue_named(&copy.vhost, &of.name);
+                let live = self.engine.registry.queue_named(&copy.vhost, &of.name);
                 if let Some(live) = live.filter(|live| live.id.0 == of.id) {
                     match self.take_out(&live, &positions(events, of.id)) {
                         // Somebody is at it already.
@@ -161,20 +153,18 @@ impl Node {
         Ok(())
     }
 
-    /// Whether a message is in a queue, be it with a worker.
-    pub(crate) fn is_in_queue(&self, queue: &LiveQueue, events: &[Event<'_>]) -> bool {
-        find(queue, &positions(events, queue.id.0)).is_some()
-    }
-
     /// Takes a message out that stands at one of these positions. `false` when none is there.
     fn take_out(&self, queue: &Arc<LiveQueue>, wanted: &[u64]) -> Result<bool, ByIdError> {
         let Some(standing) = find(queue, wanted) else { return Ok(false) };
-        let now_ms = self.now_ms();
+        let now_ms = self.engine.now_ms();
         let cancelled =
-            self.with_queue(queue, now_ms, |core, effects| core.cancel(standing, effects));
+            self.engine.with_queue(queue, now_ms, |core, effects| core.cancel(standing, effects));
         match cancelled.flatten() {
             Some(true) => {
-                self.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))?;
+                self.engine
+                    .store
+                    .sync_all()
+                    .map_err(|error| ByIdError::Store(error.to_string()))?;
                 Ok(true)
             }
             Some(false) => Err(ByIdError::Delivered),
@@ -189,57 +179,17 @@ impl Node {
     /// [`ByIdError::Store`].
     pub fn events_now(&self, vhost: &str, id: &str) -> Result<Vec<Event<'static>>, ByIdError> {
         let store_error = |error: &dyn std::fmt::Display| ByIdError::Store(error.to_string());
-        let end = self.store.append(None, |_| ()).1;
-        self.store.sync_all().map_err(|error| store_error(&error))?;
+        let end = self.engine.store.append(None, |_| ()).1;
+        self.engine.store.sync_all().map_err(|error| store_error(&error))?;
         // The committer feeds the follower a moment after it has told who waited.
         let mut patience = FOLLOW_TRIES_MAX;
-        while self.follow(false) < end {
+        while self.writer.follow(false) < end {
             patience -= 1;
             if patience == 0 {
                 return Err(ByIdError::Store("the ledger does not follow the log".to_owned()));
             }
             std::thread::sleep(FOLLOW_AGAIN);
         }
-        self.ledger.events(IdHash::new(vhost, id)).map_err(|error| store_error(&error))
+        self.engine.ledger.events(IdHash::new(vhost, id)).map_err(|error| store_error(&error))
     }
-
-    fn queue_named(&self, vhost: &str, name: &str) -> Option<Arc<LiveQueue>> {
-        let vhost = self.vhost(vhost)?;
-        let state = vhost.state.read();
-        let id = state.topology.queue_named(name)?.id;
-        state.queues.get(&id).cloned()
-    }
-}
-
-/// The message that stands at one of these positions of the log.
-fn find(queue: &LiveQueue, wanted: &[u64]) -> Option<Standing> {
-    let wanted = |position: u64| wanted.contains(&position);
-    let mut found = Vec::new();
-    let mut at = Some((0, 0));
-    while let Some(from) = at.filter(|_| found.is_empty()) {
-        let state = queue.state.lock();
-        at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
-    }
-    found.pop()
-}
-
-/// Where a message may stand in the log, as far as a queue's copies of it go.
-fn positions(events: &[Event<'_>], queue_id: u32) -> Vec<u64> {
-    let position = |event: &Event<'_>| match &event.what {
-        What::Published(published) => {
-            let is_there = published.queues.iter().any(|of| of.id == queue_id);
-            is_there.then_some(published.position)
-        }
-        What::Moved { position } => Some(*position),
-        _ => None,
-    };
-    events.iter().filter_map(position).collect()
-}
-
-/// Opens the ledger.
-pub(crate) fn open_ledger<D: segment_log::Disk + Clone>(
-    disk: D,
-    options: &ledger::Options,
-) -> Result<Ledger, NodeError> {
-    Ok(Ledger::open(disk, options.clone())?)
 }

@@ -7,12 +7,12 @@ use broker::{Message, Outcome, QueueId};
 use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 use segment_log::RecordRef;
 
-use super::QueueNames;
+use crate::names::QueueNames;
+use crate::registry::Vhost;
 use crate::store::outcome_records::{
     NOTES, NoteKind, OUTCOMES, OutcomeEntry, OutcomesHead, parse_notes, parse_outcomes,
 };
 use crate::store::records::{MESSAGE, MessageRecord};
-use crate::vhost::Vhost;
 
 /// One pass over some records.
 pub(crate) struct Visit<'a> {

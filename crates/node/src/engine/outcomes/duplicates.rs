@@ -21,10 +21,10 @@ use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
 use parking_lot::Mutex;
 
-use super::notices::Notice;
-use super::told::{encode, wants};
-use crate::live_queue::LiveQueue;
-use crate::node::Node;
+use super::notifications::Notice;
+use super::settled_message::{encode, wants};
+use crate::engine::Engine;
+use crate::registry::LiveQueue;
 use crate::store::Waiter;
 
 /// Duplicates that may wait for one original, and for all.
@@ -122,7 +122,7 @@ impl Duplicates {
     }
 }
 
-impl Node {
+impl Engine {
     /// When a queue last took in an id, as far as the ledger's window knows. What it refused then it
     /// has not taken in.
     pub(crate) fn last_taken_in(&self, queue: &LiveQueue, id: IdHash) -> Option<u64> {

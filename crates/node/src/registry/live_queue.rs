@@ -10,8 +10,8 @@ use broker::queue::{Queue, Settings};
 use broker::topology::QueueDefinition;
 use parking_lot::Mutex;
 
-use crate::consumer::ConsumerEndpoint;
-use crate::vhost::Vhost;
+use super::consumer::ConsumerEndpoint;
+use super::vhost::Vhost;
 
 /// See the module's documentation.
 pub(crate) struct LiveQueue {

@@ -1,0 +1,76 @@
+//! Users, virtual hosts and permissions as they stand, and who is let in.
+//!
+//! Owns them in memory. Never does: making a change durable; who changes them logs that under the
+//! same lock (module [`administration`](crate::administration)).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::logins::{Login, LoginError, Logins};
+use super::{AccessTable, AuthError};
+use crate::definitions::Definitions;
+
+/// See the module's documentation.
+pub(crate) struct Accounts {
+    /// Of queues, exchanges and bindings there is nothing here: they live in the registry.
+    pub definitions: RwLock<Definitions>,
+    pub access: Arc<AccessTable>,
+    logins: Arc<Logins>,
+    /// Users that may connect from this machine only.
+    loopback_users: Vec<String>,
+}
+
+impl Accounts {
+    /// # Errors
+    /// [`AuthError`] for permissions that make no sense.
+    pub(crate) fn new(
+        definitions: &Definitions,
+        loopback_users: Vec<String>,
+    ) -> Result<Self, AuthError> {
+        let access = Arc::new(AccessTable::default());
+        for ((vhost, user), permissions) in &definitions.permissions {
+            access.set(vhost, user, permissions)?;
+        }
+        let accounts = Definitions {
+            exchanges: Default::default(),
+            queues: Default::default(),
+            bindings: Default::default(),
+            ..definitions.clone()
+        };
+        let (definitions, logins) = (RwLock::new(accounts), Logins::new()?);
+        Ok(Self { definitions, access, logins, loopback_users })
+    }
+
+    /// As [`Node::log_in`](crate::Node::log_in).
+    pub(crate) async fn log_in(
+        &self,
+        peer: IpAddr,
+        user: &str,
+        password: &str,
+    ) -> Result<(), LoginError> {
+        // Asked for again after waiting: the user may have changed.
+        self.logins.log_in(peer, || self.login(user, password)).await
+    }
+
+    /// Whether these are a user's name and password. Blocks for a hash.
+    pub(crate) fn check_password(&self, user: &str, password: &str) -> bool {
+        self.login(user, password).check(self.logins.authenticator())
+    }
+
+    pub(crate) fn may_connect_from(&self, user: &str, peer: IpAddr) -> bool {
+        super::may_connect_from(user, peer, &self.loopback_users)
+    }
+
+    /// A user is gone or has another password.
+    pub(crate) fn forget_password(&self, user: &str) {
+        self.logins.authenticator().forget(user);
+    }
+
+    fn login(&self, user: &str, password: &str) -> Login {
+        let users = self.definitions.read();
+        let password_hash = users.users.get(user).map(|it| it.password_hash.clone());
+        Login { user: user.to_owned(), password: password.to_owned(), password_hash }
+    }
+}

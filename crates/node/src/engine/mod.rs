@@ -1,0 +1,97 @@
+//! What happens to messages: everything that touches a queue, and what follows from it.
+//!
+//! An [`Engine`] is what sessions work on. It owns the store, the registry of living things, the
+//! ledger's handle and what is needed to tell outcomes. Never here: users and permissions, AMQP's
+//! verbs, threads; who calls has been allowed to.
+//!
+//! - [`dispatch`]: work on a queue under its lock, and handing its deliveries over.
+//! - [`effects`]: what follows from that: settlements into the log, dead letters on their way.
+//! - [`outcomes`]: what producers and workers are told.
+//! - [`deletion`], [`compaction`], [`deadlines`]: queues that go, segments that are emptied, queues
+//!   to be looked at by time.
+//! - [`whereabouts`]: where a message stands, by its events.
+//! - [`body_cache`], [`publisher_hold`]: memory for bodies, and holding publishers.
+
+mod body_cache;
+mod compaction;
+mod deadlines;
+mod deletion;
+mod dispatch;
+mod effects;
+pub(crate) mod outcomes;
+mod publisher_hold;
+pub(crate) mod whereabouts;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use ledger::Ledger;
+
+use crate::clock::Clock;
+use crate::options::Limits;
+use crate::registry::{LiveQueue, Registry};
+use crate::store::Store;
+use body_cache::BodyCache;
+use outcomes::Outcomes;
+
+pub(crate) use deadlines::Deadlines;
+pub(crate) use dispatch::CoreQueue;
+pub(crate) use effects::{DeadLetter, Work, append_effects};
+pub(crate) use publisher_hold::PublisherHold;
+
+/// See the module's documentation.
+pub(crate) struct Engine {
+    pub store: Store,
+    pub ledger: Ledger,
+    pub clock: Arc<dyn Clock>,
+    pub registry: Registry,
+    pub outcomes: Outcomes,
+    pub bodies: BodyCache,
+    pub deadlines: Deadlines,
+    pub hold: PublisherHold,
+    pub limits: Limits,
+    /// Memory of what clients have begun and not finished.
+    pub unfinished_bytes: AtomicU64,
+}
+
+impl Engine {
+    pub(crate) fn new(
+        store: Store,
+        ledger: Ledger,
+        registry: Registry,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        body_cache_bytes: u64,
+    ) -> Arc<Self> {
+        let engine = Arc::new(Self {
+            store,
+            ledger,
+            clock,
+            registry,
+            outcomes: Outcomes::default(),
+            bodies: BodyCache::new(body_cache_bytes),
+            deadlines: Deadlines::default(),
+            hold: PublisherHold::default(),
+            limits,
+            unfinished_bytes: AtomicU64::new(0),
+        });
+        engine.outcomes.notices.bind(&engine);
+        engine
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Whether bodies of newly queued messages may stay in memory.
+    pub(crate) fn keeps_bodies(&self) -> bool {
+        self.bodies.has_room()
+    }
+
+    /// Has the timers look at a queue.
+    pub(crate) fn schedule(&self, queue: &Arc<LiveQueue>, at_ms: u64) {
+        if queue.claim_timer(at_ms) {
+            self.deadlines.add(at_ms, queue);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Outcomes: what follows for producer and worker when a tracked message leaves a queue.
+//!
+//! - [`batch`]: from a queue's effects to one record of settlements with their outcomes, and the
+//!   outcome messages in the same group: a crash leaves both or neither.
+//! - [`notifications`]: outcome messages on their way to their queues. They get there once the group is
+//!   durable: nobody is told what a crash could take back.
+//! - [`held_confirms`]: publishers (and reporting workers) whose confirm waits for an ack.
+//! - [`ids_in_flight`]: ids on their way into the window, so that each is enqueued once.
+//! - [`duplicates`]: producers who published an id again.
+//!
+//! *Invariant:* a message has one outcome per queue it was routed to; a missed deadline may be
+//! turned, once, by a late ack.
+
+pub(crate) mod batch;
+pub(crate) mod duplicates;
+pub(crate) mod held_confirms;
+pub(crate) mod ids_in_flight;
+pub(crate) mod notifications;
+mod orphans;
+mod settled_message;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use duplicates::Duplicates;
+use held_confirms::Tickets;
+use ids_in_flight::IdsInFlight;
+use notifications::Notices;
+
+/// Everything of a node that only outcomes need.
+#[derive(Default)]
+pub(crate) struct Outcomes {
+    pub tickets: Tickets,
+    pub notices: Arc<Notices>,
+    pub ids: Mutex<IdsInFlight>,
+    pub duplicates: Duplicates,
+    ignored_report_count: AtomicU64,
+}
+
+impl Outcomes {
+    /// Reports of workers that were ignored.
+    pub(crate) fn ignored_report_count(&self) -> u64 {
+        self.ignored_report_count.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_ignored_report(&self) {
+        self.ignored_report_count.fetch_add(1, Ordering::Relaxed);
+    }
+}

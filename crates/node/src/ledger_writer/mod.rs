@@ -1,0 +1,247 @@
+//! The ledger writer: reads what has become durable and tells the ledger; a thread of its own in a
+//! living node.
+//!
+//! The committer copies the records that matter into the store's [`Feed`], without bodies; the writer
+//! takes them from there in batches, a few times a second to the disk. So the ledger is a view of
+//! the message log and slows nobody: when it cannot keep up the feed is dropped and the writer
+//! reads the log's segments instead, which stay until it has ([`Store::ledger_applied`]).
+//!
+//! It also answers duplicates: what became of the original is known once the ledger has followed
+//! the log up to the moment in which the duplicate came.
+//!
+//! [`Feed`]: crate::store::committed_records::Feed
+//! [`Store::ledger_applied`]: crate::store::Store
+
+mod events;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use broker::QueueId;
+use event_listener::{Event, EventListener};
+use hashbrown::HashMap;
+use ledger::{IdHash, LedgerError};
+use parking_lot::Mutex;
+use segment_log::{LogError, RecordRef};
+
+use crate::NodeError;
+use crate::engine::Engine;
+use crate::names::QueueNames;
+use crate::store::committed_records;
+use events::Visit;
+
+/// How long events gather before they are taken.
+const ROUND: Duration = Duration::from_millis(20);
+/// How often what was followed is made durable.
+const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// Events that may wait in memory while the ledger cannot be written.
+const UNFLUSHED_MAX: u64 = 500_000;
+/// Names of queues that are remembered.
+const NAMES_MAX: usize = 65_536;
+
+/// See the module's documentation.
+pub(crate) struct LedgerWriter {
+    engine: Arc<Engine>,
+    /// The ledger has more events.
+    changed: Event,
+    progress: Mutex<Progress>,
+}
+
+/// How far it has got.
+struct Progress {
+    /// Events up to here are in the ledger, maybe not yet on its disk.
+    followed: u64,
+    unflushed_count: u64,
+    flushed_at: Instant,
+    /// The last flush failed, and that was said.
+    cannot_flush: bool,
+    /// The log could not be read, and that was said.
+    cannot_follow: bool,
+    names: HashMap<QueueId, QueueNames>,
+}
+
+impl LedgerWriter {
+    /// The ledger has followed the log up to `applied`.
+    pub(crate) fn new(engine: &Arc<Engine>, applied: u64) -> Self {
+        let progress = Progress {
+            followed: applied,
+            unflushed_count: 0,
+            flushed_at: Instant::now(),
+            cannot_flush: false,
+            cannot_follow: false,
+            names: HashMap::default(),
+        };
+        let (engine, changed) = (Arc::clone(engine), Event::new());
+        Self { engine, changed, progress: Mutex::new(progress) }
+    }
+
+    /// Waits for the ledger to have more events than now.
+    pub(crate) fn changed(&self) -> EventListener {
+        self.changed.listen()
+    }
+
+    /// The thread's life, until the feed is closed.
+    pub(crate) fn run(&self) {
+        while self.engine.store.feed.wait(ROUND) {
+            self.follow(false);
+            // Events come one by one or by the thousand; a batch costs less.
+            std::thread::sleep(ROUND / 4);
+        }
+        self.follow(true);
+    }
+
+    /// Tells the ledger what has become durable; `flush` also makes that durable there. Answers up
+    /// to which position that was.
+    pub(crate) fn follow(&self, flush: bool) -> u64 {
+        let (followed, count) = self.progress(flush);
+        if count > 0 {
+            self.changed.notify(usize::MAX);
+        }
+        // Not under the lock: this reaches queues and connections.
+        self.engine.answer_duplicates(followed);
+        followed
+    }
+
+    /// How far the ledger has got now, and how many events that were.
+    fn progress(&self, flush: bool) -> (u64, u64) {
+        let mut progress = self.progress.lock();
+        let progress = &mut *progress;
+        if progress.unflushed_count > UNFLUSHED_MAX {
+            self.flush_ledger(progress);
+            if progress.unflushed_count > 0 {
+                // The feed fills meanwhile and is dropped; the log keeps what was in it.
+                return (progress.followed, 0);
+            }
+        }
+        let taken = self.engine.store.feed.take();
+        let mut count = 0;
+        if taken.overflowed {
+            // What was dropped from the feed had become durable before it was taken.
+            match self.read_segments(progress, taken.end) {
+                Ok(read) => count += read,
+                Err(error) => {
+                    if !std::mem::replace(&mut progress.cannot_follow, true) {
+                        tracing::error!("the ledger cannot follow the log, and waits: {error}");
+                    }
+                    self.engine.store.feed.overflow();
+                    return (progress.followed, 0);
+                }
+            }
+        }
+        for record in committed_records::entries(&taken.bytes) {
+            count += self.follow_record(progress, &record.record, record.body_bytes);
+        }
+        progress.followed = progress.followed.max(taken.end);
+        progress.unflushed_count += count;
+        let is_due = flush || progress.flushed_at.elapsed() >= FLUSH_EVERY;
+        if progress.unflushed_count > 0 && is_due {
+            self.flush_ledger(progress);
+        }
+        self.engine.store.feed.give_back(taken.bytes);
+        (progress.followed, count)
+    }
+
+    /// Follows everything there is in the log, once, before the node does anything else.
+    pub(crate) fn catch_up(&self) -> Result<(), NodeError> {
+        let mut progress = self.progress.lock();
+        let count = self.read_segments(&mut progress, self.engine.store.durable())?;
+        if count > 0 {
+            tracing::debug!(events = count, "the ledger has followed the log");
+            progress.unflushed_count += count;
+        }
+        self.flush_ledger(&mut progress);
+        Ok(())
+    }
+
+    fn flush_ledger(&self, progress: &mut Progress) {
+        progress.flushed_at = Instant::now();
+        // The ledger must never know more than the log does after a crash.
+        let synced = self.engine.store.sync_relaxed().map_err(LedgerError::from);
+        match synced
+            .and_then(|()| self.engine.ledger.flush(progress.followed, self.engine.now_ms()))
+        {
+            Ok(()) => {
+                progress.unflushed_count = 0;
+                if std::mem::take(&mut progress.cannot_flush) {
+                    tracing::info!("the ledger is written again");
+                }
+                self.engine.store.ledger_applied.store(progress.followed, Ordering::Release);
+                // Segments may go now; the committer looks when it has something to do.
+                self.engine.store.look_again();
+            }
+            Err(error) if !std::mem::replace(&mut progress.cannot_flush, true) => {
+                tracing::error!("the ledger cannot be written, and waits: {error}");
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Follows the log itself, from where the ledger has got to.
+    fn read_segments(&self, progress: &mut Progress, end: u64) -> Result<u64, NodeError> {
+        let mut count = 0;
+        for base in self.engine.store.segments_for_ledger(progress.followed) {
+            let from = progress.followed;
+            let scanned = self.engine.store.scan_segment(base, &mut |record| {
+                if record.position >= from
+                    && record.position < end
+                    && committed_records::is_wanted(&record)
+                {
+                    count += self.follow_record(
+                        progress,
+                        &record,
+                        committed_records::body_bytes(&record),
+                    );
+                }
+            });
+            match scanned {
+                Ok(()) | Err(LogError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        progress.followed = progress.followed.max(end);
+        Ok(count)
+    }
+
+    fn follow_record(
+        &self,
+        progress: &mut Progress,
+        record: &RecordRef<'_>,
+        body_bytes: u32,
+    ) -> u64 {
+        let (engine, names) = (&self.engine, &mut progress.names);
+        let mut visit = Visit {
+            vhost_of: &|message_id, hash| engine.registry.vhost_of(message_id, IdHash(hash)),
+            names: &mut |id| queue_names(engine, names, id),
+            emit: &mut |event| {
+                // In this order: an id is always known to one of them.
+                if engine.ledger.append(event) {
+                    engine.forget_pending(event);
+                }
+            },
+            count: 0,
+        };
+        visit.record(record, body_bytes);
+        visit.count
+    }
+}
+
+/// What a queue is called, or was called until a moment ago.
+fn queue_names(
+    engine: &Engine,
+    known: &mut HashMap<QueueId, QueueNames>,
+    id: QueueId,
+) -> Option<QueueNames> {
+    if let Some(names) = known.get(&id) {
+        return Some(names.clone());
+    }
+    if known.len() > NAMES_MAX {
+        known.clear();
+    }
+    let names = engine.registry.queue_names(id)?;
+    known.insert(id, names.clone());
+    Some(names)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! Open connections, to be told what all of them must know, and the numbers that name them and what
+//! is theirs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+use super::outbox::Outbox;
+
+/// See the module's documentation.
+pub(crate) struct Connections {
+    open: Mutex<HashMap<u64, Weak<Outbox>>>,
+    next_connection: AtomicU64,
+    next_serial: AtomicU64,
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self {
+            open: Mutex::default(),
+            next_connection: AtomicU64::new(1),
+            next_serial: AtomicU64::new(1),
+        }
+    }
+}
+
+impl Connections {
+    /// The number of a connection to come; nobody else has it while the node lives.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that nothing else has.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, outbox: &Arc<Outbox>) {
+        self.open.lock().insert(outbox.connection, Arc::downgrade(outbox));
+    }
+
+    pub(crate) fn remove(&self, outbox: &Outbox) {
+        self.open.lock().remove(&outbox.connection);
+    }
+
+    /// Wakes every connection, to look at something all of them must know.
+    pub(crate) fn wake_all(&self) {
+        let open: Vec<_> = self.open.lock().values().cloned().collect();
+        open.iter().filter_map(Weak::upgrade).for_each(|outbox| outbox.wake());
+    }
+}

@@ -1,0 +1,119 @@
+//! What is there: virtual hosts, their queues, connections and whom to send replies to.
+//!
+//! Owns the living things and how they are found by name, id or address. Never does: anything to a
+//! message. Work on a queue goes through the [`engine`](crate::engine), which is built on this.
+
+mod connections;
+mod consumer;
+mod live_queue;
+mod outbox;
+mod queue_ids;
+mod turns;
+mod unsettled;
+mod vhost;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use broker::QueueId;
+use hashbrown::HashMap;
+use ledger::IdHash;
+use parking_lot::{Mutex, RwLock};
+
+use crate::names::{QueueNames, REPLY_TO};
+
+pub(crate) use connections::Connections;
+pub(crate) use consumer::{ConsumerEndpoint, ConsumerHandle, SharedPrefetch};
+pub(crate) use live_queue::LiveQueue;
+pub(crate) use outbox::{ChannelOutbox, Decided, report_key};
+pub use outbox::{Outbox, Wire, WireDelivery};
+pub(crate) use queue_ids::QueueIds;
+pub(crate) use turns::{Place, in_turn};
+pub(crate) use unsettled::Unsettled;
+pub(crate) use vhost::{Vhost, VhostState};
+
+/// Names of deleted queues that are remembered: their last events are on the way into the ledger.
+const DELETED_MAX: usize = 16_384;
+
+/// See the module's documentation.
+pub(crate) struct Registry {
+    pub vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
+    pub queue_ids: QueueIds,
+    pub connections: Connections,
+    /// Queues that were deleted lately, the last first.
+    deleted_queues: Mutex<VecDeque<(QueueId, QueueNames)>>,
+    /// Consumers of direct reply-to, by the token in their address.
+    reply_consumers: RwLock<HashMap<String, Weak<ConsumerHandle>>>,
+}
+
+impl Registry {
+    /// Without a virtual host yet. Ids below `next_queue_id` are used.
+    pub(crate) fn new(next_queue_id: u32, deleted_queues: Vec<(QueueId, QueueNames)>) -> Self {
+        Self {
+            vhosts: RwLock::default(),
+            queue_ids: QueueIds::new(next_queue_id),
+            connections: Connections::default(),
+            deleted_queues: Mutex::new(deleted_queues.into()),
+            reply_consumers: RwLock::default(),
+        }
+    }
+
+    pub(crate) fn vhost(&self, name: &str) -> Option<Arc<Vhost>> {
+        self.vhosts.read().get(name).cloned()
+    }
+
+    /// The virtual host that a message is in, told by the hash of both.
+    pub(crate) fn vhost_of(&self, message_id: &str, hash: IdHash) -> Option<Arc<Vhost>> {
+        let vhosts = self.vhosts.read();
+        vhosts.values().find(|vhost| IdHash::new(&vhost.name, message_id) == hash).cloned()
+    }
+
+    /// Every queue, in the order of their ids.
+    pub(crate) fn all_queues(&self) -> Vec<Arc<LiveQueue>> {
+        let vhosts: Vec<Arc<Vhost>> = self.vhosts.read().values().cloned().collect();
+        let queues = |vhost: &Arc<Vhost>| -> Vec<Arc<LiveQueue>> {
+            vhost.state.read().queues.values().cloned().collect()
+        };
+        let mut queues: Vec<_> = vhosts.iter().flat_map(queues).collect();
+        queues.sort_by_key(|queue| queue.id);
+        queues
+    }
+
+    pub(crate) fn queue_named(&self, vhost: &str, name: &str) -> Option<Arc<LiveQueue>> {
+        self.vhost(vhost)?.queue_named(name)
+    }
+
+    /// What a queue is called, or was called until a moment ago.
+    pub(crate) fn queue_names(&self, id: QueueId) -> Option<QueueNames> {
+        let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
+        let living = vhosts.iter().find_map(|vhost| {
+            let name = vhost.state.read().queues.get(&id)?.name.clone();
+            Some((vhost.name.clone(), name))
+        });
+        living.or_else(|| {
+            let deleted = self.deleted_queues.lock();
+            deleted.iter().find(|(of, _)| *of == id).map(|(_, names)| names.clone())
+        })
+    }
+
+    pub(crate) fn remember_deleted(&self, queue: &LiveQueue, vhost: &Vhost) {
+        let mut deleted = self.deleted_queues.lock();
+        deleted.push_front((queue.id, (vhost.name.clone(), queue.name.clone())));
+        deleted.truncate(DELETED_MAX);
+    }
+
+    /// Adds a consumer of direct reply-to; the token is its own and nobody can guess it.
+    pub(crate) fn add_reply_consumer(&self, token: String, consumer: &Arc<ConsumerHandle>) {
+        self.reply_consumers.write().insert(token, Arc::downgrade(consumer));
+    }
+
+    pub(crate) fn remove_reply_consumer(&self, token: &str) {
+        self.reply_consumers.write().remove(token);
+    }
+
+    /// The consumer that an address of direct reply-to names, if it is one.
+    pub(crate) fn reply_consumer(&self, address: &str) -> Option<Weak<ConsumerHandle>> {
+        let token = address.strip_prefix(REPLY_TO)?.trim_start_matches('.');
+        self.reply_consumers.read().get(token).cloned()
+    }
+}
