@@ -126,7 +126,8 @@ impl Node {
             return Err(ByIdError::QueueFull(queue.name.to_string()));
         }
         if put.is_none() {
-            self.engine.lose(queue, Some(message), position);
+            let engine = &self.engine;
+            engine.with_agenda(|agenda| engine.lose(queue, Some(message), position, agenda));
             return Err(ByIdError::QueueGone(queue.name.to_string()));
         }
         self.engine.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))

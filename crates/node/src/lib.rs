@@ -17,6 +17,7 @@ pub mod embedded;
 mod engine;
 mod error;
 mod ledger_writer;
+mod locks;
 mod maintenance;
 mod memory;
 mod names;

@@ -9,8 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
-
+use crate::locks::Mutex;
 use crate::options::Limits;
 
 /// How often the allocator is asked to give memory back.

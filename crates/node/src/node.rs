@@ -11,13 +11,13 @@ use std::thread::JoinHandle;
 
 use broker::BrokerError;
 use ledger::{Ledger, Prefixed};
-use parking_lot::Mutex;
 use segment_log::{Disk, RealDisk};
 
 use crate::auth::Accounts;
 use crate::definitions::DefinitionStore;
 use crate::engine::Engine;
 use crate::ledger_writer::LedgerWriter;
+use crate::locks::Mutex;
 use crate::maintenance::Maintenance;
 use crate::options::Options;
 use crate::registry::{Registry, Wire};
@@ -140,7 +140,8 @@ impl Node {
     /// Writes and syncs what is left, and stops the threads. Sessions should be closed before.
     pub fn close(&self) {
         let engine = &self.engine;
-        if let Some(threads) = self.threads.lock().take() {
+        let threads = self.threads.lock().take();
+        if let Some(threads) = threads {
             // What maintenance still appends is written by the committer, and the ledger follows that.
             join(threads.maintenance, || engine.deadlines.close());
             join(threads.committer, || engine.store.close());

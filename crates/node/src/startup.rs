@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use broker::queue::Restored;
-use broker::topology::QueueDefinition;
 use broker::{BrokerError, QueueId};
 use segment_log::{Disk, Quarantine, RealDisk, Recovery, Reserve};
 
@@ -134,14 +133,19 @@ pub(crate) fn restore(
     for name in &definitions.vhosts {
         let vhost = Arc::new(Vhost::new(name));
         engine.registry.vhosts.write().insert(name.clone(), Arc::clone(&vhost));
-        restore_topology(&vhost, definitions, engine, &mut messages);
+        restore_topology(&vhost, definitions, engine.now_ms(), &mut messages);
+        let queues: Vec<_> = vhost.state.read().queues.values().cloned().collect();
+        for queue in queues {
+            let deadline_ms = queue.state.lock().core.next_deadline_ms();
+            deadline_ms.into_iter().for_each(|at_ms| engine.schedule(&queue, at_ms));
+        }
     }
 }
 
 fn restore_topology(
     vhost: &Arc<Vhost>,
     definitions: &Definitions,
-    engine: &Engine,
+    now_ms: u64,
     messages: &mut HashMap<QueueId, Vec<Restored>>,
 ) {
     let mut state = vhost.state.write();
@@ -154,8 +158,10 @@ fn restore_topology(
     }
     for ((of, _), stored) in definitions.queues.iter().filter(|((of, _), _)| of_vhost(of)) {
         let restored = convert::queue(stored).map(|definition| {
-            let live = restore_queue(vhost, &definition, engine, messages);
-            state.queues.insert(live.id, live);
+            let mut live = LiveQueue::new(&definition, vhost, now_ms);
+            let core = &mut live.state.get_mut().core;
+            messages.remove(&live.id).iter().flatten().for_each(|message| core.restore(message));
+            state.queues.insert(live.id, Arc::new(live));
             state.topology.restore_queue(definition)
         });
         note(of, "queue", &stored.name, restored);
@@ -165,23 +171,6 @@ fn restore_topology(
             convert::binding(stored).map(|definition| state.topology.restore_binding(definition));
         note(of, "binding to", &stored.destination, restored);
     }
-}
-
-fn restore_queue(
-    vhost: &Arc<Vhost>,
-    definition: &QueueDefinition,
-    engine: &Engine,
-    messages: &mut HashMap<QueueId, Vec<Restored>>,
-) -> Arc<LiveQueue> {
-    let mut live = LiveQueue::new(definition, vhost, engine.now_ms());
-    let core = &mut live.state.get_mut().core;
-    messages.remove(&live.id).iter().flatten().for_each(|message| core.restore(message));
-    let deadline_ms = core.next_deadline_ms();
-    let live = Arc::new(live);
-    if let Some(at_ms) = deadline_ms {
-        engine.schedule(&live, at_ms);
-    }
-    live
 }
 
 /// What cannot be restored is left out with a warning: the rest matters more.

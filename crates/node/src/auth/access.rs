@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, RwLock};
-
 use super::{Access, AuthError, CompiledPermissions};
 use crate::definitions::Permissions;
+use crate::locks::{Mutex, RwLock};
 
 /// Most decisions remembered per user and virtual host.
 const DECISION_COUNT_MAX: usize = 512;

@@ -6,11 +6,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-
 use super::logins::{Login, LoginError, Logins};
 use super::{AccessTable, AuthError};
 use crate::definitions::Definitions;
+use crate::locks::{Rank, RwLock};
 
 /// See the module's documentation.
 pub(crate) struct Accounts {
@@ -39,7 +38,7 @@ impl Accounts {
             bindings: Default::default(),
             ..definitions.clone()
         };
-        let (definitions, logins) = (RwLock::new(accounts), Logins::new()?);
+        let (definitions, logins) = (RwLock::new(Rank::Accounts, accounts), Logins::new()?);
         Ok(Self { definitions, access, logins, loopback_users })
     }
 

@@ -7,8 +7,8 @@
 
 use std::collections::HashMap;
 
+use crate::locks::Mutex;
 use argon2::password_hash::try_generate_salt;
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::AuthError;

@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use event_listener::Event;
-use parking_lot::Mutex;
 
 use super::{AuthError, Authenticator};
+use crate::locks::Mutex;
 
 /// Hashes that are computed at a time.
 const HASHES_MAX: usize = 2;

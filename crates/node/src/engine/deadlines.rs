@@ -7,9 +7,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use broker::queue::Tick;
-use parking_lot::{Condvar, Mutex};
 
 use super::Engine;
+use crate::locks::{Condvar, Mutex};
 use crate::registry::LiveQueue;
 
 /// See the module's documentation.

@@ -38,13 +38,15 @@ impl Engine {
         drop(state);
         let end = self.forget_queue(queue);
         consumers.iter().for_each(|consumer| consumer.tell_cancelled());
-        self.apply(queue, self.now_ms(), effects);
+        self.with_agenda(|agenda| agenda.add(queue, effects));
         Some((ready_count, end))
     }
 
     /// Takes a queue out of the topology and the durable definitions.
     fn forget_queue(&self, queue: &LiveQueue) -> u64 {
         let Some(vhost) = queue.vhost.upgrade() else { return 0 };
+        // Its last events are on the way into the ledger.
+        self.registry.remember_deleted(queue, &vhost);
         let mut state = vhost.state.write();
         // Somebody may have declared a new queue of that name since.
         let is_there = state.topology.queue_named(&queue.name).is_some_and(|d| d.id == queue.id);
@@ -53,7 +55,6 @@ impl Engine {
         }
         let Some(removed) = state.topology.delete_queue(&queue.name) else { return 0 };
         vhost.changed();
-        self.registry.remember_deleted(queue, &vhost);
         let mut end = 0;
         if queue.durable {
             let (vhost, name) = (vhost.name.to_string(), queue.name.to_string());

@@ -42,7 +42,7 @@ impl Engine {
     ) -> Option<R> {
         let mut effects = SPARE_EFFECTS.take();
         let result = self.with_core(queue, now_ms, &mut effects, work);
-        SPARE_EFFECTS.set(self.apply_and_empty(queue, now_ms, effects));
+        SPARE_EFFECTS.set(self.apply_and_empty(queue, effects));
         result
     }
 

@@ -9,19 +9,13 @@ use broker::dead_letter::{Death, dead_letter, is_cycle};
 use broker::queue::{Effects, Incoming, NO_POSITION, Reason, Removed};
 use broker::{BrokerError, Message, QueueId};
 
-use super::Engine;
+use super::{Agenda, Engine};
 use crate::registry::LiveQueue;
 use crate::registry::Vhost;
 use crate::store::{Appender, records};
 
-/// Messages that may die of one dead letter's being delivered.
-const DESCENDANTS_MAX: usize = 1024;
-
 /// Removals whose memory is kept for the next effects.
 const SPARE_EFFECTS_MAX: usize = 1024;
-
-/// Messages that die while dead letters are delivered are worked off in turn, not nested.
-pub(crate) type Work = Vec<(Arc<LiveQueue>, Effects)>;
 
 /// A message that died, and the copy that is sent on. It is prepared, then logged, then delivered.
 pub(crate) struct DeadLetter {
@@ -37,48 +31,29 @@ pub(crate) struct DeadLetter {
 }
 
 impl Engine {
-    /// Does what follows from work on a queue.
-    pub(crate) fn apply(&self, queue: &Arc<LiveQueue>, now_ms: u64, effects: Effects) {
-        if effects.is_empty() {
-            return;
-        }
-        // What died here is sent on whatever it costs; what dies of that, within bounds: queues that
-        // dead-letter into each other can make copies without end.
-        let mut copies_left = DESCENDANTS_MAX * (1 + effects.removed.len());
-        let mut work: Work = vec![(Arc::clone(queue), effects)];
-        let mut is_first = true;
-        while let Some((queue, mut effects)) = work.pop() {
-            if !is_first && copies_left < effects.removed.len() {
-                tracing::warn!(
-                    queue = &*queue.name,
-                    "dead letters multiply without end and are dropped"
-                );
-                effects.removed.iter_mut().for_each(|removed| removed.dead_letter = false);
-            }
-            if !is_first {
-                copies_left = copies_left.saturating_sub(effects.removed.len());
-            }
-            is_first = false;
-            self.log_effects(&queue, &effects);
-            self.tell(&queue, now_ms, &mut effects, &mut work);
-            for removed in effects.removed {
-                if removed.dead_letter {
-                    self.dead_letter(&queue, now_ms, removed, &mut work);
-                }
-            }
-        }
-    }
-
-    /// As [`Engine::apply`], and gives their memory back for others where that is little.
-    pub(crate) fn apply_and_empty(
+    /// Does what follows from work on a queue, and puts what follows from that on the agenda.
+    pub(super) fn apply(
         &self,
         queue: &Arc<LiveQueue>,
         now_ms: u64,
         mut effects: Effects,
-    ) -> Effects {
+        agenda: &mut Agenda,
+    ) {
+        self.log_effects(queue, &effects);
+        self.tell(queue, now_ms, &mut effects, agenda);
+        for removed in effects.removed {
+            if removed.dead_letter {
+                self.dead_letter(queue, now_ms, removed, agenda);
+            }
+        }
+    }
+
+    /// Does all that follows from work on a queue, and gives the effects' memory back for others
+    /// where that is little.
+    pub(super) fn apply_and_empty(&self, queue: &Arc<LiveQueue>, mut effects: Effects) -> Effects {
         let is_special = effects.special_count > 0 || !effects.missed.is_empty();
         if is_special || effects.removed.capacity() > SPARE_EFFECTS_MAX {
-            self.apply(queue, now_ms, effects);
+            self.with_agenda(|agenda| agenda.add(queue, effects));
             return Effects::default();
         }
         self.log_effects(queue, &effects);
@@ -95,7 +70,13 @@ impl Engine {
     }
 
     /// Sends a dead message on.
-    fn dead_letter(&self, queue: &Arc<LiveQueue>, now_ms: u64, removed: Removed, work: &mut Work) {
+    fn dead_letter(
+        &self,
+        queue: &Arc<LiveQueue>,
+        now_ms: u64,
+        removed: Removed,
+        agenda: &mut Agenda,
+    ) {
         let mut dead = self.prepare_dead_letter(queue, now_ms, removed);
         let keeps_bodies = self.keeps_bodies();
         self.store.append(None, |appender| {
@@ -103,7 +84,7 @@ impl Engine {
             dead.log(appender, keeps_bodies);
             appender.batch.end_group();
         });
-        work.append(&mut self.deliver_dead_letter(dead, now_ms));
+        self.deliver_dead_letter(dead, now_ms, agenda);
     }
 
     /// A dead message on its way. Without a dead-letter exchange of that name it goes nowhere.
@@ -136,13 +117,10 @@ impl Engine {
         dead
     }
 
-    /// Puts a dead message, logged already, into its queues; what follows from that comes back.
-    pub(crate) fn deliver_dead_letter(&self, dead: DeadLetter, now_ms: u64) -> Work {
-        let DeadLetter { copy: Some(copy), targets, position, .. } = dead else {
-            return Vec::new();
-        };
+    /// Puts a dead message, logged already, into its queues.
+    pub(crate) fn deliver_dead_letter(&self, dead: DeadLetter, now_ms: u64, agenda: &mut Agenda) {
+        let DeadLetter { copy: Some(copy), targets, position, .. } = dead else { return };
         let keep_body = position == NO_POSITION || self.keeps_bodies();
-        let mut work = Work::new();
         for target in targets {
             let incoming = Incoming { message: copy.clone(), position, keep_body };
             let mut effects = Effects::default();
@@ -150,15 +128,20 @@ impl Engine {
                 core.publish(now_ms, incoming, effects)
             });
             if published.is_none() {
-                self.lose(&target, Some(copy.clone()), position);
+                self.lose(&target, Some(copy.clone()), position, agenda);
             }
-            work.push((target, effects));
+            agenda.add_descendants(target, effects);
         }
-        work
     }
 
     /// A queue was deleted after a message for it was logged: that is its outcome there.
-    pub(crate) fn lose(&self, queue: &Arc<LiveQueue>, message: Option<Message>, position: u64) {
+    pub(crate) fn lose(
+        &self,
+        queue: &Arc<LiveQueue>,
+        message: Option<Message>,
+        position: u64,
+        agenda: &mut Agenda,
+    ) {
         if !message.as_ref().is_some_and(|message| message.head().is_tracked) {
             self.log_lost(queue, position);
             return;
@@ -174,7 +157,7 @@ impl Engine {
             attempts: 0,
             by: None,
         });
-        self.tell(queue, self.now_ms(), &mut effects, &mut Work::new());
+        self.tell(queue, self.now_ms(), &mut effects, agenda);
     }
 
     /// The same for what nobody asks after.

@@ -5,6 +5,7 @@
 //! verbs, threads; who calls has been allowed to.
 //!
 //! - [`dispatch`]: work on a queue under its lock, and handing its deliveries over.
+//! - [`agenda`]: what is still to be done after that, so that nothing is nested.
 //! - [`effects`]: what follows from that: settlements into the log, dead letters on their way.
 //! - [`outcomes`]: what producers and workers are told.
 //! - [`deletion`], [`compaction`], [`deadlines`]: queues that go, segments that are emptied, queues
@@ -12,6 +13,7 @@
 //! - [`whereabouts`]: where a message stands, by its events.
 //! - [`body_cache`], [`publisher_hold`]: memory for bodies, and holding publishers.
 
+mod agenda;
 mod body_cache;
 mod compaction;
 mod deadlines;
@@ -34,9 +36,10 @@ use crate::store::Store;
 use body_cache::BodyCache;
 use outcomes::Outcomes;
 
+pub(crate) use agenda::Agenda;
 pub(crate) use deadlines::Deadlines;
 pub(crate) use dispatch::CoreQueue;
-pub(crate) use effects::{DeadLetter, Work, append_effects};
+pub(crate) use effects::{DeadLetter, append_effects};
 pub(crate) use publisher_hold::PublisherHold;
 
 /// See the module's documentation.

@@ -22,11 +22,11 @@ use broker::QueueId;
 use event_listener::{Event, EventListener};
 use hashbrown::HashMap;
 use ledger::{IdHash, LedgerError};
-use parking_lot::Mutex;
 use segment_log::{LogError, RecordRef};
 
 use crate::NodeError;
 use crate::engine::Engine;
+use crate::locks::{Mutex, Rank};
 use crate::names::QueueNames;
 use crate::store::committed_records;
 use events::Visit;
@@ -73,7 +73,7 @@ impl LedgerWriter {
             names: HashMap::default(),
         };
         let (engine, changed) = (Arc::clone(engine), Event::new());
-        Self { engine, changed, progress: Mutex::new(progress) }
+        Self { engine, changed, progress: Mutex::new(Rank::LedgerProgress, progress) }
     }
 
     /// Waits for the ledger to have more events than now.

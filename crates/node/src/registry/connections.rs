@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 
 use super::outbox::Outbox;
+use crate::locks::Mutex;
 
 /// See the module's documentation.
 pub(crate) struct Connections {

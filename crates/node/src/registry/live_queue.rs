@@ -8,10 +8,10 @@ use broker::QueueId;
 use broker::arguments::QueueArguments;
 use broker::queue::{Queue, Settings};
 use broker::topology::QueueDefinition;
-use parking_lot::Mutex;
 
 use super::consumer::ConsumerEndpoint;
 use super::vhost::Vhost;
+use crate::locks::{Mutex, Rank};
 
 /// See the module's documentation.
 pub(crate) struct LiveQueue {
@@ -49,10 +49,10 @@ impl LiveQueue {
             arguments: definition.settings.clone(),
             settings: settings.clone(),
             counts_deliveries: settings.counts_deliveries,
-            state: Mutex::new(QueueState {
-                core: Queue::new(definition.id, settings, now_ms),
-                is_deleted: false,
-            }),
+            state: Mutex::new(
+                Rank::Queue,
+                QueueState { core: Queue::new(definition.id, settings, now_ms), is_deleted: false },
+            ),
             timer_at_ms: AtomicU64::new(u64::MAX),
         }
     }

@@ -18,8 +18,8 @@ use std::sync::{Arc, Weak};
 use broker::QueueId;
 use hashbrown::HashMap;
 use ledger::IdHash;
-use parking_lot::{Mutex, RwLock};
 
+use crate::locks::{Mutex, Rank, RwLock};
 use crate::names::{QueueNames, REPLY_TO};
 
 pub(crate) use connections::Connections;
@@ -50,10 +50,10 @@ impl Registry {
     /// Without a virtual host yet. Ids below `next_queue_id` are used.
     pub(crate) fn new(next_queue_id: u32, deleted_queues: Vec<(QueueId, QueueNames)>) -> Self {
         Self {
-            vhosts: RwLock::default(),
+            vhosts: RwLock::new(Rank::Vhosts, HashMap::default()),
             queue_ids: QueueIds::new(next_queue_id),
             connections: Connections::default(),
-            deleted_queues: Mutex::new(deleted_queues.into()),
+            deleted_queues: Mutex::new(Rank::Leaf, deleted_queues.into()),
             reply_consumers: RwLock::default(),
         }
     }

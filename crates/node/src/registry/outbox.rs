@@ -19,12 +19,12 @@ use atomic_waker::AtomicWaker;
 use broker::Message;
 use broker::queue::{ConsumerKey, Delivery};
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 
 use super::consumer::ConsumerHandle;
 use super::live_queue::LiveQueue;
 use super::turns::Turns;
 use super::unsettled::{Unsettled, UnsettledRing};
+use crate::locks::{Mutex, MutexGuard, Rank};
 use crate::rewrite;
 use crate::store::Waiter;
 
@@ -121,7 +121,10 @@ impl Outbox {
     pub(crate) fn new(connection: u64, wire: Box<dyn Wire>) -> Self {
         Self {
             connection,
-            state: Mutex::new(OutboxState { wire, channels: HashMap::default(), pushed_bytes: 0 }),
+            state: Mutex::new(
+                Rank::Outbox,
+                OutboxState { wire, channels: HashMap::default(), pushed_bytes: 0 },
+            ),
             waker: AtomicWaker::new(),
             is_dirty: AtomicBool::new(false),
             reserved_bytes: AtomicUsize::new(0),
@@ -231,7 +234,7 @@ impl Outbox {
         self.is_dirty.load(Ordering::Acquire) && self.is_dirty.swap(false, Ordering::AcqRel)
     }
 
-    pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, OutboxState> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, OutboxState> {
         self.state.lock()
     }
 

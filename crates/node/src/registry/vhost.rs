@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use broker::QueueId;
 use broker::topology::Topology;
 use hashbrown::HashMap;
-use parking_lot::RwLock;
 
 use super::live_queue::LiveQueue;
+use crate::locks::{Rank, RwLock};
 use crate::names::OUTCOMES_EXCHANGE;
 
 /// See the module's documentation.
@@ -36,11 +36,14 @@ impl Vhost {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
-            state: RwLock::new(VhostState {
-                topology: Topology::new(name),
-                queues: HashMap::default(),
-                is_deleted: false,
-            }),
+            state: RwLock::new(
+                Rank::Topology,
+                VhostState {
+                    topology: Topology::new(name),
+                    queues: HashMap::default(),
+                    is_deleted: false,
+                },
+            ),
             epoch: AtomicU64::new(1),
             watched: AtomicU64::new(0),
         }

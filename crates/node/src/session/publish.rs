@@ -476,9 +476,11 @@ fn enqueue_group(
         }
     });
     if enqueued.is_none() {
-        for &index in &group.messages {
-            let Pending { message, position, .. } = &pending[index as usize];
-            node.lose(&group.queue, message.clone(), *position);
-        }
+        node.with_agenda(|agenda| {
+            for &index in &group.messages {
+                let Pending { message, position, .. } = &pending[index as usize];
+                node.lose(&group.queue, message.clone(), *position, agenda);
+            }
+        });
     }
 }

@@ -14,7 +14,7 @@ use super::Session;
 use super::publish::{OwnedPublish, Pending};
 use super::settle::{Resolved, release_shared};
 use crate::engine::outcomes::batch::Telling;
-use crate::engine::{DeadLetter, Work, append_effects};
+use crate::engine::{DeadLetter, append_effects};
 use crate::registry::LiveQueue;
 use crate::registry::Unsettled;
 
@@ -60,6 +60,7 @@ impl Session {
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
+        let removed_count = effects.iter().map(|(_, effects)| effects.removed.len()).sum();
         let mut tellings = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
         let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
@@ -89,12 +90,11 @@ impl Session {
         self.publishes.pending.append(&mut publishes);
         let refused = self.enqueue_pending(duplicates);
         self.note_confirms(0, &refused);
-        let mut work: Work =
-            dead.into_iter().flat_map(|dead| self.node.deliver_dead_letter(dead, now_ms)).collect();
-        tellings.into_iter().for_each(|telling| telling.finish(&self.node, end, &mut work));
-        for (target, effects) in work {
-            self.node.apply(&target, now_ms, effects);
-        }
+        self.node.with_agenda(|agenda| {
+            agenda.allow_descendants(removed_count);
+            dead.into_iter().for_each(|dead| self.node.deliver_dead_letter(dead, now_ms, agenda));
+            tellings.into_iter().for_each(|telling| telling.finish(&self.node, end, agenda));
+        });
         for (queue, _) in effects {
             self.node.with_queue(&queue, now_ms, |_, _| ());
         }

@@ -5,11 +5,11 @@
 use std::time::Duration;
 
 use broker::Message;
-use parking_lot::{Condvar, Mutex};
 use segment_log::RecordRef;
 
 use super::outcome_records::{NOTES, OUTCOMES};
 use super::records::{FLAG_TRACKED, MESSAGE, MessageRecord};
+use crate::locks::{Condvar, Mutex};
 
 /// Bytes that may wait for the follower.
 const FEED_BYTES_MAX: usize = 64 << 20;

@@ -103,7 +103,7 @@ impl Store {
                 self.work.wait_for(&mut appending, LAZY_COMMIT);
             } else {
                 let deadline = *since.get_or_insert_with(|| Instant::now() + LAZY_COMMIT);
-                if self.work.wait_until(&mut appending, deadline).timed_out() {
+                if !self.work.wait_until(&mut appending, deadline) {
                     return true;
                 }
             }

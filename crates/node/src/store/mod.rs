@@ -32,11 +32,11 @@ use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use segment_log::{Batch, LogError, RecordRef};
 
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore};
+use crate::locks::{Condvar, Mutex, Rank};
 use crate::options::StoreOptions;
 use committed_records::Feed;
 use device::{Device, ReadDevice, ReserveDevice};
@@ -150,23 +150,26 @@ impl Store {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let start = device.next_position();
         Self {
-            appending: Mutex::new(Appending {
-                batch: Batch::new(start),
-                in_flight: None,
-                in_flight_waiters: Vec::new(),
-                spare: None,
-                waiters: Vec::new(),
-                changes: Vec::new(),
-                committer_sleeps: false,
-                closing: false,
-                settle_scratch: Vec::new(),
-            }),
-            work: Condvar::new(),
+            appending: Mutex::new(
+                Rank::Appending,
+                Appending {
+                    batch: Batch::new(start),
+                    in_flight: None,
+                    in_flight_waiters: Vec::new(),
+                    spare: None,
+                    waiters: Vec::new(),
+                    changes: Vec::new(),
+                    committer_sleeps: false,
+                    closing: false,
+                    settle_scratch: Vec::new(),
+                },
+            ),
+            work: Condvar::default(),
             reader: device.reader(),
-            device: Mutex::new(device),
-            segments: Mutex::new(segments),
+            device: Mutex::new(Rank::Device, device),
+            segments: Mutex::new(Rank::Leaf, segments),
             mostly_dead: Mutex::default(),
-            emptying: Mutex::new(None),
+            emptying: Mutex::default(),
             definitions,
             durable: AtomicU64::new(start),
             appended_bytes: AtomicU64::new(0),
@@ -175,7 +178,7 @@ impl Store {
             stuck: AtomicU8::new(0),
             free_bytes: AtomicU64::new(u64::MAX),
             disk_free_bytes_min: options.disk_free_bytes_min,
-            reserve: Mutex::new(reserve),
+            reserve: Mutex::new(Rank::Leaf, reserve),
             relaxed: options.relaxed,
             feed: Feed::default(),
             ledger_applied: AtomicU64::new(0),

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-
 use segment_log::LogError;
 
 use super::{Commit, Store, Waiter};
 use crate::NodeError;
+use crate::locks::{Condvar, Mutex};
 
 /// A missed wake-up costs no more than this.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

@@ -16,7 +16,7 @@ use super::duplicates::Duplicate;
 use super::notifications::{Notice, Target};
 use super::settled_message::{Told, encode, wants};
 use crate::engine::Engine;
-use crate::engine::{DeadLetter, Work};
+use crate::engine::{Agenda, DeadLetter};
 use crate::names::OUTCOMES_EXCHANGE;
 use crate::registry::LiveQueue;
 use crate::registry::Outbox;
@@ -59,7 +59,7 @@ impl Engine {
         queue: &Arc<LiveQueue>,
         now_ms: u64,
         effects: &mut Effects,
-        work: &mut Work,
+        agenda: &mut Agenda,
     ) {
         let mut tracked = effects.removed.extract_if(.., |removed| removed.is_tracked).peekable();
         let mut missed = std::mem::take(&mut effects.missed);
@@ -73,7 +73,7 @@ impl Engine {
             if missed.is_empty() {
                 tracked.by_ref().take(TOLD_MAX).for_each(|removed| telling.removed(self, removed));
             }
-            telling.carry_out(self, work);
+            telling.carry_out(self, agenda);
         }
     }
 
@@ -85,7 +85,7 @@ impl Engine {
         let mut telling = Telling::new(None, (queue_id, queue_name), vhost, now_ms);
         let told = Told::without_settling(Outcome::Unroutable, message, tracking, NO_POSITION, 0);
         telling.tell(self, told);
-        telling.carry_out(self, &mut Work::new());
+        self.with_agenda(|agenda| telling.carry_out(self, agenda));
     }
 
     /// Logs that tracked messages were given back.
@@ -380,7 +380,7 @@ impl Telling {
     }
 
     /// Logs it as a group of its own, and does what follows.
-    pub(super) fn carry_out(mut self, node: &Engine, work: &mut Work) {
+    pub(super) fn carry_out(mut self, node: &Engine, agenda: &mut Agenda) {
         let keeps_bodies = node.keeps_bodies();
         let waiter: Arc<dyn Waiter> = node.outcomes.notices.clone();
         let waiter = Some(&waiter).filter(|_| self.is_awaited());
@@ -389,7 +389,7 @@ impl Telling {
             self.log(appender, keeps_bodies);
             appender.batch.end_group();
         });
-        self.finish(node, end, work);
+        self.finish(node, end, agenda);
     }
 
     /// Appends everything, within a group of the caller.
@@ -424,7 +424,7 @@ impl Telling {
     }
 
     /// Sends on what was logged before `end`.
-    pub(crate) fn finish(self, node: &Engine, end: u64, work: &mut Work) {
+    pub(crate) fn finish(self, node: &Engine, end: u64, agenda: &mut Agenda) {
         let tickets = &node.outcomes.tickets;
         let of_workers = self.received.iter().map(|(tracking, is)| (tracking.ticket, *is));
         let decided = self.confirms.iter().copied().chain(of_workers).filter(|(t, _)| *t != 0);
@@ -434,9 +434,9 @@ impl Telling {
         let keys = self.told.iter().filter(|told| told.settles);
         let keys = keys.map(|told| dedup_key(IdHash(told.tracking.id), self.queue_id.0));
         node.ask_after_telling(end, keys);
-        node.notify(end, self.notices);
+        node.notify(end, self.notices, agenda);
         for dead in self.dead {
-            work.append(&mut node.deliver_dead_letter(dead, self.now_ms));
+            node.deliver_dead_letter(dead, self.now_ms, agenda);
         }
     }
 }

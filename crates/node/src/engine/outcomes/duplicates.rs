@@ -19,11 +19,11 @@ use broker::queue::{NO_POSITION, Reason};
 use broker::{Outcome, QueueId, Tracking};
 use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
-use parking_lot::Mutex;
 
 use super::notifications::Notice;
 use super::settled_message::{encode, wants};
 use crate::engine::Engine;
+use crate::locks::Mutex;
 use crate::registry::LiveQueue;
 use crate::store::Waiter;
 
@@ -258,7 +258,7 @@ impl Engine {
         let ((), end) = self.store.append(Some(&waiter), |appender| {
             notices.iter_mut().for_each(|notice| notice.log(appender, keeps_bodies));
         });
-        self.notify(end, notices);
+        self.with_agenda(|agenda| self.notify(end, notices, agenda));
         let is_good = settled.outcome == Outcome::Processed;
         let publisher = self.outcomes.tickets.settle(duplicate.ticket, is_good, end);
         self.wake_when_durable(publisher.into_iter().collect());

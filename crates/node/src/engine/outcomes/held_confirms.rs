@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 
 use crate::engine::Engine;
+use crate::locks::Mutex;
 use crate::registry::{Decided, Outbox};
 use crate::store::Waiter;
 

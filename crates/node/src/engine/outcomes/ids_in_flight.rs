@@ -17,8 +17,8 @@
 
 use std::collections::VecDeque;
 
+use crate::locks::Mutex;
 use hashbrown::{HashMap, HashSet};
-use parking_lot::Mutex;
 
 /// Ids of refused messages that are remembered until the ledger has them.
 const REFUSED_MAX: usize = 100_000;

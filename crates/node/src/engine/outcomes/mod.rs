@@ -22,21 +22,31 @@ mod settled_message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::Mutex;
-
+use crate::locks::{Mutex, Rank};
 use duplicates::Duplicates;
 use held_confirms::Tickets;
 use ids_in_flight::IdsInFlight;
 use notifications::Notices;
 
 /// Everything of a node that only outcomes need.
-#[derive(Default)]
 pub(crate) struct Outcomes {
     pub tickets: Tickets,
     pub notices: Arc<Notices>,
     pub ids: Mutex<IdsInFlight>,
     pub duplicates: Duplicates,
     ignored_report_count: AtomicU64,
+}
+
+impl Default for Outcomes {
+    fn default() -> Self {
+        Self {
+            tickets: Tickets::default(),
+            notices: Arc::default(),
+            ids: Mutex::new(Rank::IdsInFlight, IdsInFlight::default()),
+            duplicates: Duplicates::default(),
+            ignored_report_count: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Outcomes {

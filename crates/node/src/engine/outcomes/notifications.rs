@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use broker::Message;
-use broker::queue::{Incoming, NO_POSITION};
-use parking_lot::Mutex;
+use broker::queue::{Effects, Incoming, NO_POSITION};
 
-use crate::engine::Engine;
+use crate::engine::{Agenda, Engine};
+use crate::locks::Mutex;
 use crate::registry::ConsumerHandle;
 use crate::registry::LiveQueue;
 use crate::registry::Vhost;
@@ -86,7 +86,7 @@ impl Waiter for Notices {
 
     fn committed(&self) {
         if let Some(node) = self.node.get().and_then(Weak::upgrade) {
-            node.deliver_notices();
+            node.with_agenda(Agenda::add_notifications);
         }
     }
 }
@@ -107,22 +107,22 @@ impl Engine {
     }
 
     /// Sends notices on their way once everything before `end` is durable.
-    pub(crate) fn notify(&self, end: u64, notices: Vec<Notice>) {
-        if notices.is_empty() {
-            return;
+    pub(crate) fn notify(&self, end: u64, notices: Vec<Notice>, agenda: &mut Agenda) {
+        if !notices.is_empty() {
+            self.outcomes.notices.add(end, notices.into_iter());
+            agenda.add_notifications();
         }
-        self.outcomes.notices.add(end, notices.into_iter());
-        self.deliver_notices();
     }
 
-    fn deliver_notices(&self) {
+    /// Puts into their queues what is due. Who finds somebody at it leaves it to them.
+    pub(in crate::engine) fn deliver_notices(&self, agenda: &mut Agenda) {
         let notices = &self.outcomes.notices;
         loop {
             if notices.delivering.swap(true, Ordering::AcqRel) {
                 return;
             }
             let due = notices.take_due(self.store.durable());
-            self.put_into_queues(due);
+            self.put_into_queues(due, agenda);
             notices.delivering.swap(false, Ordering::AcqRel);
             // Waiting ends with the next commit, which after a full disk is not yet this one.
             let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
@@ -133,7 +133,7 @@ impl Engine {
         }
     }
 
-    fn put_into_queues(&self, mut due: Vec<Notice>) {
+    fn put_into_queues(&self, mut due: Vec<Notice>, agenda: &mut Agenda) {
         let now_ms = self.now_ms();
         let keeps_bodies = self.keeps_bodies();
         // Per queue in order; between queues there is none.
@@ -153,13 +153,15 @@ impl Engine {
                     continue;
                 }
             };
-            let put = self.with_queue(&queue, now_ms, |core, effects| {
+            let mut effects = Effects::default();
+            let put = self.with_core(&queue, now_ms, &mut effects, |core, effects| {
                 for notice in run.iter() {
                     let (message, position) = (notice.message.clone(), notice.position);
                     let keep_body = keeps_bodies || position == NO_POSITION;
                     core.publish(now_ms, Incoming { message, position, keep_body }, effects);
                 }
             });
+            agenda.add(&queue, effects);
             if put.is_none() {
                 for notice in run.iter() {
                     self.log_lost(&queue, notice.position);

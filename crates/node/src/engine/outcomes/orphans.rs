@@ -10,7 +10,6 @@ use ledger::{IdHash, What};
 use super::batch::Telling;
 use crate::NodeError;
 use crate::engine::Engine;
-use crate::engine::Work;
 
 impl Engine {
     /// Tells that these were dropped with their queues.
@@ -59,7 +58,9 @@ impl Engine {
             tellings.iter_mut().for_each(|(_, telling)| telling.log(appender, true));
             appender.batch.end_group();
         });
-        tellings.into_iter().for_each(|(_, telling)| telling.finish(self, end, &mut Work::new()));
+        self.with_agenda(|agenda| {
+            tellings.into_iter().for_each(|(_, telling)| telling.finish(self, end, agenda));
+        });
         Ok(())
     }
 
