@@ -3,9 +3,8 @@
 
 use std::path::PathBuf;
 
+use bench::BenchArgs;
 use clap::{Args, Parser, Subcommand};
-
-use crate::bench::BenchArgs;
 
 /// A durable message broker that speaks AMQP 0-9-1. Without a command: serve.
 #[derive(Parser, Debug)]

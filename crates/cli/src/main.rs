@@ -6,7 +6,6 @@
 
 mod administer;
 mod arguments;
-mod bench;
 mod config;
 mod control;
 mod failure;
@@ -47,7 +46,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Config { command: ConfigCommand::Show }) => {
             output::text(&Config::load(settings)?.to_toml()?)
         }
-        Some(Command::Bench(bench)) => Ok(bench::run(*bench)?),
+        Some(Command::Bench(bench)) => Ok(bench::run(&bench)?),
         Some(Command::User { command }) => administer::user(&Config::load(settings)?, &command),
         Some(Command::Vhost { command }) => administer::vhost(&Config::load(settings)?, &command),
         Some(Command::Permission { command }) => {

@@ -14,9 +14,9 @@ use super::ids::{COUNTER_BYTES, ID_BYTES, Ids, counter_digits};
 use super::outstanding::{Matched, Outstanding};
 use super::report::Tally;
 use super::{By, Plan, Run};
-use crate::bench::client::{CHANNEL, Connection, check_open};
-use crate::bench::consumer::write_ack;
-use crate::bench::stats::{Event, now_ns};
+use crate::client::{CHANNEL, Connection, check_open};
+use crate::consumer::write_ack;
+use crate::stats::{Event, now_ns};
 
 const BATCH_BYTES: usize = 64 << 10;
 /// When nothing has come for so long, the rest is not coming.

@@ -14,7 +14,7 @@ use super::uri::Uri;
 
 /// Load to generate. Without `--time` and `--count` it runs for ten seconds.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct BenchArgs {
+pub struct BenchArgs {
     /// The broker
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
     pub(super) uri: Uri,

@@ -7,10 +7,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
 use amqp::{FrameKind, Method};
+use anyhow::Result;
 use clap::Parser;
 
 use super::*;
-use crate::bench::report::Report;
+use crate::report::Report;
 
 #[derive(Parser)]
 struct CommandLine {

@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail};
 
 use super::delivery::Delivery;
 use super::{By, Plan, Run};
-use crate::bench::client::{CHANNEL, Connection, check_open};
-use crate::bench::consumer::write_ack;
-use crate::bench::stats::{Event, now_ns};
-use crate::bench::window::Window;
+use crate::client::{CHANNEL, Connection, check_open};
+use crate::consumer::write_ack;
+use crate::stats::{Event, now_ns};
+use crate::window::Window;
 
 /// At the end, how long confirms of replies are waited for.
 const LAST_CONFIRMS_NS: u64 = 5_000_000_000;
