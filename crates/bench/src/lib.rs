@@ -5,7 +5,7 @@
 //!
 //! - `args` is the command line, and `run` does what it says;
 //! - `client` is a small blocking client; `publisher` and `consumer` are the workers on it,
-//!   `window` the publisher's unconfirmed messages;
+//!   `window` the messages that are not done;
 //! - `setup` declares what a run needs, `drive` runs it and measures, `report` prints;
 //! - `tracked` has workers and a drive of its own: of each message it wants to hear what became of it;
 //! - `standing` measures without messages, `server_cost` reads what the broker uses from `/proc`.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{BenchArgs, drive, standing, tracked};
+use crate::args::BenchArgs;
+use crate::{drive, standing, tracked};
 
 /// Runs the load and prints the summary to standard output. Progress goes to standard error.
 ///

@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::By;
+use crate::args::By;
 use crate::report::{Percentiles, Report, rate_text, write_measured};
 use crate::server_cost::PhaseCost;
 

@@ -6,9 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use amqp::{FrameKind, Method, OwnedProperties};
+use anyhow::Result;
 use clap::Parser;
 
-use super::*;
+use super::drive;
+use super::report::{Tally, TrackedReport};
+use crate::args::BenchArgs;
 
 /// What is wrong with the outcome of the fifth message that a worker acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
