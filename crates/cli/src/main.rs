@@ -24,7 +24,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     let result = match Arguments::try_parse() {
         Ok(arguments) => run(arguments),
-        Err(error) => failure::report_arguments(&error),
+        Err(error) => arguments::report(&error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
