@@ -5,6 +5,7 @@
 
 mod fuzz;
 mod python;
+mod rules;
 mod rust;
 mod tally;
 mod venv;
@@ -20,7 +21,7 @@ use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::tally::{Note, Tally};
 use self::venv::Venv;
-use crate::{command, tidy::Tidy, workspace::Workspace};
+use crate::{command, workspace::Workspace};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -91,7 +92,7 @@ impl Context {
 }
 
 fn parts() -> Vec<Box<dyn Part>> {
-    let mut parts: Vec<Box<dyn Part>> = vec![Box::new(Tidy), Box::new(rust::Rust)];
+    let mut parts: Vec<Box<dyn Part>> = vec![Box::new(rules::Tidy), Box::new(rust::Rust)];
     parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
     parts.push(Box::new(fuzz::Fuzz));
     parts
