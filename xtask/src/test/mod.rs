@@ -3,6 +3,7 @@
 //! Each part stands for itself: one that fails or cannot be set up does not keep the others from
 //! running. The last line printed is `N passed, N failed, N skipped`, the sum over all parts.
 
+mod deny;
 mod fuzz;
 mod python;
 mod rules;
@@ -92,7 +93,8 @@ impl Context {
 }
 
 fn parts() -> Vec<Box<dyn Part>> {
-    let mut parts: Vec<Box<dyn Part>> = vec![Box::new(rules::Tidy), Box::new(rust::Rust)];
+    let mut parts: Vec<Box<dyn Part>> =
+        vec![Box::new(rules::Tidy), Box::new(deny::Deny), Box::new(rust::Rust)];
     parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
     parts.push(Box::new(fuzz::Fuzz));
     parts
