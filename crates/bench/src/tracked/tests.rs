@@ -118,7 +118,10 @@ impl Queue {
             peer.delivered += 1;
             let (mut encoded, mut out, tag) = (Vec::new(), Vec::new(), peer.delivered);
             properties.encode(&mut encoded);
-            amqp::write_deliver(&mut out, 1, "c", tag, false, "", "", &encoded, &body, 4096);
+            let method =
+                amqp::BasicDeliver { consumer_tag: "c", delivery_tag: tag, ..Default::default() };
+            let delivery = amqp::Delivery { method, properties: &encoded, body: &body };
+            amqp::write_deliver(&mut out, 1, &delivery, 4096);
             // A peer that is gone does not matter here.
             let _ = peer.stream.write_all(&out);
             peer.unacked.push((tag, properties));
