@@ -32,7 +32,7 @@ enum Task {
     Test(test::TestArgs),
     /// Measures wilco and another broker in turn and prints the ratios.
     Bench(bench::BenchArgs),
-    /// Checks the house rules: dependency arrows, file lengths, module docs, names.
+    /// Checks the house rules: dependency arrows, circles, file lengths, module docs, names.
     Tidy,
 }
 

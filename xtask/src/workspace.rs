@@ -25,6 +25,15 @@ pub(crate) struct Package {
     pub(crate) name: String,
     /// All its dependencies, of every kind.
     pub(crate) dependencies: Vec<Dependency>,
+    #[serde(rename = "manifest_path")]
+    manifest: PathBuf,
+}
+
+impl Package {
+    /// The directory of its Cargo.toml.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.manifest.parent()
+    }
 }
 
 /// One line of a crate's dependency tables.

@@ -4,7 +4,7 @@
 //! channel, is for the connection to judge.
 
 use crate::wire::{Reader, Writer, clip};
-use crate::{CLASS_BASIC, DecodeError, Method};
+use crate::{BasicDeliver, CLASS_BASIC, DecodeError, Method};
 
 /// What a client sends first.
 pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
@@ -174,22 +174,23 @@ pub fn write_heartbeat(out: &mut Vec<u8>) {
     out.extend_from_slice(&[HEARTBEAT, 0, 0, 0, 0, 0, 0, FRAME_END]);
 }
 
-/// Appends all frames of one delivery: `basic.deliver`, content header and body.
+/// One message on its way to a consumer, all borrowed.
+#[derive(Debug, Clone)]
+pub struct Delivery<'a> {
+    /// To whom, and where it comes from.
+    pub method: BasicDeliver<'a>,
+    /// Encoded properties: flags and values.
+    pub properties: &'a [u8],
+    /// The whole body.
+    pub body: &'a [u8],
+}
+
+/// Appends all frames of one delivery: `basic.deliver`, content header and body, that in frames of
+/// at most `frame_max` bytes (0: no limit).
 #[inline]
-#[expect(clippy::too_many_arguments, reason = "the fields of three frames, on the hot path")]
-pub fn write_deliver(
-    out: &mut Vec<u8>,
-    channel: u16,
-    consumer_tag: &str,
-    delivery_tag: u64,
-    redelivered: bool,
-    exchange: &str,
-    routing_key: &str,
-    properties: &[u8],
-    body: &[u8],
-    frame_max: u32,
-) {
-    let strings = (clip(consumer_tag), clip(exchange), clip(routing_key));
+pub fn write_deliver(out: &mut Vec<u8>, channel: u16, delivery: &Delivery<'_>, frame_max: u32) {
+    let Delivery { method, properties, body } = delivery;
+    let strings = (clip(method.consumer_tag), clip(method.exchange), clip(method.routing_key));
     let method_size = 4 + 3 + 9 + strings.0.len() + strings.1.len() + strings.2.len();
     let body_frames = body.len() / piece_size(frame_max) + 1;
     out.reserve(
@@ -199,8 +200,8 @@ pub fn write_deliver(
     let mut writer = Writer::new(out);
     writer.bytes(&[0, 60, 0, 60]);
     writer.shortstr(strings.0);
-    let [t0, t1, t2, t3, t4, t5, t6, t7] = delivery_tag.to_be_bytes();
-    writer.bytes(&[t0, t1, t2, t3, t4, t5, t6, t7, u8::from(redelivered)]);
+    let [t0, t1, t2, t3, t4, t5, t6, t7] = method.delivery_tag.to_be_bytes();
+    writer.bytes(&[t0, t1, t2, t3, t4, t5, t6, t7, u8::from(method.redelivered)]);
     writer.shortstr(strings.1);
     writer.shortstr(strings.2);
     writer.octet(FRAME_END);

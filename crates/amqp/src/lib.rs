@@ -32,9 +32,9 @@ mod tests;
 
 pub use error::DecodeError;
 pub use frame::{
-    ContentHeader, FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind, PROTOCOL_HEADER,
-    decode_content_header, decode_frame, write_body, write_content_header, write_deliver,
-    write_heartbeat, write_method,
+    ContentHeader, Delivery, FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind,
+    PROTOCOL_HEADER, decode_content_header, decode_frame, write_body, write_content_header,
+    write_deliver, write_heartbeat, write_method,
 };
 pub use method::*;
 pub use properties::{OwnedProperties, Properties};

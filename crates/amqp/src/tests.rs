@@ -192,7 +192,15 @@ proptest! {
         frame_max in prop_oneof![Just(0u32), 4096u32..9000],
     ) {
         let mut out = Vec::new();
-        write_deliver(&mut out, 3, "tag", 9, true, "ex", "key", &[0x10, 0, 2], &body, frame_max);
+        let method = BasicDeliver {
+            consumer_tag: "tag",
+            delivery_tag: 9,
+            redelivered: true,
+            exchange: "ex",
+            routing_key: "key",
+        };
+        let delivery = Delivery { method: method.clone(), properties: &[0x10, 0, 2], body: &body };
+        write_deliver(&mut out, 3, &delivery, frame_max);
         let mut frames = Vec::new();
         let mut at = 0;
         while let Some((frame, taken)) = decode_frame(&out[at..], frame_max).unwrap() {
@@ -202,13 +210,7 @@ proptest! {
             at += taken;
         }
         prop_assert_eq!(at, out.len());
-        prop_assert_eq!(Method::decode(frames[0].payload).unwrap(), Method::BasicDeliver(BasicDeliver {
-            consumer_tag: "tag",
-            delivery_tag: 9,
-            redelivered: true,
-            exchange: "ex",
-            routing_key: "key",
-        }));
+        prop_assert_eq!(Method::decode(frames[0].payload).unwrap(), Method::BasicDeliver(method));
         let header = decode_content_header(frames[1].payload).unwrap();
         prop_assert_eq!((header.class_id, header.body_size), (CLASS_BASIC, body.len() as u64));
         prop_assert_eq!(Properties::decode(header.properties).unwrap().delivery_mode, Some(2));

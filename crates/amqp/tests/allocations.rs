@@ -70,18 +70,16 @@ fn publishing_delivering_and_acknowledging_allocate_nothing() {
             }
             FrameKind::Body => {
                 published += 1;
-                amqp::write_deliver(
-                    &mut output,
-                    1,
-                    "ctag",
-                    published,
-                    false,
-                    "amq.topic",
+                let method = amqp::BasicDeliver {
+                    consumer_tag: "ctag",
+                    delivery_tag: published,
+                    redelivered: false,
+                    exchange: "amq.topic",
                     routing_key,
-                    &properties,
-                    frame.payload,
-                    131_072,
-                );
+                };
+                let body = frame.payload;
+                let delivery = amqp::Delivery { method, properties: &properties, body };
+                amqp::write_deliver(&mut output, 1, &delivery, 131_072);
             }
             FrameKind::Heartbeat => {}
         }

@@ -3,9 +3,12 @@
 
 use std::path::PathBuf;
 
+use bench::BenchArgs;
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
-use crate::bench::BenchArgs;
+use crate::failure::{Failure, one_line};
+use crate::output;
 
 /// A durable message broker that speaks AMQP 0-9-1. Without a command: serve.
 #[derive(Parser, Debug)]
@@ -151,6 +154,26 @@ pub(crate) struct Format {
     /// Print JSON instead of a table
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Help and version go to standard output; any other parse error is one line instead of clap's
+/// paragraph.
+pub(crate) fn report(error: &clap::Error) -> Result<(), Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output::text(&error.render().to_string())
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            Err(Failure::Usage("a subcommand is missing; try --help".to_owned()))
+        }
+        _ => {
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            // The first paragraph says what is wrong; usage and a hint at --help follow.
+            let wrong = text.split("\n\n").next().unwrap_or(text);
+            Err(Failure::Usage(format!("{}; try --help", one_line(wrong))))
+        }
+    }
 }
 
 #[cfg(test)]

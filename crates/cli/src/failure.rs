@@ -4,8 +4,6 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
-
 /// A failed command.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -39,26 +37,7 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Help and version go to standard output; any other parse error is one line instead of clap's
-/// paragraph.
-pub(crate) fn report_arguments(error: &clap::Error) -> Result<(), Failure> {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            crate::output::text(&error.render().to_string())
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            Err(Failure::Usage("a subcommand is missing; try --help".to_owned()))
-        }
-        _ => {
-            let text = error.render().to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text);
-            // The first paragraph says what is wrong; usage and a hint at --help follow.
-            let wrong = text.split("\n\n").next().unwrap_or(text);
-            Err(Failure::Usage(format!("{}; try --help", one_line(wrong))))
-        }
-    }
-}
-
-fn one_line(text: &str) -> String {
+/// Text as one line, its lines' ends and indentation gone.
+pub(crate) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
 }

@@ -6,7 +6,6 @@
 
 mod administer;
 mod arguments;
-mod bench;
 mod config;
 mod control;
 mod failure;
@@ -25,7 +24,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     let result = match Arguments::try_parse() {
         Ok(arguments) => run(arguments),
-        Err(error) => failure::report_arguments(&error),
+        Err(error) => arguments::report(&error),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,7 +46,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Config { command: ConfigCommand::Show }) => {
             output::text(&Config::load(settings)?.to_toml()?)
         }
-        Some(Command::Bench(bench)) => Ok(bench::run(*bench)?),
+        Some(Command::Bench(bench)) => Ok(bench::run(&bench)?),
         Some(Command::User { command }) => administer::user(&Config::load(settings)?, &command),
         Some(Command::Vhost { command }) => administer::vhost(&Config::load(settings)?, &command),
         Some(Command::Permission { command }) => {

@@ -1,6 +1,8 @@
 //! The wire of a connection: whatever goes out is encoded into one buffer, under the outbox's lock.
 
-use amqp::{Method, write_body, write_content_header, write_deliver, write_method};
+use amqp::{
+    BasicDeliver, Delivery, Method, write_body, write_content_header, write_deliver, write_method,
+};
 use node::{Wire, WireDelivery};
 
 /// Memory an idle connection's buffer may keep.
@@ -49,17 +51,15 @@ impl Wire for SocketWire {
     }
 
     fn deliver(&mut self, delivery: &WireDelivery<'_>) {
-        write_deliver(
-            &mut self.out,
-            delivery.channel,
-            delivery.consumer_tag,
-            delivery.delivery_tag,
-            delivery.redelivered,
-            delivery.message.exchange(),
-            delivery.message.routing_key(),
-            delivery.properties,
-            delivery.message.body(),
-            self.frame_max,
-        );
+        let WireDelivery { consumer_tag, delivery_tag, redelivered, message, .. } = *delivery;
+        let method = BasicDeliver {
+            consumer_tag,
+            delivery_tag,
+            redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        };
+        let frames = Delivery { method, properties: delivery.properties, body: message.body() };
+        write_deliver(&mut self.out, delivery.channel, &frames, self.frame_max);
     }
 }

@@ -1,26 +1,31 @@
 //! `cargo xtask test`: sets up what the tests need, runs all of them, adds them up.
 //!
 //! Each part stands for itself: one that fails or cannot be set up does not keep the others from
-//! running. The last line printed is `N passed, N failed, N skipped`, the sum over all parts.
+//! running. At the end stands how long each took; the last line printed is `N passed, N failed, N
+//! skipped`, the sum over all parts.
 
+mod deny;
 mod fuzz;
 mod python;
+mod rules;
 mod rust;
 mod tally;
+mod times;
 mod venv;
 
 use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::tally::{Note, Tally};
+use self::times::Times;
 use self::venv::Venv;
-use crate::{command, tidy::Tidy, workspace::Workspace};
+use crate::{command, workspace::Workspace};
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -91,7 +96,8 @@ impl Context {
 }
 
 fn parts() -> Vec<Box<dyn Part>> {
-    let mut parts: Vec<Box<dyn Part>> = vec![Box::new(Tidy), Box::new(rust::Rust)];
+    let mut parts: Vec<Box<dyn Part>> =
+        vec![Box::new(rules::Tidy), Box::new(deny::Deny), Box::new(rust::Rust)];
     parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
     parts.push(Box::new(fuzz::Fuzz));
     parts
@@ -120,7 +126,9 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
         against: arguments.against.clone(),
     };
     let mut total = Tally::default();
+    let mut times = Times::begin();
     let needs = parts.iter().map(|part| part.needs()).max().unwrap_or(Needs::Nothing);
+    let start = Instant::now();
     let built = match build(&mut context, needs) {
         Ok(()) => true,
         Err(error) => {
@@ -128,31 +136,40 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
             false
         }
     };
+    times.note("build", start.elapsed());
     if !built {
         parts.retain(|part| part.needs() == Needs::Nothing);
         println!("the build failed: only what needs none is run");
     }
-    for group in parts.chunk_by(|a, b| a.mostly_waits() && b.mostly_waits()) {
-        std::thread::scope(|scope| {
-            let context = &context;
-            let running: Vec<_> =
-                group.iter().map(|part| scope.spawn(move || run_part(&**part, context))).collect();
-            for part in running {
-                total.add(part.join().unwrap_or_else(|_| Tally::fail("xtask", "panicked")));
-            }
-        });
-    }
+    run_parts(&parts, &context, &mut total, &mut times);
     for note in &total.skipped {
         println!("skipped: {note}");
     }
     for note in &total.failed {
         println!("failed: {note}");
     }
+    print!("{times}");
     println!("{total}");
     Ok(total.failed.is_empty())
 }
 
-fn run_part(part: &dyn Part, context: &Context) -> Tally {
+/// Runs all parts; those that mostly wait, side by side.
+fn run_parts(parts: &[Box<dyn Part>], context: &Context, total: &mut Tally, times: &mut Times) {
+    for group in parts.chunk_by(|a, b| a.mostly_waits() && b.mostly_waits()) {
+        std::thread::scope(|scope| {
+            let run = |part| scope.spawn(move || run_part(part, context));
+            let running: Vec<_> = group.iter().map(|part| (part.name(), run(&**part))).collect();
+            for (name, part) in running {
+                let panicked = |_| (Tally::fail("xtask", "panicked"), Duration::ZERO);
+                let (tally, took) = part.join().unwrap_or_else(panicked);
+                total.add(tally);
+                times.note(name, took);
+            }
+        });
+    }
+}
+
+fn run_part(part: &dyn Part, context: &Context) -> (Tally, Duration) {
     let name = part.name();
     println!("{name}: {}", part.about());
     let start = Instant::now();
@@ -163,15 +180,16 @@ fn run_part(part: &dyn Part, context: &Context) -> Tally {
             note.name = format!("{name}: {}", note.name);
         }
     }
+    let took = start.elapsed();
     // Not in the form of the closing line, which stands for the sum alone.
     println!(
         "{name}: passed {}, failed {}, skipped {} in {:.1} s",
         tally.passed_count,
         tally.failed.len(),
         tally.skipped.len(),
-        start.elapsed().as_secs_f32()
+        took.as_secs_f32()
     );
-    tally
+    (tally, took)
 }
 
 /// Builds once for all parts: with all targets cargo settles on the features that `cargo test`

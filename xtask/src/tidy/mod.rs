@@ -4,16 +4,14 @@
 //! clippy can check (`unwrap`, printing, missing documentation) is clippy's.
 
 mod arrows;
+mod circles;
 mod source;
 
-use std::{fs, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{
-    test::{Context, Needs, Part, Tally},
-    workspace::Workspace,
-};
+use crate::workspace::Workspace;
 
 /// What a rule found in one place.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,8 +34,10 @@ impl Finding {
     }
 }
 
-const RULES: [&str; 6] = [
+/// The names of all rules.
+pub(crate) const RULES: [&str; 7] = [
     arrows::RULE,
+    circles::RULE,
     source::LENGTH,
     source::MODULE_DOCS,
     source::GETTER_NAMES,
@@ -52,52 +52,30 @@ pub(crate) fn run() -> Result<bool> {
     Ok(!findings.iter().any(|finding| finding.fatal))
 }
 
-/// The rules as a part of the tests: one test per rule.
-pub(crate) struct Tidy;
-
-impl Part for Tidy {
-    fn name(&self) -> &'static str {
-        "tidy"
-    }
-
-    fn about(&self) -> &'static str {
-        "the house rules: dependency arrows, file lengths, module docs, names"
-    }
-
-    fn needs(&self) -> Needs {
-        Needs::Nothing
-    }
-
-    fn run(&self, context: &Context) -> Result<Tally> {
-        let findings = findings(&context.workspace)?;
-        print(&findings);
-        let mut tally = Tally::default();
-        for rule in RULES {
-            let broken = findings.iter().filter(|f| f.fatal && f.rule == rule).count();
-            match broken {
-                0 => tally.note_passed(),
-                _ => tally.note_failed(rule, format!("{broken} findings")),
-            }
-        }
-        Ok(tally)
-    }
-}
-
-fn print(findings: &[Finding]) {
+/// Prints findings, a line each.
+pub(crate) fn print(findings: &[Finding]) {
     for Finding { fatal, rule, text } in findings {
         println!("{} ({rule}): {text}", if *fatal { "error" } else { "warning" });
     }
 }
 
-fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
+/// What all rules find. Prints what they tell besides.
+pub(crate) fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     let root = workspace.root();
     let mut findings = arrows::check(workspace);
+    let mut texts = BTreeMap::new();
     for path in files(root)? {
         // A file that is not text has no lines to check; a deleted one is git's to notice.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             findings.extend(source::check(&path, &text));
+            texts.insert(path, text);
         }
     }
+    let circles = circles::check(&workspace.packages, root, &texts);
+    for line in circles.lines {
+        println!("{line}");
+    }
+    findings.extend(circles.findings);
     Ok(findings)
 }
 

@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::http_address::HttpAddress;
 use crate::failure::Failure;
 
-/// Everything that can be set. The single place of the defaults is its `Default` below.
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
+/// Everything that can be set. What a part of wilco is told has that part's own default.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
@@ -95,7 +97,7 @@ pub(crate) struct Auth {
 }
 
 /// Section `[webhooks]`.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Webhooks {
     pub(crate) allow_private_addresses: bool,
@@ -110,51 +112,60 @@ pub(crate) struct Log {
 
 impl Default for Listen {
     fn default() -> Self {
-        Self { amqp: SocketAddr::from(([127, 0, 0, 1], 5672)), http: HttpAddress::default() }
+        Self { amqp: server::Options::default().address, http: HttpAddress::default() }
     }
 }
 
 impl Default for Store {
     fn default() -> Self {
+        let node::Options { data, store, .. } = node::Options::default();
         Self {
-            data: PathBuf::from("wilco-data"),
-            durability: Durability::Synced,
-            segment_bytes: 64 << 20,
-            body_cache_bytes: 64 << 20,
-            disk_free_bytes_min: 50_000_000,
+            data,
+            durability: if store.relaxed { Durability::Relaxed } else { Durability::Synced },
+            segment_bytes: store.segment_bytes_max,
+            body_cache_bytes: store.body_cache_bytes,
+            disk_free_bytes_min: store.disk_free_bytes_min,
         }
     }
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        const WEEK_HOURS: u64 = 7 * 24;
+        let ledger = node::Options::default().ledger;
         Self {
-            retention_hours: WEEK_HOURS,
-            size_bytes_max: 1 << 30,
-            dedup_window_hours: WEEK_HOURS,
+            retention_hours: ledger.retention_ms / HOUR_MS,
+            size_bytes_max: ledger.bytes_max,
+            dedup_window_hours: ledger.window_ms / HOUR_MS,
         }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
+        let (node, server) = (node::Options::default().limits, server::Options::default());
         Self {
-            connections_max: 65_536,
-            channel_max: 2047,
-            frame_max: 131_072,
-            heartbeat_s: 60,
-            handshake_timeout_ms: 10_000,
-            message_bytes_max: 16 << 20,
+            connections_max: server.connections_max,
+            channel_max: server.channel_max,
+            frame_max: server.frame_max,
+            heartbeat_s: server.heartbeat_s,
+            handshake_timeout_ms: server.handshake_timeout_ms,
+            message_bytes_max: node.message_bytes_max,
             memory_bytes_max: 0,
-            connection_unfinished_bytes_max: 128 << 20,
+            connection_unfinished_bytes_max: node.connection_unfinished_bytes_max,
         }
     }
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { loopback_users: vec!["guest".to_owned()] }
+        Self { loopback_users: node::Options::default().loopback_users }
+    }
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        let management = management::Options::default();
+        Self { allow_private_addresses: management.allow_private_addresses }
     }
 }
 
@@ -180,7 +191,6 @@ impl Config {
         options.store.accepts_loss = self.accepts_loss;
         options.limits.heap = crate::heap::heap();
         options.store.relaxed = self.store.durability == Durability::Relaxed;
-        const HOUR_MS: u64 = 60 * 60 * 1000;
         options.ledger.retention_ms = self.ledger.retention_hours * HOUR_MS;
         options.ledger.bytes_max = self.ledger.size_bytes_max;
         options.ledger.window_ms = self.ledger.dedup_window_hours * HOUR_MS;

@@ -11,12 +11,14 @@ use anyhow::{Result, bail};
 
 use super::delivery::Delivery;
 use super::ids::{COUNTER_BYTES, ID_BYTES, Ids, counter_digits};
-use super::outstanding::{Matched, Outstanding};
+use super::plan::Plan;
 use super::report::Tally;
-use super::{By, Plan, Run};
-use crate::bench::client::{CHANNEL, Connection, check_open};
-use crate::bench::consumer::write_ack;
-use crate::bench::stats::{Event, now_ns};
+use super::run::Run;
+use crate::args::By;
+use crate::client::{CHANNEL, Connection, check_open};
+use crate::consumer::write_ack;
+use crate::stats::{Event, now_ns};
+use crate::window::{Matched, Window};
 
 const BATCH_BYTES: usize = 64 << 10;
 /// When nothing has come for so long, the rest is not coming.
@@ -40,7 +42,7 @@ pub(super) struct Producer<'a> {
 struct Outcomes {
     by: By,
     ids: Ids,
-    outstanding: Outstanding,
+    outstanding: Window,
     delivery: Delivery,
     /// The latest complete delivery, and the latest that was acknowledged.
     last_tag: u64,
@@ -81,7 +83,7 @@ impl<'a> Producer<'a> {
         let outcomes = Outcomes {
             by: plan.by,
             ids,
-            outstanding: Outstanding::new(plan.window),
+            outstanding: Window::of_outcomes(plan.window),
             delivery: Delivery::default(),
             last_tag: 0,
             acked_tag: 0,

@@ -6,9 +6,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use amqp::{FrameKind, Method, OwnedProperties};
+use anyhow::Result;
 use clap::Parser;
 
-use super::*;
+use super::drive;
+use super::report::{Tally, TrackedReport};
+use crate::args::BenchArgs;
 
 /// What is wrong with the outcome of the fifth message that a worker acknowledges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +118,10 @@ impl Queue {
             peer.delivered += 1;
             let (mut encoded, mut out, tag) = (Vec::new(), Vec::new(), peer.delivered);
             properties.encode(&mut encoded);
-            amqp::write_deliver(&mut out, 1, "c", tag, false, "", "", &encoded, &body, 4096);
+            let method =
+                amqp::BasicDeliver { consumer_tag: "c", delivery_tag: tag, ..Default::default() };
+            let delivery = amqp::Delivery { method, properties: &encoded, body: &body };
+            amqp::write_deliver(&mut out, 1, &delivery, 4096);
             // A peer that is gone does not matter here.
             let _ = peer.stream.write_all(&out);
             peer.unacked.push((tag, properties));

@@ -1,8 +1,9 @@
-//! The messages of a producer that are not done: a ring of slots, found by the message's number.
+//! The window: the messages of a publisher that are not done, in a ring of slots found by the
+//! message's number.
 //!
 //! Numbers are the channel's publishing sequence numbers, from 1 on: confirms name them, and the ids
-//! carry them. Every message from the oldest that is not done to the latest has a slot of its own, so
-//! nothing is searched and nothing is taken for another.
+//! of tracked messages carry them. Every message from the oldest that is not done to the latest has a
+//! slot of its own, so nothing is searched and nothing is taken for another.
 
 /// Still to come for a message, as bits; 0 when it is done.
 const CONFIRM: u8 = 1;
@@ -26,9 +27,11 @@ pub(super) enum Matched {
 }
 
 /// Messages sent and not done.
-pub(super) struct Outstanding {
-    /// Most of them at a time.
+pub(super) struct Window {
+    /// Most of them at a time; 0 for no limit, where nothing is awaited and nothing noted.
     limit: u64,
+    /// What each message awaits when it is sent.
+    awaits: u8,
     slots: Vec<Slot>,
     /// The oldest that is not done, or `next`.
     low: u64,
@@ -40,12 +43,23 @@ pub(super) struct Outstanding {
     done: u64,
 }
 
-impl Outstanding {
-    pub(super) fn new(limit: u64) -> Self {
+impl Window {
+    /// A message is done when it is confirmed.
+    pub(super) fn of_confirms(limit: u64) -> Self {
+        Self::new(limit, CONFIRM)
+    }
+
+    /// A message is done when it is confirmed and its outcome is known.
+    pub(super) fn of_outcomes(limit: u64) -> Self {
+        Self::new(limit, CONFIRM | OUTCOME)
+    }
+
+    fn new(limit: u64, awaits: u8) -> Self {
         // Messages are done out of order: leave slots beyond the oldest that is not.
         let slots = (limit * 4).next_power_of_two().max(64);
         Self {
             limit,
+            awaits,
             slots: vec![Slot::default(); slots as usize],
             low: 1,
             confirmed_below: 1,
@@ -58,6 +72,12 @@ impl Outstanding {
     /// The number of the next message.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// The oldest message that is not done, or the next: all below are done.
+    #[inline]
+    pub(super) fn oldest_unfinished(&self) -> u64 {
+        self.low
     }
 
     /// How many messages are not done.
@@ -73,6 +93,9 @@ impl Outstanding {
     /// How many more may be sent now.
     #[inline]
     pub(super) fn room(&self) -> u64 {
+        if self.limit == 0 {
+            return u64::MAX;
+        }
         let slots_left = self.slots.len() as u64 - (self.next - self.low);
         (self.limit - self.unfinished).min(slots_left)
     }
@@ -82,7 +105,7 @@ impl Outstanding {
     pub(super) fn sent(&mut self, count: u64, now_ns: u64) {
         for number in self.next..self.next + count {
             let at = self.at(number);
-            self.slots[at] = Slot { sent_at_ns: now_ns, awaits: CONFIRM | OUTCOME };
+            self.slots[at] = Slot { sent_at_ns: now_ns, awaits: self.awaits };
         }
         self.next += count;
         self.unfinished += count;
@@ -102,7 +125,7 @@ impl Outstanding {
         count
     }
 
-    /// Takes a refusal in and returns how many messages it named. No outcome is expected of them.
+    /// Takes a refusal in and returns how many messages it named. They are over, and not done.
     pub(super) fn refuse(&mut self, tag: u64, multiple: bool) -> u64 {
         let numbers = self.named(tag, multiple);
         let refused =
@@ -176,7 +199,7 @@ impl Outstanding {
 mod tests {
     use super::*;
 
-    fn confirmed(messages: &mut Outstanding, tag: u64, multiple: bool) -> Vec<u64> {
+    fn confirmed(messages: &mut Window, tag: u64, multiple: bool) -> Vec<u64> {
         let mut times = Vec::new();
         messages.confirm(tag, multiple, |time| times.push(time));
         times
@@ -184,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_message_is_done_when_confirm_and_outcome_have_come_in_either_order() {
-        let mut messages = Outstanding::new(2);
+        let mut messages = Window::of_outcomes(2);
         messages.sent(2, 100);
         assert_eq!(messages.room(), 0);
         assert_eq!(confirmed(&mut messages, 1, false), [100]);
@@ -201,7 +224,7 @@ mod tests {
 
     #[test]
     fn an_outcome_is_matched_once_and_only_to_what_was_sent() {
-        let mut messages = Outstanding::new(10);
+        let mut messages = Window::of_outcomes(10);
         messages.sent(3, 100);
         assert_eq!(messages.outcome(0), Matched::Unknown);
         assert_eq!(messages.outcome(4), Matched::Unknown);
@@ -215,7 +238,7 @@ mod tests {
 
     #[test]
     fn multiple_confirms_what_single_confirms_left() {
-        let mut messages = Outstanding::new(10);
+        let mut messages = Window::of_outcomes(10);
         messages.sent(3, 100);
         messages.sent(3, 200);
         assert_eq!(confirmed(&mut messages, 2, false), [100]);
@@ -230,7 +253,7 @@ mod tests {
 
     #[test]
     fn refused_messages_are_over_without_being_done() {
-        let mut messages = Outstanding::new(10);
+        let mut messages = Window::of_outcomes(10);
         messages.sent(4, 100);
         assert_eq!(messages.refuse(2, true), 2);
         assert_eq!(messages.refuse(2, false), 0);
@@ -240,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_never_done_does_not_let_the_ring_overflow() {
-        let mut messages = Outstanding::new(16);
+        let mut messages = Window::of_outcomes(16);
         messages.sent(1, 1);
         while messages.room() > 0 {
             let number = messages.next();
@@ -252,5 +275,25 @@ mod tests {
         assert_eq!(messages.outcome(1), Matched::First { sent_at_ns: 1 });
         assert_eq!(confirmed(&mut messages, 1, false), [1]);
         assert_eq!(messages.room(), 16);
+    }
+
+    #[test]
+    fn without_outcomes_a_confirm_is_all() {
+        let mut messages = Window::of_confirms(10);
+        messages.sent(3, 100);
+        messages.sent(3, 200);
+        assert_eq!(messages.room(), 4);
+        assert_eq!(confirmed(&mut messages, 2, false), [100]);
+        assert_eq!((messages.unfinished(), messages.oldest_unfinished()), (5, 1));
+        assert_eq!(confirmed(&mut messages, 4, true), [100, 100, 200]);
+        assert_eq!((messages.unfinished(), messages.oldest_unfinished()), (2, 5));
+        assert_eq!(confirmed(&mut messages, 0, true), [200, 200]);
+        assert_eq!((messages.room(), messages.oldest_unfinished()), (10, 7));
+        assert!(confirmed(&mut messages, 1, false).is_empty());
+    }
+
+    #[test]
+    fn without_confirms_there_is_always_room() {
+        assert_eq!(Window::of_confirms(0).room(), u64::MAX);
     }
 }

@@ -6,9 +6,9 @@ use std::ops::AddAssign;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::By;
-use crate::bench::report::{Percentiles, Report, rate_text, write_measured};
-use crate::bench::server_cost::PhaseCost;
+use crate::args::By;
+use crate::report::{Percentiles, Report, rate_text, write_measured};
+use crate::server_cost::PhaseCost;
 
 /// What should not have happened, over the whole run; each 0 if all is well.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -34,7 +34,7 @@ impl AddAssign for Tally {
 
 /// The result of a tracked run. Its JSON form is what `--json` prints.
 #[derive(Debug, Serialize)]
-pub(in crate::bench) struct TrackedReport {
+pub(crate) struct TrackedReport {
     pub(super) uri: String,
     pub(super) tracked: By,
     pub(super) window: u64,
@@ -84,7 +84,7 @@ impl TrackedReport {
     }
 
     /// An error unless every message has exactly one outcome and its confirm.
-    pub(in crate::bench) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let Tally { missing, duplicate, unmatched, unconfirmed } = self.tally;
         if self.tally != Tally::default() {
             bail!(

@@ -7,10 +7,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
 use amqp::{FrameKind, Method};
+use anyhow::Result;
 use clap::Parser;
 
 use super::*;
-use crate::bench::report::Report;
+use crate::report::Report;
 
 #[derive(Parser)]
 struct CommandLine {
@@ -127,19 +128,9 @@ fn deliver(mut stream: TcpStream, queue: &Queue, consumer_tag: &str) {
         let body = bodies.pop_front().unwrap();
         drop(bodies);
         out.clear();
-        let properties = [0, 0];
-        amqp::write_deliver(
-            &mut out,
-            1,
-            consumer_tag,
-            delivery_tag,
-            false,
-            "",
-            "",
-            &properties,
-            &body,
-            4096,
-        );
+        let method = amqp::BasicDeliver { consumer_tag, delivery_tag, ..Default::default() };
+        let delivery = amqp::Delivery { method, properties: &[0, 0], body: &body };
+        amqp::write_deliver(&mut out, 1, &delivery, 4096);
         if stream.write_all(&out).is_err() {
             return;
         }

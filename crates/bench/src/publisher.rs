@@ -76,7 +76,7 @@ impl<'a> Publisher<'a> {
         // Publishers start at different queues.
         let first = index % templates.len();
         templates.rotate_left(first);
-        let window = Window::new(plan.confirm_window);
+        let window = Window::of_confirms(plan.confirm_window);
         let worker = &shared.publishers[index];
         Ok(Self { connection, plan, templates, window, published: 0, shared, worker })
     }
@@ -186,7 +186,7 @@ impl<'a> Publisher<'a> {
                     });
                 }
                 Method::BasicNack(nack) => {
-                    nacked += window.confirm(nack.delivery_tag, nack.multiple, |_| ());
+                    nacked += window.refuse(nack.delivery_tag, nack.multiple);
                 }
                 Method::BasicReturn(_) => returned += 1,
                 Method::ConnectionBlocked(_) => blocked += 1,
@@ -211,7 +211,7 @@ impl<'a> Publisher<'a> {
     /// Waits until the broker has taken everything in, and closes.
     fn finish(mut self, events: &Sender<Event>) -> Result<()> {
         let give_up_ns = now_ns() + LAST_CONFIRMS_NS;
-        while self.window.unconfirmed() > 0 && !(self.shared.stopping() && now_ns() > give_up_ns) {
+        while self.window.unfinished() > 0 && !(self.shared.stopping() && now_ns() > give_up_ns) {
             self.connection.receive(true)?;
             self.take_replies()?;
         }

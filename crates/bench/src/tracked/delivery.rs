@@ -3,7 +3,7 @@
 use amqp::ContentHeader;
 use anyhow::Result;
 
-use crate::bench::consumer::deliver_tag;
+use crate::consumer::deliver_tag;
 
 /// The delivery that is being received.
 #[derive(Default)]

@@ -9,12 +9,11 @@ use clap::builder::ArgPredicate;
 use super::consumer::ConsumePlan;
 use super::publisher::PublishPlan;
 use super::setup::{Topology, parse_argument};
-use super::tracked::{self, By};
 use super::uri::Uri;
 
 /// Load to generate. Without `--time` and `--count` it runs for ten seconds.
 #[derive(Debug, Clone, clap::Args)]
-pub(crate) struct BenchArgs {
+pub struct BenchArgs {
     /// The broker
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
     pub(super) uri: Uri,
@@ -124,6 +123,16 @@ pub(crate) struct BenchArgs {
     pub(super) topology: bool,
 }
 
+/// Who tells the producer that its message was processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum By {
+    /// The broker, with an outcome message
+    Broker,
+    /// The worker, with a reply of its own: works with any broker
+    Reply,
+}
+
 impl BenchArgs {
     /// What the types cannot say.
     pub(super) fn check(&self) -> Result<()> {
@@ -146,7 +155,20 @@ impl BenchArgs {
             bail!("--ack-every above --prefetch would wait for ever");
         }
         if self.tracked.is_some() {
-            tracked::check(self)?;
+            self.check_tracked()?;
+        }
+        Ok(())
+    }
+
+    fn check_tracked(&self) -> Result<()> {
+        if self.publishers == 0 || self.consumers == 0 {
+            bail!("--tracked needs publishers and consumers");
+        }
+        if self.confirm == 0 {
+            bail!("--tracked needs a window: --confirm from 1 on");
+        }
+        if self.ack_every == 0 {
+            bail!("--tracked needs acknowledgements: --ack-every from 1 on");
         }
         Ok(())
     }

@@ -11,11 +11,13 @@ use amqp::{FrameKind, Method, Properties};
 use anyhow::{Context, Result, bail};
 
 use super::delivery::Delivery;
-use super::{By, Plan, Run};
-use crate::bench::client::{CHANNEL, Connection, check_open};
-use crate::bench::consumer::write_ack;
-use crate::bench::stats::{Event, now_ns};
-use crate::bench::window::Window;
+use super::plan::Plan;
+use super::run::Run;
+use crate::args::By;
+use crate::client::{CHANNEL, Connection, check_open};
+use crate::consumer::write_ack;
+use crate::stats::{Event, now_ns};
+use crate::window::Window;
 
 /// At the end, how long confirms of replies are waited for.
 const LAST_CONFIRMS_NS: u64 = 5_000_000_000;
@@ -165,8 +167,8 @@ impl Progress {
         self.last_tag = tag;
         if let Some(replies) = &mut self.replies {
             out.extend_from_slice(&replies.frames);
-            // Of the time only that it is not 0 matters.
-            replies.unconfirmed.sent(1, 1);
+            // Nobody asks how long replies take.
+            replies.unconfirmed.sent(1, 0);
         }
         Ok(())
     }
@@ -187,7 +189,7 @@ impl Progress {
     /// The latest delivery of which all is done, and of all before.
     fn may_be_acked(&self) -> u64 {
         match &self.replies {
-            Some(replies) => replies.unconfirmed.oldest_unconfirmed() - 1,
+            Some(replies) => replies.unconfirmed.oldest_unfinished() - 1,
             None => self.last_tag,
         }
     }
@@ -201,7 +203,7 @@ impl Progress {
 impl Replies {
     fn new(plan: &Plan, frame_max: u32) -> Self {
         // No more deliveries are unacknowledged, so no more replies are unconfirmed.
-        let unconfirmed = Window::new(u64::from(plan.prefetch));
+        let unconfirmed = Window::of_confirms(u64::from(plan.prefetch));
         Self { unconfirmed, frames: Vec::new(), properties: Vec::new(), frame_max }
     }
 
