@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use amqp::{BasicCancel, Method};
-use broker::outcome::SettledBy;
 use broker::queue::Endpoint;
+use outcome::SettledBy;
 
 use crate::outbox::{Outbox, RESERVED_BYTES_MAX, room_for};
 use crate::turns::{Place, Turns};

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::queue::{Incoming, Published, Standing};
-use broker::{Message, Outcome, Tracking};
+use broker::{Message, Tracking};
 use ledger::{Event, IdHash, Ledger, What};
+use outcome::Outcome;
 
 use crate::NodeError;
 use crate::auth::Access;

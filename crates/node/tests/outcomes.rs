@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amqp::{FieldTable, FieldValue};
-use broker::Outcome;
 use ledger::{IdHash, State, Timeline};
 use node::embedded::{Delivery, Event, Link};
 use node::{
     ByIdError, ConsumeOptions, Node, Options, Properties, QueueOptions, Settlement, StoreOptions,
 };
+use outcome::Outcome;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);

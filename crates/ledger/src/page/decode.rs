@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::Outcome;
 
 use super::ids::{self, Id};
 use super::strings;

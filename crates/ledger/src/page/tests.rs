@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::Outcome;
 use proptest::prelude::*;
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::Outcome;
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{Model, hash, published, settled, tiny};

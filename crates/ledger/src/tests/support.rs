@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::Outcome;
+use outcome::Outcome;
 
 use crate::ledger::Sizes;
 use crate::{

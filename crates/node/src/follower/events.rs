@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use broker::outcome::{DEADLINE, NO_ROUTE};
-use broker::{Message, Outcome, QueueId};
+use broker::{Message, QueueId};
 use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
+use outcome::{DEADLINE, NO_ROUTE, Outcome};
 use segment_log::RecordRef;
 
 use super::QueueNames;

@@ -13,12 +13,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker::arguments::Overflow;
-use broker::outcome::Notify;
-use broker::outcome::message::OutcomeMessage;
-use broker::queue::{NO_POSITION, Reason};
-use broker::{Outcome, QueueId, Tracking};
+use broker::queue::NO_POSITION;
+use broker::{QueueId, Tracking};
 use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
+use outcome::{Notify, Outcome, OutcomeMessage, Reason};
 use parking_lot::Mutex;
 
 use super::notices::Notice;

@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use broker::outcome::message::OutcomeMessage;
-use broker::outcome::{REPORT_BYTES_MAX, SettledBy};
-use broker::queue::{Effects, NO_POSITION, Noted, Reason, Removed};
-use broker::{Message, Outcome, QueueId, Tracking};
+use broker::queue::{Effects, NO_POSITION, Noted, Removed};
+use broker::{Message, QueueId, Tracking};
 use ledger::{IdHash, dedup_key};
+use outcome::{Outcome, OutcomeMessage, REPORT_BYTES_MAX, Reason, SettledBy};
 
 use super::OUTCOMES_EXCHANGE;
 use super::duplicates::Duplicate;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use broker::outcome::message::OutcomeMessage;
-use broker::outcome::{DEADLINE, NO_ROUTE, Notify, SettledBy};
-use broker::queue::Reason;
-use broker::{Message, Outcome, Tracking};
+use broker::{Message, Tracking};
+use outcome::{DEADLINE, NO_ROUTE, Notify, Outcome, OutcomeMessage, Reason, SettledBy};
 
 use crate::store::outcome_records::OutcomeEntry;
 

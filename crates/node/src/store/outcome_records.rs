@@ -11,8 +11,9 @@
 //! *Invariant:* an outcome record is settlement and outcome in one: where its entry *settles*, the
 //! message at that position has left the queue. Reason 0 is none of the queue's own.
 
-use broker::queue::{NO_POSITION, Reason};
-use broker::{Outcome, QueueId};
+use broker::QueueId;
+use broker::queue::NO_POSITION;
+use outcome::{Outcome, Reason};
 use segment_log::Batch;
 
 /// Kind of [`Outcomes`].

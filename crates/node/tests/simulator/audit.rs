@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker::Outcome;
 use ledger::{Event, IdHash, Settled, State as Stage, Timeline, What};
 use node::Node;
+use outcome::Outcome;
 
 use crate::crash::Inventory;
 use crate::message::Published;

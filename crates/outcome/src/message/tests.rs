@@ -1,44 +1,9 @@
-//! The words for what became of a message, and the outcome message that says them.
+//! What an outcome message says.
 
 use amqp::{FieldValue, OwnedProperties, Properties};
 
-use super::message::OutcomeMessage;
 use super::*;
-
-#[test]
-fn every_reason_is_one_outcome() {
-    let cases = [
-        (Reason::Acked, Outcome::Processed, "acked"),
-        (Reason::AutoAcked, Outcome::Processed, "auto-acked"),
-        (Reason::Rejected, Outcome::Failed, "rejected"),
-        (Reason::Expired, Outcome::Expired, "ttl"),
-        (Reason::MaxLength, Outcome::Dropped, "max-length"),
-        (Reason::Refused, Outcome::Dropped, "refused"),
-        (Reason::DeliveryLimit, Outcome::Failed, "delivery-limit"),
-        (Reason::Purged, Outcome::Dropped, "purged"),
-        (Reason::QueueDeleted, Outcome::Dropped, "queue-deleted"),
-        (Reason::Cancelled, Outcome::Dropped, "cancelled"),
-    ];
-    for (number, (reason, outcome, name)) in (1..).zip(cases) {
-        assert_eq!(Reason::from_number(number), Some(reason), "none is left out");
-        assert_eq!((reason.outcome(), reason.name()), (outcome, name));
-    }
-}
-
-#[test]
-fn outcomes_have_a_name_and_a_number_and_the_worst_is_the_last() {
-    let names = ["processed", "deadline-missed", "expired", "dropped", "failed", "unroutable"];
-    for (number, (outcome, name)) in (1..).zip(Outcome::ALL.into_iter().zip(names)) {
-        assert_eq!((outcome as u8, outcome.name()), (number, name));
-        assert_eq!(Outcome::parse(name), Some(outcome));
-        assert_eq!(Outcome::from_number(number), Some(outcome));
-    }
-    assert_eq!((Outcome::parse("Processed"), Outcome::parse("")), (None, None));
-    assert_eq!((Outcome::from_number(0), Outcome::from_number(7)), (None, None));
-    assert!(Outcome::ALL.is_sorted());
-    let fan_out = [Outcome::Processed, Outcome::Failed, Outcome::Expired];
-    assert_eq!(fan_out.into_iter().max(), Some(Outcome::Failed));
-}
+use crate::NO_ROUTE;
 
 /// Everything that can be said.
 fn full() -> OutcomeMessage<'static> {

@@ -2,7 +2,7 @@
 
 use amqp::{Properties, TableRef, TableWriter};
 
-use super::Outcome;
+use crate::Outcome;
 
 /// What a short string can hold (AMQP 0-9-1 section 4.2.5.3).
 const SHORT_STRING_BYTES_MAX: usize = 255;

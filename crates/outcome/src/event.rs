@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use broker::Outcome;
-
-use crate::IdHash;
+use crate::{IdHash, Outcome};
 
 /// Where an event stands in the message log: the position of its record, and the how manieth event
 /// of that record it is. Orders all events; never changes, even when the ledger is built anew.
@@ -55,7 +53,6 @@ pub struct Event<'a> {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum What<'a> {
     /// It was published and routed, possibly to no queue at all.
     Published(Published<'a>),
@@ -119,7 +116,7 @@ pub struct Published<'a> {
 /// A queue that a message was routed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedQueue<'a> {
-    /// Names the queue for life, see [`crate::dedup_key`].
+    /// Names the queue for life.
     pub id: u32,
     /// Its name.
     pub name: Cow<'a, str>,

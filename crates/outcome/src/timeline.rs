@@ -9,9 +9,7 @@
 //! outcome of a copy to a copy), a delivery likewise; a late ack to the one whose deadline was
 //! missed. What fits nowhere makes a publication of its own.
 
-use broker::Outcome;
-
-use crate::{Cursor, Event, Published, Settled, What};
+use crate::{Cursor, Event, Outcome, Published, Settled, What};
 
 /// How a name begins that stands for a queue that was deleted before its name was looked up.
 const DELETED: &str = "(deleted queue ";
