@@ -99,11 +99,6 @@ impl Reason {
     }
 }
 
-/// `x-reason` of what reached no queue.
-pub const NO_ROUTE: &str = "no-route";
-/// `x-reason` of a deadline that passed.
-pub const DEADLINE: &str = "deadline";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,7 +143,7 @@ mod tests {
             assert_eq!((reason.outcome(), reason.name()), (outcome, name));
             assert_eq!(Reason::parse(name), Some(reason));
         }
-        for name in ["", "Acked", NO_ROUTE, DEADLINE] {
+        for name in ["", "Acked", "no-route", "deadline"] {
             assert_eq!(Reason::parse(name), None, "{name}");
         }
     }

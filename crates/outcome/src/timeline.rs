@@ -85,7 +85,7 @@ pub struct QueueStory {
 impl QueueStory {
     /// Its outcome.
     pub fn outcome(&self) -> Option<Outcome> {
-        self.settled.as_ref().map(|(_, _, settled)| settled.outcome)
+        self.settled.as_ref().map(|(_, _, settled)| settled.verdict.outcome)
     }
 
     /// It is there. With an outcome that is not yet the last word it stays settled.
@@ -232,18 +232,19 @@ impl Teller {
     }
 
     fn settle(&mut self, at: Cursor, time_ms: u64, settled: &Settled<'static>) -> usize {
-        let Settled { queue, is_copy, .. } = settled;
+        let Settled { queue, verdict, details, .. } = settled;
+        let is_copy = verdict.is_copy();
         if let Some(index) = self.overtaken(settled) {
             return index;
         }
-        let late = || if settled.is_late { self.missed(queue) } else { None };
-        let unroutable = || if queue.is_empty() { self.without_queues(*is_copy) } else { None };
-        let found = self.open(queue, Some(*is_copy)).or_else(late).or_else(unroutable);
-        let found = found.or_else(|| self.nameless(queue, *is_copy));
-        let index = found.unwrap_or_else(|| self.begin(at, queue, *is_copy));
+        let late = || if verdict.is_late() { self.missed(queue) } else { None };
+        let unroutable = || if queue.is_empty() { self.without_queues(is_copy) } else { None };
+        let found = self.open(queue, Some(is_copy)).or_else(late).or_else(unroutable);
+        let found = found.or_else(|| self.nameless(queue, is_copy));
+        let index = found.unwrap_or_else(|| self.begin(at, queue, is_copy));
         let chapter = &mut self.told[index];
         if chapter.publication.published_at_ms == 0 {
-            chapter.publication.published_at_ms = settled.published_at_ms;
+            chapter.publication.published_at_ms = verdict.published_at_ms;
         }
         if chapter.queue(queue).is_none() {
             let name = queue.clone().into_owned();
@@ -251,10 +252,10 @@ impl Teller {
         }
         if let Some(story) = chapter.queue(queue) {
             story.state = State::Settled;
-            story.attempts = settled.attempts;
+            story.attempts = verdict.attempts;
             story.retry_at_ms = 0;
-            if !settled.worker.is_empty() {
-                story.worker = settled.worker.clone().into_owned();
+            if !details.worker.is_empty() {
+                story.worker = details.worker.clone().into_owned();
             }
             story.settled = Some((at, time_ms, settled.clone()));
         }
@@ -264,11 +265,13 @@ impl Teller {
     /// The publication that was acked late before it was said that its deadline had passed: the
     /// ack is the last word, whichever came into the log first.
     fn overtaken(&self, settled: &Settled<'static>) -> Option<usize> {
-        if settled.outcome != Outcome::DeadlineMissed || self.open(&settled.queue, None).is_some() {
+        if settled.verdict.outcome != Outcome::DeadlineMissed
+            || self.open(&settled.queue, None).is_some()
+        {
             return None;
         }
         let is_late = |story: &QueueStory| {
-            story.settled.as_ref().is_some_and(|(_, _, settled)| settled.is_late)
+            story.settled.as_ref().is_some_and(|(_, _, settled)| settled.verdict.is_late())
         };
         self.told.iter().rposition(|chapter| chapter.has(&settled.queue, is_late))
     }
@@ -322,7 +325,8 @@ impl Teller {
     /// The oldest whose outcome in this queue was sent and not acked yet.
     fn notified(&self, queue: &str) -> Option<usize> {
         let waits = |story: &QueueStory| {
-            let is_notified = story.settled.as_ref().is_some_and(|(_, _, s)| s.is_notified);
+            let is_notified =
+                story.settled.as_ref().is_some_and(|(_, _, s)| s.verdict.is_notified());
             is_notified && story.received_at_ms.is_none()
         };
         let oldest = self.told.iter().position(|chapter| chapter.has(queue, waits));
@@ -354,7 +358,7 @@ impl Teller {
             let Some(chapter) = before.last_mut() else { continue };
             for story in &mut chapter.publication.queues {
                 let Some((_, _, settled)) = &story.settled else { continue };
-                let was_sent_on = settled.dead_letter_exchange.is_some();
+                let was_sent_on = settled.details.dead_letter_exchange.is_some();
                 let made_good = |later: &Chapter| {
                     let queues = &later.publication.queues;
                     let again = queues.iter().find(|queue| queue.name == story.name);
@@ -363,7 +367,7 @@ impl Teller {
                             && later.is_copy
                             && queues.iter().any(QueueStory::is_processed))
                 };
-                let is_processed = settled.outcome == Outcome::Processed;
+                let is_processed = settled.verdict.outcome == Outcome::Processed;
                 story.is_recovered = !is_processed && after.iter().any(made_good);
             }
         }

@@ -172,7 +172,7 @@ impl Node {
                 };
                 let settled = |entry: outcome_records::OutcomeEntry<'_>| {
                     let position = entry.settled_position().filter(|&position| stays(position))?;
-                    Some((entry.reason.map_or(0, |reason| reason as u8), position))
+                    Some((entry.verdict.reason.map_or(0, |reason| reason as u8), position))
                 };
                 let kept: Vec<(u8, u64)> = entries.filter_map(settled).collect();
                 for run in kept.chunk_by(|a, b| a.0 == b.0) {
