@@ -1,18 +1,11 @@
-//! The events of one message, told as a story: its publications, what each queue made of them.
+//! The story of one message: its publications, what each queue made of them.
 //!
-//! Owns the mapping from [`Event`]s to a [`Timeline`]. Pure: no IO, no clock. Never drops an event
-//! because something before it is missing: old events are forgotten first, so a story may begin in
-//! its middle.
-//!
-//! *Which publication an event belongs to*: an id can be published more than once, and events name
-//! only the queue. A settlement goes to the oldest publication that has this queue unsettled (an
-//! outcome of a copy to a copy), a delivery likewise; a late ack to the one whose deadline was
-//! missed. What fits nowhere makes a publication of its own.
+//! Owns what a story is and what follows from it as a whole. How it comes from [`crate::Event`]s,
+//! module `telling` says.
 
-use crate::{Cursor, Event, Outcome, Published, Settled, What};
+mod telling;
 
-/// How a name begins that stands for a queue that was deleted before its name was looked up.
-const DELETED: &str = "(deleted queue ";
+use crate::{Cursor, Outcome, Published, Settled, What};
 
 /// All that is known of a message id. See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -88,13 +81,6 @@ impl QueueStory {
         self.settled.as_ref().map(|(_, _, settled)| settled.verdict.outcome)
     }
 
-    /// It is there. With an outcome that is not yet the last word it stays settled.
-    fn stands(&mut self, state: State) {
-        if self.settled.is_none() {
-            self.state = state;
-        }
-    }
-
     fn is_processed(&self) -> bool {
         self.outcome() == Some(Outcome::Processed)
     }
@@ -114,13 +100,6 @@ pub struct Entry {
 }
 
 impl Timeline {
-    /// Tells the story of events that are all of one message, in their order.
-    pub fn new(events: Vec<Event<'static>>) -> Self {
-        let mut teller = Teller::default();
-        events.into_iter().for_each(|event| teller.take(event));
-        teller.told()
-    }
-
     /// The newest publication; `None` when nothing is known.
     pub fn newest(&self) -> Option<&Publication> {
         self.publications.first()
@@ -158,227 +137,3 @@ impl Publication {
         self.queues.iter().chain(self.copies.iter().flat_map(|copy| &copy.queues))
     }
 }
-
-/// A publication or copy while the story is being told, oldest first.
-#[derive(Default)]
-struct Teller {
-    told: Vec<Chapter>,
-}
-
-struct Chapter {
-    is_copy: bool,
-    publication: Publication,
-}
-
-impl Chapter {
-    fn queue(&mut self, name: &str) -> Option<&mut QueueStory> {
-        self.publication.queues.iter_mut().find(|queue| queue.name == name)
-    }
-}
-
-impl Teller {
-    fn take(&mut self, event: Event<'static>) {
-        let Event { at, time_ms, what, .. } = event;
-        let index = match &what {
-            What::Moved { .. } => return,
-            What::Published(published) => self.publish(at, time_ms, published),
-            What::Delivered { queue, worker, attempt } => {
-                let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
-                if let Some(story) = self.told[index].queue(queue) {
-                    story.stands(State::Delivered);
-                    story.attempts = *attempt;
-                    story.worker = worker.clone().into_owned();
-                    story.retry_at_ms = 0;
-                }
-                index
-            }
-            What::Requeued { queue, attempt, retry_at_ms } => {
-                let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
-                if let Some(story) = self.told[index].queue(queue) {
-                    story.stands(State::Queued);
-                    story.attempts = *attempt;
-                    story.retry_at_ms = *retry_at_ms;
-                }
-                index
-            }
-            What::Settled(settled) => self.settle(at, time_ms, settled),
-            What::Received { queue } => match self.notified(queue) {
-                Some(index) => {
-                    if let Some(story) = self.told[index].queue(queue) {
-                        story.received_at_ms = Some(time_ms);
-                    }
-                    index
-                }
-                None => return,
-            },
-        };
-        let chapter = &mut self.told[index];
-        let is_copy = chapter.is_copy;
-        chapter.publication.entries.push(Entry { at, time_ms, is_copy, what });
-    }
-
-    fn publish(&mut self, at: Cursor, time_ms: u64, published: &Published<'static>) -> usize {
-        let story = |name: String| QueueStory { name, ..QueueStory::default() };
-        let queues = published.queues.iter().map(|queue| story(queue.name.clone().into_owned()));
-        let publication = Publication {
-            at,
-            published: Some(published.clone()),
-            published_at_ms: time_ms,
-            queues: queues.collect(),
-            ..Publication::default()
-        };
-        self.told.push(Chapter { is_copy: published.is_copy, publication });
-        self.told.len() - 1
-    }
-
-    fn settle(&mut self, at: Cursor, time_ms: u64, settled: &Settled<'static>) -> usize {
-        let Settled { queue, verdict, details, .. } = settled;
-        let is_copy = verdict.is_copy();
-        if let Some(index) = self.overtaken(settled) {
-            return index;
-        }
-        let late = || if verdict.is_late() { self.missed(queue) } else { None };
-        let unroutable = || if queue.is_empty() { self.without_queues(is_copy) } else { None };
-        let found = self.open(queue, Some(is_copy)).or_else(late).or_else(unroutable);
-        let found = found.or_else(|| self.nameless(queue, is_copy));
-        let index = found.unwrap_or_else(|| self.begin(at, queue, is_copy));
-        let chapter = &mut self.told[index];
-        if chapter.publication.published_at_ms == 0 {
-            chapter.publication.published_at_ms = verdict.published_at_ms;
-        }
-        if chapter.queue(queue).is_none() {
-            let name = queue.clone().into_owned();
-            chapter.publication.queues.push(QueueStory { name, ..QueueStory::default() });
-        }
-        if let Some(story) = chapter.queue(queue) {
-            story.state = State::Settled;
-            story.attempts = verdict.attempts;
-            story.retry_at_ms = 0;
-            if !details.worker.is_empty() {
-                story.worker = details.worker.clone().into_owned();
-            }
-            story.settled = Some((at, time_ms, settled.clone()));
-        }
-        index
-    }
-
-    /// The publication that was acked late before it was said that its deadline had passed: the
-    /// ack is the last word, whichever came into the log first.
-    fn overtaken(&self, settled: &Settled<'static>) -> Option<usize> {
-        if settled.verdict.outcome != Outcome::DeadlineMissed
-            || self.open(&settled.queue, None).is_some()
-        {
-            return None;
-        }
-        let is_late = |story: &QueueStory| {
-            story.settled.as_ref().is_some_and(|(_, _, settled)| settled.verdict.is_late())
-        };
-        self.told.iter().rposition(|chapter| chapter.has(&settled.queue, is_late))
-    }
-
-    /// A publication of which only the middle is known.
-    fn begin(&mut self, at: Cursor, queue: &str, is_copy: bool) -> usize {
-        let queues = vec![QueueStory { name: queue.to_owned(), ..QueueStory::default() }];
-        let publication = Publication { at, queues, ..Publication::default() };
-        self.told.push(Chapter { is_copy, publication });
-        self.told.len() - 1
-    }
-
-    /// The oldest that is not settled in this queue.
-    fn open(&self, queue: &str, is_copy: Option<bool>) -> Option<usize> {
-        self.told.iter().position(|chapter| {
-            is_copy.is_none_or(|is_copy| is_copy == chapter.is_copy)
-                && chapter.has(queue, |story| story.state != State::Settled)
-        })
-    }
-
-    /// The oldest that may still be in this queue: with its deadline missed it is.
-    fn there(&self, queue: &str) -> Option<usize> {
-        self.open(queue, None).or_else(|| self.missed(queue))
-    }
-
-    /// The newest whose deadline was missed in this queue.
-    fn missed(&self, queue: &str) -> Option<usize> {
-        let missed = |story: &QueueStory| story.outcome() == Some(Outcome::DeadlineMissed);
-        self.told.iter().rposition(|chapter| chapter.has(queue, missed))
-    }
-
-    /// The oldest that was routed to no queue and is not said to be unroutable yet.
-    fn without_queues(&self, is_copy: bool) -> Option<usize> {
-        let mut told = self.told.iter();
-        told.position(|chapter| chapter.is_copy == is_copy && chapter.publication.queues.is_empty())
-    }
-
-    /// The oldest that has a queue whose name nobody knew any more, which now gets it.
-    fn nameless(&mut self, queue: &str, is_copy: bool) -> Option<usize> {
-        let is_nameless =
-            |story: &QueueStory| story.state != State::Settled && story.name.starts_with(DELETED);
-        let mut told = self.told.iter_mut().enumerate();
-        told.find_map(|(index, chapter)| {
-            let mut queues = chapter.publication.queues.iter_mut();
-            let story = queues.find(|story| chapter.is_copy == is_copy && is_nameless(story))?;
-            queue.clone_into(&mut story.name);
-            Some(index)
-        })
-    }
-
-    /// The oldest whose outcome in this queue was sent and not acked yet.
-    fn notified(&self, queue: &str) -> Option<usize> {
-        let waits = |story: &QueueStory| {
-            let is_notified =
-                story.settled.as_ref().is_some_and(|(_, _, s)| s.verdict.is_notified());
-            is_notified && story.received_at_ms.is_none()
-        };
-        let oldest = self.told.iter().position(|chapter| chapter.has(queue, waits));
-        oldest.or_else(|| self.told.iter().rposition(|chapter| chapter.has(queue, |_| true)))
-    }
-
-    fn told(mut self) -> Timeline {
-        self.mark_recovered();
-        let mut publications: Vec<Publication> = Vec::new();
-        for Chapter { is_copy, mut publication } in self.told {
-            match publications.last_mut().filter(|_| is_copy) {
-                Some(original) => {
-                    original.entries.append(&mut publication.entries);
-                    original.copies.push(publication);
-                }
-                None => publications.push(publication),
-            }
-        }
-        for publication in &mut publications {
-            publication.entries.sort_by_key(|entry| entry.at);
-        }
-        publications.reverse();
-        Timeline { publications }
-    }
-
-    fn mark_recovered(&mut self) {
-        for index in 0..self.told.len() {
-            let (before, after) = self.told.split_at_mut(index + 1);
-            let Some(chapter) = before.last_mut() else { continue };
-            for story in &mut chapter.publication.queues {
-                let Some((_, _, settled)) = &story.settled else { continue };
-                let was_sent_on = settled.details.dead_letter_exchange.is_some();
-                let made_good = |later: &Chapter| {
-                    let queues = &later.publication.queues;
-                    let again = queues.iter().find(|queue| queue.name == story.name);
-                    again.is_some_and(QueueStory::is_processed)
-                        || (was_sent_on
-                            && later.is_copy
-                            && queues.iter().any(QueueStory::is_processed))
-                };
-                let is_processed = settled.verdict.outcome == Outcome::Processed;
-                story.is_recovered = !is_processed && after.iter().any(made_good);
-            }
-        }
-    }
-}
-
-impl Chapter {
-    fn has(&self, queue: &str, that: impl Fn(&QueueStory) -> bool) -> bool {
-        self.publication.queues.iter().any(|story| story.name == queue && that(story))
-    }
-}
-
-#[cfg(test)]
-mod tests;
