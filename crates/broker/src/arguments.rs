@@ -12,9 +12,9 @@ mod check;
 mod equivalence;
 
 use amqp::FieldTable;
+use outcome::OutcomeRequest;
 
 use crate::BrokerError;
-use crate::outcome::Asking;
 use check::Arguments;
 pub use equivalence::assert_equivalent;
 pub(crate) use equivalence::{compare, compare_field, kind_name};
@@ -128,7 +128,7 @@ pub struct QueueArguments {
     /// `x-retry-delay-max`, ms at most.
     pub retry_delay_max_ms: Option<u64>,
     /// `x-notify`, `x-confirm-on`, `x-deadline`.
-    pub asking: Asking,
+    pub asking: OutcomeRequest,
     /// `x-message-deduplication`; unless said, only messages that ask for an outcome are looked for.
     pub message_deduplication: Option<bool>,
     /// `x-cache-ttl`, ms a deduplicated message is remembered.

@@ -20,6 +20,13 @@ impl From<amqp::DecodeError> for BrokerError {
     }
 }
 
+/// A value that makes no sense is a precondition that fails.
+impl From<outcome::RequestError> for BrokerError {
+    fn from(error: outcome::RequestError) -> Self {
+        Self::precondition_failed(error.to_string())
+    }
+}
+
 macro_rules! constructors {
     ($($name:ident => $code:ident, $doc:literal;)*) => {
         $(

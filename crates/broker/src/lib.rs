@@ -8,12 +8,11 @@
 //! - [`topology`]: the exchanges, queues and bindings of one virtual host, and routing over them.
 //! - [`queue`]: one queue: its messages, consumers, limits, expiry, retries, settlement.
 //! - [`message`]: a message as it is kept and passed on, one allocation each.
-//! - [`outcome`]: what a producer is told became of its message.
 //! - [`tracking`]: what travels with a message whose outcome somebody may ask for.
 //! - [`dead_letter`]: what a message becomes when it leaves a queue for a dead-letter exchange.
 //!
 //! *Invariant:* every message routed to a queue is ready, unsettled, delayed (it waits for its next
-//! attempt) or gone, and it goes exactly once, with one [`queue::Reason`].
+//! attempt) or gone, and it goes exactly once, with one [`outcome::Reason`].
 
 pub mod arguments;
 pub mod dead_letter;
@@ -21,7 +20,6 @@ mod error;
 pub mod exchange;
 pub mod headers_match;
 pub mod message;
-pub mod outcome;
 pub mod queue;
 pub mod topic;
 pub mod topology;
@@ -29,7 +27,6 @@ pub mod tracking;
 
 pub use error::BrokerError;
 pub use message::Message;
-pub use outcome::Outcome;
 pub use tracking::Tracking;
 
 /// Names a queue for as long as the store lives; never used again after the queue is deleted.

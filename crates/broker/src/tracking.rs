@@ -13,8 +13,9 @@
 //! | 8 | deadline, ms since the epoch; 0 is none |
 //! | 8 | who waits for its confirm; 0 is nobody |
 
+use outcome::Notify;
+
 use crate::QueueId;
-use crate::outcome::Notify;
 
 /// Length of an encoded [`Tracking`].
 pub const TRACKING_BYTES: usize = 40;

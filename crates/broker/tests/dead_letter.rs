@@ -2,8 +2,8 @@
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
 use broker::dead_letter::{Death, copy_keys, dead_letter, is_cycle};
-use broker::outcome::Notify;
 use broker::{Message, QueueId, Tracking};
+use outcome::Notify;
 
 const NOW_MS: u64 = 1_700_000_000_999;
 

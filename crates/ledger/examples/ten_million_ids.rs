@@ -10,9 +10,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use ledger::{
-    Cursor, Event, IdHash, Ledger, Options, Outcome, Published, PublishedQueue, Settled, What,
-    dedup_key,
+use ledger::{Ledger, Options, dedup_key};
+use outcome::{
+    Cursor, Details, Event, Flags, IdHash, Outcome, Published, PublishedQueue, Reason, Settled,
+    Verdict, What,
 };
 use segment_log::RealDisk;
 
@@ -185,22 +186,20 @@ fn delivered(attempt: u16) -> What<'static> {
 fn settled(id: &str, published_at_ms: u64) -> What<'_> {
     What::Settled(Box::new(Settled {
         vhost: "/".into(),
-        message_id: id.into(),
         queue: "orders".into(),
-        outcome: Outcome::Processed,
-        reason: "".into(),
-        attempts: 1,
-        queue_count: 1,
-        worker: "10.0.0.7:40118 (1)".into(),
-        error: None,
-        content_type: None,
-        result: None,
-        is_unverified: false,
-        is_late: false,
-        is_copy: false,
-        is_notified: true,
-        dead_letter_exchange: None,
-        published_at_ms,
+        verdict: Verdict {
+            outcome: Outcome::Processed,
+            reason: Some(Reason::Acked),
+            attempts: 1,
+            queue_count: 1,
+            published_at_ms,
+            flags: Flags::NOTIFIED,
+        },
+        details: Details {
+            message_id: id.into(),
+            worker: "10.0.0.7:40118 (1)".into(),
+            ..Details::default()
+        },
         message: None,
     }))
 }

@@ -144,12 +144,11 @@
 //! - *Full disk*: a flush fails and everything stays in memory; the batch is written as it is when
 //!   there is room. A run that finds no room is tried again later.
 
+mod dedup;
 mod device;
 mod directory;
 mod error;
-mod event;
 mod flush;
-mod id;
 mod ledger;
 mod lookup;
 mod manifest;
@@ -157,21 +156,19 @@ mod outcomes;
 mod page;
 mod pages;
 mod prefixed;
-mod query;
 mod recovery;
 mod retention;
 mod salvage;
-mod timeline;
 mod upkeep;
 
-pub use broker::Outcome;
+pub use dedup::dedup_key;
 pub use error::LedgerError;
-pub use event::{Cursor, Event, Published, PublishedQueue, Settled, What};
-pub use id::{IdHash, dedup_key};
 pub use ledger::{Ledger, Options};
+pub use outcome::{
+    Cursor, Entry, Event, IdHash, Outcome, OutcomeQuery, OutcomesPage, Publication, Published,
+    PublishedQueue, QueueStory, Settled, State, Timeline, What,
+};
 pub use prefixed::Prefixed;
-pub use query::{OutcomeQuery, OutcomesPage};
-pub use timeline::{Entry, Publication, QueueStory, State, Timeline};
 
 #[cfg(test)]
 mod tests;

@@ -102,7 +102,7 @@ impl Walk<'_> {
         let Body::Settled(settled) = &event.body else { return false };
         let query = self.query;
         query.queue.as_ref().is_none_or(|queue| queue == settled.queue)
-            && query.outcome.is_none_or(|outcome| outcome == settled.outcome)
+            && query.outcome.is_none_or(|outcome| outcome == settled.verdict.outcome)
             && query.since_ms.is_none_or(|since_ms| event.time_ms >= since_ms)
             && query.until_ms.is_none_or(|until_ms| event.time_ms < until_ms)
             && query

@@ -48,10 +48,8 @@ mod tag {
 /// Bits of the byte with the outcome of a settlement, which is its lower three bits.
 mod settled {
     pub(super) const OUTCOME: u8 = 0b111;
-    pub(super) const UNVERIFIED: u8 = 1 << 3;
-    pub(super) const LATE: u8 = 1 << 4;
-    pub(super) const COPY: u8 = 1 << 5;
-    pub(super) const NOTIFIED: u8 = 1 << 6;
+    /// Four bits from here on are the flags that are kept ([`outcome::Flags::kept_bits`]).
+    pub(super) const FLAGS_SHIFT: u32 = 3;
     /// A byte follows that says what is there of the fields below.
     pub(super) const EXTENDED: u8 = 1 << 7;
 

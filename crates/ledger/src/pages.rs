@@ -253,9 +253,12 @@ fn size_hint(what: &What<'_>) -> usize {
                 let blob = |bytes: &Option<std::borrow::Cow<'_, [u8]>>| {
                     bytes.as_ref().map_or(0, |bytes| bytes.len())
                 };
-                let error = settled.error.as_ref().map_or(0, |error| error.len());
-                blob(&settled.result) + blob(&settled.message) + error
+                let error = settled.details.error.as_ref().map_or(0, |error| error.len());
+                blob(&settled.details.result) + blob(&settled.message) + error
             }
-            _ => 0,
+            What::Delivered { .. }
+            | What::Requeued { .. }
+            | What::Received { .. }
+            | What::Moved { .. } => 0,
         }
 }

@@ -132,7 +132,7 @@ impl Feed {
 
 fn outcome_name(event: &Event<'_>) -> &'static str {
     match &event.what {
-        ledger::What::Settled(settled) => settled.outcome.name(),
+        ledger::What::Settled(settled) => settled.verdict.outcome.name(),
         _ => "outcome",
     }
 }

@@ -15,7 +15,7 @@ use self::entry::EntryView;
 use self::outcome::VerdictView;
 use crate::time::rfc3339;
 
-pub(crate) use outcome::OutcomeView;
+pub(crate) use self::outcome::OutcomeView;
 pub(crate) use own::Own;
 pub(crate) use sight::{Seen, Sight};
 

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::queue::{Incoming, Published};
-use broker::{Message, Outcome, Tracking};
+use broker::{Message, Tracking};
 use ledger::{Event, IdHash, Ledger, What};
+use outcome::Outcome;
 
 use crate::engine::outcomes::duplicates::last_outcome;
 use crate::engine::whereabouts::{find, positions};
@@ -89,9 +90,9 @@ impl Node {
         let Some((last, _)) = last_outcome(&events, live_id, queue) else {
             return Err(if events.is_empty() { ByIdError::Unknown } else { ByIdError::NotFailed });
         };
-        let is_open = last.outcome == Outcome::DeadlineMissed
+        let is_open = last.verdict.outcome == Outcome::DeadlineMissed
             && live.as_ref().is_some_and(|live| self.engine.is_in_queue(live, &events));
-        if last.outcome == Outcome::Processed || is_open {
+        if last.verdict.outcome == Outcome::Processed || is_open {
             return Err(ByIdError::NotFailed);
         }
         let live = live.ok_or_else(|| ByIdError::QueueGone(queue.to_owned()))?;

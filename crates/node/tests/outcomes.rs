@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amqp::{FieldTable, FieldValue};
-use broker::Outcome;
 use ledger::{IdHash, State, Timeline};
 use node::embedded::{Delivery, Event, Link};
 use node::{
     ByIdError, ConsumeOptions, Node, Options, Properties, QueueOptions, Settlement, StoreOptions,
 };
+use outcome::Outcome;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,7 +82,7 @@ impl Case {
             let newest = timeline.newest().filter(|_| timeline.publications.len() == count);
             let story = newest.and_then(|newest| newest.queues.iter().find(|q| q.name == queue));
             if let Some((_, _, settled)) = story.and_then(|story| story.settled.as_ref()) {
-                return (settled.outcome, settled.reason.to_string());
+                return (settled.verdict.outcome, settled.verdict.reason_name().to_owned());
             }
             assert!(start.elapsed() < PATIENCE, "{id} has no outcome: {timeline:?}");
             std::thread::sleep(Duration::from_millis(5));

@@ -3,11 +3,11 @@
 //! Erlang prints the reasons: tuples as `{value_negative,-1}`, texts in quotes.
 
 use amqp::{FieldTable, FieldValue};
+use outcome::OutcomeRequest;
 
 use super::equivalence::kind_name;
 use super::{Overflow, QUORUM_DELIVERY_LIMIT, QueueType, RetryKind};
 use crate::BrokerError;
-use crate::outcome::{self, Asking};
 
 /// Arguments that RabbitMQ knows and refuses on classic queues.
 const NOT_CLASSIC: [&str; 8] = [
@@ -129,9 +129,9 @@ impl<'a> Arguments<'a> {
     }
 
     /// What the queue asks for on behalf of its messages.
-    pub(super) fn asking(&self) -> Result<Asking, BrokerError> {
-        let mut asking = Asking::default();
-        for name in outcome::ASKING_NAMES {
+    pub(super) fn asking(&self) -> Result<OutcomeRequest, BrokerError> {
+        let mut asking = OutcomeRequest::default();
+        for name in OutcomeRequest::NAMES {
             if let Some(value) = self.get(name) {
                 let taken = asking.take_argument(name, value);
                 taken.map_err(|text| self.invalid(name, &format!("\"{text}\"")))?;

@@ -1,9 +1,9 @@
 //! Tests of the arguments of a queue and RabbitMQ's words for what is wrong with them.
 
 use amqp::{FieldTable, FieldValue, ReplyCode};
+use outcome::Notify;
 
 use super::*;
-use crate::outcome::Notify;
 
 const QUEUE: &str = "queue 'q' in vhost '/'";
 const SHARED: QueueProperties =
@@ -76,7 +76,7 @@ fn every_argument_is_read() {
         delayed_retry_max_ms: Some(70),
         retry_delay_min_ms: Some(8),
         retry_delay_max_ms: Some(80),
-        asking: Asking {
+        asking: OutcomeRequest {
             notify: Some(Notify::Failed),
             confirm_on_ack: Some(true),
             deadline_ms: Some(90),

@@ -187,7 +187,7 @@ proptest! {
             is_deduplicated: low & 1 == 0,
             is_copy: low & 2 == 0,
             outcome_of: (low & 4 == 0).then_some(crate::QueueId(high as u32)),
-            notify: crate::outcome::Notify::from_number(low as u8 % 5),
+            notify: outcome::Notify::from_number(low as u8 % 5),
             queue_count: high as u16,
             deadline_at_ms,
             ticket,

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::outcome::SettledBy;
+use outcome::SettledBy;
 
 /// Where a consumer's messages go. The queue asks only whether there is room.
 pub trait Endpoint: Clone {

@@ -3,68 +3,9 @@
 
 use std::sync::Arc;
 
+use outcome::{Reason, SettledBy};
+
 use crate::Message;
-use crate::outcome::SettledBy;
-
-/// Why a message left a queue. Each leaves exactly once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Reason {
-    /// A consumer acked it.
-    Acked = 1,
-    /// It was delivered to a consumer that does not ack.
-    AutoAcked = 2,
-    /// A consumer rejected it without requeue.
-    Rejected = 3,
-    /// Its time to live passed.
-    Expired = 4,
-    /// The queue was longer than its limit: dropped from the head.
-    MaxLength = 5,
-    /// The queue was at its limit: refused.
-    Refused = 6,
-    /// It was given back more often than the queue allows.
-    DeliveryLimit = 7,
-    /// `queue.purge`.
-    Purged = 8,
-    /// The queue was deleted, expired, or its owner went.
-    QueueDeleted = 9,
-    /// Somebody took it out by its id.
-    Cancelled = 10,
-}
-
-impl Reason {
-    /// The reason of that number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Reason; 10] = [
-            Reason::Acked,
-            Reason::AutoAcked,
-            Reason::Rejected,
-            Reason::Expired,
-            Reason::MaxLength,
-            Reason::Refused,
-            Reason::DeliveryLimit,
-            Reason::Purged,
-            Reason::QueueDeleted,
-            Reason::Cancelled,
-        ];
-        ALL.into_iter().find(|reason| *reason as u8 == number)
-    }
-
-    /// The reason in `x-death`, for those that dead-letter.
-    pub fn dead_letter_name(self) -> Option<&'static str> {
-        match self {
-            Reason::Rejected => Some("rejected"),
-            Reason::Expired => Some("expired"),
-            Reason::MaxLength | Reason::Refused => Some("maxlen"),
-            Reason::DeliveryLimit => Some("delivery_limit"),
-            Reason::Acked
-            | Reason::AutoAcked
-            | Reason::Purged
-            | Reason::QueueDeleted
-            | Reason::Cancelled => None,
-        }
-    }
-}
 
 /// A message that left a queue.
 #[derive(Debug)]

@@ -29,13 +29,14 @@ use std::sync::Arc;
 
 pub use compaction::Standing;
 pub use consumers::{ConsumerKey, ConsumerOptions, Endpoint};
-pub use effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Outgoing, Reason, Removed};
+pub use effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Outgoing, Removed};
 pub use expiry::Tick;
 pub use index::NO_POSITION;
 pub use retry::Retry;
 pub use settings::Settings;
 
-use crate::outcome::SettledBy;
+use outcome::{Reason, SettledBy};
+
 use crate::{BrokerError, Message, QueueId};
 use consumers::Consumers;
 use index::{Entry, Marks, NEVER, State};

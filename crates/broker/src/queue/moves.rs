@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use outcome::{Reason, SettledBy};
+
 use super::index::Marks;
 use super::{
     Attempt, ConsumerKey, Delivery, DeliveryId, Effects, Endpoint, Entry, Incoming, NO_POSITION,
-    Noted, Place, Queue, Reason, Removed, State,
+    Noted, Place, Queue, Removed, State,
 };
-use crate::outcome::SettledBy;
 
 impl<E: Endpoint> Queue<E> {
     pub(super) fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {

@@ -3,9 +3,10 @@
 //! Today they come from the queue's arguments alone; whatever else may set them later (policies)
 //! is merged here.
 
+use outcome::OutcomeRequest;
+
 use super::retry::Retry;
 use crate::arguments::{Overflow, QueueArguments, QueueType};
-use crate::outcome::Asking;
 
 /// What a queue acts upon.
 #[derive(Debug, Clone, Default)]
@@ -35,7 +36,7 @@ pub struct Settings {
     /// How long a message that was given back waits for its next attempt.
     pub retry: Option<Retry>,
     /// What is asked for messages that do not ask themselves.
-    pub asking: Asking,
+    pub asking: OutcomeRequest,
     /// `x-message-deduplication`, where it says.
     pub deduplicates: Option<bool>,
     /// `x-cache-ttl`: how long an id is remembered, ms.

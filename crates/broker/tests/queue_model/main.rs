@@ -9,12 +9,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use amqp::Properties;
-use broker::outcome::SettledBy;
 use broker::queue::{
     ConsumerKey, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Noted, Outgoing, Published,
     Queue, Restored, Settings, Settlement, Standing, Tick,
 };
 use broker::{Message, QueueId, Tracking};
+use outcome::SettledBy;
 use proptest::prelude::*;
 
 use commands::{Command, Publication};

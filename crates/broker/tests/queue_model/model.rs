@@ -1,7 +1,8 @@
 //! A queue as anybody would write it who has never heard of speed: one list of messages, each with
 //! its state, looked through from the front for every question.
 
-use broker::queue::{ConsumerOptions, NO_POSITION, Published, Reason, Settings, Settlement};
+use broker::queue::{ConsumerOptions, NO_POSITION, Published, Settings, Settlement};
+use outcome::Reason;
 
 use broker::arguments::Overflow;
 

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::{Details, Flags, Outcome, Reason, Verdict};
 
 use super::ids::{self, Id};
 use super::strings;
@@ -25,7 +25,7 @@ pub(crate) struct Page<'a> {
 }
 
 /// An event where it lies.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RawEvent<'a> {
     pub(crate) at: Cursor,
     pub(crate) time_ms: u64,
@@ -35,7 +35,7 @@ pub(crate) struct RawEvent<'a> {
 }
 
 /// As [`What`], without allocations.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Body<'a> {
     Published(RawPublished<'a>),
     Delivered { queue: &'a str, worker: &'a str, attempt: u16 },
@@ -58,21 +58,13 @@ pub(crate) struct RawPublished<'a> {
     pub(crate) is_deduplicated: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RawSettled<'a> {
     pub(crate) queue: &'a str,
-    pub(crate) outcome: Outcome,
-    reason: &'a str,
-    attempts: u16,
-    queue_count: u16,
-    worker: &'a str,
-    error: Option<&'a str>,
-    content_type: Option<&'a str>,
-    result: Option<&'a [u8]>,
-    dead_letter_exchange: Option<&'a str>,
+    pub(crate) verdict: Verdict,
+    /// Borrowed from the page, but for the message's id, which stands among the page's.
+    details: Details<'a>,
     message: Option<&'a [u8]>,
-    flags: u8,
-    published_at_ms: u64,
 }
 
 impl<'a> Page<'a> {
@@ -115,17 +107,18 @@ impl<'a> Page<'a> {
     /// The event as the ledger's callers know it.
     pub(crate) fn event(&self, raw: &RawEvent<'a>) -> Event<'static> {
         let id = self.ids.get(raw.id);
-        let what = match raw.body {
-            Body::Published(published) => What::Published(self.published(id, &published)),
+        let what = match &raw.body {
+            Body::Published(published) => What::Published(self.published(id, published)),
             Body::Delivered { queue, worker, attempt } => {
-                What::Delivered { queue: owned(queue), worker: owned(worker), attempt }
+                What::Delivered { queue: owned(queue), worker: owned(worker), attempt: *attempt }
             }
             Body::Requeued { queue, attempt, retry_at_ms } => {
+                let (attempt, retry_at_ms) = (*attempt, *retry_at_ms);
                 What::Requeued { queue: owned(queue), attempt, retry_at_ms }
             }
-            Body::Settled(settled) => What::Settled(Box::new(settled_event(id, &settled))),
+            Body::Settled(settled) => What::Settled(Box::new(settled_event(id, settled))),
             Body::Received { queue } => What::Received { queue: owned(queue) },
-            Body::Moved { position } => What::Moved { position },
+            Body::Moved { position } => What::Moved { position: *position },
         };
         let id = id.map_or(IdHash(0), Id::hash);
         Event { at: raw.at, id, time_ms: raw.time_ms, what }
@@ -149,26 +142,13 @@ impl<'a> Page<'a> {
 }
 
 fn settled_event(id: Option<&Id<'_>>, raw: &RawSettled<'_>) -> Settled<'static> {
-    let bytes = |bytes: Option<&[u8]>| bytes.map(|bytes| Cow::Owned(bytes.to_vec()));
+    let message_id = id.map(|id| id.text().into_owned().into()).unwrap_or_default();
     Settled {
         vhost: owned(id.map_or("", Id::vhost)),
-        message_id: id.map(|id| id.text().into_owned().into()).unwrap_or_default(),
         queue: owned(raw.queue),
-        outcome: raw.outcome,
-        reason: owned(raw.reason),
-        attempts: raw.attempts,
-        queue_count: raw.queue_count,
-        worker: owned(raw.worker),
-        error: raw.error.map(owned),
-        content_type: raw.content_type.map(owned),
-        result: bytes(raw.result),
-        is_unverified: raw.flags & settled::UNVERIFIED != 0,
-        is_late: raw.flags & settled::LATE != 0,
-        is_copy: raw.flags & settled::COPY != 0,
-        is_notified: raw.flags & settled::NOTIFIED != 0,
-        dead_letter_exchange: raw.dead_letter_exchange.map(owned),
-        published_at_ms: raw.published_at_ms,
-        message: bytes(raw.message),
+        verdict: raw.verdict,
+        details: Details { message_id, ..raw.details.clone().into_owned() },
+        message: raw.message.map(|bytes| Cow::Owned(bytes.to_vec())),
     }
 }
 
@@ -284,43 +264,44 @@ impl<'a> Events<'_, 'a> {
     }
 
     fn read_settled(&mut self, is_plain: bool, time_ms: u64) -> Option<RawSettled<'a>> {
-        let flags = self.input.byte()?;
-        let mut raw = RawSettled {
-            outcome: Outcome::from_number(flags & settled::OUTCOME)?,
-            queue: self.text()?,
-            reason: self.text()?,
-            worker: self.text()?,
-            published_at_ms: self.input.difference(time_ms)?,
-            attempts: 1,
-            queue_count: 1,
-            error: None,
-            content_type: None,
-            result: None,
-            dead_letter_exchange: None,
-            message: None,
-            flags,
+        let first = self.input.byte()?;
+        let (queue, reason, worker) = (self.text()?, self.text()?, self.text()?);
+        let published_at_ms = self.input.difference(time_ms)?;
+        let (attempts, queue_count) =
+            if is_plain { (1, 1) } else { (self.input.small()?, self.input.small()?) };
+        let verdict = Verdict {
+            outcome: Outcome::from_number(first & settled::OUTCOME)?,
+            reason: Reason::parse(reason),
+            attempts,
+            queue_count,
+            published_at_ms,
+            flags: Flags::from_kept_bits(first >> settled::FLAGS_SHIFT),
         };
-        if !is_plain {
-            (raw.attempts, raw.queue_count) = (self.input.small()?, self.input.small()?);
-        }
-        if flags & settled::EXTENDED != 0 {
-            let has = self.input.byte()?;
-            if has & settled::HAS_ERROR != 0 {
-                raw.error = Some(self.text()?);
-            }
-            if has & settled::HAS_CONTENT_TYPE != 0 {
-                raw.content_type = Some(self.text()?);
-            }
-            if has & settled::HAS_DEAD_LETTER_EXCHANGE != 0 {
-                raw.dead_letter_exchange = Some(self.text()?);
-            }
-            if has & settled::HAS_RESULT != 0 {
-                raw.result = Some(self.input.bytes()?);
-            }
-            if has & settled::HAS_MESSAGE != 0 {
-                raw.message = Some(self.input.bytes()?);
-            }
+        let details = Details { worker: worker.into(), ..Details::default() };
+        let mut raw = RawSettled { queue, verdict, details, message: None };
+        if first & settled::EXTENDED != 0 {
+            self.read_extras(&mut raw)?;
         }
         Some(raw)
+    }
+
+    fn read_extras(&mut self, raw: &mut RawSettled<'a>) -> Option<()> {
+        let has = self.input.byte()?;
+        if has & settled::HAS_ERROR != 0 {
+            raw.details.error = Some(self.text()?.into());
+        }
+        if has & settled::HAS_CONTENT_TYPE != 0 {
+            raw.details.content_type = Some(self.text()?.into());
+        }
+        if has & settled::HAS_DEAD_LETTER_EXCHANGE != 0 {
+            raw.details.dead_letter_exchange = Some(self.text()?.into());
+        }
+        if has & settled::HAS_RESULT != 0 {
+            raw.details.result = Some(self.input.bytes()?.into());
+        }
+        if has & settled::HAS_MESSAGE != 0 {
+            raw.message = Some(self.input.bytes()?);
+        }
+        Some(())
     }
 }

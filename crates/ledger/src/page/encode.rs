@@ -118,7 +118,7 @@ impl PageWriter {
                 (kind::PUBLISHED, self.ids.by_name(id, vhost, text, &mut self.strings))
             }
             What::Settled(settled) => {
-                let (vhost, text) = (&settled.vhost, &settled.message_id);
+                let (vhost, text) = (&settled.vhost, &settled.details.message_id);
                 (kind::SETTLED, self.ids.by_name(id, vhost, text, &mut self.strings))
             }
             What::Delivered { .. } => (kind::DELIVERED, self.ids.by_hash(id)),
@@ -195,40 +195,36 @@ impl PageWriter {
         if self.recent_queue.0 != what.queue {
             self.recent_queue = (what.queue.clone().into_owned(), queue_bits(&what.queue));
         }
-        self.summary.note_settled(what.outcome, self.recent_queue.1);
+        let Settled { verdict, details, .. } = what;
+        self.summary.note_settled(verdict.outcome, self.recent_queue.1);
         let (strings, out) = (&mut self.strings, &mut self.events);
         let extras = [
-            (what.error.is_some(), settled::HAS_ERROR),
-            (what.content_type.is_some(), settled::HAS_CONTENT_TYPE),
-            (what.result.is_some(), settled::HAS_RESULT),
-            (what.dead_letter_exchange.is_some(), settled::HAS_DEAD_LETTER_EXCHANGE),
+            (details.error.is_some(), settled::HAS_ERROR),
+            (details.content_type.is_some(), settled::HAS_CONTENT_TYPE),
+            (details.result.is_some(), settled::HAS_RESULT),
+            (details.dead_letter_exchange.is_some(), settled::HAS_DEAD_LETTER_EXCHANGE),
             (what.message.is_some(), settled::HAS_MESSAGE),
         ];
         let extras = collect(&extras);
-        let flags = collect(&[
-            (what.is_unverified, settled::UNVERIFIED),
-            (what.is_late, settled::LATE),
-            (what.is_copy, settled::COPY),
-            (what.is_notified, settled::NOTIFIED),
-            (extras != 0, settled::EXTENDED),
-        ]);
-        out.push(what.outcome as u8 | flags);
+        let extended = if extras != 0 { settled::EXTENDED } else { 0 };
+        let flags = verdict.flags.kept_bits() << settled::FLAGS_SHIFT;
+        out.push(verdict.outcome as u8 | flags | extended);
         strings.put(out, Role::Queue, &what.queue);
-        strings.put(out, Role::Reason, &what.reason);
-        strings.put(out, Role::Worker, &what.worker);
-        varint::put_difference(out, time_ms, what.published_at_ms);
-        let is_plain = what.attempts == 1 && what.queue_count == 1;
+        strings.put(out, Role::Reason, verdict.reason_name());
+        strings.put(out, Role::Worker, &details.worker);
+        varint::put_difference(out, time_ms, verdict.published_at_ms);
+        let is_plain = verdict.attempts == 1 && verdict.queue_count == 1;
         if !is_plain {
-            varint::put(out, u64::from(what.attempts));
-            varint::put(out, u64::from(what.queue_count));
+            varint::put(out, u64::from(verdict.attempts));
+            varint::put(out, u64::from(verdict.queue_count));
         }
         if extras != 0 {
             out.push(extras);
-            let texts = [&what.error, &what.content_type, &what.dead_letter_exchange];
+            let texts = [&details.error, &details.content_type, &details.dead_letter_exchange];
             for text in texts.into_iter().flatten() {
                 strings.put(out, Role::Other, text);
             }
-            for bytes in [&what.result, &what.message].into_iter().flatten() {
+            for bytes in [&details.result, &what.message].into_iter().flatten() {
                 varint::put_bytes(out, bytes);
             }
         }

@@ -3,7 +3,7 @@
 //! Owns the header's bytes and what a filter can conclude from it. Invariant: a summary may say
 //! "perhaps" too often, never "no" wrongly.
 
-use broker::Outcome;
+use outcome::Outcome;
 
 use crate::Cursor;
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::{Details, Flags, Outcome, Reason, Verdict};
 use proptest::prelude::*;
 
 use super::*;
@@ -50,37 +50,28 @@ fn what() -> impl Strategy<Value = (IdHash, What<'static>)> {
             (hash, What::Published(published))
         });
     let settled = (
-        (text(), text(), text(), text(), text()),
-        (0..6_usize, 0..3_u16, any::<u16>(), number()),
+        (text(), text(), text(), text()),
+        (0..6_usize, 0..12_u8, 0..3_u16, any::<u16>(), number()),
         (prop::option::of(text()), prop::option::of(text()), prop::option::of(text())),
         (bytes(), bytes()),
-        any::<[bool; 4]>(),
+        any::<u8>(),
     )
         .prop_map(|(texts, numbers, options, (result, message), bits)| {
-            let (vhost, message_id, queue, reason, worker) = texts;
-            let (outcome, attempts, queue_count, published_at_ms) = numbers;
+            let (vhost, message_id, queue, worker) = texts;
+            let (outcome, reason, attempts, queue_count, published_at_ms) = numbers;
             let (error, content_type, dead_letter_exchange) = options;
-            let settled = Settled {
+            let verdict = Verdict {
                 outcome: Outcome::ALL[outcome],
-                reason,
+                reason: Reason::from_number(reason),
                 attempts,
                 queue_count,
-                worker,
-                error,
-                content_type,
-                result,
-                is_unverified: bits[0],
-                is_late: bits[1],
-                is_copy: bits[2],
-                is_notified: bits[3],
-                dead_letter_exchange,
                 published_at_ms,
-                message,
-                queue,
-                vhost,
-                message_id,
+                flags: Flags::from_kept_bits(bits),
             };
-            let hash = IdHash::new(&settled.vhost, &settled.message_id);
+            let details =
+                Details { message_id, worker, error, content_type, result, dead_letter_exchange };
+            let settled = Settled { vhost, queue, verdict, details, message };
+            let hash = IdHash::new(&settled.vhost, &settled.details.message_id);
             (hash, What::Settled(Box::new(settled)))
         });
     let other = (text(), text(), any::<u16>(), number(), 0..4).prop_map(
@@ -193,22 +184,20 @@ fn a_message_and_all_that_happens_to_it_take_sixty_bytes() {
             1050,
             What::Settled(Box::new(Settled {
                 vhost: "/".into(),
-                message_id: id.as_str().into(),
                 queue: name.clone(),
-                outcome: Outcome::Processed,
-                reason: "".into(),
-                attempts: 1,
-                queue_count: 1,
-                worker: "10.0.0.7:4711 (1)".into(),
-                error: None,
-                content_type: None,
-                result: None,
-                is_unverified: false,
-                is_late: false,
-                is_copy: false,
-                is_notified: true,
-                dead_letter_exchange: None,
-                published_at_ms: time_ms,
+                verdict: Verdict {
+                    outcome: Outcome::Processed,
+                    reason: Some(Reason::Acked),
+                    attempts: 1,
+                    queue_count: 1,
+                    published_at_ms: time_ms,
+                    flags: Flags::NOTIFIED,
+                },
+                details: Details {
+                    message_id: id.as_str().into(),
+                    worker: "10.0.0.7:4711 (1)".into(),
+                    ..Details::default()
+                },
                 message: None,
             })),
         );

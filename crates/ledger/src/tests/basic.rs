@@ -1,6 +1,6 @@
 //! The least that has to work.
 
-use broker::Outcome;
+use outcome::Outcome;
 use segment_log::FaultyDisk;
 
 use super::support::{hash, published, settled, tiny};

@@ -1,6 +1,6 @@
 //! Crashes at every point, full disks, failed syncs.
 
-use broker::Outcome;
+use outcome::Outcome;
 use segment_log::FaultyDisk;
 
 use super::support::{Model, published, settled, tiny};

@@ -1,6 +1,6 @@
 //! Damaged and missing files.
 
-use broker::Outcome;
+use outcome::Outcome;
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{Model, hash, published, settled, tiny};

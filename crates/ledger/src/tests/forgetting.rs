@@ -1,6 +1,6 @@
 //! What goes by age, by size, by window.
 
-use broker::Outcome;
+use outcome::Outcome;
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{hash, published, settled, tiny};

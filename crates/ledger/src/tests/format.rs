@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::{Flags, Outcome};
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{Model, hash, published, settled, tiny};
@@ -46,14 +46,18 @@ fn contents() -> Vec<Event<'static>> {
         if let What::Settled(settled) = &mut event.what
             && n % 2 == 1
         {
-            settled.attempts = 3;
-            settled.error = Some(text("no such order"));
-            settled.content_type = Some(text("text/plain"));
-            settled.result = Some(vec![1, 2, 3].into());
-            settled.dead_letter_exchange = Some(text("dead"));
+            let details = &mut settled.details;
+            settled.verdict.attempts = 3;
+            details.error = Some(text("no such order"));
+            details.content_type = Some(text("text/plain"));
+            details.result = Some(vec![1, 2, 3].into());
+            details.dead_letter_exchange = Some(text("dead"));
             settled.message = Some(vec![4; 20].into());
-            (settled.is_unverified, settled.is_late) = (n % 4 == 1, n % 4 == 3);
-            (settled.is_copy, settled.is_notified) = (n % 3 == 0, n % 3 == 1);
+            settled.verdict.flags = Flags::NONE
+                .with_if(n % 4 == 1, Flags::UNVERIFIED)
+                .with_if(n % 4 == 3, Flags::LATE)
+                .with_if(n % 3 == 0, Flags::COPY)
+                .with_if(n % 3 == 1, Flags::NOTIFIED);
         }
         events.push(event);
     }

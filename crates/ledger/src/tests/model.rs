@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use broker::Outcome;
+use outcome::Outcome;
 use proptest::prelude::*;
 use segment_log::{FaultyDisk, RealDisk};
 
@@ -86,8 +86,8 @@ fn event(at: Cursor, time_ms: u64, step: &Step) -> Option<Event<'static>> {
             if let What::Settled(settled) = &mut event.what
                 && *blob > 0
             {
-                settled.result = Some(vec![7; *blob].into());
-                settled.error = Some("e".repeat(*blob / 3).into());
+                settled.details.result = Some(vec![7; *blob].into());
+                settled.details.error = Some("e".repeat(*blob / 3).into());
             }
             return Some(event);
         }
@@ -207,9 +207,10 @@ fn large_results_and_messages_come_back() {
         let at = Cursor { position: n * 10, nth: 0 };
         let mut event = settled(at, 1000 + n, n, Outcome::Failed);
         if let What::Settled(settled) = &mut event.what {
-            settled.result = Some((0..64 << 10).map(|byte| byte as u8).collect::<Vec<_>>().into());
+            settled.details.result =
+                Some((0..64 << 10).map(|byte| byte as u8).collect::<Vec<_>>().into());
             settled.message = Some(vec![n as u8; 1 << 20].into());
-            settled.error = Some("x".repeat(70_000).into());
+            settled.details.error = Some("x".repeat(70_000).into());
         }
         ledger.append(&event);
         model.events.push(event);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::Outcome;
+use outcome::{Details, Flags, Outcome, Verdict};
 
 use crate::ledger::Sizes;
 use crate::{
@@ -54,22 +54,16 @@ pub(crate) fn settled(at: Cursor, time_ms: u64, n: u64, outcome: Outcome) -> Eve
     let queue = if n.is_multiple_of(2) { "orders" } else { "mails" };
     let what = What::Settled(Box::new(Settled {
         vhost: if n.is_multiple_of(3) { "/" } else { "other" }.into(),
-        message_id: id(n).into(),
         queue: queue.into(),
-        outcome,
-        reason: "".into(),
-        attempts: 1,
-        queue_count: 1,
-        worker: "w".into(),
-        error: None,
-        content_type: None,
-        result: None,
-        is_unverified: false,
-        is_late: false,
-        is_copy: false,
-        is_notified: false,
-        dead_letter_exchange: None,
-        published_at_ms: time_ms.saturating_sub(5),
+        verdict: Verdict {
+            outcome,
+            reason: None,
+            attempts: 1,
+            queue_count: 1,
+            published_at_ms: time_ms.saturating_sub(5),
+            flags: Flags::NONE,
+        },
+        details: Details { message_id: id(n).into(), worker: "w".into(), ..Details::default() },
         message: None,
     }));
     Event { at, id: hash(n), time_ms, what }
@@ -128,7 +122,7 @@ impl Model {
             query.after.is_none_or(|after| event.at > after)
                 && query.vhost.as_ref().is_none_or(|vhost| *vhost == settled.vhost)
                 && query.queue.as_ref().is_none_or(|queue| *queue == settled.queue)
-                && query.outcome.is_none_or(|outcome| outcome == settled.outcome)
+                && query.outcome.is_none_or(|outcome| outcome == settled.verdict.outcome)
                 && query.since_ms.is_none_or(|since_ms| event.time_ms >= since_ms)
                 && query.until_ms.is_none_or(|until_ms| event.time_ms < until_ms)
         };

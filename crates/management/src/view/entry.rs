@@ -23,7 +23,7 @@ pub(super) struct EntryView {
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    reason: Option<&'static str>,
     copy: bool,
 }
 
@@ -58,14 +58,14 @@ impl EntryView {
             What::Settled(settled) => {
                 view.event = "settled";
                 view.queue = Some(settled.queue.clone().into_owned());
-                view.outcome = Some(settled.outcome.name());
-                view.reason = Some(settled.reason.clone().into_owned());
+                view.outcome = Some(settled.verdict.outcome.name());
+                view.reason = Some(settled.verdict.reason_name());
             }
             What::Received { queue } => {
                 view.event = "received";
                 view.queue = Some(queue.clone().into_owned());
             }
-            _ => {}
+            What::Moved { .. } => {}
         }
         view
     }

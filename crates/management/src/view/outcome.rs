@@ -1,5 +1,7 @@
 //! The JSON shape of an outcome, by itself or within a message.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ledger::{Event, Settled};
@@ -12,7 +14,7 @@ use crate::time::rfc3339;
 #[derive(Serialize)]
 pub(super) struct VerdictView {
     outcome: &'static str,
-    reason: String,
+    reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,8 +50,10 @@ pub(crate) struct OutcomeView {
 
 impl VerdictView {
     pub(super) fn new(settled: &Settled<'_>) -> Self {
-        let content_type = settled.content_type.as_deref();
-        let (result, result_base64) = match settled.result.as_deref() {
+        let Settled { verdict, details, .. } = settled;
+        let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        let content_type = details.content_type.as_deref();
+        let (result, result_base64) = match details.result.as_deref() {
             None => (None, None),
             Some(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) if is_text(content_type) => (Some(text.to_owned()), None),
@@ -57,17 +61,17 @@ impl VerdictView {
             },
         };
         Self {
-            outcome: settled.outcome.name(),
-            reason: settled.reason.clone().into_owned(),
-            error: settled.error.as_deref().map(str::to_owned),
-            content_type: content_type.map(str::to_owned),
+            outcome: verdict.outcome.name(),
+            reason: verdict.reason_name(),
+            error: text(&details.error),
+            content_type: text(&details.content_type),
             result,
             result_base64,
-            unverified: settled.is_unverified,
-            late: settled.is_late,
-            copy: settled.is_copy,
-            notified: settled.is_notified,
-            dead_letter_exchange: settled.dead_letter_exchange.as_deref().map(str::to_owned),
+            unverified: verdict.is_unverified(),
+            late: verdict.is_late(),
+            copy: verdict.is_copy(),
+            notified: verdict.is_notified(),
+            dead_letter_exchange: text(&details.dead_letter_exchange),
         }
     }
 }
@@ -76,16 +80,17 @@ impl OutcomeView {
     /// An outcome; `None` if it is not seen, or the event is none.
     pub(crate) fn new(sight: &Sight, event: &Event<'_>) -> Option<Self> {
         let settled = sight.outcome(event)?;
+        let Settled { verdict, details, .. } = settled;
         Some(Self {
             cursor: event.at.to_string(),
             settled_at: rfc3339(event.time_ms),
-            published_at: rfc3339(settled.published_at_ms),
+            published_at: rfc3339(verdict.published_at_ms),
             vhost: settled.vhost.clone().into_owned(),
-            message_id: settled.message_id.clone().into_owned(),
+            message_id: details.message_id.clone().into_owned(),
             queue: settled.queue.clone().into_owned(),
-            attempts: settled.attempts,
-            queue_count: settled.queue_count,
-            worker: settled.worker.clone().into_owned(),
+            attempts: verdict.attempts,
+            queue_count: verdict.queue_count,
+            worker: details.worker.clone().into_owned(),
             verdict: VerdictView::new(settled),
         })
     }

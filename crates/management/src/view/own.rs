@@ -50,9 +50,9 @@ impl OwnStory {
                 event.at.position == position && published.position == position
             }
             (What::Settled(settled), None) => {
-                settled.outcome == Outcome::Unroutable
-                    && !settled.is_copy
-                    && settled.published_at_ms == own.published_at_ms
+                settled.verdict.outcome == Outcome::Unroutable
+                    && !settled.verdict.is_copy()
+                    && settled.verdict.published_at_ms == own.published_at_ms
             }
             _ => false,
         };
@@ -79,14 +79,14 @@ impl OwnStory {
         let own = |queue: &str| self.queues.iter().find(|own| own.name == queue);
         match &event.what {
             What::Settled(settled) => {
-                !settled.is_copy
-                    && settled.published_at_ms == self.published_at_ms
+                !settled.verdict.is_copy()
+                    && settled.verdict.published_at_ms == self.published_at_ms
                     && own(&settled.queue).is_some_and(|own| own.is_known_by_time)
             }
             What::Delivered { queue, .. }
             | What::Requeued { queue, .. }
             | What::Received { queue } => own(queue).is_some_and(|own| own.is_alone),
-            _ => false,
+            What::Published(_) | What::Moved { .. } => false,
         }
     }
 }
@@ -104,8 +104,8 @@ impl OwnQueue {
                 // With its deadline missed it stays.
                 What::Settled(settled) => {
                     *settled.queue == *name
-                        && settled.outcome != Outcome::DeadlineMissed
-                        && settled.published_at_ms == other.time_ms
+                        && settled.verdict.outcome != Outcome::DeadlineMissed
+                        && settled.verdict.published_at_ms == other.time_ms
                 }
                 _ => false,
             })

@@ -158,8 +158,8 @@ fn shown(mut event: Event<'static>, sees: &impl Fn(&str) -> bool) -> Option<Even
         What::Delivered { queue, .. } | What::Requeued { queue, .. } | What::Received { queue } => {
             sees(queue)
         }
-        // Nothing to be shown; and what is new is hidden until somebody says whose it is.
-        _ => false,
+        // Nothing to be shown.
+        What::Moved { .. } => false,
     };
     is_seen.then_some(event)
 }

@@ -1,6 +1,7 @@
 //! What the JSON of a message looks like. Who sees what of it, the tests of module `sight` say.
 
-use ledger::{Cursor, Event, IdHash, Outcome, Published, PublishedQueue, Settled, What};
+use ::outcome::{Details, Flags, Outcome, Reason, Verdict};
+use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 
 use super::*;
 
@@ -17,22 +18,23 @@ fn events() -> Vec<Event<'static>> {
     };
     let settled = Settled {
         vhost: "/".into(),
-        message_id: "m".into(),
         queue: "open".into(),
-        outcome: Outcome::Failed,
-        reason: "rejected".into(),
-        attempts: 2,
-        queue_count: 2,
-        worker: "w".into(),
-        error: Some("no".into()),
-        content_type: Some("image/png".into()),
-        result: Some(vec![1, 2, 3].into()),
-        is_unverified: false,
-        is_late: false,
-        is_copy: false,
-        is_notified: true,
-        dead_letter_exchange: None,
-        published_at_ms: 1000,
+        verdict: Verdict {
+            outcome: Outcome::Failed,
+            reason: Some(Reason::Rejected),
+            attempts: 2,
+            queue_count: 2,
+            published_at_ms: 1000,
+            flags: Flags::NOTIFIED,
+        },
+        details: Details {
+            message_id: "m".into(),
+            worker: "w".into(),
+            error: Some("no".into()),
+            content_type: Some("image/png".into()),
+            result: Some(vec![1, 2, 3].into()),
+            dead_letter_exchange: None,
+        },
         message: None,
     };
     let delivered = What::Delivered { queue: "secret".into(), worker: "s".into(), attempt: 1 };
@@ -57,6 +59,7 @@ fn a_message_is_shown_with_all_that_is_known() {
     assert_eq!(view["deadline_at"], "1970-01-01T00:00:05.000Z");
     let queue = &view["queues"][0];
     assert_eq!(queue["outcome"], "failed");
+    assert_eq!(queue["reason"], "rejected");
     assert_eq!(queue["error"], "no");
     assert_eq!(queue["result_base64"], "AQID");
     assert_eq!(queue["notified"], true);

@@ -94,7 +94,7 @@ async fn keep(webhooks: &Webhooks, id: &str, cursor: ledger::Cursor) -> Option<(
 /// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
 async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &Event<'_>) -> bool {
     let What::Settled(settled) = &event.what else { return true };
-    let name = format!("outcome.{}", settled.outcome.name());
+    let name = format!("outcome.{}", settled.verdict.outcome.name());
     let event_id = format!("evt_{}", event.at);
     loop {
         if let Some(at_ms) = webhooks.find(&webhook.id).and_then(|w| w.status.next_attempt_at_ms) {

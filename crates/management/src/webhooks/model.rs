@@ -72,7 +72,7 @@ impl Webhook {
 
     /// Whether it wants to be told of an outcome that its query found.
     pub(crate) fn wants(&self, settled: &Settled<'_>) -> bool {
-        let name = settled.outcome.name();
+        let name = settled.verdict.outcome.name();
         self.outcomes.is_empty() || self.outcomes.iter().any(|wanted| wanted == name)
     }
 

@@ -100,8 +100,9 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use broker::QueueId;
-    use broker::queue::{NO_POSITION, Reason, Removed};
+    use broker::queue::{NO_POSITION, Removed};
     use broker::topology::QueueDefinition;
+    use outcome::Reason;
 
     use super::*;
     use crate::registry::Vhost;

@@ -164,7 +164,7 @@ impl Compaction<'_> {
         let (head, entries) = outcome_records::parse_outcomes(record.payload)?;
         let settled = |entry: OutcomeEntry<'_>| {
             let position = entry.settled_position().filter(|&position| self.stays(position))?;
-            Some((entry.reason.map_or(0, |reason| reason as u8), position))
+            Some((entry.verdict.reason.map_or(0, |reason| reason as u8), position))
         };
         let kept: Vec<(u8, u64)> = entries.filter_map(settled).collect();
         for run in kept.chunk_by(|a, b| a.0 == b.0) {

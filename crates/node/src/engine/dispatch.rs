@@ -8,8 +8,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use broker::outcome::SettledBy;
 use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
+use outcome::SettledBy;
 use segment_log::LogError;
 
 use super::Engine;

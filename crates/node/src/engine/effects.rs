@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use broker::dead_letter::{Death, dead_letter, is_cycle};
-use broker::queue::{Effects, Incoming, NO_POSITION, Reason, Removed};
+use broker::queue::{Effects, Incoming, NO_POSITION, Removed};
 use broker::{BrokerError, Message, QueueId};
+use outcome::Reason;
 
 use super::{Agenda, Engine};
 use crate::registry::LiveQueue;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::outcome::{DEADLINE, NO_ROUTE};
-use broker::{Message, Outcome, QueueId};
+use broker::{Message, QueueId};
 use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 use segment_log::RecordRef;
 
@@ -89,8 +88,8 @@ impl Visit<'_> {
     fn outcomes(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let (head, entries) = parse_outcomes(record.payload)?;
         for (entry, nth) in entries.zip(0..) {
-            let id = IdHash::new(head.vhost, entry.message_id).0;
-            let what = What::Settled(Box::new(settled(&head, &entry)));
+            let id = IdHash::new(head.vhost, &entry.details.message_id).0;
+            let what = What::Settled(Box::new(settled(&head, entry)));
             self.emit(record.position, nth, id, head.time_ms, what);
         }
         Some(())
@@ -122,30 +121,8 @@ impl Visit<'_> {
     }
 }
 
-fn settled<'a>(head: &OutcomesHead<'a>, entry: &OutcomeEntry<'a>) -> Settled<'a> {
-    let reason = match (entry.reason, entry.outcome) {
-        (Some(reason), _) => reason.name(),
-        (None, Outcome::Unroutable) => NO_ROUTE,
-        (None, _) => DEADLINE,
-    };
-    Settled {
-        vhost: head.vhost.into(),
-        message_id: entry.message_id.into(),
-        queue: head.queue.into(),
-        outcome: entry.outcome,
-        reason: reason.into(),
-        attempts: entry.attempts,
-        queue_count: entry.queue_count,
-        worker: entry.worker.into(),
-        error: entry.error.map(Into::into),
-        content_type: entry.content_type.map(Into::into),
-        result: entry.result.map(Into::into),
-        is_unverified: entry.is_unverified,
-        is_late: entry.is_late,
-        is_copy: entry.is_copy,
-        is_notified: entry.is_notified,
-        dead_letter_exchange: entry.dead_letter_exchange.map(Into::into),
-        published_at_ms: entry.published_at_ms,
-        message: entry.message.map(Into::into),
-    }
+fn settled<'a>(head: &OutcomesHead<'a>, entry: OutcomeEntry<'a>) -> Settled<'a> {
+    let OutcomeEntry { verdict, details, message, .. } = entry;
+    let (vhost, queue) = (head.vhost.into(), head.queue.into());
+    Settled { vhost, queue, verdict, details, message: message.map(Into::into) }
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use amqp::{BasicCancel, Method};
 use broker::Message;
-use broker::outcome::SettledBy;
 use broker::queue::Endpoint;
+use outcome::SettledBy;
 
 use super::outbox::{Outbox, RESERVED_BYTES_MAX, WireDelivery, room_for};
 use super::turns::{Place, Turns};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use broker::outcome::{Report, SettledBy};
 use broker::queue::ConsumerKey;
+use outcome::{Report, SettledBy};
 
 use super::confirms::Confirms;
 use super::transactions::Transaction;

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use amqp::{
     BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, FieldTable, FieldValue, Method,
 };
-use broker::outcome::SettledBy;
 use broker::queue::{ConsumerKey, ConsumerOptions, Delivery, Settlement};
 use broker::{BrokerError, Message};
+use outcome::SettledBy;
 use segment_log::LogError;
 
 use super::Session;

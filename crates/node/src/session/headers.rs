@@ -3,7 +3,7 @@
 
 use amqp::TableRef;
 use broker::BrokerError;
-use broker::outcome::Asking;
+use outcome::OutcomeRequest;
 
 /// See the module's documentation.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,7 +12,7 @@ pub(super) struct Headers {
     pub has_copies: bool,
     pub has_bcc: bool,
     /// What is asked for.
-    pub asking: Asking,
+    pub asking: OutcomeRequest,
 }
 
 impl Headers {

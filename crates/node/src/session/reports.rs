@@ -3,8 +3,8 @@
 
 use amqp::Properties;
 use broker::BrokerError;
-use broker::outcome::{DEADLINE_MS_DEFAULT, REPORT_BYTES_MAX, Report};
 use ledger::IdHash;
+use outcome::{DEADLINE_MS_DEFAULT, REPORT_BYTES_MAX, Report};
 
 use super::Session;
 use super::headers::Headers;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use amqp::TableRef;
 use broker::arguments::QueueType;
 use broker::dead_letter::copy_keys;
-use broker::outcome::Asking;
 use broker::{BrokerError, QueueId};
 use hashbrown::HashMap;
+use outcome::OutcomeRequest;
 
 use super::Session;
 use crate::auth::Access;
@@ -25,7 +25,7 @@ pub(crate) struct Route {
     /// Whether any of them keeps transient messages, too: quorum queues do.
     pub keeps_transient: bool,
     /// What its queues ask for on behalf of messages that do not: the first of them that does.
-    pub asking: Asking,
+    pub asking: OutcomeRequest,
 }
 
 /// Routes by exchange and routing key, all of one epoch.
@@ -122,8 +122,9 @@ impl Session {
         let is_durable = queues.iter().any(|queue| queue.durable);
         let keeps_transient =
             queues.iter().any(|queue| queue.arguments.queue_type == QueueType::Quorum);
-        let asking =
-            queues.iter().fold(Asking::default(), |asking, queue| asking.or(queue.settings.asking));
+        let asking = queues
+            .iter()
+            .fold(OutcomeRequest::default(), |asking, queue| asking.or(queue.settings.asking));
         let is_cacheable = state.topology.is_cacheable(exchange);
         Ok((Route { queues, is_durable, keeps_transient, asking }, is_cacheable))
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use broker::BrokerError;
-use broker::outcome::SettledBy;
 use broker::queue::{ConsumerKey, DeliveryId, Effects, Removed, Settlement};
+use outcome::SettledBy;
 
 use super::channel::Channel;
 use super::{ChannelError, Session};

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use amqp::Properties;
-use broker::outcome::DEADLINE_MS_DEFAULT;
-use broker::{BrokerError, Message, Tracking, outcome};
+use broker::{BrokerError, Message, Tracking};
 use ledger::{IdHash, dedup_key};
+use outcome::DEADLINE_MS_DEFAULT;
 
 use super::Session;
 use super::headers::Headers;
@@ -105,7 +105,7 @@ impl Session {
     }
 
     /// Whether a publisher's confirm waits for an ack.
-    pub(super) fn waits_for_ack(&mut self, number: u16, asking: outcome::Asking) -> bool {
+    pub(super) fn waits_for_ack(&mut self, number: u16, asking: outcome::OutcomeRequest) -> bool {
         asking.confirm_on_ack == Some(true)
             && self.channels.get(&number).is_some_and(|channel| channel.confirms.is_some())
     }

@@ -11,8 +11,9 @@
 //! *Invariant:* an outcome record is settlement and outcome in one: where its entry *settles*, the
 //! message at that position has left the queue. Reason 0 is none of the queue's own.
 
-use broker::queue::{NO_POSITION, Reason};
-use broker::{Outcome, QueueId};
+use broker::QueueId;
+use broker::queue::NO_POSITION;
+use outcome::{Details, Flags, Outcome, Reason, Verdict};
 use segment_log::Batch;
 
 /// Kind of [`Outcomes`].
@@ -35,29 +36,15 @@ pub(crate) struct OutcomesHead<'a> {
 }
 
 /// The outcome of one message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutcomeEntry<'a> {
-    pub outcome: Outcome,
-    /// `None`: the deadline, or no route.
-    pub reason: Option<Reason>,
     pub position: u64,
     /// Whether the message has left the queue.
     pub settles: bool,
-    pub attempts: u16,
-    pub queue_count: u16,
-    pub published_at_ms: u64,
-    pub message_id: &'a str,
-    pub worker: &'a str,
-    pub error: Option<&'a str>,
-    pub content_type: Option<&'a str>,
-    pub result: Option<&'a [u8]>,
-    pub dead_letter_exchange: Option<&'a str>,
+    pub verdict: Verdict,
+    pub details: Details<'a>,
     /// Head and content, kept so that it can be tried again.
     pub message: Option<&'a [u8]>,
-    pub is_unverified: bool,
-    pub is_late: bool,
-    pub is_copy: bool,
-    pub is_notified: bool,
 }
 
 impl OutcomeEntry<'_> {
@@ -68,10 +55,8 @@ impl OutcomeEntry<'_> {
 }
 
 const SETTLES: u16 = 1;
-const UNVERIFIED: u16 = 2;
-const LATE: u16 = 4;
-const COPY: u16 = 8;
-const NOTIFIED: u16 = 16;
+/// Four bits from here on are the flags of the verdict that are kept.
+const FLAGS_SHIFT: u32 = 1;
 const HAS_WORKER: u16 = 32;
 const HAS_ERROR: u16 = 64;
 const HAS_CONTENT_TYPE: u16 = 128;
@@ -97,43 +82,41 @@ impl<'a> OutcomesWriter<'a> {
     }
 
     pub(crate) fn push(&mut self, entry: &OutcomeEntry<'_>) {
+        let OutcomeEntry { position, settles, verdict, details, message } = entry;
         let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
-        let flags = flag(entry.settles, SETTLES)
-            | flag(entry.is_unverified, UNVERIFIED)
-            | flag(entry.is_late, LATE)
-            | flag(entry.is_copy, COPY)
-            | flag(entry.is_notified, NOTIFIED)
-            | flag(!entry.worker.is_empty(), HAS_WORKER)
-            | flag(entry.error.is_some(), HAS_ERROR)
-            | flag(entry.content_type.is_some(), HAS_CONTENT_TYPE)
-            | flag(entry.result.is_some(), HAS_RESULT)
-            | flag(entry.dead_letter_exchange.is_some(), HAS_DEAD_LETTER)
-            | flag(entry.message.is_some(), HAS_MESSAGE);
+        let flags = flag(*settles, SETTLES)
+            | u16::from(verdict.flags.kept_bits()) << FLAGS_SHIFT
+            | flag(!details.worker.is_empty(), HAS_WORKER)
+            | flag(details.error.is_some(), HAS_ERROR)
+            | flag(details.content_type.is_some(), HAS_CONTENT_TYPE)
+            | flag(details.result.is_some(), HAS_RESULT)
+            | flag(details.dead_letter_exchange.is_some(), HAS_DEAD_LETTER)
+            | flag(message.is_some(), HAS_MESSAGE);
         let out = &mut *self.out;
         out.extend_from_slice(&flags.to_le_bytes());
-        out.push(entry.outcome as u8);
-        out.push(entry.reason.map_or(0, |reason| reason as u8));
-        out.extend_from_slice(&entry.position.to_le_bytes());
-        out.extend_from_slice(&entry.attempts.to_le_bytes());
-        out.extend_from_slice(&entry.queue_count.to_le_bytes());
-        out.extend_from_slice(&entry.published_at_ms.to_le_bytes());
-        short(out, entry.message_id);
-        if !entry.worker.is_empty() {
-            short(out, entry.worker);
+        out.push(verdict.outcome as u8);
+        out.push(verdict.reason.map_or(0, |reason| reason as u8));
+        out.extend_from_slice(&position.to_le_bytes());
+        out.extend_from_slice(&verdict.attempts.to_le_bytes());
+        out.extend_from_slice(&verdict.queue_count.to_le_bytes());
+        out.extend_from_slice(&verdict.published_at_ms.to_le_bytes());
+        short(out, &details.message_id);
+        if !details.worker.is_empty() {
+            short(out, &details.worker);
         }
-        if let Some(error) = entry.error {
+        if let Some(error) = &details.error {
             long(out, error.as_bytes());
         }
-        if let Some(content_type) = entry.content_type {
+        if let Some(content_type) = &details.content_type {
             short(out, content_type);
         }
-        if let Some(result) = entry.result {
+        if let Some(result) = &details.result {
             long(out, result);
         }
-        if let Some(exchange) = entry.dead_letter_exchange {
+        if let Some(exchange) = &details.dead_letter_exchange {
             short(out, exchange);
         }
-        if let Some(message) = entry.message {
+        if let Some(message) = message {
             long(out, message);
         }
     }
@@ -313,30 +296,42 @@ impl<'a> Fields<'a> {
 
     fn entry(&mut self) -> Option<OutcomeEntry<'a>> {
         let flags = self.u16()?;
-        let has = |flag: u16| flags & flag != 0;
-        Some(OutcomeEntry {
-            outcome: Outcome::from_number(self.u8()?)?,
-            reason: Reason::from_number(self.u8()?),
-            position: self.u64()?,
-            settles: has(SETTLES),
+        let outcome = Outcome::from_number(self.u8()?)?;
+        let reason = Reason::from_number(self.u8()?);
+        let position = self.u64()?;
+        let verdict = Verdict {
+            outcome,
+            reason,
             attempts: self.u16()?,
             queue_count: self.u16()?,
             published_at_ms: self.u64()?,
-            message_id: self.short()?,
-            worker: if has(HAS_WORKER) { self.short()? } else { "" },
-            error: match has(HAS_ERROR) {
-                true => Some(std::str::from_utf8(self.long()?).ok()?),
-                false => None,
-            },
-            content_type: if has(HAS_CONTENT_TYPE) { Some(self.short()?) } else { None },
-            result: if has(HAS_RESULT) { Some(self.long()?) } else { None },
-            dead_letter_exchange: if has(HAS_DEAD_LETTER) { Some(self.short()?) } else { None },
-            message: if has(HAS_MESSAGE) { Some(self.long()?) } else { None },
-            is_unverified: has(UNVERIFIED),
-            is_late: has(LATE),
-            is_copy: has(COPY),
-            is_notified: has(NOTIFIED),
-        })
+            flags: Flags::from_kept_bits((flags >> FLAGS_SHIFT) as u8),
+        };
+        let details = self.details(flags)?;
+        let message = if flags & HAS_MESSAGE != 0 { Some(self.long()?) } else { None };
+        let settles = flags & SETTLES != 0;
+        Some(OutcomeEntry { position, settles, verdict, details, message })
+    }
+
+    fn details(&mut self, flags: u16) -> Option<Details<'a>> {
+        let has = |flag: u16| flags & flag != 0;
+        let mut details = Details { message_id: self.short()?.into(), ..Details::default() };
+        if has(HAS_WORKER) {
+            details.worker = self.short()?.into();
+        }
+        if has(HAS_ERROR) {
+            details.error = Some(std::str::from_utf8(self.long()?).ok()?.into());
+        }
+        if has(HAS_CONTENT_TYPE) {
+            details.content_type = Some(self.short()?.into());
+        }
+        if has(HAS_RESULT) {
+            details.result = Some(self.long()?.into());
+        }
+        if has(HAS_DEAD_LETTER) {
+            details.dead_letter_exchange = Some(self.short()?.into());
+        }
+        Some(details)
     }
 }
 
@@ -346,60 +341,71 @@ mod tests {
 
     fn entry() -> OutcomeEntry<'static> {
         OutcomeEntry {
-            outcome: Outcome::Processed,
-            reason: Some(Reason::Acked),
             position: 77,
             settles: true,
-            attempts: 2,
-            queue_count: 3,
-            published_at_ms: 1_000,
-            message_id: "m-1",
-            worker: "",
-            error: None,
-            content_type: None,
-            result: None,
-            dead_letter_exchange: None,
+            verdict: Verdict {
+                outcome: Outcome::Processed,
+                reason: Some(Reason::Acked),
+                attempts: 2,
+                queue_count: 3,
+                published_at_ms: 1_000,
+                flags: Flags::NOTIFIED,
+            },
+            details: Details { message_id: "m-1".into(), ..Details::default() },
             message: None,
-            is_unverified: false,
-            is_late: false,
-            is_copy: false,
-            is_notified: true,
         }
+    }
+
+    fn full() -> OutcomeEntry<'static> {
+        let mut full = entry();
+        full.verdict.outcome = Outcome::Failed;
+        full.verdict.reason = Some(Reason::Rejected);
+        full.verdict.flags = Flags::UNVERIFIED.with(Flags::LATE).with(Flags::COPY);
+        full.details = Details {
+            message_id: "m-1".into(),
+            worker: "w".into(),
+            error: Some("no such customer".into()),
+            content_type: Some("text/plain".into()),
+            result: Some(b"body".as_slice().into()),
+            dead_letter_exchange: Some("".into()),
+        };
+        full.message = Some(b"head and content");
+        full
     }
 
     #[test]
     fn outcomes_come_back() {
-        let plain = entry();
-        let full = OutcomeEntry {
-            outcome: Outcome::Failed,
-            reason: Some(Reason::Rejected),
-            worker: "w",
-            error: Some("no such customer"),
-            content_type: Some("text/plain"),
-            result: Some(b"body"),
-            dead_letter_exchange: Some(""),
-            message: Some(b"head and content"),
-            is_unverified: true,
-            is_late: true,
-            is_copy: true,
-            is_notified: false,
-            ..entry()
-        };
-        let missed = OutcomeEntry {
-            outcome: Outcome::DeadlineMissed,
-            reason: None,
-            settles: false,
-            ..entry()
-        };
+        let mut missed = OutcomeEntry { settles: false, ..entry() };
+        (missed.verdict.outcome, missed.verdict.reason) = (Outcome::DeadlineMissed, None);
+        let entries = [entry(), full(), missed];
         let head = OutcomesHead { queue_id: QueueId(9), vhost: "/", queue: "tasks", time_ms: 5 };
         let (mut batch, mut scratch) = (Batch::new(0), Vec::new());
         let mut writer = OutcomesWriter::new(&mut scratch, &head);
-        [plain, full, missed].iter().for_each(|entry| writer.push(entry));
+        entries.iter().for_each(|entry| writer.push(entry));
         writer.append(&mut batch);
         let record = batch.read(0).expect("one record");
-        let (back, entries) = parse_outcomes(record.payload).expect("well-formed");
+        let (back, read) = parse_outcomes(record.payload).expect("well-formed");
         assert_eq!((record.kind, back), (OUTCOMES, head));
-        assert_eq!(entries.collect::<Vec<_>>(), [plain, full, missed]);
+        assert_eq!(read.collect::<Vec<_>>(), entries);
+    }
+
+    #[test]
+    fn an_entry_has_the_bytes_that_the_format_says() {
+        let head = OutcomesHead { queue_id: QueueId(9), vhost: "/", queue: "q", time_ms: 5 };
+        let (mut batch, mut scratch) = (Batch::new(0), Vec::new());
+        let mut writer = OutcomesWriter::new(&mut scratch, &head);
+        writer.push(&full());
+        writer.append(&mut batch);
+        let record = batch.read(0).expect("one record");
+        let mut expected = Vec::new();
+        expected.extend_from_slice(&[9, 0, 0, 0, 1, b'/', 1, b'q', 5, 0, 0, 0, 0, 0, 0, 0]);
+        // Settles, unverified, late, copy; worker to message.
+        expected.extend_from_slice(&(15_u16 + 32 + 64 + 128 + 256 + 512 + 1024).to_le_bytes());
+        expected.extend_from_slice(&[5, 3, 77, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0]);
+        expected.extend_from_slice(&1_000_u64.to_le_bytes());
+        expected.extend_from_slice(b"\x03m-1\x01w\x10\0\0\0no such customer\x0atext/plain");
+        expected.extend_from_slice(b"\x04\0\0\0body\0\x10\0\0\0head and content");
+        assert_eq!(record.payload, expected);
     }
 
     #[test]
@@ -432,7 +438,7 @@ mod tests {
             let head = OutcomesHead { queue_id: QueueId(9), vhost: "/", queue: "q", time_ms: 5 };
             let (mut batch, mut scratch) = (Batch::new(0), Vec::new());
             let mut writer = OutcomesWriter::new(&mut scratch, &head);
-            writer.push(&OutcomeEntry { worker: "w", error: Some("e"), ..entry() });
+            writer.push(&full());
             writer.append(&mut batch);
             let whole = batch.read(0).expect("one record").payload;
             let mut damaged = whole[..cut.min(whole.len())].to_vec();

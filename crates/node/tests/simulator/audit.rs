@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use broker::Outcome;
 use ledger::{Event, IdHash, Settled, State as Stage, Timeline, What};
 use node::Node;
+use outcome::Outcome;
 
 use crate::crash::Inventory;
 use crate::message::Published;
@@ -40,7 +40,7 @@ impl Facts {
     /// Outcomes of what was published, in order; not those of dead-letter copies.
     fn outcomes(&self, id: &str) -> impl Iterator<Item = &Settled<'static>> {
         self.of(id).iter().filter_map(|event| match &event.what {
-            What::Settled(settled) if !settled.is_copy => Some(&**settled),
+            What::Settled(settled) if !settled.verdict.is_copy() => Some(&**settled),
             _ => None,
         })
     }
@@ -69,7 +69,7 @@ impl Facts {
                 What::Published(published) if !published.is_copy => {
                     queues.extend(published.queues.iter().map(|of| of.name.to_string()));
                 }
-                What::Settled(settled) if !settled.is_copy => {
+                What::Settled(settled) if !settled.verdict.is_copy() => {
                     queues.insert(settled.queue.to_string());
                 }
                 _ => {}
@@ -85,7 +85,7 @@ impl Facts {
 }
 
 fn fact(settled: &Settled<'_>) -> Fact {
-    (settled.queue.to_string(), settled.outcome, settled.is_late)
+    (settled.queue.to_string(), settled.verdict.outcome, settled.verdict.is_late())
 }
 
 impl World {
@@ -140,7 +140,7 @@ impl World {
             for queue in facts.queues(id) {
                 let published = facts.published_count(id, &queue);
                 let of_queue = facts.outcomes(id).filter(|settled| settled.queue == queue);
-                let settled = of_queue.filter(|settled| !settled.is_late).count();
+                let settled = of_queue.filter(|settled| !settled.verdict.is_late()).count();
                 let is_new = |(key, item): &(&Key, &Item)| {
                     key.1 == queue
                         && key.2.is_empty()
@@ -189,7 +189,7 @@ impl World {
         self.model.items = items;
         for number in &self.model.unroutable {
             if let Some(id) = &self.model.messages[*number as usize].id {
-                let is_said = facts.outcomes(id).any(|s| s.outcome == Outcome::Unroutable);
+                let is_said = facts.outcomes(id).any(|s| s.verdict.outcome == Outcome::Unroutable);
                 assert!(is_said, "nobody says that m{number} reached no queue");
             }
         }
@@ -205,8 +205,8 @@ impl World {
                 let of_queue = || facts.outcomes(id).filter(|settled| settled.queue == queue);
                 let count =
                     |which: fn(&Settled<'_>) -> bool| of_queue().filter(|s| which(s)).count();
-                let missed = count(|settled| settled.outcome == Outcome::DeadlineMissed);
-                let late = count(|settled| settled.is_late);
+                let missed = count(|settled| settled.verdict.outcome == Outcome::DeadlineMissed);
+                let late = count(|settled| settled.verdict.is_late());
                 let others = of_queue().count() - missed - late;
                 let why = || format!("{id} in {queue:?}, there {present:?}{}", facts.describe(id));
                 let is_torn = self.model.torn_deadlines.contains(&(id.clone(), queue.clone()));
@@ -238,10 +238,10 @@ impl World {
         let is_it = |settled: &Settled<'_>| {
             let (queue, outcome, is_late) = fact(settled);
             (&queue, outcome, is_late) == (&told.queue, told.outcome, told.is_late)
-                && settled.reason == told.reason
-                && (settled.is_notified || told.is_duplicate)
-                && settled.error.as_deref() == told.error.as_deref()
-                && settled.result.as_deref().unwrap_or_default() == told.result
+                && settled.verdict.reason_name() == told.reason
+                && (settled.verdict.is_notified() || told.is_duplicate)
+                && settled.details.error.as_deref() == told.error.as_deref()
+                && settled.details.result.as_deref().unwrap_or_default() == told.result
         };
         let is_so = facts.outcomes(&told.id).any(is_it);
         assert!(is_so, "it is not so: {told:?}{}", facts.describe(&told.id));
@@ -255,18 +255,19 @@ impl World {
         for (id, numbers) in &self.model.ids {
             let mut expected: BTreeMap<String, usize> = BTreeMap::new();
             for settled in facts.outcomes(id) {
-                let late = if settled.is_late { "-late" } else { "" };
-                let event = format!("{}{late} in {}", settled.outcome.name(), settled.queue);
+                let late = if settled.verdict.is_late() { "-late" } else { "" };
+                let event =
+                    format!("{}{late} in {}", settled.verdict.outcome.name(), settled.queue);
                 if let [number] = numbers.as_slice() {
                     let message = &self.model.messages[*number as usize];
                     let wants = self.wants(message, settled);
                     // What its queue asked for is gone with the queue.
-                    let may_differ =
-                        message.asks.notify.is_none() && settled.reason == "queue-deleted";
-                    let is_right = settled.is_notified == wants || wants && may_differ;
+                    let may_differ = message.asks.notify.is_none()
+                        && settled.verdict.reason_name() == "queue-deleted";
+                    let is_right = settled.verdict.is_notified() == wants || wants && may_differ;
                     assert!(is_right, "{message:?}{}", facts.describe(id));
                 }
-                *expected.entry(event).or_default() += usize::from(settled.is_notified);
+                *expected.entry(event).or_default() += usize::from(settled.verdict.is_notified());
             }
             for (event, expected) in expected {
                 let is_told = |number: &&u32| notices.contains_key(&(**number, event.clone()));
@@ -279,7 +280,7 @@ impl World {
     fn wants(&self, message: &Published, settled: &Settled<'_>) -> bool {
         let of_queue = self.kinds.get(&*settled.queue).and_then(|kind| kind.notify);
         let notify = message.asks.notify.or(of_queue);
-        message.asks.reply_to && notify.is_some_and(|notify| notify.wants(settled.outcome))
+        message.asks.reply_to && notify.is_some_and(|notify| notify.wants(settled.verdict.outcome))
     }
 
     /// What clients did and were promised is what the ledger says.
@@ -306,19 +307,19 @@ impl World {
                 );
                 continue;
             };
-            let is_missed = last.outcome == Outcome::DeadlineMissed;
+            let is_missed = last.verdict.outcome == Outcome::DeadlineMissed;
             if is_there || item.is_doubtful() || cause == Cause::Lost || is_missed && !is_stored {
                 continue;
             }
             let fits = match cause {
-                Cause::Taken => last.outcome == Outcome::Processed,
+                Cause::Taken => last.verdict.outcome == Outcome::Processed,
                 Cause::Rejected => {
-                    matches!(last.outcome, Outcome::Failed | Outcome::DeadlineMissed)
+                    matches!(last.verdict.outcome, Outcome::Failed | Outcome::DeadlineMissed)
                 }
-                _ => last.outcome != Outcome::Processed,
+                _ => last.verdict.outcome != Outcome::Processed,
             };
             // What a crash has undone in a queue that is gone was dropped with the queue.
-            let is_orphan = !is_stored && last.reason == "queue-deleted";
+            let is_orphan = !is_stored && last.verdict.reason_name() == "queue-deleted";
             assert!(fits || is_orphan, "{key:?} is {item:?}{}", facts.describe(id));
         }
     }

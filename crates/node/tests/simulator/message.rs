@@ -1,7 +1,7 @@
 //! What is published, and whether what comes out is what went in.
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
-use broker::outcome::Notify;
+use outcome::Notify;
 
 use crate::model::Key;
 use crate::topology::{Name, REPLIES, notify_name, queue_name};

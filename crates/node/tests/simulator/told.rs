@@ -1,7 +1,7 @@
 //! Outcome messages: what they say, and whether it is so.
 
 use amqp::{FieldValue, OwnedProperties};
-use broker::Outcome;
+use outcome::Outcome;
 
 use crate::message::Seen;
 use crate::model::{Cause, Item, Key, Model, State};

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amqp::{FieldTable, FieldValue};
-use broker::outcome::Notify;
 use node::{ExchangeOptions, QueueOptions};
+use outcome::Notify;
 
 use crate::random::Random;
 

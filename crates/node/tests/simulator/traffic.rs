@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use broker::outcome::Notify;
 use node::{Publish, Settlement};
+use outcome::Notify;
 
 use crate::client::{Channel, Gathered, Promise, Unconfirmed};
 use crate::message::{Asks, Published};

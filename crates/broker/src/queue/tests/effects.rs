@@ -3,28 +3,6 @@
 use super::*;
 
 #[test]
-fn only_some_reasons_dead_letter() {
-    let cases = [
-        (Reason::Acked, None),
-        (Reason::AutoAcked, None),
-        (Reason::Rejected, Some("rejected")),
-        (Reason::Expired, Some("expired")),
-        (Reason::MaxLength, Some("maxlen")),
-        (Reason::Refused, Some("maxlen")),
-        (Reason::DeliveryLimit, Some("delivery_limit")),
-        (Reason::Purged, None),
-        (Reason::QueueDeleted, None),
-        (Reason::Cancelled, None),
-    ];
-    for (number, (reason, name)) in (1..).zip(cases) {
-        assert_eq!(reason.dead_letter_name(), name);
-        assert_eq!(reason as u8, number, "the number is in the log's format");
-        assert_eq!(Reason::from_number(number), Some(reason));
-    }
-    assert_eq!((Reason::from_number(0), Reason::from_number(11)), (None, None));
-}
-
-#[test]
 fn a_rejected_message_dies_only_where_the_queue_has_a_dead_letter_exchange() {
     for dead_letters in [true, false] {
         let mut rig = Rig::new(settings(|s| s.dead_letters = dead_letters));

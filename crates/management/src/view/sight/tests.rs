@@ -1,6 +1,7 @@
 //! What is seen of stories that are partly hidden, and of one's own among others'.
 
-use ledger::{Cursor, IdHash, Outcome, PublishedQueue};
+use ledger::{Cursor, IdHash, PublishedQueue};
+use outcome::{Details, Flags, Outcome, Verdict};
 use serde_json::Value;
 
 use super::*;
@@ -55,22 +56,22 @@ impl Story {
     ) -> Self {
         let settled = Settled {
             vhost: "/".into(),
-            message_id: "m".into(),
             queue: queue.to_owned().into(),
-            outcome,
-            reason: "".into(),
-            attempts: 1,
-            queue_count: 1,
-            worker: result.to_owned().into(),
-            error: None,
-            content_type: None,
-            result: Some(result.as_bytes().to_owned().into()),
-            is_unverified: false,
-            is_late: false,
-            is_copy,
-            is_notified: false,
-            dead_letter_exchange: (outcome == Outcome::Failed).then(|| "dlx".into()),
-            published_at_ms,
+            verdict: Verdict {
+                outcome,
+                reason: None,
+                attempts: 1,
+                queue_count: 1,
+                published_at_ms,
+                flags: Flags::NONE.with_if(is_copy, Flags::COPY),
+            },
+            details: Details {
+                message_id: "m".into(),
+                worker: result.to_owned().into(),
+                result: Some(result.as_bytes().to_owned().into()),
+                dead_letter_exchange: (outcome == Outcome::Failed).then(|| "dlx".into()),
+                ..Details::default()
+            },
             message: None,
         };
         self.and(90_000, What::Settled(Box::new(settled)))

@@ -6,11 +6,10 @@
 
 use std::sync::Arc;
 
-use broker::outcome::message::OutcomeMessage;
-use broker::outcome::{REPORT_BYTES_MAX, SettledBy};
-use broker::queue::{Effects, NO_POSITION, Noted, Reason, Removed};
-use broker::{Message, Outcome, QueueId, Tracking};
+use broker::queue::{Effects, NO_POSITION, Noted, Removed};
+use broker::{Message, QueueId, Tracking};
 use ledger::{IdHash, dedup_key};
+use outcome::{Flags, Outcome, REPORT_BYTES_MAX, Reason, SettledBy};
 
 use super::duplicates::Duplicate;
 use super::notifications::{Notice, Target};
@@ -219,23 +218,11 @@ impl Telling {
         }
         let exchange = arguments.and_then(|arguments| arguments.dead_letter_exchange.clone());
         let content = self.content_to_keep(&message, reason, tracking.is_copy);
-        self.tell(
-            node,
-            Told {
-                message,
-                tracking,
-                outcome,
-                reason: Some(reason),
-                position,
-                settles: true,
-                attempts,
-                by,
-                is_late: missed_deadline,
-                is_notified: false,
-                dead_letter_exchange: exchange.filter(|_| is_sent_on),
-                content,
-            },
-        );
+        let mut told = Told::settling(reason, message, tracking, position, attempts);
+        told.verdict.flags = told.verdict.flags.with_if(missed_deadline, Flags::LATE);
+        told.dead_letter_exchange = exchange.filter(|_| is_sent_on);
+        (told.by, told.content) = (by, content);
+        self.tell(node, told);
     }
 
     /// Head and content of what somebody may want to be tried again, as far as there is room.
@@ -280,23 +267,23 @@ impl Telling {
         let notify = told.tracking.notify.or(queue_asks);
         let properties = told.message.properties().unwrap_or_default();
         let report_ticket = report_ticket(told.by.as_ref());
-        let asked = wants(notify, told.outcome);
+        let asked = wants(notify, told.verdict.outcome);
         if let Some(reply_to) = properties.reply_to.filter(|_| asked) {
             let asking = (reply_to, properties.correlation_id, report_ticket, false);
             if let Some(notice) = self.notice(node, &told, asking) {
                 self.notices.push(notice);
-                told.is_notified = true;
+                told.verdict.flags.insert(Flags::NOTIFIED);
             }
         }
-        if report_ticket != 0 && !told.is_notified {
+        if report_ticket != 0 && !told.verdict.is_notified() {
             // Nobody is told, so nobody will ever ack it.
             self.confirms.push((report_ticket, false));
         }
-        if !told.is_late {
-            self.confirms.push((told.tracking.ticket, told.outcome == Outcome::Processed));
+        if !told.verdict.is_late() {
+            self.confirms.push((told.tracking.ticket, told.verdict.outcome == Outcome::Processed));
         }
         self.publish_to_watchers(node, &told);
-        if told.reason.is_some() {
+        if told.verdict.reason.is_some() {
             self.tell_duplicates(node, &told);
         }
         self.told.push(told);
@@ -312,14 +299,14 @@ impl Telling {
         for duplicate in node.outcomes.duplicates.take(key) {
             let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
             let original = told.message.properties().unwrap_or_default().reply_to;
-            let original = original.filter(|_| told.is_notified);
-            let asked = wants(*notify, told.outcome);
+            let original = original.filter(|_| told.verdict.is_notified());
+            let asked = wants(*notify, told.verdict.outcome);
             if let Some(reply_to) = reply_to.as_deref().filter(|to| asked && Some(*to) != original)
             {
                 let asking = (reply_to, correlation_id.as_deref(), 0, true);
                 self.notices.extend(self.notice(node, told, asking));
             }
-            self.confirms.push((*ticket, told.outcome == Outcome::Processed));
+            self.confirms.push((*ticket, told.verdict.outcome == Outcome::Processed));
         }
     }
 
@@ -338,8 +325,8 @@ impl Telling {
             ticket,
             ..Tracking::default()
         };
-        let outcome = told.outcome_message(&self.queue_name, self.now_ms, correlation_id);
-        let outcome = OutcomeMessage { is_duplicate, ..outcome };
+        let mut outcome = told.outcome_message(&self.queue_name, self.now_ms, correlation_id);
+        outcome.verdict.flags = outcome.verdict.flags.with_if(is_duplicate, Flags::DUPLICATE);
         let message = encode(&outcome, ("", reply_to), Some(&tracking), self.now_ms);
         Some(Notice { target, message, position: NO_POSITION })
     }
@@ -349,7 +336,7 @@ impl Telling {
         let Some(vhost) = self.vhost.as_ref().filter(|vhost| vhost.outcomes_are_watched()) else {
             return;
         };
-        let key = format!("{}.{}", told.outcome.name(), self.queue_name);
+        let key = format!("{}.{}", told.verdict.outcome.name(), self.queue_name);
         let key = &key[..key.floor_char_boundary(255)];
         let mut ids: Vec<QueueId> = Vec::new();
         let state = vhost.state.read();

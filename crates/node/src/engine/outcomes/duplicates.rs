@@ -8,17 +8,17 @@
 //!
 //! [`ids_in_flight`]: super::ids_in_flight
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker::arguments::Overflow;
-use broker::outcome::Notify;
-use broker::outcome::message::OutcomeMessage;
-use broker::queue::{NO_POSITION, Reason};
-use broker::{Outcome, QueueId, Tracking};
+use broker::queue::NO_POSITION;
+use broker::{QueueId, Tracking};
 use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
+use outcome::{Flags, Notify, Outcome, OutcomeMessage, Reason, Verdict};
 
 use super::notifications::Notice;
 use super::settled_message::{encode, wants};
@@ -148,7 +148,7 @@ impl Engine {
     fn was_refused(&self, queue: &LiveQueue, id: IdHash) -> bool {
         match self.ledger.events(id) {
             Ok(events) => last_outcome(&events, Some(queue.id.0), &queue.name)
-                .is_some_and(|(settled, _)| settled.reason == Reason::Refused.name()),
+                .is_some_and(|(settled, _)| settled.verdict.reason == Some(Reason::Refused)),
             Err(error) => {
                 // Twice in the queue is better than confirmed and nowhere.
                 tracing::error!("whether an id was refused cannot be read: {error}");
@@ -210,7 +210,7 @@ impl Engine {
                 Ok(events) => match last_outcome(&events, Some(queue.id.0), &queue.name) {
                     // The message is still there, and what becomes of it will be told.
                     Some((settled, _))
-                        if settled.outcome == Outcome::DeadlineMissed
+                        if settled.verdict.outcome == Outcome::DeadlineMissed
                             && self.is_in_queue(&queue, &events) => {}
                     Some((settled, time_ms)) => {
                         let duplicates = self.outcomes.duplicates.take(key);
@@ -251,7 +251,7 @@ impl Engine {
         let notice = duplicate
             .reply_to
             .as_deref()
-            .filter(|_| wants(duplicate.notify, settled.outcome))
+            .filter(|_| wants(duplicate.notify, settled.verdict.outcome))
             .and_then(|reply_to| self.notice_again(duplicate, settled, settled_at_ms, reply_to));
         let mut notices: Vec<Notice> = notice.into_iter().collect();
         let keeps_bodies = self.keeps_bodies();
@@ -259,7 +259,7 @@ impl Engine {
             notices.iter_mut().for_each(|notice| notice.log(appender, keeps_bodies));
         });
         self.with_agenda(|agenda| self.notify(end, notices, agenda));
-        let is_good = settled.outcome == Outcome::Processed;
+        let is_good = settled.verdict.outcome == Outcome::Processed;
         let publisher = self.outcomes.tickets.settle(duplicate.ticket, is_good, end);
         self.wake_when_durable(publisher.into_iter().collect());
     }
@@ -273,26 +273,14 @@ impl Engine {
     ) -> Option<Notice> {
         let vhost = duplicate.queue.vhost.upgrade();
         let target = self.notice_target(vhost.as_ref(), reply_to)?;
+        let flags = settled.verdict.flags.with(Flags::DUPLICATE);
         let outcome = OutcomeMessage {
-            outcome: settled.outcome,
-            message_id: &settled.message_id,
-            correlation_id: duplicate.correlation_id.as_deref(),
-            queue: &settled.queue,
-            queue_count: settled.queue_count,
-            reason: &settled.reason,
-            attempts: settled.attempts,
-            published_at_ms: settled.published_at_ms,
+            verdict: Verdict { flags, ..settled.verdict },
+            details: settled.details.borrowed(),
+            correlation_id: duplicate.correlation_id.as_deref().map(Into::into),
+            queue: Cow::Borrowed(&settled.queue),
             settled_at_ms,
-            worker: &settled.worker,
-            error: settled.error.as_deref(),
-            content_type: settled.content_type.as_deref(),
-            result: settled.result.as_deref().unwrap_or_default(),
             result_bytes: None,
-            is_unverified: settled.is_unverified,
-            is_late: settled.is_late,
-            is_duplicate: true,
-            is_copy: false,
-            dead_letter_exchange: settled.dead_letter_exchange.as_deref(),
         };
         let (id, outcome_of) = (duplicate.id.0, Some(duplicate.queue.id));
         let tracking = Tracking { id, outcome_of, ..Tracking::default() };
@@ -317,11 +305,11 @@ pub(crate) fn last_outcome<'e>(
             {
                 found = None;
             }
-            What::Settled(settled) if !settled.is_copy && settled.queue == queue_name => {
+            What::Settled(settled) if !settled.verdict.is_copy() && settled.queue == queue_name => {
                 // Who acks late may be faster than who tells of the deadline.
                 let is_overtaken =
-                    found.is_some_and(|(other, _): (&Settled<'_>, u64)| other.is_late);
-                if !(is_overtaken && settled.outcome == Outcome::DeadlineMissed) {
+                    found.is_some_and(|(other, _): (&Settled<'_>, u64)| other.verdict.is_late());
+                if !(is_overtaken && settled.verdict.outcome == Outcome::DeadlineMissed) {
                     found = Some((&**settled, event.time_ms));
                 }
             }

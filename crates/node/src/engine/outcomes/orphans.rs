@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use broker::QueueId;
-use broker::queue::{Reason, Removed, Restored};
+use broker::queue::{Removed, Restored};
 use ledger::{IdHash, What};
+use outcome::Reason;
 
 use super::batch::Telling;
 use crate::NodeError;

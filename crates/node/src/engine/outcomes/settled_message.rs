@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use broker::outcome::message::OutcomeMessage;
-use broker::outcome::{DEADLINE, NO_ROUTE, Notify, SettledBy};
-use broker::queue::Reason;
-use broker::{Message, Outcome, Tracking};
+use broker::{Message, Tracking};
+use outcome::{
+    Details, Flags, Notify, Outcome, OutcomeMessage, Reason, Report, SettledBy, Verdict,
+};
 
 use crate::store::outcome_records::OutcomeEntry;
 
@@ -13,27 +13,13 @@ use crate::store::outcome_records::OutcomeEntry;
 pub(super) struct Told {
     pub message: Message,
     pub tracking: Tracking,
-    pub outcome: Outcome,
-    pub reason: Option<Reason>,
+    pub verdict: Verdict,
     pub position: u64,
     pub settles: bool,
-    pub attempts: u16,
     pub by: Option<Arc<SettledBy>>,
-    pub is_late: bool,
-    pub is_notified: bool,
     pub dead_letter_exchange: Option<String>,
     /// Head and content, of what may be tried again.
     pub content: Option<Vec<u8>>,
-}
-
-/// A worker's report on a message.
-#[derive(Default)]
-struct Said<'a> {
-    error: Option<&'a str>,
-    content_type: Option<&'a str>,
-    result: Option<&'a [u8]>,
-    /// The size of what was published, where only the beginning is kept.
-    cut_from_bytes: Option<u64>,
 }
 
 impl Told {
@@ -45,81 +31,69 @@ impl Told {
         position: u64,
         attempts: u16,
     ) -> Self {
+        let flags = Flags::NONE.with_if(tracking.is_copy, Flags::COPY);
+        let verdict = Verdict {
+            outcome,
+            reason: None,
+            attempts,
+            queue_count: tracking.queue_count,
+            published_at_ms: message.head().published_at_ms,
+            flags,
+        };
         Self {
             message,
             tracking,
-            outcome,
-            reason: None,
+            verdict,
             position,
             settles: false,
-            attempts,
             by: None,
-            is_late: false,
-            is_notified: false,
             dead_letter_exchange: None,
             content: None,
         }
     }
 
-    fn is_unverified(&self) -> bool {
-        self.reason == Some(Reason::AutoAcked)
-    }
-
-    fn reason_name(&self) -> &'static str {
-        match (self.reason, self.outcome) {
-            (Some(reason), _) => reason.name(),
-            (None, Outcome::Unroutable) => NO_ROUTE,
-            (None, _) => DEADLINE,
+    /// What became of a message that leaves its queue by this.
+    pub(super) fn settling(
+        reason: Reason,
+        message: Message,
+        tracking: Tracking,
+        position: u64,
+        attempts: u16,
+    ) -> Self {
+        let outcome = reason.outcome();
+        let mut told = Self::without_settling(outcome, message, tracking, position, attempts);
+        told.settles = true;
+        told.verdict.reason = Some(reason);
+        if reason == Reason::AutoAcked {
+            told.verdict.flags.insert(Flags::UNVERIFIED);
         }
+        told
     }
 
-    fn worker(&self) -> &str {
-        self.by.as_ref().map_or("", |by| &by.worker)
+    fn report(&self) -> Option<&Report> {
+        self.by.as_ref()?.report.as_ref()
     }
 
-    /// What the worker said.
-    fn said(&self) -> Said<'_> {
-        let Some(report) = self.by.as_ref().and_then(|by| by.report.as_ref()) else {
-            return Said::default();
-        };
-        let is_cut = report.bytes_published > report.body.len() as u64;
-        let cut_from_bytes = is_cut.then_some(report.bytes_published);
-        if report.is_error {
-            let text = match std::str::from_utf8(&report.body) {
-                Ok(text) => text,
-                // Cut in the middle of a character, or no text after all: what there is of it.
-                Err(error) => {
-                    std::str::from_utf8(&report.body[..error.valid_up_to()]).unwrap_or_default()
-                }
-            };
-            return Said { error: Some(text), cut_from_bytes, ..Said::default() };
+    fn details(&self) -> Details<'_> {
+        let properties = self.message.properties().unwrap_or_default();
+        let report = self.report();
+        Details {
+            message_id: properties.message_id.unwrap_or_default().into(),
+            worker: self.by.as_ref().map_or("", |by| &by.worker).into(),
+            error: report.and_then(Report::error).map(Into::into),
+            content_type: report.and_then(Report::content_type).map(Into::into),
+            result: report.and_then(Report::result).map(Into::into),
+            dead_letter_exchange: self.dead_letter_exchange.as_deref().map(Into::into),
         }
-        let (content_type, result) = (report.content_type.as_deref(), Some(&*report.body));
-        Said { error: None, content_type, result, cut_from_bytes }
     }
 
     pub(super) fn entry(&self) -> OutcomeEntry<'_> {
-        let properties = self.message.properties().unwrap_or_default();
-        let Said { error, content_type, result, .. } = self.said();
         OutcomeEntry {
-            outcome: self.outcome,
-            reason: self.reason,
             position: self.position,
             settles: self.settles,
-            attempts: self.attempts,
-            queue_count: self.tracking.queue_count,
-            published_at_ms: self.message.head().published_at_ms,
-            message_id: properties.message_id.unwrap_or_default(),
-            worker: self.worker(),
-            error,
-            content_type,
-            result,
-            dead_letter_exchange: self.dead_letter_exchange.as_deref(),
+            verdict: self.verdict,
+            details: self.details(),
             message: self.content.as_deref(),
-            is_unverified: self.is_unverified(),
-            is_late: self.is_late,
-            is_copy: self.tracking.is_copy,
-            is_notified: self.is_notified,
         }
     }
 
@@ -129,32 +103,18 @@ impl Told {
         now_ms: u64,
         correlation_id: Option<&'a str>,
     ) -> OutcomeMessage<'a> {
-        let Said { error, content_type, result, cut_from_bytes } = self.said();
-        let properties = self.message.properties().unwrap_or_default();
-        OutcomeMessage {
-            outcome: self.outcome,
-            message_id: properties.message_id.unwrap_or_default(),
-            correlation_id,
-            queue,
+        let mut verdict = self.verdict;
+        if verdict.outcome == Outcome::Unroutable {
             // What reached no queue has one outcome, too.
-            queue_count: match self.outcome {
-                Outcome::Unroutable => 1,
-                _ => self.tracking.queue_count,
-            },
-            reason: self.reason_name(),
-            attempts: self.attempts,
-            published_at_ms: self.message.head().published_at_ms,
+            verdict.queue_count = 1;
+        }
+        OutcomeMessage {
+            verdict,
+            details: self.details(),
+            correlation_id: correlation_id.map(Into::into),
+            queue: queue.into(),
             settled_at_ms: now_ms,
-            worker: self.worker(),
-            error,
-            content_type,
-            result: result.unwrap_or_default(),
-            result_bytes: cut_from_bytes,
-            is_unverified: self.is_unverified(),
-            is_late: self.is_late,
-            is_duplicate: false,
-            is_copy: self.tracking.is_copy,
-            dead_letter_exchange: self.dead_letter_exchange.as_deref(),
+            result_bytes: self.report().and_then(Report::cut_from_bytes),
         }
     }
 }

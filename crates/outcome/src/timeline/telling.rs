@@ -1,119 +1,18 @@
-//! The events of one message, told as a story: its publications, what each queue made of them.
+//! Telling the story: from [`Event`]s to a [`Timeline`].
 //!
-//! Owns the mapping from [`Event`]s to a [`Timeline`]. Pure: no IO, no clock. Never drops an event
-//! because something before it is missing: old events are forgotten first, so a story may begin in
-//! its middle.
+//! Pure: no IO, no clock. Never drops an event because something before it is missing: old events are
+//! forgotten first, so a story may begin in its middle.
 //!
 //! *Which publication an event belongs to*: an id can be published more than once, and events name
 //! only the queue. A settlement goes to the oldest publication that has this queue unsettled (an
 //! outcome of a copy to a copy), a delivery likewise; a late ack to the one whose deadline was
 //! missed. What fits nowhere makes a publication of its own.
 
-use broker::Outcome;
-
-use crate::{Cursor, Event, Published, Settled, What};
+use super::{Entry, Publication, QueueStory, State, Timeline};
+use crate::{Cursor, Event, Outcome, Published, Settled, What};
 
 /// How a name begins that stands for a queue that was deleted before its name was looked up.
 const DELETED: &str = "(deleted queue ";
-
-/// All that is known of a message id. See the module's documentation.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Timeline {
-    /// Its publications, the newest first.
-    pub publications: Vec<Publication>,
-}
-
-/// One time a message was published.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Publication {
-    /// Where its first known event stands.
-    pub at: Cursor,
-    /// How it was published, unless that is forgotten already.
-    pub published: Option<Published<'static>>,
-    /// When it was published, ms since the epoch; 0 when nobody knows.
-    pub published_at_ms: u64,
-    /// Its queues. One without a name stands for "no queue": the message was unroutable.
-    pub queues: Vec<QueueStory>,
-    /// The copies that dead-letter exchanges made of it.
-    pub copies: Vec<Self>,
-    /// Its events and those of its copies, in order.
-    pub entries: Vec<Entry>,
-}
-
-/// Where a message stands in a queue, or altogether.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
-    /// It waits for a consumer.
-    #[default]
-    Queued,
-    /// A consumer has it.
-    Delivered,
-    /// It has its outcome.
-    Settled,
-}
-
-impl State {
-    /// In lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Delivered => "delivered",
-            Self::Settled => "settled",
-        }
-    }
-}
-
-/// A message in one queue.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct QueueStory {
-    /// The queue's name.
-    pub name: String,
-    /// Where it stands.
-    pub state: State,
-    /// Deliveries so far.
-    pub attempts: u16,
-    /// Who had it last; empty for nobody yet.
-    pub worker: String,
-    /// When it can be delivered again, ms since the epoch; 0 for at once.
-    pub retry_at_ms: u64,
-    /// Its outcome, and where that event stands.
-    pub settled: Option<(Cursor, u64, Settled<'static>)>,
-    /// When the producer acked the outcome message, ms since the epoch.
-    pub received_at_ms: Option<u64>,
-    /// It failed here, and was processed later: its dead-letter copy, or when tried again.
-    pub is_recovered: bool,
-}
-
-impl QueueStory {
-    /// Its outcome.
-    pub fn outcome(&self) -> Option<Outcome> {
-        self.settled.as_ref().map(|(_, _, settled)| settled.outcome)
-    }
-
-    /// It is there. With an outcome that is not yet the last word it stays settled.
-    fn stands(&mut self, state: State) {
-        if self.settled.is_none() {
-            self.state = state;
-        }
-    }
-
-    fn is_processed(&self) -> bool {
-        self.outcome() == Some(Outcome::Processed)
-    }
-}
-
-/// One event of a timeline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it stands in the message log.
-    pub at: Cursor,
-    /// When, ms since the epoch.
-    pub time_ms: u64,
-    /// Whether it happened to a dead-letter copy.
-    pub is_copy: bool,
-    /// What happened.
-    pub what: What<'static>,
-}
 
 impl Timeline {
     /// Tells the story of events that are all of one message, in their order.
@@ -121,43 +20,6 @@ impl Timeline {
         let mut teller = Teller::default();
         events.into_iter().for_each(|event| teller.take(event));
         teller.told()
-    }
-
-    /// The newest publication; `None` when nothing is known.
-    pub fn newest(&self) -> Option<&Publication> {
-        self.publications.first()
-    }
-}
-
-impl Publication {
-    /// Where it stands altogether: settled in all its queues, or what the furthest other one is.
-    pub fn state(&self) -> State {
-        let open = self.queues.iter().map(|queue| queue.state).filter(|s| *s != State::Settled);
-        match open.max_by_key(|state| *state == State::Delivered) {
-            Some(state) => state,
-            // Routed to none and not yet said to be unroutable.
-            None if self.queues.is_empty() => State::Queued,
-            None => State::Settled,
-        }
-    }
-
-    /// The worst outcome, once it is settled in all its queues.
-    pub fn outcome(&self) -> Option<Outcome> {
-        let is_settled = self.state() == State::Settled;
-        self.queues.iter().filter_map(QueueStory::outcome).max().filter(|_| is_settled)
-    }
-
-    /// Whether something after its outcomes made it good, in every queue that had not processed it.
-    pub fn is_recovered(&self) -> bool {
-        let mut not_processed = self.queues.iter().filter(|queue| !queue.is_processed()).peekable();
-        self.outcome().is_some()
-            && not_processed.peek().is_some()
-            && not_processed.all(|queue| queue.is_recovered)
-    }
-
-    /// All its queues, those of its copies after its own.
-    pub fn all_queues(&self) -> impl Iterator<Item = &QueueStory> {
-        self.queues.iter().chain(self.copies.iter().flat_map(|copy| &copy.queues))
     }
 }
 
@@ -187,7 +49,7 @@ impl Teller {
             What::Delivered { queue, worker, attempt } => {
                 let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
                 if let Some(story) = self.told[index].queue(queue) {
-                    story.stands(State::Delivered);
+                    stand(story, State::Delivered);
                     story.attempts = *attempt;
                     story.worker = worker.clone().into_owned();
                     story.retry_at_ms = 0;
@@ -197,7 +59,7 @@ impl Teller {
             What::Requeued { queue, attempt, retry_at_ms } => {
                 let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
                 if let Some(story) = self.told[index].queue(queue) {
-                    story.stands(State::Queued);
+                    stand(story, State::Queued);
                     story.attempts = *attempt;
                     story.retry_at_ms = *retry_at_ms;
                 }
@@ -234,18 +96,19 @@ impl Teller {
     }
 
     fn settle(&mut self, at: Cursor, time_ms: u64, settled: &Settled<'static>) -> usize {
-        let Settled { queue, is_copy, .. } = settled;
+        let Settled { queue, verdict, details, .. } = settled;
+        let is_copy = verdict.is_copy();
         if let Some(index) = self.overtaken(settled) {
             return index;
         }
-        let late = || if settled.is_late { self.missed(queue) } else { None };
-        let unroutable = || if queue.is_empty() { self.without_queues(*is_copy) } else { None };
-        let found = self.open(queue, Some(*is_copy)).or_else(late).or_else(unroutable);
-        let found = found.or_else(|| self.nameless(queue, *is_copy));
-        let index = found.unwrap_or_else(|| self.begin(at, queue, *is_copy));
+        let late = || if verdict.is_late() { self.missed(queue) } else { None };
+        let unroutable = || if queue.is_empty() { self.without_queues(is_copy) } else { None };
+        let found = self.open(queue, Some(is_copy)).or_else(late).or_else(unroutable);
+        let found = found.or_else(|| self.nameless(queue, is_copy));
+        let index = found.unwrap_or_else(|| self.begin(at, queue, is_copy));
         let chapter = &mut self.told[index];
         if chapter.publication.published_at_ms == 0 {
-            chapter.publication.published_at_ms = settled.published_at_ms;
+            chapter.publication.published_at_ms = verdict.published_at_ms;
         }
         if chapter.queue(queue).is_none() {
             let name = queue.clone().into_owned();
@@ -253,10 +116,10 @@ impl Teller {
         }
         if let Some(story) = chapter.queue(queue) {
             story.state = State::Settled;
-            story.attempts = settled.attempts;
+            story.attempts = verdict.attempts;
             story.retry_at_ms = 0;
-            if !settled.worker.is_empty() {
-                story.worker = settled.worker.clone().into_owned();
+            if !details.worker.is_empty() {
+                story.worker = details.worker.clone().into_owned();
             }
             story.settled = Some((at, time_ms, settled.clone()));
         }
@@ -266,11 +129,13 @@ impl Teller {
     /// The publication that was acked late before it was said that its deadline had passed: the
     /// ack is the last word, whichever came into the log first.
     fn overtaken(&self, settled: &Settled<'static>) -> Option<usize> {
-        if settled.outcome != Outcome::DeadlineMissed || self.open(&settled.queue, None).is_some() {
+        if settled.verdict.outcome != Outcome::DeadlineMissed
+            || self.open(&settled.queue, None).is_some()
+        {
             return None;
         }
         let is_late = |story: &QueueStory| {
-            story.settled.as_ref().is_some_and(|(_, _, settled)| settled.is_late)
+            story.settled.as_ref().is_some_and(|(_, _, settled)| settled.verdict.is_late())
         };
         self.told.iter().rposition(|chapter| chapter.has(&settled.queue, is_late))
     }
@@ -324,7 +189,8 @@ impl Teller {
     /// The oldest whose outcome in this queue was sent and not acked yet.
     fn notified(&self, queue: &str) -> Option<usize> {
         let waits = |story: &QueueStory| {
-            let is_notified = story.settled.as_ref().is_some_and(|(_, _, s)| s.is_notified);
+            let is_notified =
+                story.settled.as_ref().is_some_and(|(_, _, s)| s.verdict.is_notified());
             is_notified && story.received_at_ms.is_none()
         };
         let oldest = self.told.iter().position(|chapter| chapter.has(queue, waits));
@@ -356,7 +222,7 @@ impl Teller {
             let Some(chapter) = before.last_mut() else { continue };
             for story in &mut chapter.publication.queues {
                 let Some((_, _, settled)) = &story.settled else { continue };
-                let was_sent_on = settled.dead_letter_exchange.is_some();
+                let was_sent_on = settled.details.dead_letter_exchange.is_some();
                 let made_good = |later: &Chapter| {
                     let queues = &later.publication.queues;
                     let again = queues.iter().find(|queue| queue.name == story.name);
@@ -365,7 +231,7 @@ impl Teller {
                             && later.is_copy
                             && queues.iter().any(QueueStory::is_processed))
                 };
-                let is_processed = settled.outcome == Outcome::Processed;
+                let is_processed = settled.verdict.outcome == Outcome::Processed;
                 story.is_recovered = !is_processed && after.iter().any(made_good);
             }
         }
@@ -375,6 +241,13 @@ impl Teller {
 impl Chapter {
     fn has(&self, queue: &str, that: impl Fn(&QueueStory) -> bool) -> bool {
         self.publication.queues.iter().any(|story| story.name == queue && that(story))
+    }
+}
+
+/// It is there. With an outcome that is not yet the last word it stays settled.
+fn stand(story: &mut QueueStory, state: State) {
+    if story.settled.is_none() {
+        story.state = state;
     }
 }
 

@@ -3,8 +3,7 @@
 
 use amqp::{FieldValue, ValueRef};
 
-use super::Outcome;
-use crate::BrokerError;
+use crate::Outcome;
 
 /// The deadline of a confirm that waits for an ack, where none is given, ms.
 pub const DEADLINE_MS_DEFAULT: u64 = 30_000;
@@ -39,9 +38,14 @@ impl Notify {
     }
 }
 
+/// A value that makes no sense; the text says what it must be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RequestError(String);
+
 /// See the module's documentation. `None` is not said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Asking {
+pub struct OutcomeRequest {
     /// `x-notify`.
     pub notify: Option<Notify>,
     /// `x-confirm-on`: whether it is `ack`.
@@ -50,10 +54,10 @@ pub struct Asking {
     pub deadline_ms: Option<u64>,
 }
 
-/// Names of the headers and arguments.
-pub(crate) const NAMES: [&str; 3] = ["x-notify", "x-confirm-on", "x-deadline"];
+impl OutcomeRequest {
+    /// Names of the headers and arguments.
+    pub const NAMES: [&str; 3] = ["x-notify", "x-confirm-on", "x-deadline"];
 
-impl Asking {
     /// Whether anything is asked for.
     pub fn is_any(&self) -> bool {
         *self != Self::default()
@@ -71,21 +75,21 @@ impl Asking {
     /// Takes in one header of a message, if it is one of these.
     ///
     /// # Errors
-    /// `PRECONDITION_FAILED` for a value that makes no sense.
-    pub fn take_header(&mut self, name: &str, value: &ValueRef<'_>) -> Result<(), BrokerError> {
-        if !NAMES.contains(&name) || matches!(value, ValueRef::Void) {
+    /// A value that makes no sense, with the header's name.
+    pub fn take_header(&mut self, name: &str, value: &ValueRef<'_>) -> Result<(), RequestError> {
+        if !Self::NAMES.contains(&name) || matches!(value, ValueRef::Void) {
             return Ok(());
         }
         self.take(name, value.as_str(), value.as_i64())
-            .map_err(|text| BrokerError::precondition_failed(format!("header '{name}': {text}")))
+            .map_err(|text| RequestError(format!("header '{name}': {text}")))
     }
 
     /// Takes in one argument of a queue, if it is one of these.
     ///
     /// # Errors
-    /// What is wrong with the value.
-    pub(crate) fn take_argument(&mut self, name: &str, value: &FieldValue) -> Result<(), String> {
-        self.take(name, value.as_str(), value.as_i64())
+    /// A value that makes no sense.
+    pub fn take_argument(&mut self, name: &str, value: &FieldValue) -> Result<(), RequestError> {
+        self.take(name, value.as_str(), value.as_i64()).map_err(RequestError)
     }
 
     fn take(&mut self, name: &str, text: Option<&str>, number: Option<i64>) -> Result<(), String> {
@@ -123,23 +127,24 @@ impl Asking {
 mod tests {
     use super::*;
 
-    fn taken(name: &str, value: FieldValue) -> Result<Asking, String> {
-        let mut asking = Asking::default();
-        asking.take_argument(name, &value).map(|()| asking)
+    fn taken(name: &str, value: FieldValue) -> Result<OutcomeRequest, RequestError> {
+        let mut request = OutcomeRequest::default();
+        request.take_argument(name, &value).map(|()| request)
     }
 
     #[test]
     fn values_mean_what_they_say() {
-        let notify = |n| Ok(Asking { notify: Some(n), ..Asking::default() });
+        let notify = |n| Ok(OutcomeRequest { notify: Some(n), ..OutcomeRequest::default() });
         assert_eq!(taken("x-notify", "all".into()), notify(Notify::All));
         assert_eq!(taken("x-notify", "processed".into()), notify(Notify::Processed));
         assert_eq!(taken("x-notify", "failed".into()), notify(Notify::Failed));
-        let on_ack = |on| Ok(Asking { confirm_on_ack: Some(on), ..Asking::default() });
+        let on_ack =
+            |on| Ok(OutcomeRequest { confirm_on_ack: Some(on), ..OutcomeRequest::default() });
         assert_eq!(taken("x-confirm-on", "ack".into()), on_ack(true));
         assert_eq!(taken("x-confirm-on", "enqueue".into()), on_ack(false));
-        let deadline = Ok(Asking { deadline_ms: Some(250), ..Asking::default() });
+        let deadline = Ok(OutcomeRequest { deadline_ms: Some(250), ..OutcomeRequest::default() });
         assert_eq!(taken("x-deadline", FieldValue::I32(250)), deadline);
-        assert_eq!(taken("x-other", "all".into()), Ok(Asking::default()));
+        assert_eq!(taken("x-other", "all".into()), Ok(OutcomeRequest::default()));
     }
 
     /// One value of every type.
@@ -166,17 +171,17 @@ mod tests {
         ]
     }
 
-    fn header(name: &str, value: &FieldValue) -> Result<Asking, BrokerError> {
+    fn header(name: &str, value: &FieldValue) -> Result<OutcomeRequest, RequestError> {
         let headers: amqp::FieldTable = [(name, value.clone())].into_iter().collect();
         let mut encoded = Vec::new();
         amqp::OwnedProperties { headers: Some(headers), ..Default::default() }.encode(&mut encoded);
         let properties = amqp::Properties::decode(&encoded).expect("just encoded");
-        let mut asking = Asking::default();
+        let mut request = OutcomeRequest::default();
         for entry in properties.headers.expect("there are headers").iter() {
             let (name, value) = entry.expect("just encoded");
-            asking.take_header(name, &value)?;
+            request.take_header(name, &value)?;
         }
-        Ok(asking)
+        Ok(request)
     }
 
     #[test]
@@ -193,7 +198,6 @@ mod tests {
                 match (as_argument, header(name, &value)) {
                     (Ok(as_argument), Ok(as_header)) => assert_eq!(as_argument, as_header),
                     (Err(text), Err(error)) => {
-                        assert_eq!(error.reply_code(), amqp::ReplyCode::PreconditionFailed);
                         assert_eq!(error.to_string(), format!("header '{name}': {text}"));
                     }
                     other => panic!("{name} {value:?}: {other:?}"),
@@ -204,8 +208,8 @@ mod tests {
 
     #[test]
     fn a_header_of_type_void_says_nothing_and_an_argument_is_refused() {
-        for name in NAMES {
-            assert_eq!(header(name, &FieldValue::Void), Ok(Asking::default()));
+        for name in OutcomeRequest::NAMES {
+            assert_eq!(header(name, &FieldValue::Void), Ok(OutcomeRequest::default()));
             assert!(taken(name, FieldValue::Void).is_err());
         }
     }
@@ -219,7 +223,8 @@ mod tests {
             let deadline_ms = taken("x-deadline", FieldValue::I64(ms)).map(|a| a.deadline_ms);
             let refused =
                 "it must be an integer from 1 to 4294967295, milliseconds from publishing";
-            let expected = if is_taken { Ok(Some(ms as u64)) } else { Err(refused.to_owned()) };
+            let expected =
+                if is_taken { Ok(Some(ms as u64)) } else { Err(RequestError(refused.to_owned())) };
             assert_eq!(deadline_ms, expected);
         }
     }
@@ -242,12 +247,15 @@ mod tests {
 
     #[test]
     fn the_message_wins_over_its_queue() {
-        let message = Asking { notify: Some(Notify::Failed), ..Asking::default() };
-        let queue =
-            Asking { notify: Some(Notify::All), confirm_on_ack: Some(true), deadline_ms: Some(9) };
+        let message = OutcomeRequest { notify: Some(Notify::Failed), ..OutcomeRequest::default() };
+        let queue = OutcomeRequest {
+            notify: Some(Notify::All),
+            confirm_on_ack: Some(true),
+            deadline_ms: Some(9),
+        };
         let both = message.or(queue);
-        assert_eq!(both, Asking { notify: Some(Notify::Failed), ..queue });
-        assert!(both.is_any() && !Asking::default().is_any());
+        assert_eq!(both, OutcomeRequest { notify: Some(Notify::Failed), ..queue });
+        assert!(both.is_any() && !OutcomeRequest::default().is_any());
     }
 
     #[test]

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use broker::Outcome;
-
-use crate::IdHash;
+use crate::{Details, IdHash, Verdict};
 
 /// Where an event stands in the message log: the position of its record, and the how manieth event
 /// of that record it is. Orders all events; never changes, even when the ledger is built anew.
@@ -55,7 +53,6 @@ pub struct Event<'a> {
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum What<'a> {
     /// It was published and routed, possibly to no queue at all.
     Published(Published<'a>),
@@ -119,7 +116,7 @@ pub struct Published<'a> {
 /// A queue that a message was routed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedQueue<'a> {
-    /// Names the queue for life, see [`crate::dedup_key`].
+    /// Names the queue for life.
     pub id: u32,
     /// Its name.
     pub name: Cow<'a, str>,
@@ -130,38 +127,12 @@ pub struct PublishedQueue<'a> {
 pub struct Settled<'a> {
     /// The virtual host.
     pub vhost: Cow<'a, str>,
-    /// The message's id.
-    pub message_id: Cow<'a, str>,
     /// The queue; empty when it reached none.
     pub queue: Cow<'a, str>,
-    /// The outcome.
-    pub outcome: Outcome,
-    /// Why, as in `x-reason`.
-    pub reason: Cow<'a, str>,
-    /// Deliveries.
-    pub attempts: u16,
-    /// Queues it was routed to.
-    pub queue_count: u16,
-    /// Who settled it; empty when nobody did.
-    pub worker: Cow<'a, str>,
-    /// The worker's error text.
-    pub error: Option<Cow<'a, str>>,
-    /// The content type of the result.
-    pub content_type: Option<Cow<'a, str>>,
-    /// The worker's result.
-    pub result: Option<Cow<'a, [u8]>>,
-    /// Nobody acked: it was sent to a consumer that does not.
-    pub is_unverified: bool,
-    /// It was acked after its deadline.
-    pub is_late: bool,
-    /// It is the outcome of a dead-letter copy.
-    pub is_copy: bool,
-    /// An outcome message was sent.
-    pub is_notified: bool,
-    /// Where it was dead-lettered to.
-    pub dead_letter_exchange: Option<Cow<'a, str>>,
-    /// When it was published, ms since the epoch.
-    pub published_at_ms: u64,
+    /// What became of it.
+    pub verdict: Verdict,
+    /// What else there is to say.
+    pub details: Details<'a>,
     /// What was published, encoded, where it is kept to be tried again.
     pub message: Option<Cow<'a, [u8]>>,
 }

@@ -1,7 +1,7 @@
 //! Stories, told in short: each event a line, and what is to come out of it.
 
 use super::*;
-use crate::{IdHash, PublishedQueue};
+use crate::{Details, Flags, IdHash, PublishedQueue, Verdict};
 
 /// Reads a script: `publish a b`, `copy dlq`, `deliver a w1`, `requeue a`, `settle a processed`
 /// (flags `late`, `copy`, `notified`, `dlx`), `receive a`, `move`. An empty queue is `-`,
@@ -38,22 +38,24 @@ fn settled(queue: &str, outcome: &str, flags: &[String]) -> Settled<'static> {
     let has = |flag: &str| flags.iter().any(|known| known == flag);
     Settled {
         vhost: "/".into(),
-        message_id: "m".into(),
         queue: queue.to_owned().into(),
-        outcome: Outcome::parse(outcome).expect("an outcome"),
-        reason: "".into(),
-        attempts: 1,
-        queue_count: 1,
-        worker: "w".into(),
-        error: None,
-        content_type: None,
-        result: None,
-        is_unverified: false,
-        is_late: has("late"),
-        is_copy: has("copy"),
-        is_notified: has("notified"),
-        dead_letter_exchange: has("dlx").then(|| "dlx".into()),
-        published_at_ms: 10,
+        verdict: Verdict {
+            outcome: Outcome::parse(outcome).expect("an outcome"),
+            reason: None,
+            attempts: 1,
+            queue_count: 1,
+            published_at_ms: 10,
+            flags: Flags::NONE
+                .with_if(has("late"), Flags::LATE)
+                .with_if(has("copy"), Flags::COPY)
+                .with_if(has("notified"), Flags::NOTIFIED),
+        },
+        details: Details {
+            message_id: "m".into(),
+            worker: "w".into(),
+            dead_letter_exchange: has("dlx").then(|| "dlx".into()),
+            ..Details::default()
+        },
         message: None,
     }
 }
@@ -188,5 +190,5 @@ fn what_a_queue_made_of_it_is_kept() {
     let publication = &timeline.publications[0];
     assert_eq!(publication.published_at_ms, 10);
     let (at, time_ms, settled) = publication.queues[0].settled.as_ref().expect("an outcome");
-    assert_eq!((at.position, *time_ms, settled.outcome), (3, 30, Outcome::Processed));
+    assert_eq!((at.position, *time_ms, settled.verdict.outcome), (3, 30, Outcome::Processed));
 }

@@ -1,8 +1,6 @@
 //! Questions about outcomes.
 
-use broker::Outcome;
-
-use crate::{Cursor, Event};
+use crate::{Cursor, Event, Outcome};
 
 /// Which outcomes, and from where on.
 #[derive(Debug, Clone, Default)]

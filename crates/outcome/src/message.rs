@@ -1,0 +1,158 @@
+//! The outcome message: properties and headers, one for one as `docs/outcomes.md` lists them.
+//!
+//! Owns both directions: what a broker writes, and what a client reads of it.
+
+mod decode;
+
+use std::borrow::Cow;
+
+use amqp::{Properties, TableRef, TableWriter};
+
+use crate::{Details, Verdict};
+
+pub use decode::OutcomeMessageError;
+
+/// What a short string can hold (AMQP 0-9-1 section 4.2.5.3).
+const SHORT_STRING_BYTES_MAX: usize = 255;
+
+/// Bytes of an error text that stand in a header: headers go in one frame, and a client may have
+/// agreed to 4096 bytes for that.
+pub const ERROR_BYTES_MAX: usize = 1024;
+
+/// `content_type` of an error text that is the body.
+const ERROR_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Everything an outcome message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutcomeMessage<'a> {
+    /// `x-outcome`, `x-reason`, `x-attempts`, `x-queues`, `x-published-at`; as flags `x-unverified`,
+    /// `x-late`, `x-duplicate`, and `x-dead-letter-copy`, which only watchers are told. Whether it
+    /// was sent it does not say of itself.
+    pub verdict: Verdict,
+    /// `x-message-id`, `x-worker`, `x-dead-letter-exchange`; the body is the result, with its
+    /// `content_type`. `x-error` has the beginning of an error text that is longer than
+    /// [`ERROR_BYTES_MAX`], and all of it is the body.
+    pub details: Details<'a>,
+    /// The original's `correlation_id`; the message's id stands in for one that is not there.
+    pub correlation_id: Option<Cow<'a, str>>,
+    /// `x-queue`: whose outcome it is; empty when the message reached none.
+    pub queue: Cow<'a, str>,
+    /// `x-settled-at`, ms since the epoch.
+    pub settled_at_ms: u64,
+    /// `x-result-bytes`: the size of a report of which only the beginning is here.
+    pub result_bytes: Option<u64>,
+}
+
+impl OutcomeMessage<'_> {
+    /// The id of this event: the same however often it is told.
+    pub fn event_id(&self) -> String {
+        let Self { verdict, details, queue, .. } = self;
+        let late = if verdict.is_late() { "-late" } else { "" };
+        let mut id = format!("{}{late}.{queue}.{}", verdict.outcome.name(), details.message_id);
+        if id.len() > SHORT_STRING_BYTES_MAX {
+            // What is cut off must not make two events one.
+            let rest = format!("~{:016x}", fnv1a(id.as_bytes()));
+            id.truncate(id.floor_char_boundary(SHORT_STRING_BYTES_MAX - rest.len()));
+            id.push_str(&rest);
+        }
+        id
+    }
+
+    /// Appends its encoded properties; `scratch` is a buffer to be used again and again.
+    pub fn encode_properties(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        scratch.clear();
+        self.encode_headers(TableWriter::new(scratch));
+        let event_id = self.event_id();
+        let content_type = match self.long_error() {
+            Some(_) => Some(ERROR_CONTENT_TYPE),
+            None => self.details.content_type.as_deref(),
+        };
+        Properties {
+            content_type,
+            headers: Some(TableRef::new(scratch)),
+            delivery_mode: Some(2),
+            correlation_id: Some(self.correlation_id.as_ref().unwrap_or(&self.details.message_id)),
+            message_id: Some(&event_id),
+            timestamp: Some(self.settled_at_ms / 1000),
+            kind: Some("outcome"),
+            ..Properties::default()
+        }
+        .encode(out);
+    }
+
+    fn encode_headers(&self, mut headers: TableWriter<'_>) {
+        let Self { verdict, details, .. } = self;
+        headers.text("x-outcome", verdict.outcome.name());
+        headers.text("x-message-id", &details.message_id);
+        headers.text("x-queue", &self.queue);
+        headers.integer("x-queues", i64::from(verdict.queue_count));
+        headers.text("x-reason", verdict.reason_name());
+        headers.integer("x-attempts", i64::from(verdict.attempts));
+        headers.integer("x-published-at", verdict.published_at_ms as i64);
+        headers.integer("x-settled-at", self.settled_at_ms as i64);
+        if !details.worker.is_empty() {
+            headers.text("x-worker", &details.worker);
+        }
+        if let Some(error) = &details.error {
+            headers.text("x-error", error_beginning(error));
+        }
+        if let Some(exchange) = &details.dead_letter_exchange {
+            headers.text("x-dead-letter-exchange", exchange);
+        }
+        if let Some(bytes) = self.result_bytes {
+            headers.integer("x-result-bytes", bytes as i64);
+        }
+        let flags = [
+            ("x-unverified", verdict.is_unverified()),
+            ("x-late", verdict.is_late()),
+            ("x-duplicate", verdict.is_duplicate()),
+            ("x-dead-letter-copy", verdict.is_copy()),
+        ];
+        for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
+            headers.boolean(name, true);
+        }
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        let result = self.details.result.as_deref().unwrap_or_default();
+        self.long_error().map_or(result, str::as_bytes)
+    }
+
+    /// An error text that is too long for a header.
+    fn long_error(&self) -> Option<&str> {
+        self.details.error.as_deref().filter(|error| error.len() > ERROR_BYTES_MAX)
+    }
+
+    /// What the broker itself must know of these properties to keep the message.
+    pub fn kept_properties() -> Properties<'static> {
+        Properties { delivery_mode: Some(2), ..Properties::default() }
+    }
+
+    /// The same, owned.
+    pub fn into_owned(self) -> OutcomeMessage<'static> {
+        OutcomeMessage {
+            verdict: self.verdict,
+            details: self.details.into_owned(),
+            correlation_id: self.correlation_id.map(|id| Cow::Owned(id.into_owned())),
+            queue: Cow::Owned(self.queue.into_owned()),
+            settled_at_ms: self.settled_at_ms,
+            result_bytes: self.result_bytes,
+        }
+    }
+}
+
+/// As much of an error text as stands in a header.
+fn error_beginning(error: &str) -> &str {
+    &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]
+}
+
+/// A hash that is the same for ever (Fowler, Noll, Vo: FNV-1a, 64 bits).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Reading an outcome message.
+//!
+//! Strict on what makes it one: without the outcome, one that is known, and the message's id nobody
+//! can tell what became of what. Everything else may be missing, of another type, or new: a newer
+//! server has more to say, and that must not hide the outcome from an older client.
+
+use std::borrow::Cow;
+
+use amqp::{DecodeError, Properties, TableRef, ValueRef};
+
+use super::{ERROR_BYTES_MAX, ERROR_CONTENT_TYPE, OutcomeMessage, error_beginning};
+use crate::{Details, Flags, Outcome, Reason, Verdict};
+
+/// Why a message tells no outcome.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutcomeMessageError {
+    /// A header that it must have is not there, or is no text.
+    #[error("it is no outcome message: header '{0}' is missing")]
+    Missing(&'static str),
+    /// An outcome that only newer versions know.
+    #[error("the outcome '{0}' is unknown here; update the client")]
+    Unknown(String),
+    /// Headers that cannot be taken apart.
+    #[error("it is no outcome message: {0}")]
+    Headers(#[from] DecodeError),
+}
+
+impl<'a> OutcomeMessage<'a> {
+    /// What a message says that came with these properties and this body.
+    ///
+    /// The correlation id is always there: where the original had none, it is the message's id. A
+    /// reason that only newer versions know is left out.
+    ///
+    /// # Errors
+    /// It is no outcome message, or its outcome is unknown here.
+    pub fn decode(
+        properties: &Properties<'a>,
+        body: &'a [u8],
+    ) -> Result<Self, OutcomeMessageError> {
+        let headers = Headers::read(properties.headers.unwrap_or(TableRef::new(&[])))?;
+        let outcome = headers.outcome.ok_or(OutcomeMessageError::Missing("x-outcome"))?;
+        let outcome = Outcome::parse(outcome)
+            .ok_or_else(|| OutcomeMessageError::Unknown(outcome.to_owned()))?;
+        let id = headers.message_id.ok_or(OutcomeMessageError::Missing("x-message-id"))?;
+        let (error, is_body) = whole_error(headers.error, properties.content_type, body);
+        let has_result = !is_body && (!body.is_empty() || properties.content_type.is_some());
+        Ok(Self {
+            verdict: Verdict {
+                outcome,
+                reason: headers.reason.and_then(Reason::parse),
+                attempts: headers.attempts,
+                queue_count: headers.queue_count,
+                published_at_ms: headers.published_at_ms,
+                flags: headers.flags,
+            },
+            details: Details {
+                message_id: id.into(),
+                worker: headers.worker.unwrap_or_default().into(),
+                error: error.map(Cow::Borrowed),
+                content_type: properties.content_type.filter(|_| !is_body).map(Cow::Borrowed),
+                result: has_result.then_some(Cow::Borrowed(body)),
+                dead_letter_exchange: headers.dead_letter_exchange.map(Cow::Borrowed),
+            },
+            correlation_id: properties.correlation_id.map(Cow::Borrowed),
+            queue: headers.queue.unwrap_or_default().into(),
+            settled_at_ms: headers.settled_at_ms,
+            result_bytes: headers.result_bytes,
+        })
+    }
+}
+
+/// The error text, and whether it is the body: then the header has the beginning of it.
+fn whole_error<'a>(
+    header: Option<&'a str>,
+    content_type: Option<&str>,
+    body: &'a [u8],
+) -> (Option<&'a str>, bool) {
+    let is_long = content_type == Some(ERROR_CONTENT_TYPE) && body.len() > ERROR_BYTES_MAX;
+    let text = std::str::from_utf8(body).ok().filter(|_| is_long);
+    match text.filter(|text| header == Some(error_beginning(text))) {
+        Some(text) => (Some(text), true),
+        None => (header, false),
+    }
+}
+
+/// The headers that are known, as they are there.
+#[derive(Default)]
+struct Headers<'a> {
+    outcome: Option<&'a str>,
+    message_id: Option<&'a str>,
+    queue: Option<&'a str>,
+    reason: Option<&'a str>,
+    worker: Option<&'a str>,
+    error: Option<&'a str>,
+    dead_letter_exchange: Option<&'a str>,
+    queue_count: u16,
+    attempts: u16,
+    published_at_ms: u64,
+    settled_at_ms: u64,
+    result_bytes: Option<u64>,
+    flags: Flags,
+}
+
+impl<'a> Headers<'a> {
+    fn read(headers: TableRef<'a>) -> Result<Self, DecodeError> {
+        let mut read = Self::default();
+        for header in headers.iter() {
+            let (name, value) = header?;
+            read.take(name, &value);
+        }
+        Ok(read)
+    }
+
+    fn take(&mut self, name: &str, value: &ValueRef<'a>) {
+        let flag = |flags: Flags, flag| flags.with_if(value.as_bool() == Some(true), flag);
+        match name {
+            "x-outcome" => self.outcome = value.as_str(),
+            "x-message-id" => self.message_id = value.as_str(),
+            "x-queue" => self.queue = value.as_str(),
+            "x-queues" => self.queue_count = count(value),
+            "x-reason" => self.reason = value.as_str(),
+            "x-attempts" => self.attempts = count(value),
+            "x-published-at" => self.published_at_ms = number(value).unwrap_or_default(),
+            "x-settled-at" => self.settled_at_ms = number(value).unwrap_or_default(),
+            "x-worker" => self.worker = value.as_str(),
+            "x-error" => self.error = value.as_str(),
+            "x-dead-letter-exchange" => self.dead_letter_exchange = value.as_str(),
+            "x-result-bytes" => self.result_bytes = number(value),
+            "x-unverified" => self.flags = flag(self.flags, Flags::UNVERIFIED),
+            "x-late" => self.flags = flag(self.flags, Flags::LATE),
+            "x-duplicate" => self.flags = flag(self.flags, Flags::DUPLICATE),
+            "x-dead-letter-copy" => self.flags = flag(self.flags, Flags::COPY),
+            _ => {}
+        }
+    }
+}
+
+/// What is no number, or a negative one, is none.
+fn number(value: &ValueRef<'_>) -> Option<u64> {
+    value.as_i64().and_then(|number| u64::try_from(number).ok())
+}
+
+/// More than can be counted here is as much as can.
+fn count(value: &ValueRef<'_>) -> u16 {
+    number(value).map_or(0, |number| u16::try_from(number).unwrap_or(u16::MAX))
+}

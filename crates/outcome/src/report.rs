@@ -1,0 +1,99 @@
+//! What a worker says of a message that it settles.
+
+use std::sync::Arc;
+
+/// Bytes of a result or an error text that are kept; what is beyond is cut off.
+pub const REPORT_BYTES_MAX: usize = 64 << 10;
+
+/// Who settled a delivery, and what they said of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SettledBy {
+    /// As in `x-worker`.
+    pub worker: Arc<str>,
+    /// What the worker published to `amq.wilco.report` before.
+    pub report: Option<Report>,
+}
+
+/// A worker's result or error text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Whether the body is an error text (`x-outcome: failed`), not a result.
+    pub is_error: bool,
+    /// The content type of a result.
+    pub content_type: Option<String>,
+    /// At most [`REPORT_BYTES_MAX`] of what was published.
+    pub body: Vec<u8>,
+    /// Bytes that were published.
+    pub bytes_published: u64,
+    /// Names who waits for the producer to receive it, 0 for nobody.
+    pub ticket: u64,
+}
+
+impl Report {
+    /// The error text, if it is one; of what is no text, or cut in the middle of a character, as much
+    /// as is text.
+    pub fn error(&self) -> Option<&str> {
+        let text = || match std::str::from_utf8(&self.body) {
+            Ok(text) => text,
+            Err(error) => {
+                std::str::from_utf8(&self.body[..error.valid_up_to()]).unwrap_or_default()
+            }
+        };
+        self.is_error.then(text)
+    }
+
+    /// The result, if it is one.
+    pub fn result(&self) -> Option<&[u8]> {
+        (!self.is_error).then_some(&*self.body)
+    }
+
+    /// The content type of a result.
+    pub fn content_type(&self) -> Option<&str> {
+        self.content_type.as_deref().filter(|_| !self.is_error)
+    }
+
+    /// The size of what was published, where only the beginning of it is kept.
+    pub fn cut_from_bytes(&self) -> Option<u64> {
+        let is_cut = self.bytes_published > self.body.len() as u64;
+        is_cut.then_some(self.bytes_published)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(is_error: bool, body: &[u8]) -> Report {
+        Report {
+            is_error,
+            content_type: Some("text/plain".to_owned()),
+            body: body.to_owned(),
+            bytes_published: body.len() as u64,
+            ticket: 0,
+        }
+    }
+
+    #[test]
+    fn a_report_is_a_result_or_an_error() {
+        let result = report(false, b"done");
+        let said = (result.error(), result.result(), result.content_type());
+        assert_eq!(said, (None, Some(b"done".as_slice()), Some("text/plain")));
+        let error = report(true, b"no");
+        assert_eq!((error.error(), error.result(), error.content_type()), (Some("no"), None, None));
+    }
+
+    #[test]
+    fn of_an_error_there_is_as_much_as_is_text() {
+        assert_eq!(report(true, "zu spät".as_bytes()).error(), Some("zu spät"));
+        assert_eq!(report(true, &"zu spät".as_bytes()[..6]).error(), Some("zu sp"));
+        assert_eq!(report(true, b"\xff\xfe").error(), Some(""));
+    }
+
+    #[test]
+    fn a_report_knows_whether_something_is_missing() {
+        let mut report = report(false, b"beginning");
+        assert_eq!(report.cut_from_bytes(), None);
+        report.bytes_published = 70_000;
+        assert_eq!(report.cut_from_bytes(), Some(70_000));
+    }
+}
