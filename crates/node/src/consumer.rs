@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use amqp::{BasicCancel, Method};
 use broker::outcome::SettledBy;
 use broker::queue::Endpoint;
 
@@ -23,7 +22,7 @@ pub(crate) struct ConsumerHandle {
     pub no_ack: bool,
     /// Whether its client understands `basic.cancel` from the server.
     pub notifies_cancel: bool,
-    /// `false` until `consume-ok` is on the wire.
+    /// `false` until its client may know of it.
     pub is_active: AtomicBool,
     pub is_cancelled: AtomicBool,
     /// The channel-wide prefetch (`basic.qos` with global set).
@@ -47,7 +46,7 @@ impl ConsumerHandle {
     /// Cancels it from the server's side, and says so to a client that understands: once, and only
     /// on the channel that it was made on.
     pub(crate) fn tell_cancelled(&self) {
-        // Before `consume-ok` is out, who makes it looks after it.
+        // Before its client knows of it, who makes it looks after it.
         let is_known = self.is_active.load(Ordering::SeqCst);
         if !is_known || self.is_cancelled.swap(true, Ordering::AcqRel) || !self.notifies_cancel {
             return;
@@ -55,8 +54,7 @@ impl ConsumerHandle {
         let mut state = self.outbox.lock();
         let channel = state.channels.get(&self.channel);
         if channel.is_some_and(|channel| channel.serial == self.channel_serial) {
-            let method = BasicCancel { consumer_tag: &self.tag, no_wait: true };
-            state.wire.send(self.channel, &Method::BasicCancel(method));
+            state.sink.cancelled(self.channel, &self.tag);
         }
         drop(state);
         self.outbox.wake();

@@ -28,6 +28,7 @@ mod outbox;
 mod outcomes;
 mod rewrite;
 mod session;
+mod sink;
 mod startup;
 mod store;
 mod stored;
@@ -44,8 +45,9 @@ pub use error::NodeError;
 pub use lookup::ByIdError;
 pub use node::{Node, RecoverySummary};
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
-pub use outbox::{Outbox, Wire, WireDelivery};
+pub use outbox::Outbox;
 pub use session::{
-    ChannelError, ConsumeOptions, ExchangeOptions, Placed, Publish, QueueDeclared, QueueOptions,
-    Session,
+    ChannelError, ConsumeOptions, Consuming, ExchangeOptions, Placed, Publish, QueueDeclared,
+    QueueOptions, Session,
 };
+pub use sink::{Delivered, Got, Returned, Sink};

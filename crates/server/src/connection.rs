@@ -42,7 +42,7 @@ use crate::hang_up::{HangUpWatch, Peer};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::listener::Shared;
 use crate::reading;
-use crate::wire::SocketWire;
+use crate::wire::{self, FrameSink};
 
 /// Reads before others get their turn.
 const READS_PER_TURN: usize = 2;
@@ -71,7 +71,7 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     shared: Arc<Shared>,
     pub(crate) session: Session,
-    outbox: Arc<Outbox>,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) phase: Phase,
     pub(crate) channel_max: u16,
     pub(crate) frame_max: u32,
@@ -146,8 +146,13 @@ impl Connection {
                 write_method(&mut frame, channel, method);
                 self.held_reply = Some((position, frame));
             }
-            None => self.outbox.send(channel, method),
+            None => self.send(channel, method),
         }
+    }
+
+    /// Puts a method on the wire, whatever is durable.
+    pub(crate) fn send(&self, channel: u16, method: &Method<'_>) {
+        wire::send(&self.outbox, channel, method);
     }
 
     /// Whether the next frame may be taken in.
@@ -180,7 +185,7 @@ impl Connection {
         self.last_queues.remove(&channel);
         self.session.close_channel(channel);
         self.closing_channels.insert(channel);
-        self.outbox.send(
+        self.send(
             channel,
             &Method::ChannelClose(ChannelClose {
                 reply_code: error.reply_code().code(),
@@ -202,7 +207,7 @@ impl Connection {
         self.session.close();
         self.contents.clear();
         self.held_reply = None;
-        self.outbox.send(0, &close_method(error.reply_code(), &text, ids));
+        self.send(0, &close_method(error.reply_code(), &text, ids));
         self.close_timer = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
     }
 
@@ -283,7 +288,7 @@ impl Connection {
         match self.session.is_durable(*position) {
             Ok(false) => {}
             Ok(true) => {
-                self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(frame));
+                self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.append(frame));
                 self.held_reply = None;
             }
             Err(error) => self.fail(&error, (0, 0)),
@@ -322,7 +327,7 @@ impl Connection {
 
     /// Whether more replies wait to be written than a client should leave lying.
     pub(crate) fn is_choked(&self) -> bool {
-        let waiting = self.outbox.with_wire::<SocketWire, _>(|wire, room| (wire.len(), *room));
+        let waiting = self.outbox.with_sink::<FrameSink, _>(|sink, room| (sink.len(), *room));
         let (bytes, room) = waiting.unwrap_or_default();
         let bytes = bytes + self.writing.len() - self.written;
         bytes.saturating_sub(room + self.writing_room) > REPLY_BYTES_MAX
@@ -386,8 +391,8 @@ impl Connection {
                 self.writing.clear();
                 self.written = 0;
                 let writing = &mut self.writing;
-                let taken = self.outbox.with_wire::<SocketWire, _>(|wire, room| {
-                    wire.take(writing);
+                let taken = self.outbox.with_sink::<FrameSink, _>(|sink, room| {
+                    sink.take(writing);
                     std::mem::take(room)
                 });
                 self.writing_room = taken.unwrap_or(0);
@@ -448,7 +453,7 @@ impl Connection {
     fn send_heartbeat(&mut self) {
         let mut frame = Vec::new();
         write_heartbeat(&mut frame);
-        self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(&frame));
+        self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.append(&frame));
         self.outbox.wake();
     }
 
@@ -462,9 +467,9 @@ impl Connection {
         match is_held {
             true => {
                 let reason = "low on disk or memory";
-                self.outbox.send(0, &Method::ConnectionBlocked(ConnectionBlocked { reason }));
+                self.send(0, &Method::ConnectionBlocked(ConnectionBlocked { reason }));
             }
-            false => self.outbox.send(0, &Method::ConnectionUnblocked(ConnectionUnblocked {})),
+            false => self.send(0, &Method::ConnectionUnblocked(ConnectionUnblocked {})),
         }
     }
 }

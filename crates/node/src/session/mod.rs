@@ -1,11 +1,11 @@
 //! A session: what one connection does in one virtual host, as one user.
 //!
-//! The owner (a connection's task, an embedding program) calls methods with channel numbers; what
-//! others have for it arrives in its [`Outbox`]. Publishes and settlements are gathered and take
+//! The owner (a connection's task, an embedding program) calls methods with channel numbers, which
+//! return what they answer; what happens by itself goes to its [`Sink`], through its [`Outbox`]. Publishes and settlements are gathered and take
 //! effect with [`Session::flush`], a batch at a time; every other method flushes first. A method
 //! whose effect must be durable before it is answered leaves a [`Session::barrier`].
 //!
-//! Never here: sockets, frames, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
+//! Never here: sockets, frames, AMQP's methods, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
 
 mod channel;
 mod confirms;
@@ -24,12 +24,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use amqp::{Method, ReplyCode};
+use amqp::ReplyCode;
 use broker::BrokerError;
 
 use crate::auth::Access;
 use crate::node::Node;
-use crate::outbox::{ChannelOutbox, Outbox, Wire};
+use crate::outbox::{ChannelOutbox, Outbox};
+use crate::sink::Sink;
 use crate::store::Waiter;
 use crate::unsettled::Unsettled;
 use crate::vhost::{Vhost, VhostState};
@@ -38,8 +39,8 @@ use publish::PublishBatch;
 use routes::RouteCache;
 use settle::{PendingSettle, Resolved};
 
-pub use consume::ConsumeOptions;
 pub(crate) use consume::deliver_reply;
+pub use consume::{ConsumeOptions, Consuming};
 pub use publish::{Placed, Publish};
 pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
 
@@ -83,7 +84,7 @@ impl Node {
         self: &Arc<Self>,
         vhost: &str,
         user: &str,
-        wire: Box<dyn Wire>,
+        sink: Box<dyn Sink>,
     ) -> Result<Session, BrokerError> {
         let found = self
             .vhost(vhost)
@@ -92,7 +93,7 @@ impl Node {
             let text = format!("access to vhost '{vhost}' refused for user '{user}'");
             return Err(BrokerError::not_allowed(text));
         }
-        let outbox = Arc::new(Outbox::new(self.next_connection(), wire));
+        let outbox = Arc::new(Outbox::new(self.next_connection(), sink));
         self.connections.lock().insert(outbox.connection, Arc::downgrade(&outbox));
         Ok(Session {
             node: Arc::clone(self),
@@ -283,10 +284,6 @@ impl Session {
         Err(BrokerError::access_refused(format!(
             "{access} access to {kind} '{shown}' in vhost '{vhost}' refused for user '{user}'"
         )))
-    }
-
-    fn send(&self, channel: u16, method: &Method<'_>) {
-        self.outbox.send(channel, method);
     }
 
     /// Notes that the next reply must wait for this position.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amqp::{BasicReturn, Method, Properties};
+use amqp::Properties;
 use broker::queue::{Incoming, NO_POSITION, Published};
 use broker::{BrokerError, Message};
 use hashbrown::HashMap;
@@ -16,6 +16,7 @@ use crate::node::Node;
 use crate::outcomes::duplicates::Duplicate;
 use crate::outcomes::{OUTCOMES_EXCHANGE, REPORT_EXCHANGE};
 use crate::rewrite;
+use crate::sink::Returned;
 use crate::store::{Waiter, records};
 
 /// The pseudo queue of direct reply-to, and the prefix of its addresses.
@@ -380,17 +381,12 @@ impl Session {
         Ok(rewritten)
     }
 
-    /// `basic.return` for what reached no queue.
+    /// Gives back what reached no queue.
     pub(super) fn send_return(&self, number: u16, publish: &Publish<'_>) {
         let (code, text) = NO_ROUTE;
-        let method = Method::BasicReturn(BasicReturn {
-            reply_code: code.code(),
-            reply_text: text,
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
-        });
-        let mut outbox = self.outbox.lock();
-        outbox.wire.send_content(number, &method, publish.properties, publish.body);
+        let Publish { exchange, routing_key, properties, body, .. } = *publish;
+        let returned = Returned { code, text, exchange, routing_key, properties, body };
+        self.outbox.lock().sink.returned(number, &returned);
     }
 }
 

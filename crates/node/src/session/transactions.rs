@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amqp::{Method, TxCommitOk, TxRollbackOk, TxSelectOk};
 use broker::BrokerError;
 use broker::queue::Effects;
 
@@ -44,16 +43,15 @@ impl Session {
             return Err(BrokerError::precondition_failed(text));
         }
         channel.transaction.get_or_insert_default();
-        self.send(number, &Method::TxSelectOk(TxSelectOk {}));
         Ok(())
     }
 
-    /// Carries out what was gathered. The caller sends the reply, after the barrier.
+    /// Carries out what was gathered. It stands once [`Session::barrier`] is reached.
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
     /// message: the rest has been carried out.
-    pub fn commit(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
+    pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
         self.give_back_unfinished(bytes);
@@ -104,14 +102,14 @@ impl Session {
         if !refused.is_empty() {
             return Err(BrokerError::precondition_failed("partial tx completion"));
         }
-        Ok(Method::TxCommitOk(TxCommitOk {}))
+        Ok(())
     }
 
     /// Forgets what was gathered; the deliveries are unsettled again.
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional.
-    pub fn rollback(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
+    pub fn rollback(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
         self.give_back_unfinished(bytes);
         // What was said of the messages still holds when they are settled after all.
@@ -131,7 +129,7 @@ impl Session {
             back.sort_by_key(|unsettled| unsettled.tag);
             back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));
         }
-        Ok(Method::TxRollbackOk(TxRollbackOk {}))
+        Ok(())
     }
 
     /// Takes out what is tracked: its outcomes belong to the transaction, too.
