@@ -41,7 +41,7 @@ use broker::queue::Settlement;
 use broker::{BrokerError, Message};
 
 use crate::node::Node;
-use crate::session::{ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
+use crate::session::{ChannelError, ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
 use crate::sink::{Delivered, Got, Returned, Sink};
 
 /// How long a wait sleeps at most before it looks again.
@@ -182,7 +182,7 @@ impl Link {
         if let Some(confirms) = self.confirms.get_mut(&channel) {
             confirms.published += 1;
         }
-        self.flush(channel)
+        self.session.flush_channel(channel)
     }
 
     /// Waits until everything published on a channel in confirm mode is confirmed. Returns the
@@ -244,7 +244,7 @@ impl Link {
         settlement: Settlement,
     ) -> Result<(), BrokerError> {
         self.session.settle(channel, tag, false, settlement)?;
-        self.flush(channel)
+        self.session.flush_channel(channel)
     }
 
     /// The next event; waits for it, at most as long as given. `None`: there was none in time.
@@ -278,14 +278,10 @@ impl Link {
         Ok(())
     }
 
-    /// Closes the link: what it holds unsettled goes back to its queues.
-    pub fn close(mut self) {
-        self.session.close();
-    }
-
-    fn flush(&mut self, channel: u16) -> Result<(), BrokerError> {
-        let errors = self.session.flush();
-        errors.into_iter().find(|(of, _)| *of == channel).map_or(Ok(()), |(_, error)| Err(error))
+    /// Closes the link: what it holds unsettled goes back to its queues. Returns what was wrong on
+    /// its channels and was not told yet.
+    pub fn close(mut self) -> Vec<ChannelError> {
+        self.session.close()
     }
 
     /// Takes what has arrived.

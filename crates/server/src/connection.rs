@@ -169,6 +169,16 @@ impl Connection {
         }
     }
 
+    /// An error in what was taken in last: what was gathered before it takes effect first, and so
+    /// its errors are told first.
+    pub(crate) fn fault_in_turn(&mut self, channel: u16, fault: &Fault) {
+        self.flush();
+        // On a channel that they closed nothing that follows counts.
+        if channel == 0 || !self.closing_channels.contains(&channel) {
+            self.fault(channel, fault);
+        }
+    }
+
     /// An error: closes the channel or the connection, as its code says.
     pub(crate) fn fault(&mut self, channel: u16, fault: &Fault) {
         let Fault { error, ids } = fault;
@@ -183,7 +193,9 @@ impl Connection {
         tracing::info!(peer = %self.peer, channel, "channel closed: {text}");
         self.drop_content(channel);
         self.last_queues.remove(&channel);
-        self.session.close_channel(channel);
+        if let Err(later) = self.session.close_channel(channel) {
+            tracing::info!(peer = %self.peer, channel, "closed already, but also: {later}");
+        }
         self.closing_channels.insert(channel);
         self.send(
             channel,
@@ -204,11 +216,18 @@ impl Connection {
         let text = error.reply_text();
         tracing::info!(peer = %self.peer, "connection closed: {text}");
         self.phase = Phase::Closing;
-        self.session.close();
+        self.close_session();
         self.contents.clear();
         self.held_reply = None;
         self.send(0, &close_method(error.reply_code(), &text, ids));
         self.close_timer = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
+    }
+
+    /// The connection ends, so what was wrong on its channels is told to nobody else.
+    fn close_session(&mut self) {
+        for (channel, error) in self.session.close() {
+            tracing::info!(peer = %self.peer, channel, "the connection is over, but also: {error}");
+        }
     }
 
     /// One turn; `Ready` when the connection is over.
@@ -310,7 +329,7 @@ impl Connection {
 
     /// The peer has closed: it is told so behind what is still to be written, if it reads that.
     pub(crate) fn leave(&mut self) {
-        self.session.close();
+        self.close_session();
         self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
         self.phase = Phase::Leaving;
         self.close_timer = Some(Box::pin(tokio::time::sleep(LEAVE_TIMEOUT)));

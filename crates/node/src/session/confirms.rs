@@ -125,6 +125,7 @@ impl Session {
     /// # Errors
     /// `PRECONDITION_FAILED` on a transactional channel.
     pub fn select_confirms(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.flush_channel(number)?;
         let channel = self.channel(number)?;
         if channel.transaction.is_some() {
             let text = "cannot switch from tx to confirm mode";

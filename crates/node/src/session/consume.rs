@@ -74,7 +74,7 @@ impl Session {
         count: u16,
         global: bool,
     ) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.flush_channel(number)?;
         let channel = self.channel(number)?;
         if global {
             channel.shared_prefetch.limit.store(u32::from(count), Ordering::SeqCst);
@@ -98,7 +98,7 @@ impl Session {
         queue: &str,
         options: &ConsumeOptions<'_>,
     ) -> Result<Consuming<'_>, BrokerError> {
-        let _ = self.flush();
+        self.flush_channel(number)?;
         let tag = self.consumer_tag(number, options.tag)?;
         if queue == REPLY_TO {
             return self.consume_replies(number, tag, options);
@@ -134,7 +134,7 @@ impl Session {
     /// # Errors
     /// `CHANNEL_ERROR` when the channel is not open.
     pub fn cancel(&mut self, number: u16, tag: &str) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.flush_channel(number)?;
         if let Some(consumer) = self.channel(number)?.consumers.remove(tag) {
             self.drop_consumer(consumer);
         }
@@ -149,8 +149,7 @@ impl Session {
     /// `NOT_FOUND`, `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `INTERNAL_ERROR` for a body that cannot be
     /// read.
     pub fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<bool, BrokerError> {
-        let _ = self.flush();
-        self.channel(number)?;
+        self.flush_channel(number)?;
         self.check(Access::Read, "queue", queue)?;
         let live = self.live_queue(queue)?;
         let now_ms = self.node.now_ms();

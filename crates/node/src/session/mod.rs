@@ -2,14 +2,16 @@
 //!
 //! The owner (a connection's task, an embedding program) calls methods with channel numbers, which
 //! return what they answer; what happens by itself goes to its [`Sink`], through its [`Outbox`]. Publishes and settlements are gathered and take
-//! effect with [`Session::flush`], a batch at a time; every other method flushes first. A method
-//! whose effect must be durable before it is answered leaves a [`Session::barrier`].
+//! effect with [`Session::flush`], a batch at a time; every other method has them take effect first.
+//! What is wrong with them is told once (module `failed`). A method whose effect must be durable
+//! before it is answered leaves a [`Session::barrier`].
 //!
 //! Never here: sockets, frames, AMQP's methods, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
 
 mod channel;
 mod confirms;
 mod consume;
+mod failed;
 mod headers;
 mod publish;
 mod reports;
@@ -35,17 +37,16 @@ use crate::store::Waiter;
 use crate::unsettled::Unsettled;
 use crate::vhost::{Vhost, VhostState};
 use channel::Channel;
+use failed::Failed;
 use publish::PublishBatch;
 use routes::RouteCache;
 use settle::{PendingSettle, Resolved};
 
 pub(crate) use consume::deliver_reply;
 pub use consume::{ConsumeOptions, Consuming};
+pub use failed::ChannelError;
 pub use publish::{Placed, Publish};
 pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
-
-/// An error that closes a channel (or, by its code, the connection), and whose channel it is.
-pub type ChannelError = (u16, BrokerError);
 
 /// See the module's documentation.
 pub struct Session {
@@ -61,6 +62,7 @@ pub struct Session {
     publishes: PublishBatch,
     placed: Placed,
     settles: Vec<PendingSettle>,
+    failed: Failed,
     /// Memory for [`Session::flush`].
     resolved: Vec<Resolved>,
     taken: Vec<Unsettled>,
@@ -106,6 +108,7 @@ impl Node {
             publishes: PublishBatch::default(),
             placed: Placed::default(),
             settles: Vec::new(),
+            failed: Failed::default(),
             resolved: Vec::new(),
             taken: Vec::new(),
             barrier: 0,
@@ -165,9 +168,13 @@ impl Session {
     }
 
     /// Closes a channel: its consumers go, what it holds unsettled goes back to its queues.
-    pub fn close_channel(&mut self, number: u16) {
-        let _ = self.flush();
-        let Some(mut channel) = self.channels.remove(&number) else { return };
+    ///
+    /// # Errors
+    /// What was wrong on it and was not told yet. It is closed all the same.
+    pub fn close_channel(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.carry_out();
+        let told = self.failed.tell(number);
+        let Some(mut channel) = self.channels.remove(&number) else { return told };
         channel.reports.values().for_each(|report| self.forget_report(report));
         // All of them at once: what one gives back must not be assigned to the next, over and over.
         channel.cancel_consumers();
@@ -179,17 +186,24 @@ impl Session {
         if let Some(left) = left {
             self.requeue_all(left, gathered.settles);
         }
+        told
     }
 
-    /// Closes everything; exclusive queues are deleted.
-    pub fn close(&mut self) {
+    /// Closes everything; exclusive queues are deleted. Returns what was wrong and was not told yet.
+    pub fn close(&mut self) -> Vec<ChannelError> {
         // First of all, so that what one channel gives back does not go to another.
         self.channels.values().for_each(Channel::cancel_consumers);
+        let errors = self.flush();
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.close_channel(number));
+        for number in numbers {
+            // Nothing was gathered since.
+            let told = self.close_channel(number);
+            debug_assert!(told.is_ok(), "{told:?}");
+        }
         self.give_back_unfinished(self.unfinished_bytes);
         self.node.connections.lock().remove(&self.outbox.connection);
         self.delete_exclusive_queues();
+        errors
     }
 
     /// The reply that is due must wait until the store is durable up to here. Answers once.
@@ -294,7 +308,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.close();
+        for (channel, error) in self.close() {
+            tracing::debug!(channel, "nobody is left to be told: {error}");
+        }
     }
 }
 

@@ -112,6 +112,7 @@ impl Session {
     /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
     /// `SYNTAX_ERROR` for properties that cannot be decoded.
     pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
+        self.failed.tell(number)?;
         let mut properties = Properties::decode(publish.properties)
             .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
         self.check_properties(&properties, publish)?;
@@ -202,9 +203,8 @@ impl Session {
         self.publishes.pending.push(Pending { message, route, position, confirm, asks: false });
     }
 
-    /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
-    /// something was wrong.
-    pub fn flush(&mut self) -> Vec<super::ChannelError> {
+    /// Carries out what was gathered: publishes, then settlements. What is wrong waits in `failed`.
+    pub(super) fn carry_out(&mut self) {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
         }
@@ -234,12 +234,11 @@ impl Session {
         // was made from. And a confirm also covers the acks that came before it on this connection,
         // so it waits for them too.
         let has_settles = !self.settles.is_empty();
-        let errors = self.flush_settles();
+        self.flush_settles();
         if has_settles && position > 0 || has_duplicates {
             ((), position) = self.node.store.append(Some(&self.waiter), |_| ());
         }
         self.note_confirms(position, &refused);
-        errors
     }
 
     /// What the last flush that had something to publish did with the last of it. Whether it was a

@@ -37,6 +37,7 @@ impl Session {
     /// # Errors
     /// `PRECONDITION_FAILED` on a channel in confirm mode.
     pub fn select_transactions(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.flush_channel(number)?;
         let channel = self.channel(number)?;
         if channel.confirms.is_some() {
             let text = "cannot switch from confirm to tx mode";
@@ -194,10 +195,7 @@ impl Session {
     }
 
     fn transaction(&mut self, number: u16) -> Result<&mut Transaction, BrokerError> {
-        let errors = self.flush();
-        if let Some((_, error)) = errors.into_iter().find(|(channel, _)| *channel == number) {
-            return Err(error);
-        }
+        self.flush_channel(number)?;
         self.channel(number)?
             .transaction
             .as_mut()

@@ -321,7 +321,7 @@ impl World {
         let (index, number) = self.channel();
         let id = self.clients[index].id;
         self.note(|| format!("c{id}.{number} closes"));
-        self.clients[index].session.close_channel(number);
+        self.clients[index].session.close_channel(number).expect("nothing was wrong");
         self.channel_is_gone(index, number);
         self.absorb();
     }
@@ -350,7 +350,7 @@ impl World {
         // As the session does it: what one channel gives back may reach the next.
         let numbers: Vec<u16> = self.clients[index].channels.keys().copied().collect();
         for number in numbers {
-            self.clients[index].session.close_channel(number);
+            self.clients[index].session.close_channel(number).expect("nothing was wrong");
             self.channel_is_gone(index, number);
             self.absorb();
         }
