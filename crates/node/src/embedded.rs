@@ -26,13 +26,17 @@
 //! # }
 //! ```
 //!
-//! A [`Link`] blocks the thread that calls it, never the node. For anything that it does not offer
-//! (transactions, exchanges, an event loop of one's own) use a [`Session`] with a [`Sink`] directly:
-//! that is all the AMQP server does, too.
+//! A [`Link`] blocks the thread that calls it, never the node. [`Link::publish`] waits while the node
+//! has more to write than it should, or holds publishers because it is short of disk or memory. Where
+//! whoever publishes must not wait, above all where the same thread consumes what would make room,
+//! there is [`Link::try_publish`], and [`Link::poll_ready`] for an event loop.
+//!
+//! For anything that it does not offer (transactions, exchanges) use a [`Session`] with a [`Sink`]
+//! directly: that is all the AMQP server does, too.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
@@ -46,6 +50,9 @@ use crate::sink::{Delivered, Got, Returned, Sink};
 
 /// How long a wait sleeps at most before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;
 
 /// What arrives for a link.
 #[derive(Debug, Clone)]
@@ -162,11 +169,67 @@ impl Link {
         Ok(())
     }
 
-    /// Publishes a message.
+    /// Publishes a message; waits first until the node can take it.
     ///
     /// # Errors
-    /// As [`Session::publish`].
+    /// As [`Session::publish`]; `INTERNAL_ERROR` when the store has failed.
     pub fn publish(
+        &mut self,
+        channel: u16,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties<'_>,
+        body: &[u8],
+    ) -> Result<(), BrokerError> {
+        self.wait_until_ready()?;
+        self.publish_now(channel, exchange, routing_key, properties, body)
+    }
+
+    /// Publishes a message if the node can take it now. `false`: it cannot, and nothing was done.
+    ///
+    /// # Errors
+    /// As [`Link::publish`].
+    pub fn try_publish(
+        &mut self,
+        channel: u16,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties<'_>,
+        body: &[u8],
+    ) -> Result<bool, BrokerError> {
+        self.session.will_publish();
+        self.session.check_store()?;
+        if !self.session.is_ready() {
+            return Ok(false);
+        }
+        self.publish_now(channel, exchange, routing_key, properties, body)?;
+        Ok(true)
+    }
+
+    /// Ready when [`Link::try_publish`] would publish; else the task is woken when it is worth
+    /// asking again. A link has one waker: who blocks on another of its methods takes its place.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the store has failed.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokerError>> {
+        self.session.will_publish();
+        self.session.check_store()?;
+        self.session.poll_ready(cx).map(Ok)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), BrokerError> {
+        self.session.will_publish();
+        if self.session.is_ready() {
+            return self.session.check_store();
+        }
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while self.poll_ready(&mut Context::from_waker(&waker))?.is_pending() {
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    fn publish_now(
         &mut self,
         channel: u16,
         exchange: &str,

@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    fn release_publishers(&self) {
+    pub(crate) fn release_publishers(&self) {
         if self.publishers_held.swap(false, Ordering::AcqRel) {
             tracing::info!("publishers go on");
             self.wake_connections();

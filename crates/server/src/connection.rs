@@ -292,11 +292,10 @@ impl Connection {
         // Woken by the socket. Deliveries are bounded by the room they reserve. Replies are bounded
         // by this: whoever does not read them is not read either.
         let waits_for_socket = !is_written && (self.has_unread_replies || self.is_choked());
-        // Woken by the node, as all connections are when the hold ends.
-        let waits_for_node = !self.contents.is_empty() && self.session.node().holds_publishers();
-        if waits_for_store || is_stopping || waits_for_socket || waits_for_node {
+        if waits_for_store || is_stopping || waits_for_socket {
             return Poll::Pending;
         }
+        // Woken by the committer when there is room, or by the node when it lets publishers go.
         self.session.poll_ready(cx)
     }
 

@@ -184,7 +184,7 @@ impl Connection {
         }
         let header = decode_content_header(frame.payload)
             .map_err(|error| about_publish(BrokerError::from(error)))?;
-        check_header(&header, self.session.node().message_bytes_max())?;
+        check_header(&header, self.session.message_bytes_max())?;
         let (mut body, mut body_bytes) = (&[][..], 0);
         if header.body_size > 0 {
             if header.body_size > u64::from(self.frame_max) {
@@ -219,7 +219,7 @@ impl Connection {
     }
 
     fn take_header(&mut self, channel: u16, header: &ContentHeader<'_>) -> Result<(), BrokerError> {
-        check_header(header, self.session.node().message_bytes_max()).map_err(|f| f.error)?;
+        check_header(header, self.session.message_bytes_max()).map_err(|f| f.error)?;
         let Some(content) = self.contents.get_mut(&channel) else {
             return Err(unexpected("method", "header"));
         };

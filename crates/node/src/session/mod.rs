@@ -70,6 +70,8 @@ pub struct Session {
     has_published: bool,
     /// Memory of what this client has begun and not finished, bytes.
     unfinished_bytes: u64,
+    /// The part of it that is messages whose bodies are still coming.
+    under_way_bytes: u64,
     notifies_cancel: bool,
     /// What its workers are called: a name, and the tag of each consumer.
     name: String,
@@ -114,6 +116,7 @@ impl Node {
             barrier: 0,
             has_published: false,
             unfinished_bytes: 0,
+            under_way_bytes: 0,
             notifies_cancel: true,
             name: user.to_owned(),
             may_be_notified_at: None,
@@ -181,7 +184,7 @@ impl Session {
         let left = self.outbox.lock().channels.remove(&number);
         // A transaction that never was committed: what it was to settle goes back, too.
         let gathered = channel.transaction.take().unwrap_or_default();
-        self.give_back_unfinished(gathered.bytes);
+        self.give_back_memory(gathered.bytes);
         self.drop_consumers(channel);
         if let Some(left) = left {
             self.requeue_all(left, gathered.settles);
@@ -219,11 +222,22 @@ impl Session {
     pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
         let reached = self.node.store.wait_for(position, &self.waiter);
         if reached && self.node.store.durable() < position {
-            return Err(BrokerError::internal_error(
-                "the store failed and confirms nothing more; the server must be restarted",
-            ));
+            return Err(store_failed());
         }
         Ok(reached)
+    }
+
+    /// That the store still makes things durable.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when it has failed.
+    pub(crate) fn check_store(&self) -> Result<(), BrokerError> {
+        if self.node.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
+    }
+
+    /// The largest body a message may have, bytes.
+    pub fn message_bytes_max(&self) -> u64 {
+        self.node.message_bytes_max()
     }
 
     /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
@@ -236,22 +250,38 @@ impl Session {
     }
 
     /// Whether publishing on this session is held: it publishes, and the node is short of disk or
-    /// memory.
+    /// memory. What to tell its client; whether to take in more [`Session::poll_ready`] says.
     pub fn is_held(&self) -> bool {
         self.has_published && self.node.holds_publishers()
     }
 
-    /// Ready when this session may take in more: publishers are not held, and what waits to be
-    /// written has not become too much. Else the task is woken when it is worth asking again.
+    /// From now on it is one that publishes.
+    pub(crate) fn will_publish(&mut self) {
+        self.has_published = true;
+    }
+
+    /// Whether [`Session::poll_ready`] would be ready.
+    pub fn is_ready(&self) -> bool {
+        !self.must_pause() && self.node.store.has_room()
+    }
+
+    /// Publishing, or with a message under way, while publishers are held.
+    fn must_pause(&self) -> bool {
+        (self.has_published || self.under_way_bytes > 0) && self.node.holds_publishers()
+    }
+
+    /// Ready when this session may take in more: publishers are not held, or this is none and no
+    /// message of its client is under way; and what waits to be written has not become too much.
+    /// Else the task is woken when it is worth asking again.
     ///
     /// Whoever feeds a session asks this first, or its messages pile up in memory.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_held() && self.node.store.has_room() {
+        if self.is_ready() {
             return Poll::Ready(());
         }
         self.outbox.register(cx.waker());
         // What came before the waker was registered has woken somebody else.
-        if self.is_held() {
+        if self.must_pause() {
             return Poll::Pending;
         }
         if self.node.store.has_room() {
@@ -312,6 +342,12 @@ impl Drop for Session {
             tracing::debug!(channel, "nobody is left to be told: {error}");
         }
     }
+}
+
+fn store_failed() -> BrokerError {
+    BrokerError::internal_error(
+        "the store failed and confirms nothing more; the server must be restarted",
+    )
 }
 
 /// `basic.return`'s code and text for what reached no queue.

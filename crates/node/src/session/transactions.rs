@@ -55,7 +55,7 @@ impl Session {
     pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
-        self.give_back_unfinished(bytes);
+        self.give_back_memory(bytes);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
@@ -112,7 +112,7 @@ impl Session {
     /// `PRECONDITION_FAILED` when the channel is not transactional.
     pub fn rollback(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
-        self.give_back_unfinished(bytes);
+        self.give_back_memory(bytes);
         // What was said of the messages still holds when they are settled after all.
         let reports = settles.iter().filter_map(|(resolved, unsettled)| {
             Some((unsettled.tag, resolved.by.as_ref()?.report.clone()?))
@@ -191,7 +191,12 @@ impl Session {
         if let Some(transaction) = &mut self.channel(number)?.transaction {
             transaction.bytes += bytes;
         }
-        self.take_unfinished(bytes)
+        self.take_memory(bytes)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn take_memory_of_transaction(&mut self, number: u16) {
+        self.grow_transaction(number, 1, 0).expect("not too much");
     }
 
     fn transaction(&mut self, number: u16) -> Result<&mut Transaction, BrokerError> {
