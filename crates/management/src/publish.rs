@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::task::Poll;
 use std::time::Duration;
 
-use amqp::{FieldTable, FieldValue, Method, OwnedProperties, ReplyCode};
+use amqp::{FieldTable, FieldValue, OwnedProperties, ReplyCode};
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,7 +17,7 @@ use base64::Engine;
 use base64::engine::GeneralPurposeConfig;
 use base64::engine::general_purpose::GeneralPurpose;
 use broker::BrokerError;
-use node::{Publish, Session, Wire, WireDelivery};
+use node::{Publish, Returned, Session, Sink};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -227,7 +227,7 @@ impl Outgoing {
         let mut session = Closing(opened.map_err(refused)?);
         let session = &mut session.0;
         session.open_channel(CHANNEL).map_err(refused)?;
-        session.select_confirms(CHANNEL, true).map_err(refused)?;
+        session.select_confirms(CHANNEL).map_err(refused)?;
         let publish = Publish {
             exchange: &self.exchange,
             routing_key: &self.routing_key,
@@ -262,7 +262,7 @@ async fn confirmed(session: &mut Session) -> Answer<Answers> {
         session.outbox().register(context.waker());
         session.outbox().take_dirty();
         session.release_confirms();
-        let seen = session.outbox().with_wire::<Answers, _>(|answers, _| *answers);
+        let seen = session.outbox().with_sink::<Answers, _>(|answers, _| *answers);
         if let Some(answers) = seen.filter(|answers| answers.accepted.is_some()) {
             return Poll::Ready(Ok(answers));
         }
@@ -291,20 +291,18 @@ struct Answers {
     returned: bool,
 }
 
-impl Wire for Answers {
-    fn send(&mut self, _: u16, method: &Method<'_>) {
-        match method {
-            Method::BasicAck(_) => self.accepted = Some(true),
-            Method::BasicNack(_) => self.accepted = Some(false),
-            _ => {}
-        }
+impl Sink for Answers {
+    fn confirmed(&mut self, _: u16, _: u64, _: bool) {
+        self.accepted = Some(true);
     }
 
-    fn send_content(&mut self, _: u16, method: &Method<'_>, _: &[u8], _: &[u8]) {
-        self.returned |= matches!(method, Method::BasicReturn(_));
+    fn refused(&mut self, _: u16, _: u64) {
+        self.accepted = Some(false);
     }
 
-    fn deliver(&mut self, _: &WireDelivery<'_>) {}
+    fn returned(&mut self, _: u16, _: &Returned<'_>) {
+        self.returned = true;
+    }
 }
 
 /// The problem that a refusal of the broker is to a client.

@@ -26,26 +26,33 @@
 //! # }
 //! ```
 //!
-//! A [`Link`] blocks the thread that calls it, never the node. For anything that it does not offer
-//! (transactions, exchanges, an event loop of one's own) use a [`Session`] with a [`Wire`] directly:
-//! that is all the AMQP server does, too.
+//! A [`Link`] blocks the thread that calls it, never the node. [`Link::publish`] waits while the node
+//! has more to write than it should, or holds publishers because it is short of disk or memory. Where
+//! whoever publishes must not wait, above all where the same thread consumes what would make room,
+//! there is [`Link::try_publish`], and [`Link::poll_ready`] for an event loop.
+//!
+//! For anything that it does not offer (transactions, exchanges) use a [`Session`] with a [`Sink`]
+//! directly: that is all the AMQP server does, too.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use amqp::{Method, Properties};
+use amqp::Properties;
 use broker::queue::Settlement;
 use broker::{BrokerError, Message};
 
 use crate::node::Node;
-use crate::registry::{Wire, WireDelivery};
-use crate::session::{ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
+use crate::session::{ChannelError, ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
+use crate::sink::{Delivered, Got, Returned, Sink};
 
 /// How long a wait sleeps at most before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;
 
 /// What arrives for a link.
 #[derive(Debug, Clone)]
@@ -76,7 +83,7 @@ pub enum Event {
 pub struct Delivery {
     /// The consumer's channel.
     pub channel: u16,
-    /// The consumer's tag.
+    /// The consumer's tag; empty for what [`Link::get`] took.
     pub consumer_tag: String,
     /// To settle it by.
     pub tag: u64,
@@ -108,6 +115,7 @@ struct Inbox {
     events: Vec<Event>,
     /// Channel, number, whether up to it, whether accepted.
     confirms: Vec<(u16, u64, bool, bool)>,
+    got: Option<Delivery>,
 }
 
 impl Link {
@@ -156,16 +164,72 @@ impl Link {
     /// # Errors
     /// As [`Session::select_confirms`].
     pub fn select_confirms(&mut self, channel: u16) -> Result<(), BrokerError> {
-        self.session.select_confirms(channel, true)?;
+        self.session.select_confirms(channel)?;
         self.confirms.entry(channel).or_default();
         Ok(())
     }
 
-    /// Publishes a message.
+    /// Publishes a message; waits first until the node can take it.
     ///
     /// # Errors
-    /// As [`Session::publish`].
+    /// As [`Session::publish`]; `INTERNAL_ERROR` when the store has failed.
     pub fn publish(
+        &mut self,
+        channel: u16,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties<'_>,
+        body: &[u8],
+    ) -> Result<(), BrokerError> {
+        self.wait_until_ready()?;
+        self.publish_now(channel, exchange, routing_key, properties, body)
+    }
+
+    /// Publishes a message if the node can take it now. `false`: it cannot, and nothing was done.
+    ///
+    /// # Errors
+    /// As [`Link::publish`].
+    pub fn try_publish(
+        &mut self,
+        channel: u16,
+        exchange: &str,
+        routing_key: &str,
+        properties: &Properties<'_>,
+        body: &[u8],
+    ) -> Result<bool, BrokerError> {
+        self.session.will_publish();
+        self.session.check_store()?;
+        if !self.session.is_ready() {
+            return Ok(false);
+        }
+        self.publish_now(channel, exchange, routing_key, properties, body)?;
+        Ok(true)
+    }
+
+    /// Ready when [`Link::try_publish`] would publish; else the task is woken when it is worth
+    /// asking again. A link has one waker: who blocks on another of its methods takes its place.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the store has failed.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokerError>> {
+        self.session.will_publish();
+        self.session.check_store()?;
+        self.session.poll_ready(cx).map(Ok)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), BrokerError> {
+        self.session.will_publish();
+        if self.session.is_ready() {
+            return self.session.check_store();
+        }
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        while self.poll_ready(&mut Context::from_waker(&waker))?.is_pending() {
+            std::thread::park_timeout(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    fn publish_now(
         &mut self,
         channel: u16,
         exchange: &str,
@@ -181,7 +245,7 @@ impl Link {
         if let Some(confirms) = self.confirms.get_mut(&channel) {
             confirms.published += 1;
         }
-        self.flush(channel)
+        self.session.flush_channel(channel)
     }
 
     /// Waits until everything published on a channel in confirm mode is confirmed. Returns the
@@ -213,8 +277,23 @@ impl Link {
         queue: &str,
         options: &ConsumeOptions<'_>,
     ) -> Result<(), BrokerError> {
-        let options = ConsumeOptions { no_wait: true, ..options.clone() };
-        self.session.consume(channel, queue, &options)
+        self.session.consume(channel, queue, options)?;
+        Ok(())
+    }
+
+    /// Takes one message out of a queue, to be settled as any other; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Session::get`].
+    pub fn get(
+        &mut self,
+        channel: u16,
+        queue: &str,
+        no_ack: bool,
+    ) -> Result<Option<Delivery>, BrokerError> {
+        self.session.get(channel, queue, no_ack)?;
+        let outbox = self.session.outbox();
+        Ok(outbox.with_sink::<Inbox, _>(|inbox, _| inbox.got.take()).flatten())
     }
 
     /// Settles a delivery.
@@ -228,7 +307,7 @@ impl Link {
         settlement: Settlement,
     ) -> Result<(), BrokerError> {
         self.session.settle(channel, tag, false, settlement)?;
-        self.flush(channel)
+        self.session.flush_channel(channel)
     }
 
     /// The next event; waits for it, at most as long as given. `None`: there was none in time.
@@ -262,20 +341,16 @@ impl Link {
         Ok(())
     }
 
-    /// Closes the link: what it holds unsettled goes back to its queues.
-    pub fn close(mut self) {
-        self.session.close();
-    }
-
-    fn flush(&mut self, channel: u16) -> Result<(), BrokerError> {
-        let errors = self.session.flush();
-        errors.into_iter().find(|(of, _)| *of == channel).map_or(Ok(()), |(_, error)| Err(error))
+    /// Closes the link: what it holds unsettled goes back to its queues. Returns what was wrong on
+    /// its channels and was not told yet.
+    pub fn close(mut self) -> Vec<ChannelError> {
+        self.session.close()
     }
 
     /// Takes what has arrived.
     fn receive(&mut self) {
         let outbox = Arc::clone(self.session.outbox());
-        let taken = outbox.with_wire::<Inbox, _>(|inbox, room| {
+        let taken = outbox.with_sink::<Inbox, _>(|inbox, room| {
             let events = std::mem::take(&mut inbox.events);
             (events, std::mem::take(&mut inbox.confirms), std::mem::take(room))
         });
@@ -310,37 +385,41 @@ impl Wake for Unpark {
     }
 }
 
-impl Wire for Inbox {
-    fn send(&mut self, channel: u16, method: &Method<'_>) {
-        match method {
-            Method::BasicAck(ack) => {
-                self.confirms.push((channel, ack.delivery_tag, ack.multiple, true));
-            }
-            Method::BasicNack(nack) => {
-                self.confirms.push((channel, nack.delivery_tag, nack.multiple, false));
-            }
-            Method::BasicCancel(cancel) => {
-                let tag = cancel.consumer_tag.to_owned();
-                self.events.push(Event::Cancelled { channel, tag });
-            }
-            _ => {}
-        }
+impl Sink for Inbox {
+    fn confirmed(&mut self, channel: u16, number: u64, multiple: bool) {
+        self.confirms.push((channel, number, multiple, true));
     }
 
-    fn send_content(&mut self, channel: u16, method: &Method<'_>, _: &[u8], body: &[u8]) {
-        if let Method::BasicReturn(returned) = method {
-            let routing_key = returned.routing_key.to_owned();
-            self.events.push(Event::Returned { channel, routing_key, body: body.to_vec() });
-        }
+    fn refused(&mut self, channel: u16, number: u64) {
+        self.confirms.push((channel, number, false, false));
     }
 
-    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
+    fn returned(&mut self, channel: u16, returned: &Returned<'_>) {
+        let (routing_key, body) = (returned.routing_key.to_owned(), returned.body.to_vec());
+        self.events.push(Event::Returned { channel, routing_key, body });
+    }
+
+    fn cancelled(&mut self, channel: u16, consumer_tag: &str) {
+        self.events.push(Event::Cancelled { channel, tag: consumer_tag.to_owned() });
+    }
+
+    fn delivered(&mut self, delivered: &Delivered<'_>) {
         self.events.push(Event::Delivered(Delivery {
-            channel: delivery.channel,
-            consumer_tag: delivery.consumer_tag.to_owned(),
-            tag: delivery.delivery_tag,
-            redelivered: delivery.redelivered,
-            message: delivery.message.clone(),
+            channel: delivered.channel,
+            consumer_tag: delivered.consumer_tag.to_owned(),
+            tag: delivered.delivery_tag,
+            redelivered: delivered.redelivered,
+            message: delivered.message.clone(),
         }));
+    }
+
+    fn got(&mut self, channel: u16, got: &Got<'_>) {
+        self.got = Some(Delivery {
+            channel,
+            consumer_tag: String::new(),
+            tag: got.delivery_tag,
+            redelivered: got.redelivered,
+            message: got.message.clone(),
+        });
     }
 }

@@ -26,6 +26,7 @@ mod options;
 mod registry;
 mod rewrite;
 mod session;
+mod sink;
 mod startup;
 mod store;
 
@@ -37,8 +38,9 @@ pub use by_id::ByIdError;
 pub use error::NodeError;
 pub use node::{Node, RecoverySummary};
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
-pub use registry::{Outbox, Wire, WireDelivery};
+pub use registry::Outbox;
 pub use session::{
-    ChannelError, ConsumeOptions, ExchangeOptions, Placed, Publish, QueueDeclared, QueueOptions,
-    Session,
+    ChannelError, ConsumeOptions, Consuming, ExchangeOptions, Placed, Publish, QueueDeclared,
+    QueueOptions, Session,
 };
+pub use sink::{Delivered, Got, Returned, Sink};

@@ -20,8 +20,9 @@ use crate::ledger_writer::LedgerWriter;
 use crate::locks::Mutex;
 use crate::maintenance::Maintenance;
 use crate::options::Options;
-use crate::registry::{Registry, Wire};
+use crate::registry::Registry;
 use crate::session::Session;
+use crate::sink::Sink;
 use crate::store::Commit;
 use crate::store::recovery::{Recovered, recover};
 use crate::{NodeError, startup};
@@ -176,9 +177,9 @@ impl Node {
         &self,
         vhost: &str,
         user: &str,
-        wire: Box<dyn Wire>,
+        sink: Box<dyn Sink>,
     ) -> Result<Session, BrokerError> {
-        Session::open(&self.engine, &self.accounts.access, (vhost, user), wire)
+        Session::open(&self.engine, &self.accounts.access, (vhost, user), sink)
     }
 
     /// What a start found in the store.

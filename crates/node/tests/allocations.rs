@@ -6,10 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 
-use amqp::{Method, OwnedProperties};
+use amqp::OwnedProperties;
 use node::{
-    ConsumeOptions, Node, Options, Publish, QueueOptions, Session, Settlement, StoreOptions, Wire,
-    WireDelivery,
+    ConsumeOptions, Delivered, Node, Options, Publish, QueueOptions, Session, Settlement, Sink,
+    StoreOptions,
 };
 use segment_log::RealDisk;
 
@@ -56,18 +56,14 @@ struct Tags {
     last_confirm: u64,
 }
 
-impl Wire for Tags {
-    fn send(&mut self, _: u16, method: &Method<'_>) {
-        if let Method::BasicAck(ack) = method {
-            self.last_confirm = ack.delivery_tag;
-        }
+impl Sink for Tags {
+    fn confirmed(&mut self, _: u16, number: u64, _: bool) {
+        self.last_confirm = number;
     }
 
-    fn send_content(&mut self, _: u16, _: &Method<'_>, _: &[u8], _: &[u8]) {}
-
-    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
+    fn delivered(&mut self, delivered: &Delivered<'_>) {
         self.delivered_count += 1;
-        self.last_tag = delivery.delivery_tag;
+        self.last_tag = delivered.delivery_tag;
     }
 }
 
@@ -84,11 +80,11 @@ impl Run {
         let disk = RealDisk::new(directory).expect("a directory");
         let store = StoreOptions { disk_free_bytes_min: 0, ..StoreOptions::default() };
         let node = Node::open_on(disk, Options { store, ..Options::default() }).expect("empty");
-        let wire = Box::new(Tags::default());
-        let mut session = node.open_session("/", "guest", wire).expect("guest may");
+        let sink = Box::new(Tags::default());
+        let mut session = node.open_session("/", "guest", sink).expect("guest may");
         session.open_channel(1).expect("a new channel");
         if persistent {
-            session.select_confirms(1, false).expect("a new channel");
+            session.select_confirms(1).expect("a new channel");
             session.set_prefetch(1, 200, false).expect("open");
         }
         let options = QueueOptions { durable: true, ..QueueOptions::default() };
@@ -116,7 +112,7 @@ impl Run {
         }
         let look = |tags: &mut Tags, pushed: &mut usize| (tags.last_tag, std::mem::take(pushed));
         let (last_tag, written_bytes) =
-            self.session.outbox().with_wire(look).expect("the wire is Tags");
+            self.session.outbox().with_sink(look).expect("the sink is Tags");
         self.session.after_write(written_bytes);
         if self.acks && last_tag > 0 {
             for tag in self.acked + 1..=last_tag {
@@ -141,7 +137,7 @@ impl Run {
         let allocations = ALLOCATIONS.get() - before;
         let count = |tags: &mut Tags, _: &mut usize| (tags.delivered_count, tags.last_confirm);
         let (delivered, confirmed) =
-            self.session.outbox().with_wire(count).expect("the wire is Tags");
+            self.session.outbox().with_sink(count).expect("the sink is Tags");
         assert_eq!(delivered, 2 * MESSAGES);
         assert_eq!(confirmed, if self.acks { 2 * MESSAGES as u64 } else { 0 });
         allocations as f64 / MESSAGES as f64

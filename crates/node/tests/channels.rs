@@ -18,7 +18,7 @@ fn a_channel_that_closes_gives_back_what_its_transaction_was_to_settle() {
     let got = client.take();
     assert_eq!(got.len(), 2);
     client.ack(&got[0]);
-    client.session.close_channel(2);
+    client.session.close_channel(2).expect("nothing was wrong");
     assert_eq!(client.bodies("q"), ["1", "2"]);
 }
 
@@ -33,7 +33,7 @@ fn a_channel_with_two_consumers_of_a_queue_closes() {
     client.consume(2, "q", "second", false);
     client.publish("", "q", &["1", "2", "3"]);
     // The first one's going makes the second active, on a channel that is closed already.
-    client.session.close_channel(2);
+    client.session.close_channel(2).expect("nothing was wrong");
     client.take();
     assert_eq!(client.bodies("q"), ["1", "2", "3"]);
 }

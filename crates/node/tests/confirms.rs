@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use amqp::Method;
-use node::{ConsumeOptions, Node, Options, Properties, Publish, QueueOptions, Session, Wire};
-use node::{StoreOptions, WireDelivery};
+use node::{ConsumeOptions, Delivered, Node, Options, Properties, Publish, QueueOptions};
+use node::{Session, Sink, StoreOptions};
 use segment_log::FaultyDisk;
 
 /// Keeps the tags of confirms, and the last address to reply to.
@@ -14,17 +13,13 @@ struct Recorder {
     reply_to: Option<String>,
 }
 
-impl Wire for Recorder {
-    fn send(&mut self, _: u16, method: &Method<'_>) {
-        if let Method::BasicAck(ack) = method {
-            self.acks.push((ack.delivery_tag, ack.multiple));
-        }
+impl Sink for Recorder {
+    fn confirmed(&mut self, _: u16, number: u64, multiple: bool) {
+        self.acks.push((number, multiple));
     }
 
-    fn send_content(&mut self, _: u16, _: &Method<'_>, _: &[u8], _: &[u8]) {}
-
-    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
-        let properties = Properties::decode(delivery.properties).expect("as published");
+    fn delivered(&mut self, delivered: &Delivered<'_>) {
+        let properties = Properties::decode(delivered.properties).expect("as published");
         self.reply_to = properties.reply_to.map(str::to_owned);
     }
 }
@@ -54,7 +49,7 @@ fn acks(session: &mut Session) -> Vec<(u64, bool)> {
     assert!(session.flush().is_empty());
     session.release_confirms();
     let outbox = Arc::clone(session.outbox());
-    outbox.with_wire(|wire: &mut Recorder, _| std::mem::take(&mut wire.acks)).expect("a recorder")
+    outbox.with_sink(|sink: &mut Recorder, _| std::mem::take(&mut sink.acks)).expect("a recorder")
 }
 
 #[test]
@@ -69,10 +64,10 @@ fn confirm_of_a_reply_waits_for_those_before_it() {
     publish(&mut session, "q", &asking);
     session.flush();
     let outbox = Arc::clone(session.outbox());
-    let address = outbox.with_wire(|wire: &mut Recorder, _| wire.reply_to.clone()).flatten();
+    let address = outbox.with_sink(|sink: &mut Recorder, _| sink.reply_to.clone()).flatten();
     let address = address.expect("the request was delivered");
 
-    session.select_confirms(1, true).expect("not transactional");
+    session.select_confirms(1).expect("not transactional");
     let persistent = Properties { delivery_mode: Some(2), ..Properties::default() };
     publish(&mut session, "q", &persistent);
     publish(&mut session, &address, &Properties::default());
@@ -86,7 +81,7 @@ fn transient_message_is_confirmed_at_once_unless_others_wait() {
     let (node, mut session) = open();
     session.open_channel(1).expect("new");
     session.declare_queue("q", &QueueOptions { durable: true, ..Default::default() }).expect("new");
-    session.select_confirms(1, true).expect("not transactional");
+    session.select_confirms(1).expect("not transactional");
     publish(&mut session, "q", &Properties::default());
     assert_eq!(acks(&mut session), [(1, false)]);
     publish(&mut session, "q", &Properties { delivery_mode: Some(2), ..Properties::default() });

@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use amqp::{FieldTable, FieldValue, Method, OwnedProperties};
-use node::{Node, Options, Publish, QueueOptions, Session, StoreOptions, Wire, WireDelivery};
+use amqp::{FieldTable, FieldValue, OwnedProperties};
+use node::{Node, Options, Publish, QueueOptions, Session, Sink, StoreOptions};
 
 const ROUNDS: usize = 60;
 const IDS: usize = 64;
@@ -13,11 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Nowhere;
 
-impl Wire for Nowhere {
-    fn send(&mut self, _: u16, _: &Method<'_>) {}
-    fn send_content(&mut self, _: u16, _: &Method<'_>, _: &[u8], _: &[u8]) {}
-    fn deliver(&mut self, _: &WireDelivery<'_>) {}
-}
+impl Sink for Nowhere {}
 
 /// The places of a round's ids, in an order of each thread's own.
 fn order(thread: usize, at: usize) -> usize {
@@ -48,7 +44,7 @@ fn publish_all(session: &mut Session, thread: usize, in_transaction: bool) {
             session.publish(1, &publish).expect("allowed");
             if (at + 1) % batch == 0 || at + 1 == IDS {
                 match in_transaction {
-                    true => drop(session.commit(1).expect("nothing is refused")),
+                    true => session.commit(1).expect("nothing is refused"),
                     false => assert!(session.flush().is_empty()),
                 }
             }

@@ -4,39 +4,35 @@ mod rig;
 
 use std::sync::Arc;
 
-use amqp::{FieldTable, FieldValue, Method, OwnedProperties};
-use node::{Publish, QueueOptions, Session, Settlement, Wire, WireDelivery};
+use amqp::{FieldTable, FieldValue, OwnedProperties};
+use node::{Got, Publish, QueueOptions, Session, Settlement, Sink};
 use rig::Rig;
 
 /// Keeps confirms and what was got.
 #[derive(Default)]
-struct Wires {
+struct Answers {
     confirms: Vec<(u64, bool)>,
     got: Vec<(u64, OwnedProperties, Vec<u8>)>,
 }
 
-impl Wire for Wires {
-    fn send(&mut self, _: u16, method: &Method<'_>) {
-        match method {
-            Method::BasicAck(ack) => self.confirms.push((ack.delivery_tag, true)),
-            Method::BasicNack(nack) => self.confirms.push((nack.delivery_tag, false)),
-            _ => {}
-        }
+impl Sink for Answers {
+    fn confirmed(&mut self, _: u16, number: u64, _: bool) {
+        self.confirms.push((number, true));
     }
 
-    fn send_content(&mut self, _: u16, method: &Method<'_>, properties: &[u8], body: &[u8]) {
-        if let Method::BasicGetOk(ok) = method {
-            let properties = OwnedProperties::decode(properties).expect("well-formed");
-            self.got.push((ok.delivery_tag, properties, body.to_vec()));
-        }
+    fn refused(&mut self, _: u16, number: u64) {
+        self.confirms.push((number, false));
     }
 
-    fn deliver(&mut self, _: &WireDelivery<'_>) {}
+    fn got(&mut self, _: u16, got: &Got<'_>) {
+        let properties = OwnedProperties::decode(got.properties).expect("well-formed");
+        self.got.push((got.delivery_tag, properties, got.message.body().to_vec()));
+    }
 }
 
 fn session(rig: &Rig) -> Session {
     let mut session =
-        rig.node.open_session("/", "guest", Box::<Wires>::default()).expect("guest may");
+        rig.node.open_session("/", "guest", Box::<Answers>::default()).expect("guest may");
     session.open_channel(1).expect("new");
     session
 }
@@ -79,13 +75,13 @@ fn confirms(session: &mut Session) -> Vec<(u64, bool)> {
     assert!(session.flush().is_empty());
     session.release_confirms();
     let outbox = Arc::clone(session.outbox());
-    outbox.with_wire(|wire: &mut Wires, _| std::mem::take(&mut wire.confirms)).expect("a wire")
+    outbox.with_sink(|sink: &mut Answers, _| std::mem::take(&mut sink.confirms)).expect("this sink")
 }
 
 fn get(session: &mut Session, queue: &str) -> Option<(u64, OwnedProperties, Vec<u8>)> {
     session.get(1, queue, false).expect("there");
     let outbox = Arc::clone(session.outbox());
-    outbox.with_wire(|wire: &mut Wires, _| wire.got.pop()).expect("a wire")
+    outbox.with_sink(|sink: &mut Answers, _| sink.got.pop()).expect("this sink")
 }
 
 fn settle(session: &mut Session, tag: u64, settlement: Settlement) {
@@ -104,7 +100,7 @@ fn duplicate_is_not_confirmed_before_its_original_is_durable() {
     declare(&mut first, "q", &[dedup()]);
     rig.commit();
     publish(&mut first, "q", "x", None, &[]);
-    again.select_confirms(1, true).expect("not transactional");
+    again.select_confirms(1).expect("not transactional");
     publish(&mut again, "q", "x", None, &[]);
     let told = confirms(&mut again);
     drop((first, again));
@@ -129,7 +125,7 @@ fn duplicate_in_a_batch_is_refused_with_its_original() {
         if is_transaction {
             client.select_transactions(1).expect("not in confirm mode");
         } else {
-            client.select_confirms(1, true).expect("not transactional");
+            client.select_confirms(1).expect("not transactional");
         }
         let mut gather = |id: &str| {
             let mut properties = Vec::new();

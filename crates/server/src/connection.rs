@@ -42,7 +42,7 @@ use crate::hang_up::{HangUpWatch, Peer};
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::listener::Shared;
 use crate::reading;
-use crate::wire::SocketWire;
+use crate::wire::{self, FrameSink};
 
 /// Reads before others get their turn.
 const READS_PER_TURN: usize = 2;
@@ -71,7 +71,7 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     shared: Arc<Shared>,
     pub(crate) session: Session,
-    outbox: Arc<Outbox>,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) phase: Phase,
     pub(crate) channel_max: u16,
     pub(crate) frame_max: u32,
@@ -146,8 +146,13 @@ impl Connection {
                 write_method(&mut frame, channel, method);
                 self.held_reply = Some((position, frame));
             }
-            None => self.outbox.send(channel, method),
+            None => self.send(channel, method),
         }
+    }
+
+    /// Puts a method on the wire, whatever is durable.
+    pub(crate) fn send(&self, channel: u16, method: &Method<'_>) {
+        wire::send(&self.outbox, channel, method);
     }
 
     /// Whether the next frame may be taken in.
@@ -161,6 +166,16 @@ impl Connection {
     pub(crate) fn flush(&mut self) {
         for (channel, error) in self.session.flush() {
             self.fault(channel, &Fault { error, ids: (60, 80) });
+        }
+    }
+
+    /// An error in what was taken in last: what was gathered before it takes effect first, and so
+    /// its errors are told first.
+    pub(crate) fn fault_in_turn(&mut self, channel: u16, fault: &Fault) {
+        self.flush();
+        // On a channel that they closed nothing that follows counts.
+        if channel == 0 || !self.closing_channels.contains(&channel) {
+            self.fault(channel, fault);
         }
     }
 
@@ -178,9 +193,11 @@ impl Connection {
         tracing::info!(peer = %self.peer, channel, "channel closed: {text}");
         self.drop_content(channel);
         self.last_queues.remove(&channel);
-        self.session.close_channel(channel);
+        if let Err(later) = self.session.close_channel(channel) {
+            tracing::info!(peer = %self.peer, channel, "closed already, but also: {later}");
+        }
         self.closing_channels.insert(channel);
-        self.outbox.send(
+        self.send(
             channel,
             &Method::ChannelClose(ChannelClose {
                 reply_code: error.reply_code().code(),
@@ -199,11 +216,18 @@ impl Connection {
         let text = error.reply_text();
         tracing::info!(peer = %self.peer, "connection closed: {text}");
         self.phase = Phase::Closing;
-        self.session.close();
+        self.close_session();
         self.contents.clear();
         self.held_reply = None;
-        self.outbox.send(0, &close_method(error.reply_code(), &text, ids));
+        self.send(0, &close_method(error.reply_code(), &text, ids));
         self.close_timer = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
+    }
+
+    /// The connection ends, so what was wrong on its channels is told to nobody else.
+    fn close_session(&mut self) {
+        for (channel, error) in self.session.close() {
+            tracing::info!(peer = %self.peer, channel, "the connection is over, but also: {error}");
+        }
     }
 
     /// One turn; `Ready` when the connection is over.
@@ -268,11 +292,10 @@ impl Connection {
         // Woken by the socket. Deliveries are bounded by the room they reserve. Replies are bounded
         // by this: whoever does not read them is not read either.
         let waits_for_socket = !is_written && (self.has_unread_replies || self.is_choked());
-        // Woken by the node, as all connections are when the hold ends.
-        let waits_for_node = !self.contents.is_empty() && self.session.holds_publishers();
-        if waits_for_store || is_stopping || waits_for_socket || waits_for_node {
+        if waits_for_store || is_stopping || waits_for_socket {
             return Poll::Pending;
         }
+        // Woken by the committer when there is room, or by the node when it lets publishers go.
         self.session.poll_ready(cx)
     }
 
@@ -283,7 +306,7 @@ impl Connection {
         match self.session.is_durable(*position) {
             Ok(false) => {}
             Ok(true) => {
-                self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(frame));
+                self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.append(frame));
                 self.held_reply = None;
             }
             Err(error) => self.fail(&error, (0, 0)),
@@ -305,7 +328,7 @@ impl Connection {
 
     /// The peer has closed: it is told so behind what is still to be written, if it reads that.
     pub(crate) fn leave(&mut self) {
-        self.session.close();
+        self.close_session();
         self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
         self.phase = Phase::Leaving;
         self.close_timer = Some(Box::pin(tokio::time::sleep(LEAVE_TIMEOUT)));
@@ -322,7 +345,7 @@ impl Connection {
 
     /// Whether more replies wait to be written than a client should leave lying.
     pub(crate) fn is_choked(&self) -> bool {
-        let waiting = self.outbox.with_wire::<SocketWire, _>(|wire, room| (wire.len(), *room));
+        let waiting = self.outbox.with_sink::<FrameSink, _>(|sink, room| (sink.len(), *room));
         let (bytes, room) = waiting.unwrap_or_default();
         let bytes = bytes + self.writing.len() - self.written;
         bytes.saturating_sub(room + self.writing_room) > REPLY_BYTES_MAX
@@ -386,8 +409,8 @@ impl Connection {
                 self.writing.clear();
                 self.written = 0;
                 let writing = &mut self.writing;
-                let taken = self.outbox.with_wire::<SocketWire, _>(|wire, room| {
-                    wire.take(writing);
+                let taken = self.outbox.with_sink::<FrameSink, _>(|sink, room| {
+                    sink.take(writing);
                     std::mem::take(room)
                 });
                 self.writing_room = taken.unwrap_or(0);
@@ -448,7 +471,7 @@ impl Connection {
     fn send_heartbeat(&mut self) {
         let mut frame = Vec::new();
         write_heartbeat(&mut frame);
-        self.outbox.with_wire::<SocketWire, _>(|wire, _| wire.append(&frame));
+        self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.append(&frame));
         self.outbox.wake();
     }
 
@@ -462,9 +485,9 @@ impl Connection {
         match is_held {
             true => {
                 let reason = "low on disk or memory";
-                self.outbox.send(0, &Method::ConnectionBlocked(ConnectionBlocked { reason }));
+                self.send(0, &Method::ConnectionBlocked(ConnectionBlocked { reason }));
             }
-            false => self.outbox.send(0, &Method::ConnectionUnblocked(ConnectionUnblocked {})),
+            false => self.send(0, &Method::ConnectionUnblocked(ConnectionUnblocked {})),
         }
     }
 }

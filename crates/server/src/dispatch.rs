@@ -46,7 +46,7 @@ impl Connection {
                 Ok(None) => break,
                 Err(error) => {
                     let fault = BrokerError::from(error);
-                    self.fail(&fault, (0, 0));
+                    self.fault_in_turn(0, &fault.into());
                     return input.len();
                 }
             };
@@ -55,7 +55,7 @@ impl Connection {
                 Ok(None) => break,
                 Err(fault) => {
                     at += taken;
-                    self.fault(frame.channel, &fault);
+                    self.fault_in_turn(frame.channel, &fault);
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Connection {
         match self.session.publish(channel, &message) {
             Ok(()) => Ok(InBuffer::Whole(taken)),
             Err(error) => {
-                self.fault(channel, &about_publish(error));
+                self.fault_in_turn(channel, &about_publish(error));
                 Ok(InBuffer::Whole(taken))
             }
         }
@@ -289,7 +289,8 @@ impl Connection {
                 return Err(BrokerError::channel_error("expected 'channel.open'"));
             }
             Method::ChannelClose(_) => {
-                self.session.close_channel(channel);
+                // All that was gathered has taken effect, or it would be closed already.
+                self.session.close_channel(channel)?;
                 self.drop_content(channel);
                 self.last_queues.remove(&channel);
                 self.reply(channel, &Method::ChannelCloseOk(ChannelCloseOk {}));

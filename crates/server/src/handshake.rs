@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::listener::Shared;
-use crate::wire::SocketWire;
+use crate::wire::FrameSink;
 
 /// Largest frame before the limits are negotiated, as in RabbitMQ 4.1.
 const FRAME_MAX_BEFORE_TUNE: u32 = 8192;
@@ -83,8 +83,8 @@ impl Handshake<'_> {
             Ok(Method::ConnectionOpen(open)) => open,
             _ => return self.refuse_unexpected(&payload).await,
         };
-        let wire = Box::new(SocketWire::new(frame_max));
-        let session = self.shared.node.open_session(open.virtual_host, &user, wire);
+        let sink = Box::new(FrameSink::new(frame_max));
+        let session = self.shared.node.open_session(open.virtual_host, &user, sink);
         let mut session = match session {
             Ok(session) => session,
             Err(error) => return self.refuse(&error, (10, 40)).await,

@@ -1,13 +1,15 @@
 //! The methods that ask the session for something and get a reply.
 
 use amqp::{
-    BasicQosOk, BasicRecoverOk, ExchangeBindOk, ExchangeDeclareOk, ExchangeDeleteOk,
-    ExchangeUnbindOk, Method, QueueBindOk, QueueDeclareOk, QueueDeleteOk, QueuePurgeOk,
-    QueueUnbindOk,
+    BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicQosOk, BasicRecoverOk, ConfirmSelectOk,
+    ExchangeBindOk, ExchangeDeclareOk, ExchangeDeleteOk, ExchangeUnbindOk, Method, QueueBindOk,
+    QueueDeclareOk, QueueDeleteOk, QueuePurgeOk, QueueUnbindOk, TxCommitOk, TxRollbackOk,
+    TxSelectOk,
 };
 use node::{BrokerError, ConsumeOptions, Destination, ExchangeOptions, QueueOptions};
 
 use crate::connection::Connection;
+use crate::wire;
 
 impl Connection {
     pub(crate) fn take_session_method(
@@ -86,17 +88,31 @@ impl Connection {
                     tag: m.consumer_tag,
                     no_ack: m.no_ack,
                     exclusive: m.exclusive,
-                    no_wait: m.no_wait,
                     arguments: m.arguments.clone(),
                 };
-                return self.session.consume(channel, &queue, &options);
+                // Deliveries begin when this is dropped: behind the answer.
+                let consuming = self.session.consume(channel, &queue, &options)?;
+                if !m.no_wait {
+                    let ok = BasicConsumeOk { consumer_tag: consuming.tag() };
+                    wire::send(&self.outbox, channel, &Method::BasicConsumeOk(ok));
+                }
+                return Ok(());
             }
-            Method::BasicCancel(m) => return session.cancel(channel, m.consumer_tag, m.no_wait),
+            Method::BasicCancel(m) => {
+                session.cancel(channel, m.consumer_tag)?;
+                if !m.no_wait {
+                    let ok = BasicCancelOk { consumer_tag: m.consumer_tag };
+                    self.send(channel, &Method::BasicCancelOk(ok));
+                }
+                return Ok(());
+            }
             // A client answers the server's own `basic.cancel` with this; nothing follows.
             Method::BasicCancelOk(_) => return Ok(()),
             Method::BasicGet(m) => {
                 let queue = self.queue_name(channel, m.queue)?;
-                self.session.get(channel, &queue, m.no_ack)?;
+                if !self.session.get(channel, &queue, m.no_ack)? {
+                    self.send(channel, &Method::BasicGetEmpty(BasicGetEmpty {}));
+                }
                 // The one reply that can be much larger than what asked for it.
                 self.has_unread_replies = self.is_choked();
                 return Ok(());
@@ -106,10 +122,26 @@ impl Connection {
                 (Method::BasicRecoverOk(BasicRecoverOk {}), true)
             }
             Method::BasicRecoverAsync(m) => return recover(session, channel, m.requeue),
-            Method::ConfirmSelect(m) => return session.select_confirms(channel, m.no_wait),
-            Method::TxSelect(_) => return session.select_transactions(channel),
-            Method::TxCommit(_) => (session.commit(channel)?, true),
-            Method::TxRollback(_) => (session.rollback(channel)?, true),
+            Method::ConfirmSelect(m) => {
+                session.select_confirms(channel)?;
+                if !m.no_wait {
+                    self.send(channel, &Method::ConfirmSelectOk(ConfirmSelectOk {}));
+                }
+                return Ok(());
+            }
+            Method::TxSelect(_) => {
+                session.select_transactions(channel)?;
+                self.send(channel, &Method::TxSelectOk(TxSelectOk {}));
+                return Ok(());
+            }
+            Method::TxCommit(_) => {
+                session.commit(channel)?;
+                (Method::TxCommitOk(TxCommitOk {}), true)
+            }
+            Method::TxRollback(_) => {
+                session.rollback(channel)?;
+                (Method::TxRollbackOk(TxRollbackOk {}), true)
+            }
             Method::AccessRequest(_) => {
                 let ok = amqp::AccessRequestOk { ticket: 1 };
                 (Method::AccessRequestOk(ok), true)

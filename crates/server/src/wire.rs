@@ -1,20 +1,27 @@
-//! The wire of a connection: whatever goes out is encoded into one buffer, under the outbox's lock.
+//! What goes out on a connection: events of the session and replies become frames in one buffer,
+//! under the outbox's lock. Nothing is decided here.
 
 use amqp::{
-    BasicDeliver, Delivery, Method, write_body, write_content_header, write_deliver, write_method,
+    BasicAck, BasicCancel, BasicDeliver, BasicGetOk, BasicNack, BasicReturn, Delivery, Method,
+    write_body, write_content_header, write_deliver, write_method,
 };
-use node::{Wire, WireDelivery};
+use node::{Delivered, Got, Outbox, Returned, Sink};
 
 /// Memory an idle connection's buffer may keep.
 const KEPT_BYTES: usize = 4 << 10;
 
+/// Puts a method without content behind what is to be written already.
+pub(crate) fn send(outbox: &Outbox, channel: u16, method: &Method<'_>) {
+    outbox.with_sink::<FrameSink, _>(|sink, _| sink.send(channel, method));
+}
+
 /// See the module's documentation.
-pub(crate) struct SocketWire {
+pub(crate) struct FrameSink {
     out: Vec<u8>,
     frame_max: u32,
 }
 
-impl SocketWire {
+impl FrameSink {
     pub(crate) fn new(frame_max: u32) -> Self {
         Self { out: Vec::new(), frame_max }
     }
@@ -29,17 +36,6 @@ impl SocketWire {
         self.out.extend_from_slice(frames);
     }
 
-    /// Swaps what there is to write with `written`, an emptied buffer.
-    pub(crate) fn take(&mut self, written: &mut Vec<u8>) {
-        debug_assert!(written.is_empty());
-        std::mem::swap(&mut self.out, written);
-        if self.out.capacity() > KEPT_BYTES && written.len() < KEPT_BYTES / 4 {
-            self.out = Vec::new();
-        }
-    }
-}
-
-impl Wire for SocketWire {
     fn send(&mut self, channel: u16, method: &Method<'_>) {
         write_method(&mut self.out, channel, method);
     }
@@ -50,8 +46,43 @@ impl Wire for SocketWire {
         write_body(&mut self.out, channel, body, self.frame_max);
     }
 
-    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
-        let WireDelivery { consumer_tag, delivery_tag, redelivered, message, .. } = *delivery;
+    /// Swaps what there is to write with `written`, an emptied buffer.
+    pub(crate) fn take(&mut self, written: &mut Vec<u8>) {
+        debug_assert!(written.is_empty());
+        std::mem::swap(&mut self.out, written);
+        if self.out.capacity() > KEPT_BYTES && written.len() < KEPT_BYTES / 4 {
+            self.out = Vec::new();
+        }
+    }
+}
+
+impl Sink for FrameSink {
+    fn confirmed(&mut self, channel: u16, number: u64, multiple: bool) {
+        self.send(channel, &Method::BasicAck(BasicAck { delivery_tag: number, multiple }));
+    }
+
+    fn refused(&mut self, channel: u16, number: u64) {
+        let nack = BasicNack { delivery_tag: number, multiple: false, requeue: false };
+        self.send(channel, &Method::BasicNack(nack));
+    }
+
+    fn returned(&mut self, channel: u16, returned: &Returned<'_>) {
+        let method = Method::BasicReturn(BasicReturn {
+            reply_code: returned.code.code(),
+            reply_text: returned.text,
+            exchange: returned.exchange,
+            routing_key: returned.routing_key,
+        });
+        self.send_content(channel, &method, returned.properties, returned.body);
+    }
+
+    fn cancelled(&mut self, channel: u16, consumer_tag: &str) {
+        let cancel = BasicCancel { consumer_tag, no_wait: true };
+        self.send(channel, &Method::BasicCancel(cancel));
+    }
+
+    fn delivered(&mut self, delivered: &Delivered<'_>) {
+        let Delivered { consumer_tag, delivery_tag, redelivered, message, .. } = *delivered;
         let method = BasicDeliver {
             consumer_tag,
             delivery_tag,
@@ -59,7 +90,18 @@ impl Wire for SocketWire {
             exchange: message.exchange(),
             routing_key: message.routing_key(),
         };
-        let frames = Delivery { method, properties: delivery.properties, body: message.body() };
-        write_deliver(&mut self.out, delivery.channel, &frames, self.frame_max);
+        let frames = Delivery { method, properties: delivered.properties, body: message.body() };
+        write_deliver(&mut self.out, delivered.channel, &frames, self.frame_max);
+    }
+
+    fn got(&mut self, channel: u16, got: &Got<'_>) {
+        let method = Method::BasicGetOk(BasicGetOk {
+            delivery_tag: got.delivery_tag,
+            redelivered: got.redelivered,
+            exchange: got.message.exchange(),
+            routing_key: got.message.routing_key(),
+            message_count: got.message_count,
+        });
+        self.send_content(channel, &method, got.properties, got.message.body());
     }
 }

@@ -2,26 +2,22 @@
 
 use std::sync::Arc;
 
-use amqp::{Method, OwnedProperties};
+use amqp::OwnedProperties;
 use ledger::{Event, IdHash, What};
 use segment_log::FaultyDisk;
 
 use crate::node::Node;
 use crate::session::{Publish, QueueOptions, Session};
-use crate::{Options, Settlement, Wire, WireDelivery};
+use crate::{Options, Settlement, Sink};
 
 /// Counts deliveries by `basic.get`.
 #[derive(Default)]
 struct Got(u64);
 
-impl Wire for Got {
-    fn send(&mut self, _: u16, _: &Method<'_>) {}
-    fn send_content(&mut self, _: u16, method: &Method<'_>, _: &[u8], _: &[u8]) {
-        if let Method::BasicGetOk(got) = method {
-            self.0 = got.delivery_tag;
-        }
+impl Sink for Got {
+    fn got(&mut self, _: u16, got: &crate::Got<'_>) {
+        self.0 = got.delivery_tag;
     }
-    fn deliver(&mut self, _: &WireDelivery<'_>) {}
 }
 
 fn open(disk: &FaultyDisk) -> Arc<Node> {
@@ -49,9 +45,9 @@ fn publish_and_ack(session: &mut Session, id: &str) {
         body: b"body",
     };
     session.publish(1, &publish).expect("accepted");
-    session.get(1, "q", false).expect("there");
+    assert!(session.get(1, "q", false).expect("there"));
     let outbox = Arc::clone(session.outbox());
-    let tag = outbox.with_wire(|got: &mut Got, _| got.0).expect("this wire");
+    let tag = outbox.with_sink(|got: &mut Got, _| got.0).expect("this wire");
     session.settle(1, tag, false, Settlement::Ack).expect("open");
     assert!(session.flush().is_empty());
 }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use amqp::{BasicCancel, Method};
 use broker::Message;
 use broker::queue::Endpoint;
 use outcome::SettledBy;
 
-use super::outbox::{Outbox, RESERVED_BYTES_MAX, WireDelivery, room_for};
+use super::outbox::{Outbox, RESERVED_BYTES_MAX, room_for};
 use super::turns::{Place, Turns};
+use crate::sink::Delivered;
 
 /// A consumer, as its queue sees it.
 pub(crate) struct ConsumerHandle {
@@ -24,7 +24,7 @@ pub(crate) struct ConsumerHandle {
     pub no_ack: bool,
     /// Whether its client understands `basic.cancel` from the server.
     pub notifies_cancel: bool,
-    /// `false` until `consume-ok` is on the wire.
+    /// `false` until its client may know of it.
     pub is_active: AtomicBool,
     pub is_cancelled: AtomicBool,
     /// The channel-wide prefetch (`basic.qos` with global set).
@@ -48,7 +48,7 @@ impl ConsumerHandle {
     /// Cancels it from the server's side, and says so to a client that understands: once, and only
     /// on the channel that it was made on.
     pub(crate) fn tell_cancelled(&self) {
-        // Before `consume-ok` is out, who makes it looks after it.
+        // Before its client knows of it, who makes it looks after it.
         let is_known = self.is_active.load(Ordering::SeqCst);
         if !is_known || self.is_cancelled.swap(true, Ordering::AcqRel) || !self.notifies_cancel {
             return;
@@ -56,8 +56,7 @@ impl ConsumerHandle {
         let mut state = self.outbox.lock();
         let channel = state.channels.get(&self.channel);
         if channel.is_some_and(|channel| channel.serial == self.channel_serial) {
-            let method = BasicCancel { consumer_tag: &self.tag, no_wait: true };
-            state.wire.send(self.channel, &Method::BasicCancel(method));
+            state.sink.cancelled(self.channel, &self.tag);
         }
         drop(state);
         self.outbox.wake();
@@ -77,7 +76,7 @@ impl ConsumerHandle {
             return false;
         }
         channel.last_tag += 1;
-        outbox.wire.deliver(&WireDelivery {
+        outbox.sink.delivered(&Delivered {
             channel: self.channel,
             consumer_tag: &self.tag,
             delivery_tag: channel.last_tag,

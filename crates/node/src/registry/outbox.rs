@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
-use amqp::Method;
 use atomic_waker::AtomicWaker;
 use broker::Message;
 use broker::queue::{ConsumerKey, Delivery};
@@ -26,38 +25,13 @@ use super::turns::Turns;
 use super::unsettled::{Unsettled, UnsettledRing};
 use crate::locks::{Mutex, MutexGuard, Rank};
 use crate::rewrite;
+use crate::sink::{Delivered, Sink};
 use crate::store::Waiter;
 
 /// Bytes of deliveries that may wait in an outbox.
 pub(crate) const RESERVED_BYTES_MAX: usize = 1 << 20;
 /// What a delivery takes besides its body.
 const DELIVERY_BYTES: usize = 128;
-
-/// How a connection puts things on its wire. Called under the outbox's lock: encode and return.
-pub trait Wire: Any + Send {
-    /// A method without content.
-    fn send(&mut self, channel: u16, method: &Method<'_>);
-    /// A method with content (`basic.deliver` has its own way): `basic.return`, `basic.get-ok`.
-    fn send_content(&mut self, channel: u16, method: &Method<'_>, properties: &[u8], body: &[u8]);
-    /// A delivery. `properties` are the message's own unless something had to be added.
-    fn deliver(&mut self, delivery: &WireDelivery<'_>);
-}
-
-/// A delivery as it goes on the wire.
-pub struct WireDelivery<'a> {
-    /// Channel number.
-    pub channel: u16,
-    /// The consumer's tag.
-    pub consumer_tag: &'a str,
-    /// To settle it by.
-    pub delivery_tag: u64,
-    /// Whether it may have been delivered before.
-    pub redelivered: bool,
-    /// Encoded properties.
-    pub properties: &'a [u8],
-    /// The message.
-    pub message: &'a Message,
-}
 
 /// See the module's documentation.
 pub struct Outbox {
@@ -83,9 +57,9 @@ pub struct Outbox {
 
 /// What the lock covers.
 pub(crate) struct OutboxState {
-    pub wire: Box<dyn Wire>,
+    pub sink: Box<dyn Sink>,
     pub channels: HashMap<u16, ChannelOutbox>,
-    /// Part of `reserved_bytes` that is on the wire's buffer.
+    /// Part of `reserved_bytes` that the sink holds.
     pushed_bytes: usize,
 }
 
@@ -118,12 +92,12 @@ pub(crate) fn report_key(id: u128) -> u64 {
 }
 
 impl Outbox {
-    pub(crate) fn new(connection: u64, wire: Box<dyn Wire>) -> Self {
+    pub(crate) fn new(connection: u64, sink: Box<dyn Sink>) -> Self {
         Self {
             connection,
             state: Mutex::new(
                 Rank::Outbox,
-                OutboxState { wire, channels: HashMap::default(), pushed_bytes: 0 },
+                OutboxState { sink, channels: HashMap::default(), pushed_bytes: 0 },
             ),
             waker: AtomicWaker::new(),
             is_dirty: AtomicBool::new(false),
@@ -153,14 +127,14 @@ impl Outbox {
         self.has_decided.load(Ordering::Acquire) && self.has_decided.swap(false, Ordering::AcqRel)
     }
 
-    /// Works on the wire, which is a `W`, and on nothing else under the lock. The second argument
-    /// is the room that pushed deliveries take: whoever takes them off the wire takes it along and
-    /// gives it back with [`Session::after_write`](crate::Session::after_write).
-    pub fn with_wire<W: Wire, R>(&self, work: impl FnOnce(&mut W, &mut usize) -> R) -> Option<R> {
+    /// Works on the sink, which is an `S`, and on nothing else under the lock. The second argument
+    /// is the room that pushed deliveries take: whoever takes them out of the sink takes it along
+    /// and gives it back with [`Session::after_write`](crate::Session::after_write).
+    pub fn with_sink<S: Sink, R>(&self, work: impl FnOnce(&mut S, &mut usize) -> R) -> Option<R> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let wire: &mut dyn Any = &mut *state.wire;
-        Some(work(wire.downcast_mut::<W>()?, &mut state.pushed_bytes))
+        let sink: &mut dyn Any = &mut *state.sink;
+        Some(work(sink.downcast_mut::<S>()?, &mut state.pushed_bytes))
     }
 
     /// What was pushed has been written; its room is free again.
@@ -185,11 +159,6 @@ impl Outbox {
     /// Room that is left for deliveries, bytes.
     pub(crate) fn room(&self) -> usize {
         RESERVED_BYTES_MAX.saturating_sub(self.reserved_bytes.load(Ordering::SeqCst))
-    }
-
-    /// Puts a method on the wire.
-    pub fn send(&self, channel: u16, method: &Method<'_>) {
-        self.state.lock().wire.send(channel, method);
     }
 
     /// Whom to wake when there is something to write or to look at.
@@ -248,7 +217,7 @@ impl Outbox {
         deliveries: &[Delivery],
     ) -> bool {
         let mut state = self.state.lock();
-        let OutboxState { wire, channels, pushed_bytes } = &mut *state;
+        let OutboxState { sink, channels, pushed_bytes } = &mut *state;
         let is_cancelled = consumer.is_cancelled.load(Ordering::Acquire) && !consumer.no_ack;
         let channel = channels
             .get_mut(&consumer.channel)
@@ -272,7 +241,7 @@ impl Outbox {
             let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
             let properties =
                 counted_up.then(|| rewrite::with_delivery_count(message, delivery.attempts_before));
-            wire.deliver(&WireDelivery {
+            sink.delivered(&Delivered {
                 channel: consumer.channel,
                 consumer_tag: &consumer.tag,
                 delivery_tag: tag,

@@ -1,17 +1,17 @@
 //! Publisher confirms: which messages of a channel wait for the log to be durable.
 //!
 //! A batch of publishes waits for one position, so a channel's queue of waiting confirms has one
-//! entry per batch, and each release is one cumulative `basic.ack`; refused messages get their own
-//! `basic.nack` between. What is held until its message was acked (`x-confirm-on: ack`) is left out
+//! entry per batch, and each release is one cumulative confirm; refused messages are told one by one
+//! between. What is held until its message was acked (`x-confirm-on: ack`) is left out
 //! and told by itself, and as long as it is, nothing later can be told cumulatively.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use amqp::{BasicAck, BasicNack, ConfirmSelectOk, Method};
 use broker::BrokerError;
 
 use super::Session;
-use crate::registry::{Decided, Wire};
+use crate::registry::Decided;
+use crate::sink::Sink;
 
 /// The confirms of one channel.
 #[derive(Default)]
@@ -58,28 +58,28 @@ impl Confirms {
             || self.decided.iter().any(|decided| decided.position <= durable)
     }
 
-    /// Puts on the wire what `durable` allows.
-    fn release(&mut self, channel: u16, durable: u64, wire: &mut dyn Wire) {
-        self.release_decided(channel, durable, wire);
+    /// Tells what `durable` allows.
+    fn release(&mut self, channel: u16, durable: u64, sink: &mut dyn Sink) {
+        self.release_decided(channel, durable, sink);
         let mut last = self.confirmed;
         while let Some((number, _)) = self.waiting.pop_front_if(|(_, at)| *at <= durable) {
             last = number;
         }
         while let Some(number) = self.next_special(last) {
-            self.ack_until(channel, number - 1, wire);
+            self.ack_until(channel, number - 1, sink);
             self.confirmed = number;
             self.told.remove(&number);
             if self.refused.remove(&number) {
-                answer(channel, number, false, wire);
+                answer(channel, number, false, sink);
             }
         }
-        self.ack_until(channel, last, wire);
+        self.ack_until(channel, last, sink);
     }
 
-    fn release_decided(&mut self, channel: u16, durable: u64, wire: &mut dyn Wire) {
+    fn release_decided(&mut self, channel: u16, durable: u64, sink: &mut dyn Sink) {
         for decided in self.decided.extract_if(.., |decided| decided.position <= durable) {
             if self.held.remove(&decided.number) {
-                answer(channel, decided.number, decided.is_acked, wire);
+                answer(channel, decided.number, decided.is_acked, sink);
                 if decided.number > self.confirmed {
                     self.told.insert(decided.number);
                 }
@@ -97,28 +97,26 @@ impl Confirms {
         [next(&self.refused), next(&self.held), next(&self.told)].into_iter().flatten().min()
     }
 
-    fn ack_until(&mut self, channel: u16, last: u64, wire: &mut dyn Wire) {
+    fn ack_until(&mut self, channel: u16, last: u64, sink: &mut dyn Sink) {
         // To ack cumulatively would ack what is held, too.
         let is_one_by_one = self.held.first().is_some_and(|&held| held <= last);
         while is_one_by_one && self.confirmed < last {
             self.confirmed += 1;
-            answer(channel, self.confirmed, true, wire);
+            answer(channel, self.confirmed, true, sink);
         }
         if last > self.confirmed {
             let multiple = last - self.confirmed > 1;
-            wire.send(channel, &Method::BasicAck(BasicAck { delivery_tag: last, multiple }));
+            sink.confirmed(channel, last, multiple);
             self.confirmed = last;
         }
     }
 }
 
-fn answer(channel: u16, delivery_tag: u64, is_acked: bool, wire: &mut dyn Wire) {
-    let (multiple, requeue) = (false, false);
-    let method = match is_acked {
-        true => Method::BasicAck(BasicAck { delivery_tag, multiple }),
-        false => Method::BasicNack(BasicNack { delivery_tag, multiple, requeue }),
-    };
-    wire.send(channel, &method);
+fn answer(channel: u16, number: u64, is_acked: bool, sink: &mut dyn Sink) {
+    match is_acked {
+        true => sink.confirmed(channel, number, false),
+        false => sink.refused(channel, number),
+    }
 }
 
 impl Session {
@@ -126,20 +124,18 @@ impl Session {
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` on a transactional channel.
-    pub fn select_confirms(&mut self, number: u16, no_wait: bool) -> Result<(), BrokerError> {
+    pub fn select_confirms(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.flush_channel(number)?;
         let channel = self.channel(number)?;
         if channel.transaction.is_some() {
             let text = "cannot switch from tx to confirm mode";
             return Err(BrokerError::precondition_failed(text));
         }
         channel.confirms.get_or_insert_default();
-        if !no_wait {
-            self.send(number, &Method::ConfirmSelectOk(ConfirmSelectOk {}));
-        }
         Ok(())
     }
 
-    /// Puts on the wire the confirms that are due. To be called after a flush and when the outbox
+    /// Tells the sink of the confirms that are due. To be called after a flush and when the outbox
     /// is woken.
     pub fn release_confirms(&mut self) {
         if self.node.store.is_poisoned() {
@@ -158,7 +154,7 @@ impl Session {
             return;
         }
         let mut outbox = self.outbox.lock();
-        due.for_each(|(number, confirms)| confirms.release(number, durable, &mut *outbox.wire));
+        due.for_each(|(number, confirms)| confirms.release(number, durable, &mut *outbox.sink));
     }
 
     /// Takes over what others have decided about held confirms.

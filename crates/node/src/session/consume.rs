@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use amqp::{
-    BasicCancelOk, BasicConsumeOk, BasicGetEmpty, BasicGetOk, FieldTable, FieldValue, Method,
-};
+use amqp::{FieldTable, FieldValue};
 use broker::queue::{ConsumerKey, ConsumerOptions, Delivery, Settlement};
 use broker::{BrokerError, Message};
 use outcome::SettledBy;
@@ -16,10 +14,10 @@ use super::channel::{Channel, Consumer, Source};
 use super::publish::Publish;
 use super::settle::by_get;
 use crate::auth::Access;
+use crate::engine::Engine;
 use crate::names::REPLY_TO;
-use crate::registry::LiveQueue;
-use crate::registry::{ConsumerEndpoint, ConsumerHandle};
-use crate::registry::{Place, in_turn};
+use crate::registry::{ConsumerEndpoint, ConsumerHandle, LiveQueue, Place, in_turn};
+use crate::sink::Got;
 
 /// What `basic.consume` asks for.
 #[derive(Debug, Clone, Default)]
@@ -30,10 +28,37 @@ pub struct ConsumeOptions<'a> {
     pub no_ack: bool,
     /// No other consumer may be on the queue.
     pub exclusive: bool,
-    /// No reply.
-    pub no_wait: bool,
     /// `x-priority`.
     pub arguments: FieldTable,
+}
+
+/// A consumer that was added. It takes nothing until this is dropped, so that its client can be told
+/// of it before the first delivery comes.
+pub struct Consuming<'a> {
+    node: &'a Engine,
+    handle: Arc<ConsumerHandle>,
+    /// `None` for direct reply-to.
+    source: Option<(Arc<LiveQueue>, ConsumerKey)>,
+}
+
+impl Consuming<'_> {
+    /// Names the consumer on its channel.
+    pub fn tag(&self) -> &str {
+        &self.handle.tag
+    }
+}
+
+impl Drop for Consuming<'_> {
+    fn drop(&mut self) {
+        let Some((queue, key)) = &self.source else { return };
+        self.handle.is_active.store(true, Ordering::SeqCst);
+        let now_ms = self.node.now_ms();
+        let resumed = self.node.with_queue(queue, now_ms, |core, _| core.resume(*key));
+        if resumed.is_none() {
+            // Deleted since it was added, before the client could be told of its end.
+            self.handle.tell_cancelled();
+        }
+    }
 }
 
 impl Session {
@@ -48,7 +73,7 @@ impl Session {
         count: u16,
         global: bool,
     ) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.flush_channel(number)?;
         let channel = self.channel(number)?;
         if global {
             channel.shared_prefetch.limit.store(u32::from(count), Ordering::SeqCst);
@@ -61,7 +86,7 @@ impl Session {
         Ok(())
     }
 
-    /// `basic.consume`. The reply goes out before the first delivery.
+    /// `basic.consume`. Deliveries come once what this returns is dropped.
     ///
     /// # Errors
     /// `NOT_FOUND`, `ACCESS_REFUSED` (permission, exclusive use), `RESOURCE_LOCKED`,
@@ -71,8 +96,8 @@ impl Session {
         number: u16,
         queue: &str,
         options: &ConsumeOptions<'_>,
-    ) -> Result<(), BrokerError> {
-        let _ = self.flush();
+    ) -> Result<Consuming<'_>, BrokerError> {
+        self.flush_channel(number)?;
         let tag = self.consumer_tag(number, options.tag)?;
         if queue == REPLY_TO {
             return self.consume_replies(number, tag, options);
@@ -99,44 +124,31 @@ impl Session {
         };
         let source = Source::Queue(Arc::clone(&live), key);
         let consumer = Consumer { handle: Arc::clone(&handle), source };
-        self.channel(number)?.consumers.insert(tag.clone(), consumer);
-        if !options.no_wait {
-            let consumer_tag = tag.as_str();
-            self.send(number, &Method::BasicConsumeOk(BasicConsumeOk { consumer_tag }));
-        }
-        // Deliveries may come from now on.
-        handle.is_active.store(true, Ordering::SeqCst);
-        let resumed = self.node.with_queue(&live, now_ms, |core, _| core.resume(key));
-        if resumed.is_none() {
-            // Deleted since it was added, before the client could be told of its end.
-            handle.tell_cancelled();
-        }
-        Ok(())
+        self.channel(number)?.consumers.insert(tag, consumer);
+        Ok(Consuming { node: &self.node, handle, source: Some((live, key)) })
     }
 
     /// `basic.cancel`. A tag that is not there is no error.
     ///
     /// # Errors
     /// `CHANNEL_ERROR` when the channel is not open.
-    pub fn cancel(&mut self, number: u16, tag: &str, no_wait: bool) -> Result<(), BrokerError> {
-        let _ = self.flush();
+    pub fn cancel(&mut self, number: u16, tag: &str) -> Result<(), BrokerError> {
+        self.flush_channel(number)?;
         if let Some(consumer) = self.channel(number)?.consumers.remove(tag) {
             self.drop_consumer(consumer);
-        }
-        if !no_wait {
-            self.send(number, &Method::BasicCancelOk(BasicCancelOk { consumer_tag: tag }));
         }
         Ok(())
     }
 
-    /// `basic.get`; the reply is put on the wire.
+    /// `basic.get`: `true` when there was a message, which the sink has got ([`Sink::got`]).
+    ///
+    /// [`Sink::got`]: crate::Sink::got
     ///
     /// # Errors
     /// `NOT_FOUND`, `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `INTERNAL_ERROR` for a body that cannot be
     /// read.
-    pub fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<(), BrokerError> {
-        let _ = self.flush();
-        self.channel(number)?;
+    pub fn get(&mut self, number: u16, queue: &str, no_ack: bool) -> Result<bool, BrokerError> {
+        self.flush_channel(number)?;
         self.check(Access::Read, "queue", queue)?;
         let live = self.live_queue(queue)?;
         let now_ms = self.node.now_ms();
@@ -148,10 +160,7 @@ impl Session {
                 let delivery = core.get(now_ms, false, effects);
                 delivery.map(|delivery| (delivery, core.depth().ready_count))
             });
-            let Some((mut delivery, left_count)) = got.flatten() else {
-                self.send(number, &Method::BasicGetEmpty(BasicGetEmpty {}));
-                return Ok(());
-            };
+            let Some((mut delivery, left_count)) = got.flatten() else { return Ok(false) };
             let in_memory = delivery.message.clone().map(Ok);
             let read = in_memory.unwrap_or_else(|| self.node.store.read_message(delivery.position));
             let settle = |settlement: Settlement| {
@@ -168,7 +177,7 @@ impl Session {
                         settle(Settlement::AutoAck);
                     }
                     self.send_got(number, &live, &delivery, &message, no_ack, left_count);
-                    return Ok(());
+                    return Ok(true);
                 }
                 // Compaction moved it meanwhile; its entry knows where.
                 Err(LogError::NotFound(position)) if missing != Some(position) => {
@@ -200,18 +209,15 @@ impl Session {
     ) {
         let mut outbox = self.outbox.lock();
         let Some(channel) = outbox.channels.get_mut(&number) else { return };
-        let method = Method::BasicGetOk(BasicGetOk {
-            delivery_tag: channel.got(queue, delivery, message, no_ack),
-            redelivered: delivery.redelivered,
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
-            message_count: u32::try_from(left_count).unwrap_or(u32::MAX),
-        });
+        let delivery_tag = channel.got(queue, delivery, message, no_ack);
         let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
         let rewritten = counted_up
             .then(|| crate::rewrite::with_delivery_count(message, delivery.attempts_before));
         let properties = rewritten.as_deref().unwrap_or(message.properties_bytes());
-        outbox.wire.send_content(number, &method, properties, message.body());
+        let message_count = u32::try_from(left_count).unwrap_or(u32::MAX);
+        let redelivered = delivery.redelivered;
+        let got = Got { delivery_tag, redelivered, message_count, properties, message };
+        outbox.sink.got(number, &got);
     }
 
     fn consumer_tag(&mut self, number: u16, asked: &str) -> Result<String, BrokerError> {
@@ -332,7 +338,7 @@ impl Session {
         number: u16,
         tag: String,
         options: &ConsumeOptions<'_>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Consuming<'_>, BrokerError> {
         if !options.no_ack {
             let text = "reply consumer cannot acknowledge";
             return Err(BrokerError::precondition_failed(text));
@@ -347,13 +353,11 @@ impl Session {
         })?;
         let token = format!("{:x}.{number:x}.{secret}", self.outbox.connection);
         self.node.registry.add_reply_consumer(token.clone(), &handle);
-        let consumer = Consumer { handle, source: Source::Replies(token) };
-        self.channel(number)?.consumers.insert(tag.clone(), consumer);
-        if !options.no_wait {
-            let consumer_tag = tag.as_str();
-            self.send(number, &Method::BasicConsumeOk(BasicConsumeOk { consumer_tag }));
-        }
-        Ok(())
+        let source = Source::Replies(token);
+        let consumer = Consumer { handle: Arc::clone(&handle), source };
+        self.channel(number)?.consumers.insert(tag, consumer);
+        // Nobody knows its address yet, so nothing comes before its client says it.
+        Ok(Consuming { node: &self.node, handle, source: None })
     }
 
     fn reply_token(&self, number: u16) -> Option<&str> {

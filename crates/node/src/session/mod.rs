@@ -1,15 +1,17 @@
 //! A session: what one connection does in one virtual host, as one user.
 //!
-//! The owner (a connection's task, an embedding program) calls methods with channel numbers; what
-//! others have for it arrives in its [`Outbox`]. Publishes and settlements are gathered and take
-//! effect with [`Session::flush`], a batch at a time; every other method flushes first. A method
-//! whose effect must be durable before it is answered leaves a [`Session::barrier`].
+//! The owner (a connection's task, an embedding program) calls methods with channel numbers, which
+//! return what they answer; what happens by itself goes to its [`Sink`], through its [`Outbox`]. Publishes and settlements are gathered and take
+//! effect with [`Session::flush`], a batch at a time; every other method has them take effect first.
+//! What is wrong with them is told once (module `failed`). A method whose effect must be durable
+//! before it is answered leaves a [`Session::barrier`].
 //!
-//! Never here: sockets, frames, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
+//! Never here: sockets, frames, AMQP's methods, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
 
 mod channel;
 mod confirms;
 mod consume;
+mod failed;
 mod headers;
 mod publish;
 mod reports;
@@ -24,26 +26,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use amqp::{Method, ReplyCode};
+use amqp::ReplyCode;
 use broker::BrokerError;
 
 use crate::auth::{Access, AccessTable};
 use crate::engine::Engine;
-use crate::registry::Unsettled;
-use crate::registry::{ChannelOutbox, Outbox, Wire};
-use crate::registry::{Vhost, VhostState};
+use crate::registry::{ChannelOutbox, Outbox, Unsettled, Vhost, VhostState};
+use crate::sink::Sink;
 use crate::store::Waiter;
 use channel::Channel;
+use failed::Failed;
 use publish::PublishBatch;
 use routes::RouteCache;
 use settle::{PendingSettle, Resolved};
 
-pub use consume::ConsumeOptions;
+pub use consume::{ConsumeOptions, Consuming};
+pub use failed::ChannelError;
 pub use publish::{Placed, Publish};
 pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
-
-/// An error that closes a channel (or, by its code, the connection), and whose channel it is.
-pub type ChannelError = (u16, BrokerError);
 
 /// See the module's documentation.
 pub struct Session {
@@ -60,6 +60,7 @@ pub struct Session {
     publishes: PublishBatch,
     placed: Placed,
     settles: Vec<PendingSettle>,
+    failed: Failed,
     /// Memory for [`Session::flush`].
     resolved: Vec<Resolved>,
     taken: Vec<Unsettled>,
@@ -67,6 +68,8 @@ pub struct Session {
     has_published: bool,
     /// Memory of what this client has begun and not finished, bytes.
     unfinished_bytes: u64,
+    /// The part of it that is messages whose bodies are still coming.
+    under_way_bytes: u64,
     notifies_cancel: bool,
     /// What its workers are called: a name, and the tag of each consumer.
     name: String,
@@ -80,7 +83,7 @@ impl Session {
         engine: &Arc<Engine>,
         access: &Arc<AccessTable>,
         (vhost, user): (&str, &str),
-        wire: Box<dyn Wire>,
+        sink: Box<dyn Sink>,
     ) -> Result<Self, BrokerError> {
         let found = engine
             .registry
@@ -91,7 +94,7 @@ impl Session {
             return Err(BrokerError::not_allowed(text));
         }
         let connections = &engine.registry.connections;
-        let outbox = Arc::new(Outbox::new(connections.next_number(), wire));
+        let outbox = Arc::new(Outbox::new(connections.next_number(), sink));
         connections.add(&outbox);
         Ok(Self {
             node: Arc::clone(engine),
@@ -105,11 +108,13 @@ impl Session {
             publishes: PublishBatch::default(),
             placed: Placed::default(),
             settles: Vec::new(),
+            failed: Failed::default(),
             resolved: Vec::new(),
             taken: Vec::new(),
             barrier: 0,
             has_published: false,
             unfinished_bytes: 0,
+            under_way_bytes: 0,
             notifies_cancel: true,
             name: user.to_owned(),
             may_be_notified_at: None,
@@ -119,11 +124,6 @@ impl Session {
     /// The largest body a message may have, bytes.
     pub fn message_bytes_max(&self) -> u64 {
         self.node.limits.message_bytes_max
-    }
-
-    /// Whether publishers are to be held: too little disk or memory left.
-    pub fn holds_publishers(&self) -> bool {
-        self.node.holds_publishers()
     }
 
     /// Where things for this session arrive.
@@ -167,31 +167,42 @@ impl Session {
     }
 
     /// Closes a channel: its consumers go, what it holds unsettled goes back to its queues.
-    pub fn close_channel(&mut self, number: u16) {
-        let _ = self.flush();
-        let Some(mut channel) = self.channels.remove(&number) else { return };
+    ///
+    /// # Errors
+    /// What was wrong on it and was not told yet. It is closed all the same.
+    pub fn close_channel(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.carry_out();
+        let told = self.failed.tell(number);
+        let Some(mut channel) = self.channels.remove(&number) else { return told };
         channel.reports.values().for_each(|report| self.forget_report(report));
         // All of them at once: what one gives back must not be assigned to the next, over and over.
         channel.cancel_consumers();
         let left = self.outbox.lock().channels.remove(&number);
         // A transaction that never was committed: what it was to settle goes back, too.
         let gathered = channel.transaction.take().unwrap_or_default();
-        self.give_back_unfinished(gathered.bytes);
+        self.give_back_memory(gathered.bytes);
         self.drop_consumers(channel);
         if let Some(left) = left {
             self.requeue_all(left, gathered.settles);
         }
+        told
     }
 
-    /// Closes everything; exclusive queues are deleted.
-    pub fn close(&mut self) {
+    /// Closes everything; exclusive queues are deleted. Returns what was wrong and was not told yet.
+    pub fn close(&mut self) -> Vec<ChannelError> {
         // First of all, so that what one channel gives back does not go to another.
         self.channels.values().for_each(Channel::cancel_consumers);
+        let errors = self.flush();
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
-        numbers.into_iter().for_each(|number| self.close_channel(number));
+        for number in numbers {
+            // Nothing was gathered since.
+            let told = self.close_channel(number);
+            debug_assert!(told.is_ok(), "{told:?}");
+        }
         self.give_back_unfinished(self.unfinished_bytes);
         self.node.registry.connections.remove(&self.outbox);
         self.delete_exclusive_queues();
+        errors
     }
 
     /// The reply that is due must wait until the store is durable up to here. Answers once.
@@ -207,11 +218,17 @@ impl Session {
     pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
         let reached = self.node.store.wait_for(position, &self.waiter);
         if reached && self.node.store.durable() < position {
-            return Err(BrokerError::internal_error(
-                "the store failed and confirms nothing more; the server must be restarted",
-            ));
+            return Err(store_failed());
         }
         Ok(reached)
+    }
+
+    /// That the store still makes things durable.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when it has failed.
+    pub(crate) fn check_store(&self) -> Result<(), BrokerError> {
+        if self.node.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
     }
 
     /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
@@ -224,22 +241,38 @@ impl Session {
     }
 
     /// Whether publishing on this session is held: it publishes, and the node is short of disk or
-    /// memory.
+    /// memory. What to tell its client; whether to take in more [`Session::poll_ready`] says.
     pub fn is_held(&self) -> bool {
         self.has_published && self.node.holds_publishers()
     }
 
-    /// Ready when this session may take in more: publishers are not held, and what waits to be
-    /// written has not become too much. Else the task is woken when it is worth asking again.
+    /// From now on it is one that publishes.
+    pub(crate) fn will_publish(&mut self) {
+        self.has_published = true;
+    }
+
+    /// Whether [`Session::poll_ready`] would be ready.
+    pub fn is_ready(&self) -> bool {
+        !self.must_pause() && self.node.store.has_room()
+    }
+
+    /// Publishing, or with a message under way, while publishers are held.
+    fn must_pause(&self) -> bool {
+        (self.has_published || self.under_way_bytes > 0) && self.node.holds_publishers()
+    }
+
+    /// Ready when this session may take in more: publishers are not held, or this is none and no
+    /// message of its client is under way; and what waits to be written has not become too much.
+    /// Else the task is woken when it is worth asking again.
     ///
     /// Whoever feeds a session asks this first, or its messages pile up in memory.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_held() && self.node.store.has_room() {
+        if self.is_ready() {
             return Poll::Ready(());
         }
         self.outbox.register(cx.waker());
         // What came before the waker was registered has woken somebody else.
-        if self.is_held() {
+        if self.must_pause() {
             return Poll::Pending;
         }
         if self.node.store.has_room() {
@@ -288,10 +321,6 @@ impl Session {
         )))
     }
 
-    fn send(&self, channel: u16, method: &Method<'_>) {
-        self.outbox.send(channel, method);
-    }
-
     /// Notes that the next reply must wait for this position.
     fn wait_until_durable(&mut self, position: u64) {
         self.barrier = self.barrier.max(position);
@@ -300,8 +329,16 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.close();
+        for (channel, error) in self.close() {
+            tracing::debug!(channel, "nobody is left to be told: {error}");
+        }
     }
+}
+
+fn store_failed() -> BrokerError {
+    BrokerError::internal_error(
+        "the store failed and confirms nothing more; the server must be restarted",
+    )
 }
 
 /// `basic.return`'s code and text for what reached no queue.

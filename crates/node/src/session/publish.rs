@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amqp::{BasicReturn, Method, Properties};
+use amqp::Properties;
 use broker::queue::{Incoming, NO_POSITION, Published};
 use broker::{BrokerError, Message};
 use hashbrown::HashMap;
@@ -16,6 +16,7 @@ use crate::engine::outcomes::duplicates::Duplicate;
 use crate::names::{OUTCOMES_EXCHANGE, REPLY_TO, REPORT_EXCHANGE};
 use crate::registry::LiveQueue;
 use crate::rewrite;
+use crate::sink::Returned;
 use crate::store::{Waiter, records};
 
 /// One `basic.publish`.
@@ -108,6 +109,7 @@ impl Session {
     /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
     /// `SYNTAX_ERROR` for properties that cannot be decoded.
     pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
+        self.failed.tell(number)?;
         let mut properties = Properties::decode(publish.properties)
             .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
         self.check_properties(&properties, publish)?;
@@ -198,9 +200,8 @@ impl Session {
         self.publishes.pending.push(Pending { message, route, position, confirm, asks: false });
     }
 
-    /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
-    /// something was wrong.
-    pub fn flush(&mut self) -> Vec<super::ChannelError> {
+    /// Carries out what was gathered: publishes, then settlements. What is wrong waits in `failed`.
+    pub(super) fn carry_out(&mut self) {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
         }
@@ -230,12 +231,11 @@ impl Session {
         // was made from. And a confirm also covers the acks that came before it on this connection,
         // so it waits for them too.
         let has_settles = !self.settles.is_empty();
-        let errors = self.flush_settles();
+        self.flush_settles();
         if has_settles && position > 0 || has_duplicates {
             ((), position) = self.node.store.append(Some(&self.waiter), |_| ());
         }
         self.note_confirms(position, &refused);
-        errors
     }
 
     /// What the last flush that had something to publish did with the last of it. Whether it was a
@@ -377,17 +377,12 @@ impl Session {
         Ok(rewritten)
     }
 
-    /// `basic.return` for what reached no queue.
+    /// Gives back what reached no queue.
     pub(super) fn send_return(&self, number: u16, publish: &Publish<'_>) {
         let (code, text) = NO_ROUTE;
-        let method = Method::BasicReturn(BasicReturn {
-            reply_code: code.code(),
-            reply_text: text,
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
-        });
-        let mut outbox = self.outbox.lock();
-        outbox.wire.send_content(number, &method, publish.properties, publish.body);
+        let Publish { exchange, routing_key, properties, body, .. } = *publish;
+        let returned = Returned { code, text, exchange, routing_key, properties, body };
+        self.outbox.lock().sink.returned(number, &returned);
     }
 }
 

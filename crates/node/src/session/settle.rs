@@ -6,11 +6,9 @@ use broker::BrokerError;
 use broker::queue::{ConsumerKey, DeliveryId, Effects, Removed, Settlement};
 use outcome::SettledBy;
 
+use super::Session;
 use super::channel::Channel;
-use super::{ChannelError, Session};
-use crate::registry::ChannelOutbox;
-use crate::registry::LiveQueue;
-use crate::registry::Unsettled;
+use crate::registry::{ChannelOutbox, LiveQueue, Unsettled};
 
 /// Settlements whose memory is kept for the next batch.
 const SPARE_MAX: usize = 1024;
@@ -53,6 +51,7 @@ impl Session {
         multiple: bool,
         settlement: Settlement,
     ) -> Result<(), BrokerError> {
+        self.failed.tell(channel)?;
         self.channel(channel)?;
         self.settles.push(PendingSettle { channel, tag, multiple, settlement });
         Ok(())
@@ -63,8 +62,7 @@ impl Session {
     /// # Errors
     /// `CHANNEL_ERROR` when the channel is not open.
     pub fn recover(&mut self, number: u16) -> Result<(), BrokerError> {
-        self.channel(number)?;
-        let errors = self.flush();
+        self.flush_channel(number)?;
         let all = PendingSettle {
             channel: number,
             tag: 0,
@@ -72,15 +70,13 @@ impl Session {
             settlement: Settlement::Requeue,
         };
         self.settles.push(all);
-        let errors = errors.into_iter().chain(self.flush_settles());
-        errors.into_iter().find(|(channel, _)| *channel == number).map_or(Ok(()), |(_, e)| Err(e))
+        self.flush_channel(number)
     }
 
-    /// Carries out the gathered settlements.
-    pub(super) fn flush_settles(&mut self) -> Vec<ChannelError> {
-        let mut errors = Vec::new();
+    /// Carries out the gathered settlements; but for those that follow one that was wrong.
+    pub(super) fn flush_settles(&mut self) {
         if self.settles.is_empty() {
-            return errors;
+            return;
         }
         let settles = std::mem::take(&mut self.settles);
         let mut resolved = std::mem::take(&mut self.resolved);
@@ -89,11 +85,14 @@ impl Session {
         let mut gathered: Vec<(u16, usize)> = Vec::new();
         let mut outbox = self.outbox.lock();
         for settle in &settles {
+            if self.failed.has(settle.channel) {
+                continue;
+            }
             let Some(channel) = outbox.channels.get_mut(&settle.channel) else { continue };
             taken.clear();
             if !channel.unsettled.take(settle.tag, settle.multiple, &mut taken) {
                 let text = format!("unknown delivery tag {}", settle.tag);
-                errors.push((settle.channel, BrokerError::precondition_failed(text)));
+                self.failed.note(settle.channel, BrokerError::precondition_failed(text));
                 continue;
             }
             let Some(owner) = self.channels.get_mut(&settle.channel) else { continue };
@@ -112,8 +111,9 @@ impl Session {
         }
         drop(outbox);
         for (channel, count) in gathered {
-            let grown = self.grow_transaction(channel, count, 0);
-            errors.extend(grown.err().map(|error| (channel, error)));
+            if let Err(error) = self.grow_transaction(channel, count, 0) {
+                self.failed.note(channel, error);
+            }
         }
         self.settles = settles;
         self.settles.clear();
@@ -123,7 +123,6 @@ impl Session {
         taken.clear();
         taken.shrink_to(SPARE_MAX);
         (self.resolved, self.taken) = (resolved, taken);
-        errors
     }
 
     /// Settles deliveries, each queue locked once per run of its own.

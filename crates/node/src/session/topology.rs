@@ -65,7 +65,7 @@ impl Session {
         name: &str,
         options: &QueueOptions,
     ) -> Result<QueueDeclared, BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         // Clients probe for direct reply-to by declaring its pseudo queue, passively or not.
         if name == REPLY_TO || (name.starts_with(REPLY_TO) && self.has_reply_consumer(name)) {
             let name = name.to_owned();
@@ -138,7 +138,7 @@ impl Session {
         if_unused: bool,
         if_empty: bool,
     ) -> Result<u32, BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         self.check(Access::Configure, "queue", name)?;
         if self.vhost.state.read().topology.queue_named(name).is_none() {
             return Ok(0);
@@ -169,7 +169,7 @@ impl Session {
     /// # Errors
     /// `NOT_FOUND`, `ACCESS_REFUSED`, `RESOURCE_LOCKED`.
     pub fn purge_queue(&mut self, name: &str) -> Result<u32, BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         self.check(Access::Read, "queue", name)?;
         let live = self.live_queue(name)?;
         let now_ms = self.node.now_ms();
@@ -192,7 +192,7 @@ impl Session {
         kind: &str,
         options: &ExchangeOptions,
     ) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         if options.passive {
             self.vhost.state.read().topology.declare_exchange_passive(name)?;
             return Ok(());
@@ -231,7 +231,7 @@ impl Session {
     /// # Errors
     /// `ACCESS_REFUSED`, `PRECONDITION_FAILED` when in use.
     pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         self.check(Access::Configure, "exchange", name)?;
         let vhost = Arc::clone(&self.vhost);
         let mut state = vhost.state.write();
@@ -255,7 +255,7 @@ impl Session {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         self.check_bind(source, destination)?;
         let vhost = Arc::clone(&self.vhost);
         let connection = self.outbox.connection;
@@ -283,7 +283,7 @@ impl Session {
         routing_key: &str,
         arguments: &FieldTable,
     ) -> Result<(), BrokerError> {
-        let _ = self.flush();
+        self.carry_out();
         self.check_bind(source, destination)?;
         let vhost = Arc::clone(&self.vhost);
         let connection = self.outbox.connection;

@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use amqp::{Method, TxCommitOk, TxRollbackOk, TxSelectOk};
 use broker::BrokerError;
 use broker::queue::Effects;
 
@@ -38,25 +37,25 @@ impl Session {
     /// # Errors
     /// `PRECONDITION_FAILED` on a channel in confirm mode.
     pub fn select_transactions(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.flush_channel(number)?;
         let channel = self.channel(number)?;
         if channel.confirms.is_some() {
             let text = "cannot switch from confirm to tx mode";
             return Err(BrokerError::precondition_failed(text));
         }
         channel.transaction.get_or_insert_default();
-        self.send(number, &Method::TxSelectOk(TxSelectOk {}));
         Ok(())
     }
 
-    /// Carries out what was gathered. The caller sends the reply, after the barrier.
+    /// Carries out what was gathered. It stands once [`Session::barrier`] is reached.
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
     /// message: the rest has been carried out.
-    pub fn commit(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
+    pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
-        self.give_back_unfinished(bytes);
+        self.give_back_memory(bytes);
         let now_ms = self.node.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
@@ -104,16 +103,16 @@ impl Session {
         if !refused.is_empty() {
             return Err(BrokerError::precondition_failed("partial tx completion"));
         }
-        Ok(Method::TxCommitOk(TxCommitOk {}))
+        Ok(())
     }
 
     /// Forgets what was gathered; the deliveries are unsettled again.
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional.
-    pub fn rollback(&mut self, number: u16) -> Result<Method<'static>, BrokerError> {
+    pub fn rollback(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
-        self.give_back_unfinished(bytes);
+        self.give_back_memory(bytes);
         // What was said of the messages still holds when they are settled after all.
         let reports = settles.iter().filter_map(|(resolved, unsettled)| {
             Some((unsettled.tag, resolved.by.as_ref()?.report.clone()?))
@@ -131,7 +130,7 @@ impl Session {
             back.sort_by_key(|unsettled| unsettled.tag);
             back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));
         }
-        Ok(Method::TxRollbackOk(TxRollbackOk {}))
+        Ok(())
     }
 
     /// Takes out what is tracked: its outcomes belong to the transaction, too.
@@ -192,14 +191,16 @@ impl Session {
         if let Some(transaction) = &mut self.channel(number)?.transaction {
             transaction.bytes += bytes;
         }
-        self.take_unfinished(bytes)
+        self.take_memory(bytes)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn take_memory_of_transaction(&mut self, number: u16) {
+        self.grow_transaction(number, 1, 0).expect("not too much");
     }
 
     fn transaction(&mut self, number: u16) -> Result<&mut Transaction, BrokerError> {
-        let errors = self.flush();
-        if let Some((_, error)) = errors.into_iter().find(|(channel, _)| *channel == number) {
-            return Err(error);
-        }
+        self.flush_channel(number)?;
         self.channel(number)?
             .transaction
             .as_mut()

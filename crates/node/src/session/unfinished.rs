@@ -20,12 +20,19 @@ impl Session {
         self.check(Access::Write, "exchange", exchange)
     }
 
-    /// Takes memory for something unfinished. It is taken in any case: after an error the caller
+    /// Takes memory for a message under way: while there is one, this session is one that publishes
+    /// ([`Session::poll_ready`]). It is taken in any case: after an error the caller
     /// gives back all that the thing has taken.
     ///
     /// # Errors
     /// `CONTENT_TOO_LARGE` when this connection, or all of them together, have too much under way.
     pub fn take_unfinished(&mut self, bytes: u64) -> Result<(), BrokerError> {
+        self.under_way_bytes += bytes;
+        self.take_memory(bytes)
+    }
+
+    /// The same for what is not the message under way: it stands against nobody who reads on.
+    pub(super) fn take_memory(&mut self, bytes: u64) -> Result<(), BrokerError> {
         self.unfinished_bytes += bytes;
         let limits = &self.node.limits;
         let all = self.node.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -43,8 +50,13 @@ impl Session {
         Ok(())
     }
 
-    /// Gives memory back: the thing is finished, or given up.
+    /// Gives memory back: the message is finished, or given up.
     pub fn give_back_unfinished(&mut self, bytes: u64) {
+        self.under_way_bytes = self.under_way_bytes.saturating_sub(bytes);
+        self.give_back_memory(bytes);
+    }
+
+    pub(super) fn give_back_memory(&mut self, bytes: u64) {
         let bytes = bytes.min(self.unfinished_bytes);
         self.unfinished_bytes -= bytes;
         self.node.unfinished_bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -47,7 +47,7 @@ pub(crate) const LAZY_COMMIT: Duration = Duration::from_millis(10);
 /// How much of it may.
 const LAZY_COMMIT_BYTES: usize = 4 << 20;
 /// Publishers pause while this much waits to be written.
-const APPENDED_BYTES_MAX: usize = 32 << 20;
+pub(crate) const APPENDED_BYTES_MAX: usize = 32 << 20;
 
 /// Somebody who waits for a position to become durable.
 pub(crate) trait Waiter: Send + Sync {
@@ -239,6 +239,12 @@ impl Store {
     /// Whether more may be appended without the buffer growing past its bound.
     pub(crate) fn has_room(&self) -> bool {
         self.appended_bytes.load(Ordering::Relaxed) < APPENDED_BYTES_MAX as u64
+    }
+
+    /// What waits to be written, but for what is being written.
+    #[cfg(test)]
+    pub(crate) fn appended_bytes(&self) -> u64 {
+        self.appended_bytes.load(Ordering::Relaxed)
     }
 
     /// Whether this is the thread that everybody waits for.

@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use amqp::{FieldTable, FieldValue, Method, OwnedProperties};
+use amqp::{FieldTable, FieldValue, OwnedProperties};
 use node::clock::Clock;
 use node::{
-    ConsumeOptions, Node, Options, Publish, QueueOptions, Session, Settlement, StoreOptions, Wire,
-    WireDelivery,
+    ConsumeOptions, Delivered, Node, Options, Publish, QueueOptions, Session, Settlement, Sink,
+    StoreOptions,
 };
 use segment_log::FaultyDisk;
 
@@ -109,18 +109,14 @@ impl Inbox {
     }
 }
 
-impl Wire for Inbox {
-    fn send(&mut self, _: u16, _: &Method<'_>) {}
-
-    fn send_content(&mut self, channel: u16, method: &Method<'_>, properties: &[u8], body: &[u8]) {
-        if let Method::BasicGetOk(ok) = method {
-            self.push(channel, ok.delivery_tag, ok.redelivered, properties, body);
-        }
+impl Sink for Inbox {
+    fn got(&mut self, channel: u16, got: &node::Got<'_>) {
+        let node::Got { delivery_tag, redelivered, properties, message, .. } = *got;
+        self.push(channel, delivery_tag, redelivered, properties, message.body());
     }
 
-    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
-        let WireDelivery { channel, delivery_tag, redelivered, properties, message, .. } =
-            *delivery;
+    fn delivered(&mut self, delivered: &Delivered<'_>) {
+        let Delivered { channel, delivery_tag, redelivered, properties, message, .. } = *delivered;
         self.push(channel, delivery_tag, redelivered, properties, message.body());
     }
 }
@@ -197,7 +193,7 @@ impl Client {
 
     /// What has arrived.
     pub(crate) fn take(&mut self) -> Vec<Got> {
-        let taken = self.session.outbox().with_wire(|inbox: &mut Inbox, pushed| {
+        let taken = self.session.outbox().with_sink(|inbox: &mut Inbox, pushed| {
             (std::mem::take(&mut inbox.got), std::mem::take(pushed))
         });
         let (got, pushed_bytes) = taken.expect("the wire is an inbox");

@@ -362,8 +362,8 @@ fn inventory<'a>(
     let (mut replies, mut later_replies) = (Vec::new(), Vec::new());
     let clock = Arc::new(VirtualClock::default());
     let node = Node::open_on(disk.clone(), options(clock, 8192, 0)).expect("a copy of a good disk");
-    let wire = Box::new(Recorder::default());
-    let mut session = node.open_session("/", "guest", wire).expect("guest may");
+    let sink = Box::new(Recorder::default());
+    let mut session = node.open_session("/", "guest", sink).expect("guest may");
     session.open_channel(1).expect("a new channel");
     let mut queues: BTreeMap<Name, Vec<Seen>> = BTreeMap::new();
     for name in ALL_QUEUES {
@@ -374,8 +374,8 @@ fn inventory<'a>(
         let all = queues.entry(name).or_default();
         loop {
             session.get(1, name, false).expect("the queue is there");
-            let take = |wire: &mut Recorder, _: &mut usize| wire.events.pop();
-            match session.outbox().with_wire(take).expect("a recorder") {
+            let take = |sink: &mut Recorder, _: &mut usize| sink.events.pop();
+            match session.outbox().with_sink(take).expect("a recorder") {
                 Some((_, Event::Delivered(delivered))) if name == REPLIES => {
                     let told = Told::read(&delivered);
                     all.push(told.seen());
@@ -394,8 +394,8 @@ fn inventory<'a>(
     node.keep();
     loop {
         session.get(1, REPLIES, false).expect("the queue is there");
-        let take = |wire: &mut Recorder, _: &mut usize| wire.events.pop();
-        match session.outbox().with_wire(take).expect("a recorder") {
+        let take = |sink: &mut Recorder, _: &mut usize| sink.events.pop();
+        match session.outbox().with_sink(take).expect("a recorder") {
             Some((_, Event::Delivered(delivered))) => later_replies.push(Told::read(&delivered)),
             _ => break,
         }

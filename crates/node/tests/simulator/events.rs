@@ -17,10 +17,10 @@ impl World {
             let mut is_quiet = true;
             for index in 0..self.clients.len() {
                 let client = &mut self.clients[index];
-                let taken = client.session.outbox().with_wire(|wire: &mut Recorder, pushed| {
-                    (std::mem::take(&mut wire.events), std::mem::take(pushed))
+                let taken = client.session.outbox().with_sink(|sink: &mut Recorder, pushed| {
+                    (std::mem::take(&mut sink.events), std::mem::take(pushed))
                 });
-                let (events, pushed_bytes) = taken.expect("the wire is a recorder");
+                let (events, pushed_bytes) = taken.expect("the sink is a recorder");
                 client.session.after_write(pushed_bytes);
                 for (channel, event) in events {
                     is_quiet = false;
@@ -40,7 +40,6 @@ impl World {
     fn on_event(&mut self, index: usize, number: u16, event: Event) {
         match event {
             Event::Delivered(delivered) => self.on_delivery(index, number, &delivered),
-            Event::NothingToGet => self.on_nothing_to_get(),
             Event::Returned { properties, body } => {
                 self.on_return(index, number, &properties, &body)
             }
@@ -162,7 +161,7 @@ impl World {
         }
     }
 
-    fn on_nothing_to_get(&mut self) {
+    pub(crate) fn on_nothing_to_get(&mut self) {
         let (queue, _) = self.getting.take().expect("somebody gets");
         for (key, item) in self.model.items_in(queue) {
             assert!(!self.model.is_certain(key, item), "{key:?} is not there any more: {item:?}");

@@ -61,7 +61,7 @@ impl World {
             let client = &mut self.clients[index];
             client.session.open_channel(number).expect("not open yet");
             if mode < 3 {
-                client.session.select_confirms(number, false).expect("a new channel");
+                client.session.select_confirms(number).expect("a new channel");
                 channel.confirms = Some(Confirms::default());
             } else if mode < 6 {
                 client.session.select_transactions(number).expect("a new channel");
@@ -236,7 +236,7 @@ impl World {
         let client = &mut self.clients[index];
         let channel = client.channels.get_mut(&number).expect("open");
         let options = ConsumeOptions { tag: &tag, no_ack, ..ConsumeOptions::default() };
-        let consumed = client.session.consume(number, queue, &options);
+        let consumed = client.session.consume(number, queue, &options).map(drop);
         let state = self.model.topology.queues.get_mut(queue);
         assert_eq!(consumed.is_ok(), state.is_some(), "{consumed:?}");
         if let Some(state) = state {
@@ -254,7 +254,7 @@ impl World {
         let channel = client.channels.get_mut(&number).expect("open");
         let Some(tag) = channel.consumers.keys().next_back().cloned() else { return };
         let id = client.id;
-        client.session.cancel(number, &tag, false).expect("open");
+        client.session.cancel(number, &tag).expect("open");
         self.note(|| format!("c{id}.{number} cancels {tag}"));
         self.consumer_is_gone(index, number, &tag);
         self.absorb();
@@ -295,6 +295,9 @@ impl World {
             state.last_used_ms = self.model.now_ms;
             self.getting = Some((queue, no_ack));
         }
+        if got == Ok(false) {
+            self.on_nothing_to_get();
+        }
         self.absorb();
         self.clients[index].channels[&number].last_tag > last_tag
     }
@@ -318,7 +321,7 @@ impl World {
         let (index, number) = self.channel();
         let id = self.clients[index].id;
         self.note(|| format!("c{id}.{number} closes"));
-        self.clients[index].session.close_channel(number);
+        self.clients[index].session.close_channel(number).expect("nothing was wrong");
         self.channel_is_gone(index, number);
         self.absorb();
     }
@@ -347,7 +350,7 @@ impl World {
         // As the session does it: what one channel gives back may reach the next.
         let numbers: Vec<u16> = self.clients[index].channels.keys().copied().collect();
         for number in numbers {
-            self.clients[index].session.close_channel(number);
+            self.clients[index].session.close_channel(number).expect("nothing was wrong");
             self.channel_is_gone(index, number);
             self.absorb();
         }

@@ -1,7 +1,6 @@
-//! The wire of a simulated connection: writes down what it is sent.
+//! The sink of a simulated connection: writes down what happens.
 
-use amqp::Method;
-use node::{Wire, WireDelivery};
+use node::{Got, Returned, Sink};
 
 /// A message as it came out of a queue.
 #[derive(Debug, Clone)]
@@ -16,12 +15,10 @@ pub(crate) struct Delivered {
     pub body: Vec<u8>,
 }
 
-/// Something on the wire.
+/// Something that happened.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     Delivered(Delivered),
-    /// `basic.get-empty`.
-    NothingToGet,
     Returned {
         properties: Vec<u8>,
         body: Vec<u8>,
@@ -44,52 +41,53 @@ pub(crate) struct Recorder {
     pub events: Vec<(u16, Event)>,
 }
 
-impl Wire for Recorder {
-    fn send(&mut self, channel: u16, method: &Method<'_>) {
-        let event = match method {
-            Method::BasicAck(ack) => {
-                Event::Confirmed { tag: ack.delivery_tag, multiple: ack.multiple, is_ack: true }
-            }
-            Method::BasicNack(nack) => {
-                Event::Confirmed { tag: nack.delivery_tag, multiple: nack.multiple, is_ack: false }
-            }
-            Method::BasicCancel(cancel) => {
-                Event::Cancelled { consumer: cancel.consumer_tag.to_owned() }
-            }
-            Method::BasicGetEmpty(_) => Event::NothingToGet,
-            _ => return,
-        };
+impl Recorder {
+    fn push(&mut self, channel: u16, event: Event) {
         self.events.push((channel, event));
     }
+}
 
-    fn send_content(&mut self, channel: u16, method: &Method<'_>, properties: &[u8], body: &[u8]) {
-        let (properties, body) = (properties.to_vec(), body.to_vec());
-        let event = match method {
-            Method::BasicGetOk(got) => Event::Delivered(Delivered {
-                consumer: None,
-                tag: got.delivery_tag,
-                redelivered: got.redelivered,
-                exchange: got.exchange.to_owned(),
-                routing_key: got.routing_key.to_owned(),
-                properties,
-                body,
-            }),
-            Method::BasicReturn(_) => Event::Returned { properties, body },
-            other => panic!("unexpected content: {other:?}"),
-        };
-        self.events.push((channel, event));
+impl Sink for Recorder {
+    fn confirmed(&mut self, channel: u16, tag: u64, multiple: bool) {
+        self.push(channel, Event::Confirmed { tag, multiple, is_ack: true });
     }
 
-    fn deliver(&mut self, delivery: &WireDelivery<'_>) {
+    fn refused(&mut self, channel: u16, tag: u64) {
+        self.push(channel, Event::Confirmed { tag, multiple: false, is_ack: false });
+    }
+
+    fn returned(&mut self, channel: u16, returned: &Returned<'_>) {
+        let (properties, body) = (returned.properties.to_vec(), returned.body.to_vec());
+        self.push(channel, Event::Returned { properties, body });
+    }
+
+    fn cancelled(&mut self, channel: u16, consumer_tag: &str) {
+        self.push(channel, Event::Cancelled { consumer: consumer_tag.to_owned() });
+    }
+
+    fn got(&mut self, channel: u16, got: &Got<'_>) {
         let event = Event::Delivered(Delivered {
-            consumer: Some(delivery.consumer_tag.to_owned()),
-            tag: delivery.delivery_tag,
-            redelivered: delivery.redelivered,
-            exchange: delivery.message.exchange().to_owned(),
-            routing_key: delivery.message.routing_key().to_owned(),
-            properties: delivery.properties.to_vec(),
-            body: delivery.message.body().to_vec(),
+            consumer: None,
+            tag: got.delivery_tag,
+            redelivered: got.redelivered,
+            exchange: got.message.exchange().to_owned(),
+            routing_key: got.message.routing_key().to_owned(),
+            properties: got.properties.to_vec(),
+            body: got.message.body().to_vec(),
         });
-        self.events.push((delivery.channel, event));
+        self.push(channel, event);
+    }
+
+    fn delivered(&mut self, delivered: &node::Delivered<'_>) {
+        let event = Event::Delivered(Delivered {
+            consumer: Some(delivered.consumer_tag.to_owned()),
+            tag: delivered.delivery_tag,
+            redelivered: delivered.redelivered,
+            exchange: delivered.message.exchange().to_owned(),
+            routing_key: delivered.message.routing_key().to_owned(),
+            properties: delivered.properties.to_vec(),
+            body: delivered.message.body().to_vec(),
+        });
+        self.push(delivered.channel, event);
     }
 }

@@ -87,8 +87,8 @@ static NEW_STORE: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let disk = FaultyDisk::new(0);
     let clock = Arc::new(VirtualClock::default());
     let node = Node::open_on(disk.clone(), options(clock, 4096, 0)).expect("an empty disk");
-    let wire = Box::new(Recorder::default());
-    let mut session = node.open_session("/", "guest", wire).expect("guest may");
+    let sink = Box::new(Recorder::default());
+    let mut session = node.open_session("/", "guest", sink).expect("guest may");
     session.declare_queue(REPLIES, &PLAIN.options(false)).expect("a new name");
     drop(session);
     node.commit().expect("a disk without faults");
@@ -178,8 +178,8 @@ impl World {
     /// Opens the node on the disk as it is.
     pub(crate) fn open(&mut self) -> Result<(), node::NodeError> {
         let node = Node::open_on(self.disk.clone(), self.options.clone())?;
-        let wire = Box::new(Recorder::default());
-        self.monitor = Some(node.open_session("/", "guest", wire).expect("guest may"));
+        let sink = Box::new(Recorder::default());
+        self.monitor = Some(node.open_session("/", "guest", sink).expect("guest may"));
         self.node = Some(node);
         Ok(())
     }
@@ -366,8 +366,8 @@ impl World {
 
     /// Opens a connection.
     pub(crate) fn connect(&mut self) -> usize {
-        let wire = Box::new(Recorder::default());
-        let session = self.node().open_session("/", "guest", wire).expect("guest may");
+        let sink = Box::new(Recorder::default());
+        let session = self.node().open_session("/", "guest", sink).expect("guest may");
         let id = self.id();
         self.note(|| format!("c{id} connects"));
         let is_free = |name: &&Name| self.clients.iter().all(|client| client.own_queue != **name);
