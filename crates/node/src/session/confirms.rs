@@ -138,13 +138,13 @@ impl Session {
     /// Tells the sink of the confirms that are due. To be called after a flush and when the outbox
     /// is woken.
     pub fn release_confirms(&mut self) {
-        if self.node.store.is_poisoned() {
+        if self.engine.store.is_poisoned() {
             return;
         }
         if self.outbox.take_has_decided() {
             self.take_decided();
         }
-        let durable = self.node.store.durable();
+        let durable = self.engine.store.durable();
         let channels = self.channels.iter_mut();
         let mut due = channels
             .filter_map(|(number, channel)| Some((*number, channel.confirms.as_mut()?)))

@@ -35,7 +35,7 @@ pub struct ConsumeOptions<'a> {
 /// A consumer that was added. It takes nothing until this is dropped, so that its client can be told
 /// of it before the first delivery comes.
 pub struct Consuming<'a> {
-    node: &'a Engine,
+    engine: &'a Engine,
     handle: Arc<ConsumerHandle>,
     /// `None` for direct reply-to.
     source: Option<(Arc<LiveQueue>, ConsumerKey)>,
@@ -52,8 +52,8 @@ impl Drop for Consuming<'_> {
     fn drop(&mut self) {
         let Some((queue, key)) = &self.source else { return };
         self.handle.is_active.store(true, Ordering::SeqCst);
-        let now_ms = self.node.now_ms();
-        let resumed = self.node.with_queue(queue, now_ms, |core, _| core.resume(*key));
+        let now_ms = self.engine.now_ms();
+        let resumed = self.engine.with_queue(queue, now_ms, |core, _| core.resume(*key));
         if resumed.is_none() {
             // Deleted since it was added, before the client could be told of its end.
             self.handle.tell_cancelled();
@@ -111,8 +111,8 @@ impl Session {
             exclusive: options.exclusive,
             priority: consumer_priority(&options.arguments)?,
         };
-        let now_ms = self.node.now_ms();
-        let added = self.node.with_queue(&live, now_ms, |core, _| {
+        let now_ms = self.engine.now_ms();
+        let added = self.engine.with_queue(&live, now_ms, |core, _| {
             core.add_consumer(now_ms, ConsumerEndpoint(Arc::clone(&handle)), asked)
         });
         let key = match added {
@@ -125,7 +125,7 @@ impl Session {
         let source = Source::Queue(Arc::clone(&live), key);
         let consumer = Consumer { handle: Arc::clone(&handle), source };
         self.channel(number)?.consumers.insert(tag, consumer);
-        Ok(Consuming { node: &self.node, handle, source: Some((live, key)) })
+        Ok(Consuming { engine: &self.engine, handle, source: Some((live, key)) })
     }
 
     /// `basic.cancel`. A tag that is not there is no error.
@@ -151,20 +151,21 @@ impl Session {
         self.flush_channel(number)?;
         self.check(Access::Read, "queue", queue)?;
         let live = self.live_queue(queue)?;
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         let by = self.settled_by_get();
         let mut missing = None;
         loop {
-            let got = self.node.with_queue(&live, now_ms, |core, effects| {
+            let got = self.engine.with_queue(&live, now_ms, |core, effects| {
                 // Settled only when its body has been read, which the log must keep until then.
                 let delivery = core.get(now_ms, false, effects);
                 delivery.map(|delivery| (delivery, core.depth().ready_count))
             });
             let Some((mut delivery, left_count)) = got.flatten() else { return Ok(false) };
             let in_memory = delivery.message.clone().map(Ok);
-            let read = in_memory.unwrap_or_else(|| self.node.store.read_message(delivery.position));
+            let read =
+                in_memory.unwrap_or_else(|| self.engine.store.read_message(delivery.position));
             let settle = |settlement: Settlement| {
-                self.node.with_queue(&live, now_ms, |core, effects| {
+                self.engine.with_queue(&live, now_ms, |core, effects| {
                     let (id, key) = (delivery.id, ConsumerKey::GET);
                     core.settle_by(now_ms, id, key, settlement, Some(&by), effects);
                 });
@@ -172,7 +173,7 @@ impl Session {
             match read {
                 Ok(message) => {
                     delivery.message = Some(message.clone());
-                    self.node.note_delivered(&live, &by.worker, std::slice::from_ref(&delivery));
+                    self.engine.note_delivered(&live, &by.worker, std::slice::from_ref(&delivery));
                     if no_ack {
                         settle(Settlement::AutoAck);
                     }
@@ -221,7 +222,7 @@ impl Session {
     }
 
     fn consumer_tag(&mut self, number: u16, asked: &str) -> Result<String, BrokerError> {
-        let serial = self.node.registry.connections.next_serial();
+        let serial = self.engine.registry.connections.next_serial();
         let connection = self.outbox.connection;
         let channel = self.channel(number)?;
         // Those that the server cancelled are no more.
@@ -306,7 +307,7 @@ impl Session {
 
     fn resume(&self, consumer: &Consumer) {
         if let Source::Queue(queue, key) = &consumer.source {
-            self.node.with_queue(queue, self.node.now_ms(), |core, _| core.resume(*key));
+            self.engine.with_queue(queue, self.engine.now_ms(), |core, _| core.resume(*key));
         }
     }
 
@@ -319,17 +320,17 @@ impl Session {
         let (queue, key) = match consumer.source {
             Source::Queue(queue, key) => (queue, key),
             Source::Replies(token) => {
-                self.node.registry.remove_reply_consumer(&token);
+                self.engine.registry.remove_reply_consumer(&token);
                 return;
             }
         };
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         let was_there = self
-            .node
+            .engine
             .with_queue(&queue, now_ms, |core, effects| core.remove_consumer(now_ms, key, effects));
         consumer.handle.leave_turns();
         if was_there == Some(true) && queue.auto_delete {
-            self.node.delete_live_queue_if(&queue, |core| core.depth().consumer_count == 0);
+            self.engine.delete_live_queue_if(&queue, |core| core.depth().consumer_count == 0);
         }
     }
 
@@ -352,12 +353,12 @@ impl Session {
             BrokerError::internal_error(format!("no address for replies: {error}"))
         })?;
         let token = format!("{:x}.{number:x}.{secret}", self.outbox.connection);
-        self.node.registry.add_reply_consumer(token.clone(), &handle);
+        self.engine.registry.add_reply_consumer(token.clone(), &handle);
         let source = Source::Replies(token);
         let consumer = Consumer { handle: Arc::clone(&handle), source };
         self.channel(number)?.consumers.insert(tag, consumer);
         // Nobody knows its address yet, so nothing comes before its client says it.
-        Ok(Consuming { node: &self.node, handle, source: None })
+        Ok(Consuming { engine: &self.engine, handle, source: None })
     }
 
     fn reply_token(&self, number: u16) -> Option<&str> {
@@ -382,7 +383,7 @@ impl Session {
         number: u16,
         publish: &Publish<'_>,
     ) -> Result<(), BrokerError> {
-        let consumer = self.node.registry.reply_consumer(publish.routing_key);
+        let consumer = self.engine.registry.reply_consumer(publish.routing_key);
         let consumer = consumer.and_then(|consumer| consumer.upgrade());
         let delivered = consumer.is_some_and(|consumer| {
             let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
@@ -399,7 +400,7 @@ impl Session {
 
     /// `queue.declare` passive of a reply address: whether somebody waits there.
     pub(super) fn has_reply_consumer(&self, name: &str) -> bool {
-        let consumer = self.node.registry.reply_consumer(name);
+        let consumer = self.engine.registry.reply_consumer(name);
         consumer.is_some_and(|consumer| consumer.strong_count() > 0)
     }
 }

@@ -47,7 +47,7 @@ pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
 
 /// See the module's documentation.
 pub struct Session {
-    node: Arc<Engine>,
+    engine: Arc<Engine>,
     access: Arc<AccessTable>,
     vhost: Arc<Vhost>,
     user: String,
@@ -97,7 +97,7 @@ impl Session {
         let outbox = Arc::new(Outbox::new(connections.next_number(), sink));
         connections.add(&outbox);
         Ok(Self {
-            node: Arc::clone(engine),
+            engine: Arc::clone(engine),
             access: Arc::clone(access),
             vhost: found,
             user: user.to_owned(),
@@ -123,7 +123,7 @@ impl Session {
 
     /// The largest body a message may have, bytes.
     pub fn message_bytes_max(&self) -> u64 {
-        self.node.limits.message_bytes_max
+        self.engine.limits.message_bytes_max
     }
 
     /// Where things for this session arrive.
@@ -159,7 +159,7 @@ impl Session {
         if self.has_channel(number) {
             return Err(BrokerError::channel_error("second 'channel.open' seen"));
         }
-        let serial = self.node.registry.connections.next_serial();
+        let serial = self.engine.registry.connections.next_serial();
         self.channels.insert(number, Channel::new(serial));
         let opened = ChannelOutbox { serial, ..ChannelOutbox::default() };
         self.outbox.lock().channels.insert(number, opened);
@@ -200,7 +200,7 @@ impl Session {
             debug_assert!(told.is_ok(), "{told:?}");
         }
         self.give_back_unfinished(self.unfinished_bytes);
-        self.node.registry.connections.remove(&self.outbox);
+        self.engine.registry.connections.remove(&self.outbox);
         self.delete_exclusive_queues();
         errors
     }
@@ -208,7 +208,7 @@ impl Session {
     /// The reply that is due must wait until the store is durable up to here. Answers once.
     pub fn barrier(&mut self) -> Option<u64> {
         let barrier = std::mem::take(&mut self.barrier);
-        (barrier > self.node.store.durable()).then_some(barrier)
+        (barrier > self.engine.store.durable()).then_some(barrier)
     }
 
     /// Has the outbox woken when `position` is durable. `Ok(true)`: it is.
@@ -216,8 +216,8 @@ impl Session {
     /// # Errors
     /// `INTERNAL_ERROR` when the store has failed and it never will be.
     pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
-        let reached = self.node.store.wait_for(position, &self.waiter);
-        if reached && self.node.store.durable() < position {
+        let reached = self.engine.store.wait_for(position, &self.waiter);
+        if reached && self.engine.store.durable() < position {
             return Err(store_failed());
         }
         Ok(reached)
@@ -228,7 +228,7 @@ impl Session {
     /// # Errors
     /// `INTERNAL_ERROR` when it has failed.
     pub(crate) fn check_store(&self) -> Result<(), BrokerError> {
-        if self.node.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
+        if self.engine.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
     }
 
     /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
@@ -236,14 +236,14 @@ impl Session {
     /// # Errors
     /// As [`Session::is_durable`].
     pub fn is_settled_in_store(&self) -> Result<bool, BrokerError> {
-        let ((), end) = self.node.store.append(None, |_| ());
+        let ((), end) = self.engine.store.append(None, |_| ());
         self.is_durable(end)
     }
 
     /// Whether publishing on this session is held: it publishes, and the node is short of disk or
     /// memory. What to tell its client; whether to take in more [`Session::poll_ready`] says.
     pub fn is_held(&self) -> bool {
-        self.has_published && self.node.holds_publishers()
+        self.has_published && self.engine.holds_publishers()
     }
 
     /// From now on it is one that publishes.
@@ -253,12 +253,12 @@ impl Session {
 
     /// Whether [`Session::poll_ready`] would be ready.
     pub fn is_ready(&self) -> bool {
-        !self.must_pause() && self.node.store.has_room()
+        !self.must_pause() && self.engine.store.has_room()
     }
 
     /// Publishing, or with a message under way, while publishers are held.
     fn must_pause(&self) -> bool {
-        (self.has_published || self.under_way_bytes > 0) && self.node.holds_publishers()
+        (self.has_published || self.under_way_bytes > 0) && self.engine.holds_publishers()
     }
 
     /// Ready when this session may take in more: publishers are not held, or this is none and no
@@ -275,10 +275,10 @@ impl Session {
         if self.must_pause() {
             return Poll::Pending;
         }
-        if self.node.store.has_room() {
+        if self.engine.store.has_room() {
             return Poll::Ready(());
         }
-        self.node.store.append(Some(&self.waiter), |_| ());
+        self.engine.store.append(Some(&self.waiter), |_| ());
         Poll::Pending
     }
 

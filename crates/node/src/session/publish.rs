@@ -133,7 +133,7 @@ impl Session {
             properties.headers,
             headers.has_copies,
         )?;
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         let id = Self::tracked_id(&properties, &headers, &route, now_ms);
         let message_id = id.as_ref().map(|(id, _)| id.as_str());
         let mut tracking = self.tracking(&properties, message_id, &headers, &route, now_ms)?;
@@ -208,7 +208,7 @@ impl Session {
         let mut pending = std::mem::take(&mut self.publishes.pending);
         let duplicates = match std::mem::take(&mut self.publishes.has_tracked) {
             true => {
-                let now_ms = self.node.now_ms();
+                let now_ms = self.engine.now_ms();
                 self.append_once(&mut pending, now_ms, |pending| self.log_pending(pending))
             }
             false => {
@@ -233,7 +233,7 @@ impl Session {
         let has_settles = !self.settles.is_empty();
         self.flush_settles();
         if has_settles && position > 0 || has_duplicates {
-            ((), position) = self.node.store.append(Some(&self.waiter), |_| ());
+            ((), position) = self.engine.store.append(Some(&self.waiter), |_| ());
         }
         self.note_confirms(position, &refused);
     }
@@ -246,7 +246,7 @@ impl Session {
 
     /// Logs those of the gathered messages that must be.
     fn log_pending(&self, pending: &mut [Pending]) {
-        let keeps_bodies = self.node.keeps_bodies();
+        let keeps_bodies = self.engine.keeps_bodies();
         let must_log = |pending: &Pending| {
             let Some(head) = pending.message.as_ref().map(Message::head) else { return false };
             (head.persistent && pending.route.is_durable)
@@ -257,7 +257,7 @@ impl Session {
         }
         let awaited = pending.iter().any(|pending| pending.confirm.is_some());
         let waiter: Option<&Arc<dyn Waiter>> = awaited.then_some(&self.waiter);
-        self.node.store.append(waiter, |appender| {
+        self.engine.store.append(waiter, |appender| {
             for pending in pending.iter_mut().filter(|pending| must_log(pending)) {
                 pending.log(appender.batch);
             }
@@ -271,31 +271,31 @@ impl Session {
         &mut self,
         duplicates: Vec<Duplicate>,
     ) -> Vec<Option<(u16, u64)>> {
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         let originals: Vec<_> = duplicates.iter().map(|d| (d.key(), d.confirm)).collect();
         let mut refused = Vec::new();
         for duplicate in duplicates {
             let confirm = duplicate.confirm;
-            if !self.node.attach_duplicate(duplicate) {
+            if !self.engine.attach_duplicate(duplicate) {
                 refused.push(confirm);
             }
         }
-        let keep_body = self.node.keeps_bodies();
+        let keep_body = self.engine.keeps_bodies();
         let PublishBatch { pending, groups, by_queue, .. } = &mut self.publishes;
         for pending in pending.iter_mut().filter(|pending| pending.route.queues.is_empty()) {
             if let Some(message) = pending.message.take_if(|message| message.head().is_tracked) {
-                self.node.tell_unroutable(&self.vhost, message);
+                self.engine.tell_unroutable(&self.vhost, message);
             }
         }
         let group_count = group_by_queue(pending, groups, by_queue);
         for group in &mut groups[..group_count] {
-            let node = &self.node;
-            enqueue_group(node, now_ms, keep_body, group, pending, &mut refused);
+            let engine = &self.engine;
+            enqueue_group(engine, now_ms, keep_body, group, pending, &mut refused);
             group.messages.clear();
         }
         // Groups keep their memory for the next batch, not their queues for ever.
         groups.truncate(16);
-        refused.append(&mut self.node.refused_originals(&originals));
+        refused.append(&mut self.engine.refused_originals(&originals));
         refused
     }
 
@@ -447,14 +447,14 @@ fn group_by_queue(
 }
 
 fn enqueue_group(
-    node: &Engine,
+    engine: &Engine,
     now_ms: u64,
     keeps_bodies: bool,
     group: &Group,
     pending: &mut [Pending],
     refused: &mut Vec<Option<(u16, u64)>>,
 ) {
-    let enqueued = node.with_queue(&group.queue, now_ms, |core, effects| {
+    let enqueued = engine.with_queue(&group.queue, now_ms, |core, effects| {
         for &index in &group.messages {
             let pending = &mut pending[index as usize];
             let position = pending.position;
@@ -471,10 +471,10 @@ fn enqueue_group(
         }
     });
     if enqueued.is_none() {
-        node.with_agenda(|agenda| {
+        engine.with_agenda(|agenda| {
             for &index in &group.messages {
                 let Pending { message, position, .. } = &pending[index as usize];
-                node.lose(&group.queue, message.clone(), *position, agenda);
+                engine.lose(&group.queue, message.clone(), *position, agenda);
             }
         });
     }

@@ -58,7 +58,7 @@ impl Session {
             && let Some(message) = self.next_confirm(number)
         {
             let deadline_ms = headers.asking.deadline_ms.unwrap_or(DEADLINE_MS_DEFAULT);
-            let deadline_at_ms = self.node.now_ms().saturating_add(deadline_ms);
+            let deadline_at_ms = self.engine.now_ms().saturating_add(deadline_ms);
             report.ticket = self.hold_confirm(number, message, 1, deadline_at_ms);
             self.confirm_also(number, message);
         } else {
@@ -73,11 +73,11 @@ impl Session {
 
     /// A report that will reach nobody.
     pub(super) fn forget_report(&self, report: &Report) {
-        self.node.settle_now(report.ticket, false);
+        self.engine.settle_now(report.ticket, false);
     }
 
     fn refuse_report(&self, number: u16, publish: &Publish<'_>) {
-        self.node.outcomes.count_ignored_report();
+        self.engine.outcomes.count_ignored_report();
         tracing::warn!(
             message_id = publish.routing_key,
             "a report is ignored: its channel holds no message with this id, or too many reports"

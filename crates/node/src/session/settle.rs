@@ -130,12 +130,12 @@ impl Session {
         if resolved.is_empty() {
             return;
         }
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         resolved.sort_by_key(|resolved| resolved.queue.id);
         for of_queue in resolved.chunk_by(|a, b| a.queue.id == b.queue.id) {
             let queue = Arc::clone(&of_queue[0].queue);
             let mut unused = Vec::new();
-            let settled = self.node.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
+            let settled = self.engine.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
                 for Resolved { id, consumer, settlement, by, .. } in of_queue {
                     let before = effects.removed.len();
                     core.settle_by(now_ms, *id, *consumer, *settlement, by.as_ref(), effects);

@@ -79,7 +79,7 @@ impl Session {
         let name = match server_named {
             true => {
                 let (connection, serial) =
-                    (self.outbox.connection, self.node.registry.connections.next_serial());
+                    (self.outbox.connection, self.engine.registry.connections.next_serial());
                 let token = crate::auth::random_token()
                     .unwrap_or_else(|_| format!("{connection:x}-{serial:x}"));
                 format!("amq.gen-{token}")
@@ -98,7 +98,7 @@ impl Session {
             arguments: options.arguments.clone(),
             connection: self.outbox.connection,
         };
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         let live = {
             let vhost = Arc::clone(&self.vhost);
             let mut state = vhost.state.write();
@@ -145,7 +145,7 @@ impl Session {
         }
         let live = self.live_queue(name)?;
         let mut depth = Depth::default();
-        let deleted = self.node.delete_live_queue_if(&live, |core| {
+        let deleted = self.engine.delete_live_queue_if(&live, |core| {
             depth = core.depth();
             let waiting_count = depth.ready_count + depth.delayed_count;
             !(if_unused && depth.consumer_count > 0 || if_empty && waiting_count > 0)
@@ -172,10 +172,10 @@ impl Session {
         self.carry_out();
         self.check(Access::Read, "queue", name)?;
         let live = self.live_queue(name)?;
-        let now_ms = self.node.now_ms();
-        let purged = self.node.with_queue(&live, now_ms, |core, effects| core.purge(effects));
+        let now_ms = self.engine.now_ms();
+        let purged = self.engine.with_queue(&live, now_ms, |core, effects| core.purge(effects));
         if live.durable {
-            let ((), end) = self.node.store.append(Some(&self.waiter), |_| ());
+            let ((), end) = self.engine.store.append(Some(&self.waiter), |_| ());
             self.wait_until_durable(end);
         }
         Ok(clamped(purged.unwrap_or(0)))
@@ -237,7 +237,7 @@ impl Session {
         let mut state = vhost.state.write();
         self.check_not_deleted(&state)?;
         let removal = state.topology.delete_exchange(name, if_unused)?;
-        let end = self.node.append_removal(&vhost, &removal);
+        let end = self.engine.append_removal(&vhost, &removal);
         vhost.changed();
         drop(state);
         self.wait_until_durable(end);
@@ -291,7 +291,7 @@ impl Session {
         self.check_not_deleted(&state)?;
         let removal =
             state.topology.unbind(source, destination, routing_key, arguments, connection)?;
-        let end = self.node.append_removal(&vhost, &removal);
+        let end = self.engine.append_removal(&vhost, &removal);
         vhost.changed();
         drop(state);
         self.wait_until_durable(end);
@@ -303,8 +303,8 @@ impl Session {
         if let Some(there) = self.vhost.state.read().topology.queue_named(name) {
             return Ok(there.id);
         }
-        let store = &self.node.store;
-        self.node.registry.queue_ids.draw(|end| {
+        let store = &self.engine.store;
+        self.engine.registry.queue_ids.draw(|end| {
             store.append(None, |appender| appender.change(Change::QueueIdsReserved { end }));
         })
     }
@@ -323,13 +323,13 @@ impl Session {
         let mine: Vec<_> = mine.filter_map(|queue| state.queues.get(&queue.id).cloned()).collect();
         drop(state);
         mine.iter().for_each(|queue| {
-            self.node.delete_live_queue(queue);
+            self.engine.delete_live_queue(queue);
         });
     }
 
     fn declared(&mut self, live: &Arc<LiveQueue>) -> Result<QueueDeclared, BrokerError> {
-        let now_ms = self.node.now_ms();
-        let depth = self.node.with_queue(live, now_ms, |core, _| {
+        let now_ms = self.engine.now_ms();
+        let depth = self.engine.with_queue(live, now_ms, |core, _| {
             core.touch(now_ms);
             core.depth()
         });
@@ -369,7 +369,7 @@ impl Session {
     /// Logs a change of the definitions; the reply waits for it.
     fn append_change(&mut self, change: Change) {
         let waiter = Arc::clone(&self.waiter);
-        let ((), end) = self.node.store.append(Some(&waiter), |appender| appender.change(change));
+        let ((), end) = self.engine.store.append(Some(&waiter), |appender| appender.change(change));
         self.wait_until_durable(end);
     }
 }

@@ -92,7 +92,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else { return 0 };
         let Some(confirms) = channel.confirms.as_mut() else { return 0 };
         confirms.hold(message);
-        self.node.outcomes.tickets.hold(Held {
+        self.engine.outcomes.tickets.hold(Held {
             outbox,
             channel: number,
             channel_serial: channel.serial,
@@ -136,8 +136,8 @@ impl Session {
         }
         let questions: Vec<Question> = asking.iter().map(Asking::question).collect();
         let ask_window =
-            |place: usize| self.node.last_taken_in(&asking[place].queue, asking[place].id);
-        take_in(&self.node.outcomes.ids, now_ms, &questions, ask_window, |known| {
+            |place: usize| self.engine.last_taken_in(&asking[place].queue, asking[place].id);
+        take_in(&self.engine.outcomes.ids, now_ms, &questions, ask_window, |known| {
             let known = asking.iter().zip(known).filter(|(_, is_known)| **is_known);
             let known: Vec<&Asking> = known.map(|(asking, _)| asking).collect();
             let of_message = known.chunk_by(|a, b| a.message == b.message);

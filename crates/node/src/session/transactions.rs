@@ -56,7 +56,7 @@ impl Session {
         let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
         self.give_back_memory(bytes);
-        let now_ms = self.node.now_ms();
+        let now_ms = self.engine.now_ms();
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
         let removed_count = effects.iter().map(|(_, effects)| effects.removed.len()).sum();
@@ -68,9 +68,9 @@ impl Session {
             if !is_logged {
                 return;
             }
-            ((), end) = self.node.store.append(Some(&self.waiter), |appender| {
+            ((), end) = self.engine.store.append(Some(&self.waiter), |appender| {
                 appender.batch.begin_group();
-                let keeps_bodies = self.node.keeps_bodies();
+                let keeps_bodies = self.engine.keeps_bodies();
                 let logged = publishes.iter_mut().filter(|p| p.is_durable() || !keeps_bodies);
                 logged.for_each(|pending| pending.log(appender.batch));
                 for (queue, effects) in &effects {
@@ -84,18 +84,18 @@ impl Session {
         self.wait_until_durable(end);
         // Before anybody gets them again, so that the log has things in order.
         for (queue, effects) in &mut effects {
-            self.node.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
+            self.engine.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
         self.publishes.pending.append(&mut publishes);
         let refused = self.enqueue_pending(duplicates);
         self.note_confirms(0, &refused);
-        self.node.with_agenda(|agenda| {
+        self.engine.with_agenda(|agenda| {
             agenda.allow_descendants(removed_count);
-            dead.into_iter().for_each(|dead| self.node.deliver_dead_letter(dead, now_ms, agenda));
-            tellings.into_iter().for_each(|telling| telling.finish(&self.node, end, agenda));
+            dead.into_iter().for_each(|dead| self.engine.deliver_dead_letter(dead, now_ms, agenda));
+            tellings.into_iter().for_each(|telling| telling.finish(&self.engine, end, agenda));
         });
         for (queue, _) in effects {
-            self.node.with_queue(&queue, now_ms, |_, _| ());
+            self.engine.with_queue(&queue, now_ms, |_, _| ());
         }
         release_shared(&self.channels, number, &unsettled);
         self.give_prefetch(Some(number));
@@ -139,7 +139,7 @@ impl Session {
         for (queue, effects) in effects {
             let mut telling = Telling::of_queue(queue, now_ms);
             let tracked = effects.removed.extract_if(.., |removed| removed.is_tracked);
-            tracked.for_each(|removed| telling.removed(&self.node, removed));
+            tracked.for_each(|removed| telling.removed(&self.engine, removed));
             tellings.push(telling);
         }
         tellings.retain(|telling| !telling.is_empty());
@@ -151,7 +151,9 @@ impl Session {
         let mut dead = Vec::new();
         for (queue, effects) in effects {
             let died = effects.removed.extract_if(.., |removed| removed.dead_letter);
-            dead.extend(died.map(|removed| self.node.prepare_dead_letter(queue, now_ms, removed)));
+            dead.extend(
+                died.map(|removed| self.engine.prepare_dead_letter(queue, now_ms, removed)),
+            );
         }
         dead
     }
@@ -172,7 +174,7 @@ impl Session {
             if !state.is_deleted {
                 state.core.settle_by(now_ms, id, consumer, settlement, by.as_ref(), effects);
             }
-            self.node.bodies.count(cached_before, state.core.cached_bytes());
+            self.engine.bodies.count(cached_before, state.core.cached_bytes());
         }
         effects.into_values().collect()
     }

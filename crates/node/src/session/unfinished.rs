@@ -34,8 +34,8 @@ impl Session {
     /// The same for what is not the message under way: it stands against nobody who reads on.
     pub(super) fn take_memory(&mut self, bytes: u64) -> Result<(), BrokerError> {
         self.unfinished_bytes += bytes;
-        let limits = &self.node.limits;
-        let all = self.node.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let limits = &self.engine.limits;
+        let all = self.engine.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let own_max = limits.of_connection_bytes_max();
         if self.unfinished_bytes > own_max {
             return Err(BrokerError::content_too_large(format!(
@@ -59,6 +59,6 @@ impl Session {
     pub(super) fn give_back_memory(&mut self, bytes: u64) {
         let bytes = bytes.min(self.unfinished_bytes);
         self.unfinished_bytes -= bytes;
-        self.node.unfinished_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.engine.unfinished_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

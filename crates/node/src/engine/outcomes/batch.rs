@@ -172,9 +172,9 @@ impl Telling {
     }
 
     /// A tracked message that left the queue.
-    pub(crate) fn removed(&mut self, node: &Engine, mut removed: Removed) {
+    pub(crate) fn removed(&mut self, engine: &Engine, mut removed: Removed) {
         let (reason, position) = (removed.reason, removed.position);
-        let message = node.message_at(removed.message.take(), position);
+        let message = engine.message_at(removed.message.take(), position);
         let tracking = message.as_ref().and_then(Message::tracking);
         let (Some(message), Some(tracking)) = (message, tracking) else {
             // Not settled: a restart may be able to read it, and then it is told.
@@ -190,7 +190,7 @@ impl Telling {
             // Its settlement is logged here, with its outcome.
             removed.position = NO_POSITION;
             if let Some(queue) = &self.queue {
-                self.dead.push(node.prepare_dead_letter(queue, self.now_ms, removed));
+                self.dead.push(engine.prepare_dead_letter(queue, self.now_ms, removed));
             }
         }
         if tracking.outcome_of.is_some() {
@@ -209,12 +209,12 @@ impl Telling {
                 attempts,
             );
             self.confirms.push((report_ticket(by.as_ref()), false));
-            self.tell_duplicates(node, &told);
+            self.tell_duplicates(engine, &told);
             return;
         }
         let arguments = self.queue.as_ref().map(|queue| &queue.arguments);
         if reason == Reason::Refused && tracking.is_deduplicated {
-            node.forget_id(self.queue_id, IdHash(tracking.id));
+            engine.forget_id(self.queue_id, IdHash(tracking.id));
         }
         let exchange = arguments.and_then(|arguments| arguments.dead_letter_exchange.clone());
         let content = self.content_to_keep(&message, reason, tracking.is_copy);
@@ -222,7 +222,7 @@ impl Telling {
         told.verdict.flags = told.verdict.flags.with_if(missed_deadline, Flags::LATE);
         told.dead_letter_exchange = exchange.filter(|_| is_sent_on);
         (told.by, told.content) = (by, content);
-        self.tell(node, told);
+        self.tell(engine, told);
     }
 
     /// Head and content of what somebody may want to be tried again, as far as there is room.
@@ -253,15 +253,15 @@ impl Telling {
     }
 
     /// A tracked message whose deadline has passed; it stays.
-    pub(crate) fn missed(&mut self, node: &Engine, noted: Noted) {
-        let Some(message) = node.message_at(noted.message, noted.position) else { return };
+    pub(crate) fn missed(&mut self, engine: &Engine, noted: Noted) {
+        let Some(message) = engine.message_at(noted.message, noted.position) else { return };
         let Some(tracking) = message.tracking() else { return };
         let (missed, position) = (Outcome::DeadlineMissed, noted.position);
         let told = Told::without_settling(missed, message, tracking, position, noted.attempts);
-        self.tell(node, told);
+        self.tell(engine, told);
     }
 
-    fn tell(&mut self, node: &Engine, mut told: Told) {
+    fn tell(&mut self, engine: &Engine, mut told: Told) {
         let queue_asks = self.queue.as_ref().and_then(|queue| queue.settings.asking.notify);
         let queue_asks = queue_asks.filter(|_| !told.tracking.is_copy);
         let notify = told.tracking.notify.or(queue_asks);
@@ -270,7 +270,7 @@ impl Telling {
         let asked = wants(notify, told.verdict.outcome);
         if let Some(reply_to) = properties.reply_to.filter(|_| asked) {
             let asking = (reply_to, properties.correlation_id, report_ticket, false);
-            if let Some(notice) = self.notice(node, &told, asking) {
+            if let Some(notice) = self.notice(engine, &told, asking) {
                 self.notices.push(notice);
                 told.verdict.flags.insert(Flags::NOTIFIED);
             }
@@ -282,21 +282,21 @@ impl Telling {
         if !told.verdict.is_late() {
             self.confirms.push((told.tracking.ticket, told.verdict.outcome == Outcome::Processed));
         }
-        self.publish_to_watchers(node, &told);
+        self.publish_to_watchers(engine, &told);
         if told.verdict.reason.is_some() {
-            self.tell_duplicates(node, &told);
+            self.tell_duplicates(engine, &told);
         }
         self.told.push(told);
     }
 
     /// Producers who published the id again meanwhile.
-    fn tell_duplicates(&mut self, node: &Engine, told: &Told) {
+    fn tell_duplicates(&mut self, engine: &Engine, told: &Told) {
         if told.tracking.is_copy {
             // It bears the same id, but it is not what they published.
             return;
         }
         let key = dedup_key(IdHash(told.tracking.id), self.queue_id.0);
-        for duplicate in node.outcomes.duplicates.take(key) {
+        for duplicate in engine.outcomes.duplicates.take(key) {
             let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
             let original = told.message.properties().unwrap_or_default().reply_to;
             let original = original.filter(|_| told.verdict.is_notified());
@@ -304,7 +304,7 @@ impl Telling {
             if let Some(reply_to) = reply_to.as_deref().filter(|to| asked && Some(*to) != original)
             {
                 let asking = (reply_to, correlation_id.as_deref(), 0, true);
-                self.notices.extend(self.notice(node, told, asking));
+                self.notices.extend(self.notice(engine, told, asking));
             }
             self.confirms.push((*ticket, told.verdict.outcome == Outcome::Processed));
         }
@@ -314,11 +314,11 @@ impl Telling {
     /// being received, whether it is told again.
     fn notice(
         &self,
-        node: &Engine,
+        engine: &Engine,
         told: &Told,
         (reply_to, correlation_id, ticket, is_duplicate): (&str, Option<&str>, u64, bool),
     ) -> Option<Notice> {
-        let target = node.notice_target(self.vhost.as_ref(), reply_to)?;
+        let target = engine.notice_target(self.vhost.as_ref(), reply_to)?;
         let tracking = Tracking {
             id: told.tracking.id,
             outcome_of: Some(self.queue_id),
@@ -332,7 +332,7 @@ impl Telling {
     }
 
     /// The same for everybody who watches outcomes; costs nothing when nobody does.
-    fn publish_to_watchers(&mut self, node: &Engine, told: &Told) {
+    fn publish_to_watchers(&mut self, engine: &Engine, told: &Told) {
         let Some(vhost) = self.vhost.as_ref().filter(|vhost| vhost.outcomes_are_watched()) else {
             return;
         };
@@ -348,7 +348,7 @@ impl Telling {
         }
         let correlation_id = told.message.properties().unwrap_or_default().correlation_id;
         let outcome = told.outcome_message(&self.queue_name, self.now_ms, correlation_id);
-        let message = encode(&outcome, (OUTCOMES_EXCHANGE, key), None, node.now_ms());
+        let message = encode(&outcome, (OUTCOMES_EXCHANGE, key), None, engine.now_ms());
         self.notices.extend(targets.into_iter().map(|target| Notice {
             target: Target::Queue(target),
             message: message.clone(),
@@ -367,16 +367,16 @@ impl Telling {
     }
 
     /// Logs it as a group of its own, and does what follows.
-    pub(super) fn carry_out(mut self, node: &Engine, agenda: &mut Agenda) {
-        let keeps_bodies = node.keeps_bodies();
-        let waiter: Arc<dyn Waiter> = node.outcomes.notices.clone();
+    pub(super) fn carry_out(mut self, engine: &Engine, agenda: &mut Agenda) {
+        let keeps_bodies = engine.keeps_bodies();
+        let waiter: Arc<dyn Waiter> = engine.outcomes.notices.clone();
         let waiter = Some(&waiter).filter(|_| self.is_awaited());
-        let ((), end) = node.store.append(waiter, |appender| {
+        let ((), end) = engine.store.append(waiter, |appender| {
             appender.batch.begin_group();
             self.log(appender, keeps_bodies);
             appender.batch.end_group();
         });
-        self.finish(node, end, agenda);
+        self.finish(engine, end, agenda);
     }
 
     /// Appends everything, within a group of the caller.
@@ -411,19 +411,19 @@ impl Telling {
     }
 
     /// Sends on what was logged before `end`.
-    pub(crate) fn finish(self, node: &Engine, end: u64, agenda: &mut Agenda) {
-        let tickets = &node.outcomes.tickets;
+    pub(crate) fn finish(self, engine: &Engine, end: u64, agenda: &mut Agenda) {
+        let tickets = &engine.outcomes.tickets;
         let of_workers = self.received.iter().map(|(tracking, is)| (tracking.ticket, *is));
         let decided = self.confirms.iter().copied().chain(of_workers).filter(|(t, _)| *t != 0);
         let outboxes: Vec<Arc<Outbox>> =
             decided.filter_map(|(ticket, is_good)| tickets.settle(ticket, is_good, end)).collect();
-        node.wake_when_durable(outboxes);
+        engine.wake_when_durable(outboxes);
         let keys = self.told.iter().filter(|told| told.settles);
         let keys = keys.map(|told| dedup_key(IdHash(told.tracking.id), self.queue_id.0));
-        node.ask_after_telling(end, keys);
-        node.notify(end, self.notices, agenda);
+        engine.ask_after_telling(end, keys);
+        engine.notify(end, self.notices, agenda);
         for dead in self.dead {
-            node.deliver_dead_letter(dead, self.now_ms, agenda);
+            engine.deliver_dead_letter(dead, self.now_ms, agenda);
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) enum Target {
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Notices {
-    node: OnceLock<Weak<Engine>>,
+    engine: OnceLock<Weak<Engine>>,
     /// With the position that must be durable before; in the order of these mostly.
     waiting: Mutex<Vec<(u64, Notice)>>,
     /// Somebody delivers; who comes meanwhile leaves his to them.
@@ -54,8 +54,8 @@ impl Notice {
 }
 
 impl Notices {
-    pub(crate) fn bind(&self, node: &Arc<Engine>) {
-        let _ = self.node.set(Arc::downgrade(node));
+    pub(crate) fn bind(&self, engine: &Arc<Engine>) {
+        let _ = self.engine.set(Arc::downgrade(engine));
     }
 
     /// Takes notices whose group ends at `end`.
@@ -85,8 +85,8 @@ impl Waiter for Notices {
     }
 
     fn committed(&self) {
-        if let Some(node) = self.node.get().and_then(Weak::upgrade) {
-            node.with_agenda(Agenda::add_notifications);
+        if let Some(engine) = self.engine.get().and_then(Weak::upgrade) {
+            engine.with_agenda(Agenda::add_notifications);
         }
     }
 }
