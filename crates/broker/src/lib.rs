@@ -21,14 +21,12 @@ pub mod exchange;
 pub mod headers_match;
 pub mod message;
 pub mod queue;
+mod queue_id;
 pub mod topic;
 pub mod topology;
 pub mod tracking;
 
 pub use error::BrokerError;
 pub use message::Message;
+pub use queue_id::QueueId;
 pub use tracking::Tracking;
-
-/// Names a queue for as long as the store lives; never used again after the queue is deleted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueId(pub u32);

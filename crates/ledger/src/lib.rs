@@ -152,18 +152,23 @@ mod flush;
 mod ledger;
 mod lookup;
 mod manifest;
+mod options;
 mod outcomes;
 mod page;
 mod pages;
 mod prefixed;
+mod records;
 mod recovery;
 mod retention;
 mod salvage;
+mod shared;
 mod upkeep;
+mod writer;
 
 pub use dedup::dedup_key;
 pub use error::LedgerError;
-pub use ledger::{Ledger, Options};
+pub use ledger::Ledger;
+pub use options::Options;
 pub use outcome::{
     Cursor, Entry, Event, IdHash, Outcome, OutcomeQuery, OutcomesPage, Publication, Published,
     PublishedQueue, QueueStory, Settled, State, Timeline, What,

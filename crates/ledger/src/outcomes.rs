@@ -5,9 +5,9 @@
 
 use segment_log::records;
 
-use crate::flush::PAGE;
 use crate::page::{Body, Page, RawEvent, Summary, queue_bits};
 use crate::pages::{Candidate, Pages};
+use crate::records::PAGE;
 use crate::{Cursor, LedgerError, OutcomeQuery, OutcomesPage};
 
 /// Answers a question from at most about `bytes_max` of pages.

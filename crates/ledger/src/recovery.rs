@@ -5,19 +5,20 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
-use parking_lot::Mutex;
 use segment_log::{Damage, Disk, Log, RecordRef, Recovery};
 
 use crate::device::{Device, Files, files};
 use crate::directory::Directory;
-use crate::flush::{APPLIED, Applied, PAGE, Writer};
-use crate::ledger::{Ledger, Options, Sizes};
-use crate::lookup::{Keeper, Kind, Lookup, file_name, parse_file_name};
+use crate::lookup::{Kind, Lookup, RunSet, file_name, parse_file_name};
 use crate::manifest::{Listing, Manifest};
+use crate::options::{Options, Sizes};
 use crate::page::{Body, Page, Summary};
 use crate::pages::Pages;
+use crate::records::{APPLIED, Applied, PAGE};
 use crate::salvage::salvage;
+use crate::shared::Shared;
 use crate::upkeep::Upkeep;
+use crate::writer::Writer;
 use crate::{LedgerError, dedup_key};
 
 /// Opens the ledger on a disk.
@@ -25,7 +26,7 @@ pub(crate) fn open<D: Disk + Clone>(
     disk: D,
     options: Options,
     sizes: Sizes,
-) -> Result<Ledger, LedgerError> {
+) -> Result<(Shared, Writer), LedgerError> {
     let files = files(disk.clone());
     let names = files.list()?;
     let mut pass = Pass {
@@ -54,26 +55,26 @@ pub(crate) fn open<D: Disk + Clone>(
 
     let next_position = log.next_position();
     let Pass { directory, applied, index, window, mut upkeep, .. } = pass;
-    for keeper in [&mut upkeep.index, &mut upkeep.window] {
+    for run_set in [&mut upkeep.index, &mut upkeep.window] {
         // The log may have lost what they covered, and use the positions again.
-        keeper.set_covered(keeper.covered().min(next_position));
+        run_set.set_covered(run_set.covered().min(next_position));
     }
     index.set_floor(log.segments().first().map_or(0, |segment| segment.base));
     upkeep.settle(&index, &window);
     let pages = Pages::new(log.reader(), directory, applied.last, next_position, sizes.page_bytes);
-    let ledger = Ledger {
+    let shared = Shared {
         options,
         sizes,
         pages,
         index,
         window,
-        writer: Mutex::new(Writer::new(log, upkeep, applied.position)),
         applied: AtomicU64::new(applied.position),
         size_bytes: AtomicU64::new(0),
         file_count: AtomicUsize::new(0),
     };
-    ledger.writer.lock().tell_size(&ledger);
-    Ok(ledger)
+    let writer = Writer::new(log, upkeep, applied.position);
+    writer.tell_size(&shared);
+    Ok((shared, writer))
 }
 
 /// The base in the name of a segment file, as `segment_log` documents it.
@@ -169,8 +170,8 @@ impl Pass {
         // All of an index is made anew if it has to be: it goes into runs on the way.
         let Self { index, window, upkeep, .. } = self;
         let Upkeep { files, numbers, index: of_index, window: of_window, .. } = upkeep;
-        for (lookup, keeper) in [(index, of_index), (window, of_window)] {
-            keeper.spill_if_full(lookup, &**files, numbers, record.end());
+        for (lookup, run_set) in [(index, of_index), (window, of_window)] {
+            run_set.spill_if_full(lookup, &**files, numbers, record.end());
         }
     }
 
@@ -237,14 +238,14 @@ impl Pass {
 
 /// Opens the listed runs; answers the numbers of those that are intact.
 fn adopt(
-    keeper: &mut Keeper,
+    run_set: &mut RunSet,
     lookup: &Lookup,
     files: &dyn Files,
     listing: &Listing,
 ) -> Result<Vec<u64>, LedgerError> {
     let mut kept = Vec::new();
     for run in &listing.runs {
-        if keeper.adopt(lookup, files, run.number, Some(*run))? {
+        if run_set.adopt(lookup, files, run.number, Some(*run))? {
             kept.push(run.number);
         } else {
             let number = run.number;
@@ -252,6 +253,6 @@ fn adopt(
         }
     }
     let is_whole = kept.len() == listing.runs.len();
-    keeper.set_covered(if is_whole { listing.covered } else { 0 });
+    run_set.set_covered(if is_whole { listing.covered } else { 0 });
     Ok(kept)
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use segment_log::{SEGMENT_HEADER_SIZE, SegmentStat};
 
 use crate::LedgerError;
-use crate::flush::Writer;
-use crate::ledger::Ledger;
+use crate::shared::Shared;
+use crate::writer::Writer;
 
 /// A segment takes events for at most this part of the retention time, since it goes as a whole.
 const SEGMENTS_PER_RETENTION: u64 = 16;
@@ -19,12 +19,12 @@ impl Writer {
     /// Answers whether it did.
     pub(crate) fn roll_by_age(
         &mut self,
-        ledger: &Ledger,
+        shared: &Shared,
         now_ms: u64,
     ) -> Result<bool, LedgerError> {
         let Some(active) = self.log.segments().last().copied() else { return Ok(false) };
-        let times = ledger.pages.with_directory(|directory| directory.times_ms(active.base));
-        let span_ms = ledger.options.retention_ms / SEGMENTS_PER_RETENTION;
+        let times = shared.pages.with_directory(|directory| directory.times_ms(active.base));
+        let span_ms = shared.options.retention_ms / SEGMENTS_PER_RETENTION;
         if times.is_none_or(|times| times.start.saturating_add(span_ms) >= now_ms) {
             return Ok(false);
         }
@@ -37,7 +37,7 @@ impl Writer {
     }
 
     /// Deletes segments that are too old, or the oldest while there is too much.
-    pub(crate) fn forget(&mut self, ledger: &Ledger, now_ms: u64) -> Result<(), LedgerError> {
+    pub(crate) fn forget(&mut self, shared: &Shared, now_ms: u64) -> Result<(), LedgerError> {
         let segments = self.log.segments();
         let Some((active, others)) = segments.split_last() else { return Ok(()) };
         if active.base == active.end {
@@ -45,42 +45,42 @@ impl Writer {
             return Ok(());
         }
         // The window goes by time alone. However large it is, half of the room is for events.
-        let window_bytes = self.upkeep.window.size_bytes(&ledger.window);
-        let uncounted = window_bytes.saturating_sub(ledger.options.bytes_max / 2);
-        let mut size_bytes = self.size_bytes(ledger) - uncounted;
+        let window_bytes = self.upkeep.window.size_bytes(&shared.window);
+        let uncounted = window_bytes.saturating_sub(shared.options.bytes_max / 2);
+        let mut size_bytes = self.size_bytes(shared) - uncounted;
         for segment in others {
-            let is_old = ledger
+            let is_old = shared
                 .pages
                 .with_directory(|directory| directory.times_ms(segment.base))
-                .is_none_or(|times| times.end.saturating_add(ledger.options.retention_ms) < now_ms);
-            if !is_old && size_bytes <= ledger.options.bytes_max {
+                .is_none_or(|times| times.end.saturating_add(shared.options.retention_ms) < now_ms);
+            if !is_old && size_bytes <= shared.options.bytes_max {
                 break;
             }
             if self.upkeep.window.covered() < segment.end {
                 let durable = self.log.next_position();
-                if !self.upkeep.detach_window(&ledger.index, &ledger.window, durable) {
+                if !self.upkeep.detach_window(&shared.index, &shared.window, durable) {
                     break;
                 }
             }
             self.log.delete_segment(segment.base)?;
-            ledger.pages.with_directory(|directory| directory.remove_segment(segment.base));
-            ledger.index.set_floor(segment.end);
+            shared.pages.with_directory(|directory| directory.remove_segment(segment.base));
+            shared.index.set_floor(segment.end);
             size_bytes = size_bytes.saturating_sub(file_bytes(segment));
         }
         Ok(())
     }
 
     /// Puts bytes on disk and files that are open where anybody may look.
-    pub(crate) fn tell_size(&self, ledger: &Ledger) {
-        ledger.size_bytes.store(self.size_bytes(ledger), Ordering::Relaxed);
-        let run_count = ledger.index.run_count() + ledger.window.run_count();
-        ledger.file_count.store(self.log.segments().len() + run_count, Ordering::Relaxed);
+    pub(crate) fn tell_size(&self, shared: &Shared) {
+        shared.size_bytes.store(self.size_bytes(shared), Ordering::Relaxed);
+        let run_count = shared.index.run_count() + shared.window.run_count();
+        shared.file_count.store(self.log.segments().len() + run_count, Ordering::Relaxed);
     }
 
     /// Bytes on disk.
-    pub(crate) fn size_bytes(&self, ledger: &Ledger) -> u64 {
+    pub(crate) fn size_bytes(&self, shared: &Shared) -> u64 {
         let segments: u64 = self.log.segments().iter().map(file_bytes).sum();
-        segments + self.upkeep.size_bytes(&ledger.index, &ledger.window)
+        segments + self.upkeep.size_bytes(&shared.index, &shared.window)
     }
 }
 

@@ -8,7 +8,7 @@ use segment_log::{LogError, Quarantine, RecordRef, SEGMENT_HEADER_SIZE, records}
 
 use crate::LedgerError;
 use crate::device::{Files, ReadDevice, read_full};
-use crate::flush::PAGE;
+use crate::records::PAGE;
 
 /// A group is what one flush covers; more than this is not read into memory for its sake.
 const STRETCH_BYTES_MAX: u64 = 256 << 20;

@@ -1,34 +1,34 @@
 //! Everything that is done beside the log: runs, the manifest, and what may be forgotten.
 //!
-//! Owns the keepers of both lookups and the order in which files come and go. An error of the disk
+//! Owns the runs of both lookups and the order in which files come and go. An error of the disk
 //! in here loses nothing: the log has everything, so it is told of, and tried again later.
 
 use std::io;
 use std::sync::Arc;
 
 use crate::device::Files;
-use crate::ledger::Sizes;
-use crate::lookup::{Keeper, Lookup, Numbers};
+use crate::lookup::{Lookup, Numbers, RunSet};
 use crate::manifest::{Listing, Manifest};
+use crate::options::Sizes;
 
 /// The writer's part beside the log.
 pub(crate) struct Upkeep {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) numbers: Numbers,
-    pub(crate) index: Keeper,
-    pub(crate) window: Keeper,
+    pub(crate) index: RunSet,
+    pub(crate) window: RunSet,
     /// Whose turn it is.
     is_windows_turn: bool,
 }
 
 impl Upkeep {
     pub(crate) fn new(files: Arc<dyn Files>, sizes: &Sizes) -> Self {
-        let keeper = || Keeper::new(sizes.memory_entries, sizes.fan_in, sizes.step_entries);
+        let run_set = || RunSet::new(sizes.memory_entries, sizes.fan_in, sizes.step_entries);
         Self {
             files,
             numbers: Numbers::default(),
-            index: keeper(),
-            window: keeper(),
+            index: run_set(),
+            window: run_set(),
             is_windows_turn: false,
         }
     }
@@ -66,8 +66,8 @@ impl Upkeep {
     }
 
     fn try_settle(&mut self, index: &Lookup, window: &Lookup) -> io::Result<()> {
-        let listing = |keeper: &Keeper, lookup| {
-            let (covered, runs) = keeper.listing(lookup);
+        let listing = |run_set: &RunSet, lookup| {
+            let (covered, runs) = run_set.listing(lookup);
             Listing { covered, runs }
         };
         let manifest = Manifest {

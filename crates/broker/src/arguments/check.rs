@@ -6,7 +6,7 @@ use amqp::{FieldTable, FieldValue};
 use outcome::OutcomeRequest;
 
 use super::equivalence::kind_name;
-use super::{Overflow, QUORUM_DELIVERY_LIMIT, QueueType, RetryKind};
+use super::kinds::{Overflow, QUORUM_DELIVERY_LIMIT, QueueType, RetryKind};
 use crate::BrokerError;
 
 /// Arguments that RabbitMQ knows and refuses on classic queues.

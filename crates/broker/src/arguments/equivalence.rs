@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use amqp::{FieldTable, FieldValue};
 
-use super::QueueType;
+use super::kinds::QueueType;
 use crate::BrokerError;
 
 /// What RabbitMQ compares for a classic queue, in its order, and then what only wilco takes there.

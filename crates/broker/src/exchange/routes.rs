@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::definition::ExchangeKind;
 use crate::QueueId;
-use crate::exchange::ExchangeKind;
 use crate::headers_match::{HeadersMatch, MessageHeaders};
 use crate::topic::TopicTrie;
 

@@ -1,8 +1,12 @@
 //! Finding messages by their place in the log: for its compaction, which also moves them, and for
 //! who wants to take one out.
 
-use super::index::Marks;
-use super::{DeliveryId, Effects, Endpoint, NO_POSITION, Queue, Reason, State};
+use outcome::Reason;
+
+use super::consumers::Endpoint;
+use super::effects::{DeliveryId, Effects};
+use super::index::{Marks, NO_POSITION, State};
+use super::state::Queue;
 
 /// A message, and where it stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

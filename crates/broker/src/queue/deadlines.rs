@@ -3,8 +3,11 @@
 
 use std::cmp::Reverse;
 
+use super::consumers::Endpoint;
+use super::effects::{Effects, Noted};
 use super::index::Marks;
-use super::{Effects, Endpoint, Noted, Place, Queue};
+use super::priority_levels::Place;
+use super::state::Queue;
 
 impl<E: Endpoint> Queue<E> {
     /// Watches a message's deadline; 0 is none.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use outcome::{Reason, SettledBy};
 
+use super::consumers::ConsumerKey;
+use super::priority_levels::Place;
 use crate::Message;
 
 /// A message that left a queue.
@@ -94,7 +96,7 @@ impl DeliveryId {
         self.attempt
     }
 
-    pub(super) fn place(&self) -> super::Place {
+    pub(super) fn place(&self) -> Place {
         (self.level, self.number)
     }
 }
@@ -105,7 +107,7 @@ pub struct Delivery {
     /// To settle it by.
     pub id: DeliveryId,
     /// Whom it is for.
-    pub consumer: super::ConsumerKey,
+    pub consumer: ConsumerKey,
     /// Index into [`Outgoing::endpoints`].
     pub endpoint: u32,
     /// `None`: to be read from the log.

@@ -1,7 +1,14 @@
 //! What passes with time: deadlines, deliveries nobody settles, waits between attempts, messages at
 //! the head, the queue itself.
 
-use super::{Delivery, DeliveryId, Effects, Endpoint, NEVER, Place, Queue, Reason, Settlement};
+use outcome::Reason;
+
+use super::command::Settlement;
+use super::consumers::Endpoint;
+use super::effects::{Delivery, DeliveryId, Effects};
+use super::index::NEVER;
+use super::priority_levels::Place;
+use super::state::Queue;
 
 /// What a look at the clock found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

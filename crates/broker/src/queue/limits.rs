@@ -2,7 +2,12 @@
 //! them. Only ready messages count, and whoever has room takes his before any is lost: for that
 //! even the bound on what may wait for its handover gives way.
 
-use super::{Effects, Endpoint, Incoming, Queue, Reason, Removed};
+use outcome::Reason;
+
+use super::command::Incoming;
+use super::consumers::Endpoint;
+use super::effects::{Effects, Removed};
+use super::state::Queue;
 use crate::arguments::Overflow;
 
 impl<E: Endpoint> Queue<E> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use outcome::{Reason, SettledBy};
 
-use super::index::Marks;
-use super::{
-    Attempt, ConsumerKey, Delivery, DeliveryId, Effects, Endpoint, Entry, Incoming, NO_POSITION,
-    Noted, Place, Queue, Removed, State,
-};
+use super::command::Incoming;
+use super::consumers::{ConsumerKey, Endpoint};
+use super::effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Removed};
+use super::index::{Entry, Marks, NO_POSITION, State};
+use super::priority_levels::Place;
+use super::state::Queue;
 
 impl<E: Endpoint> Queue<E> {
     pub(super) fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {

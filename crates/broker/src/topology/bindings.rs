@@ -8,28 +8,13 @@ use std::sync::Arc;
 
 use amqp::FieldTable;
 
-use super::default_exchange_refused;
-use super::{BindingDefinition, Declared, Destination, Removal, Topology};
+use super::bound::{BindingIdentity, BoundBinding};
+use super::definitions::{BindingDefinition, Declared, Destination, Removal};
+use super::rules::default_exchange_refused;
+use super::state::Topology;
 use crate::BrokerError;
 use crate::exchange::Target;
 use crate::headers_match::HeadersMatch;
-
-/// A binding, with the places of its ends.
-#[derive(Debug, Clone)]
-pub(super) struct BoundBinding {
-    pub(super) definition: BindingDefinition,
-    identity: BindingIdentity,
-}
-
-/// What makes two bindings the same.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct BindingIdentity {
-    source: u32,
-    target: Target,
-    routing_key: Arc<str>,
-    /// Encoded, sorted by name; empty without arguments.
-    arguments: Box<[u8]>,
-}
 
 /// The ends of a binding that is asked for.
 struct Ends {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use amqp::FieldValue;
 
+use super::definitions::{Declared, ExchangeDeclaration, Removal};
 use super::queues::invalid_type;
-use super::{Declared, ExchangeDeclaration, ExchangeEntry, Removal, Topology};
-use super::{check_name, default_exchange_refused};
+use super::rules::{check_name, default_exchange_refused};
+use super::state::{ExchangeEntry, Topology};
 use crate::BrokerError;
 use crate::arguments::{compare, compare_field};
 use crate::exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use amqp::FieldValue;
 
-use super::{Declared, QueueDeclaration, QueueDefinition, QueueEntry, RemovedQueue};
-use super::{Topology, check_name};
+use super::definitions::{Declared, QueueDeclaration, QueueDefinition, RemovedQueue};
+use super::rules::check_name;
+use super::state::{QueueEntry, Topology};
 use crate::arguments::{self, QueueArguments, QueueProperties, QueueType};
 use crate::{BrokerError, QueueId};
 

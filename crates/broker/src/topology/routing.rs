@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use amqp::TableRef;
 
-use super::{ExchangeEntry, Topology};
+use super::state::{ExchangeEntry, Topology};
 use crate::exchange::Target;
 use crate::headers_match::MessageHeaders;
 use crate::{BrokerError, QueueId};

@@ -4,6 +4,7 @@ use amqp::{FieldTable, FieldValue, ReplyCode};
 
 use super::*;
 use crate::exchange::ExchangeKind;
+use crate::{BrokerError, QueueId};
 
 const ME: u64 = 1;
 const OTHER: u64 = 2;

@@ -4,6 +4,8 @@
 //! costs one miss at most; about one answer in 150 is a wrong "perhaps", none a wrong "no". Lines
 //! are in the order of keys, so filling it from sorted entries goes through memory once.
 
+use super::entry::VALUE_BITS;
+
 /// Bits per entry.
 const ENTRY_BITS: u64 = 12;
 const BITS_PER_KEY: u32 = 6;
@@ -74,7 +76,7 @@ impl Bloom {
 
 /// A key's bits in its line, from the lower 64 of its 80 bits: the line comes from the upper ones.
 fn bits(entry: u128) -> impl Iterator<Item = usize> {
-    let mixed = ((entry >> super::VALUE_BITS) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = ((entry >> VALUE_BITS) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (1..=BITS_PER_KEY).map(move |n| (mixed >> (64 - 9 * n)) as usize & 511)
 }
 

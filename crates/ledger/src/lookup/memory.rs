@@ -4,7 +4,7 @@
 
 use hashbrown::HashTable;
 
-use super::{VALUE_BITS, VALUE_MASK, value_of};
+use super::entry::{VALUE_BITS, VALUE_MASK, value_of};
 
 /// Entries in memory.
 #[derive(Debug, Default)]

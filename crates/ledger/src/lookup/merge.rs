@@ -7,9 +7,9 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::entry::{Kind, VALUE_MASK, value_of};
 use super::run::{BLOCK_SIZE, Run, entries, is_intact};
 use super::write::RunWriter;
-use super::{Kind, VALUE_MASK, value_of};
 use crate::device::{Files, read_full};
 
 /// Blocks of a run that are read at once.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use segment_log::DiskFile;
 
 use super::bloom::{Bloom, LINE_SIZE};
-use super::{Kind, VALUE_MASK, value_of};
+use super::entry::{Kind, VALUE_MASK, value_of};
 use crate::device::{Files, read_full};
 
 /// Bytes of a block.

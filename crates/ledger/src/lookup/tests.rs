@@ -22,7 +22,7 @@ fn entries_are_found_wherever_they_are_while_runs_are_written_and_merged() {
         let disk = FaultyDisk::new(1);
         let files = files(disk.clone());
         let lookup = Lookup::new(kind);
-        let mut keeper = Keeper::new(700, 3, 100);
+        let mut run_set = RunSet::new(700, 3, 100);
         let mut numbers = Numbers::default();
         let mut model: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for n in 0..30_000 {
@@ -30,7 +30,7 @@ fn entries_are_found_wherever_they_are_while_runs_are_written_and_merged() {
             lookup.insert(key(name), value);
             model.entry(name).or_default().insert(value);
             if n % 50 == 0 {
-                keeper.work(&lookup, &*files, &mut numbers, n);
+                run_set.work(&lookup, &*files, &mut numbers, n);
             }
             if n % 5000 == 4999 {
                 for (name, values) in &model {
@@ -50,7 +50,7 @@ fn entries_are_found_wherever_they_are_while_runs_are_written_and_merged() {
         let run_count = lookup.shared.read().runs.len();
         assert!((2..=8).contains(&run_count), "{run_count}");
         assert!(numbers.is_dirty);
-        let (covered, listed) = keeper.listing(&lookup);
+        let (covered, listed) = run_set.listing(&lookup);
         assert!(covered > 28_000, "{covered}");
         for run in &listed {
             assert!(!numbers.garbage.contains(&file_name(kind, run.number)));
@@ -63,18 +63,18 @@ fn a_run_is_the_same_after_opening_and_with_its_filter_made_anew() {
     let disk = FaultyDisk::new(1);
     let files = files(disk.clone());
     let lookup = Lookup::new(Kind::Index);
-    let mut keeper = Keeper::new(10, 3, 100);
+    let mut run_set = RunSet::new(10, 3, 100);
     let mut numbers = Numbers::default();
     for n in 0..2000 {
         lookup.insert(key(n / 2), n);
     }
-    assert!(keeper.spill(&lookup, &*files, &mut numbers, 1));
-    let (_, listed) = keeper.listing(&lookup);
+    assert!(run_set.spill(&lookup, &*files, &mut numbers, 1));
+    let (_, listed) = run_set.listing(&lookup);
     let stat = listed[0];
     let name = file_name(Kind::Index, stat.number);
     let check = |listed, is_readable| {
         let lookup = Lookup::new(Kind::Index);
-        let is_there = keeper.adopt(&lookup, &*files, stat.number, listed).unwrap();
+        let is_there = run_set.adopt(&lookup, &*files, stat.number, listed).unwrap();
         assert_eq!(is_there, is_readable);
         for n in (0..2000).filter(|_| is_readable) {
             let mut found = lookup.values(key(n / 2)).unwrap();
@@ -108,26 +108,26 @@ fn what_is_below_the_floor_is_not_found_and_leaves_the_disk() {
     let disk = FaultyDisk::new(1);
     let files = files(disk.clone());
     let lookup = Lookup::new(Kind::Window);
-    let mut keeper = Keeper::new(100, 3, 1000);
+    let mut run_set = RunSet::new(100, 3, 1000);
     let mut numbers = Numbers::default();
     for n in 0..2000 {
         lookup.insert(key(n), n);
-        keeper.work(&lookup, &*files, &mut numbers, n);
+        run_set.work(&lookup, &*files, &mut numbers, n);
     }
-    let before = keeper.size_bytes(&lookup);
+    let before = run_set.size_bytes(&lookup);
     lookup.set_floor(1500);
     assert_eq!(lookup.latest(key(1499)).unwrap(), None);
     assert_eq!(lookup.latest(key(1500)).unwrap(), Some(1500));
     for _ in 0..100 {
-        keeper.work(&lookup, &*files, &mut numbers, 2000);
+        run_set.work(&lookup, &*files, &mut numbers, 2000);
     }
-    assert!(keeper.size_bytes(&lookup) < before / 2);
+    assert!(run_set.size_bytes(&lookup) < before / 2);
     assert!((1500..2000).all(|n| lookup.latest(key(n)).unwrap() == Some(n)));
     lookup.set_floor(2001);
     for _ in 0..100 {
-        keeper.work(&lookup, &*files, &mut numbers, 2000);
+        run_set.work(&lookup, &*files, &mut numbers, 2000);
     }
-    assert_eq!(keeper.size_bytes(&lookup), 0);
+    assert_eq!(run_set.size_bytes(&lookup), 0);
 }
 
 #[test]
@@ -135,18 +135,18 @@ fn a_full_disk_costs_nothing_but_time() {
     let disk = FaultyDisk::new(1);
     let files = files(disk.clone());
     let lookup = Lookup::new(Kind::Window);
-    let mut keeper = Keeper::new(100, 3, 100);
+    let mut run_set = RunSet::new(100, 3, 100);
     let mut numbers = Numbers::default();
     disk.set_capacity_bytes(Some(6000));
     for n in 0..1000 {
         lookup.insert(key(n), n);
-        keeper.work(&lookup, &*files, &mut numbers, n);
+        run_set.work(&lookup, &*files, &mut numbers, n);
     }
     assert!((0..1000).all(|n| lookup.latest(key(n)).unwrap() == Some(n)));
     disk.set_capacity_bytes(None);
     for _ in 0..100 {
-        keeper.work(&lookup, &*files, &mut numbers, 1000);
+        run_set.work(&lookup, &*files, &mut numbers, 1000);
     }
     assert!((0..1000).all(|n| lookup.latest(key(n)).unwrap() == Some(n)));
-    assert_eq!(keeper.covered(), 1000);
+    assert_eq!(run_set.covered(), 1000);
 }

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 use segment_log::DiskFile;
 
 use super::bloom::{Bloom, LINE_SIZE};
+use super::entry::{Kind, value_of};
 use super::run::{BLOCK_BYTES, BLOCK_SIZE, Footer, Run, RunStat, block_crc, file_name};
-use super::{Kind, value_of};
 use crate::device::Files;
 
 /// Bytes that are written at once.

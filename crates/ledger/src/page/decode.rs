@@ -8,11 +8,11 @@ use std::borrow::Cow;
 
 use outcome::{Details, Flags, Outcome, Reason, Verdict};
 
+use super::format::{kind, settled, tag};
 use super::ids::{self, Id};
 use super::strings;
 use super::summary::{HEADER_SIZE, Summary};
 use super::varint::Input;
-use super::{kind, settled, tag};
 use crate::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 
 /// A page's bytes, taken apart into strings, ids, and events to be read.

@@ -3,10 +3,11 @@
 //! Owns the page while it grows. Never decides when it is full. What an event looks like is in the
 //! crate's documentation.
 
+use super::format::{kind, settled, tag};
 use super::ids::{Ids, Met};
 use super::strings::{Role, Strings};
 use super::summary::{HEADER_SIZE, Summary, queue_bits};
-use super::{kind, settled, tag, varint};
+use super::varint;
 use crate::{Cursor, Event, Published, Settled, What};
 
 /// The page being written.

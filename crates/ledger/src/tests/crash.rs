@@ -4,7 +4,7 @@ use outcome::Outcome;
 use segment_log::FaultyDisk;
 
 use super::support::{Model, published, settled, tiny};
-use crate::ledger::Sizes;
+use crate::options::Sizes;
 use crate::{Cursor, Ledger, LedgerError, Options};
 
 /// Numbers that follow from a seed (splitmix64).

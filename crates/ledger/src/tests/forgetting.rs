@@ -4,7 +4,7 @@ use outcome::Outcome;
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{hash, published, settled, tiny};
-use crate::ledger::Sizes;
+use crate::options::Sizes;
 use crate::{Cursor, Ledger, Options, OutcomeQuery, dedup_key};
 
 fn open(disk: &FaultyDisk, options: &Options) -> Ledger {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use outcome::{Details, Flags, Outcome, Verdict};
 
-use crate::ledger::Sizes;
+use crate::options::Sizes;
 use crate::{
     Cursor, Event, IdHash, Ledger, OutcomeQuery, Published, PublishedQueue, Settled, What,
     dedup_key,

@@ -1,5 +1,6 @@
 //! From assigned to handed over, and what happens in between.
 
+use super::super::handover::OUTGOING_MAX;
 use super::*;
 
 #[test]

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::index::Index;
-use super::*;
+use super::super::index::{Entry, Index, State};
 
 /// What to do with so many messages; which of them is told by a pattern of bits.
 #[derive(Debug, Clone)]

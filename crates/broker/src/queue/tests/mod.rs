@@ -18,12 +18,14 @@ mod tracked;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use amqp::Properties;
+use outcome::{Reason, SettledBy};
 
 use super::*;
-use crate::Tracking;
 use crate::arguments::{Overflow, QueueArguments};
+use crate::{Message, QueueId, Tracking};
 
 /// Where a consumer's deliveries go: it has room for so many more.
 #[derive(Clone, Default)]

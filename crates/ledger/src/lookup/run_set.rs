@@ -9,10 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::entry::Kind;
+use super::find::Lookup;
 use super::merge::{Merge, choose};
 use super::run::{Run, RunError, RunStat, file_name};
 use super::write::RunWriter;
-use super::{Kind, Lookup};
 use crate::device::Files;
 
 /// Calls during which nothing is tried after the disk has refused.
@@ -37,8 +38,8 @@ impl Numbers {
     }
 }
 
-/// The writer's part of a lookup.
-pub(crate) struct Keeper {
+/// The runs of a lookup, as far as the writer looks after them.
+pub(crate) struct RunSet {
     /// Entries that are a full memory.
     memory_entries: usize,
     /// Runs of about one size that become one.
@@ -55,7 +56,7 @@ pub(crate) struct Keeper {
     inserted_count: u64,
 }
 
-impl Keeper {
+impl RunSet {
     pub(crate) fn new(memory_entries: usize, fan_in: usize, step_entries: u64) -> Self {
         Self {
             memory_entries,

@@ -10,13 +10,13 @@ use super::index::{Entry, Index};
 pub(super) type Place = (u8, u64);
 
 /// See the module's documentation.
-pub(super) struct Levels {
+pub(super) struct PriorityLevels {
     /// Lowest priority first; one for ordinary queues.
     indexes: Vec<Index>,
     ready: [u64; 4],
 }
 
-impl Levels {
+impl PriorityLevels {
     pub(super) fn new(priority_max: u8) -> Self {
         Self { indexes: (0..=priority_max).map(|_| Index::default()).collect(), ready: [0; 4] }
     }

@@ -1,0 +1,52 @@
+//! Assigning messages to consumers, and handing them over: by one driver at a time.
+
+use super::consumers::Endpoint;
+use super::effects::{Effects, Outgoing};
+use super::state::Queue;
+
+/// Deliveries that may wait for their handover.
+pub(super) const OUTGOING_MAX: usize = 512;
+
+impl<E: Endpoint> Queue<E> {
+    /// Assigns ready messages to consumers with room, as far as the handover's buffer goes.
+    pub fn assign(&mut self, now_ms: u64, effects: &mut Effects) {
+        self.assign_up_to(OUTGOING_MAX, now_ms, effects);
+    }
+
+    pub(super) fn assign_up_to(&mut self, outgoing_max: usize, now_ms: u64, effects: &mut Effects) {
+        while self.outgoing.deliveries.len() < outgoing_max && self.ready_count > 0 {
+            let Some(place) = self.first_live(now_ms, effects) else { return };
+            let body_bytes = self.levels.at(place).map_or(0, |entry| entry.body_bytes);
+            let Some(key) = self.consumers.next(body_bytes) else { return };
+            self.deliver_to(now_ms, key, place, effects);
+        }
+    }
+
+    /// Whether the caller may hand deliveries over: nobody else is doing so.
+    pub fn begin_handover(&mut self) -> bool {
+        !std::mem::replace(&mut self.handing_over, true)
+    }
+
+    /// Swaps the assigned deliveries into `taken` (empty). `false`, and the handover is over, when
+    /// there are none.
+    pub fn take_outgoing(&mut self, taken: &mut Outgoing<E>) -> bool {
+        debug_assert!(self.handing_over && taken.deliveries.is_empty());
+        if self.outgoing.deliveries.is_empty() {
+            self.handing_over = false;
+            return false;
+        }
+        std::mem::swap(&mut self.outgoing, taken);
+        self.outgoing_turn += 1;
+        true
+    }
+
+    /// Whether bodies of assigned deliveries are to be read from the log.
+    pub fn outgoing_needs_log(&self) -> bool {
+        self.outgoing.deliveries.iter().any(|delivery| delivery.message.is_none())
+    }
+
+    /// Gives the handover up, whatever is left to hand over: somebody else must take it up.
+    pub fn end_handover(&mut self) {
+        self.handing_over = false;
+    }
+}

@@ -1,0 +1,101 @@
+//! The state of a queue, which its other modules change.
+//!
+//! *Invariant:* the counts are those of the messages in `levels`, by their state.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+
+use super::command::Depth;
+use super::consumers::{ConsumerKey, Consumers, Endpoint};
+use super::effects::{DeliveryId, Outgoing};
+use super::priority_levels::PriorityLevels;
+use super::settings::Settings;
+use crate::QueueId;
+
+/// See the documentation of module [`queue`](super). `E` is where deliveries go.
+pub struct Queue<E> {
+    pub(super) id: QueueId,
+    pub(super) settings: Settings,
+    pub(super) levels: PriorityLevels,
+    pub(super) ready_count: u64,
+    pub(super) ready_bytes: u64,
+    pub(super) unsettled_count: u64,
+    pub(super) delayed_count: u64,
+    pub(super) cached_bytes: u64,
+    pub(super) consumers: Consumers<E>,
+    pub(super) outgoing: Outgoing<E>,
+    pub(super) outgoing_turn: u64,
+    pub(super) handing_over: bool,
+    pub(super) had_consumers: bool,
+    pub(super) last_used_ms: u64,
+    /// Whether anything in it was ever bound to expire.
+    pub(super) watches_time: bool,
+    /// When deliveries time out, in order; only with a consumer timeout.
+    pub(super) consumer_deadlines: VecDeque<(u64, DeliveryId, ConsumerKey)>,
+    /// Producers' deadlines; some of messages that are gone.
+    pub(super) deadlines: BinaryHeap<Reverse<(u64, u8, u64)>>,
+    /// When to look at messages that wait for their next attempt; some of messages that are gone.
+    pub(super) delayed: BTreeSet<(u64, u8, u64)>,
+}
+
+impl<E: Endpoint> Queue<E> {
+    /// An empty queue.
+    pub fn new(id: QueueId, settings: Settings, now_ms: u64) -> Self {
+        Self {
+            id,
+            consumers: Consumers::new(settings.single_active_consumer),
+            levels: PriorityLevels::new(settings.priority_max),
+            settings,
+            ready_count: 0,
+            ready_bytes: 0,
+            unsettled_count: 0,
+            delayed_count: 0,
+            cached_bytes: 0,
+            outgoing: Outgoing::default(),
+            outgoing_turn: 0,
+            handing_over: false,
+            had_consumers: false,
+            last_used_ms: now_ms,
+            watches_time: false,
+            consumer_deadlines: VecDeque::new(),
+            deadlines: BinaryHeap::new(),
+            delayed: BTreeSet::new(),
+        }
+    }
+
+    /// Its name for life.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// What it acts upon.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How full it is.
+    pub fn depth(&self) -> Depth {
+        Depth {
+            ready_count: self.ready_count,
+            unsettled_count: self.unsettled_count,
+            delayed_count: self.delayed_count,
+            ready_bytes: self.ready_bytes,
+            consumer_count: self.consumers.count(),
+        }
+    }
+
+    /// Bytes of memory that its messages take, each counted here though others may share it.
+    pub fn cached_bytes(&self) -> u64 {
+        self.cached_bytes
+    }
+
+    /// Whether it ever had a consumer (an auto-delete queue goes with its last, not before).
+    pub fn had_consumers(&self) -> bool {
+        self.had_consumers
+    }
+
+    /// Somebody used it: declared it again or got from it (`x-expires` counts from here).
+    pub fn touch(&mut self, now_ms: u64) {
+        self.last_used_ms = now_ms;
+    }
+}
