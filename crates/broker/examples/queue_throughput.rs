@@ -16,8 +16,7 @@ use std::time::Instant;
 
 use amqp::Properties;
 use broker::queue::{
-    ConsumerOptions, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Outgoing, Queue, Settings,
-    Settlement,
+    ConsumerOptions, Delivery, Effects, Endpoint, Incoming, Outgoing, Queue, Settings, Settlement,
 };
 use broker::{Message, QueueId};
 
@@ -120,10 +119,10 @@ fn flow(count: usize, settings: &Settings, consumers: &[ConsumerOptions]) -> u64
     for now_ms in 0..(count / BATCH) as u64 {
         for _ in 0..BATCH {
             let message = source.message();
-            let incoming = Incoming { message, position: NO_POSITION, keep_body: true };
+            let incoming = Incoming { message, position: None, keep_body: true };
             queue.publish(now_ms, incoming, &mut effects);
         }
-        hand_over(&mut queue, now_ms, &mut outgoing, &mut effects);
+        dispatch(&mut queue, now_ms, &mut outgoing, &mut effects);
     }
     assert_eq!(queue.depth().ready_count, 0);
     nanoseconds(start, count)
@@ -136,7 +135,7 @@ fn backlog(count: usize) -> [u64; 2] {
     let start = Instant::now();
     for _ in 0..count {
         let message = source.message();
-        let incoming = Incoming { message, position: NO_POSITION, keep_body: true };
+        let incoming = Incoming { message, position: None, keep_body: true };
         queue.publish(0, incoming, &mut effects);
     }
     let fill = nanoseconds(start, count);
@@ -144,13 +143,13 @@ fn backlog(count: usize) -> [u64; 2] {
     queue.add_consumer(0, Nowhere, options).expect("the queue is free");
     let start = Instant::now();
     while queue.depth().ready_count > 0 {
-        hand_over(&mut queue, 0, &mut outgoing, &mut effects);
+        dispatch(&mut queue, 0, &mut outgoing, &mut effects);
     }
     [fill, nanoseconds(start, count)]
 }
 
 /// Hands over what is ready and settles it, as a consumer that acks at once.
-fn hand_over(
+fn dispatch(
     queue: &mut Queue<Nowhere>,
     now_ms: u64,
     outgoing: &mut Outgoing<Nowhere>,
@@ -158,7 +157,7 @@ fn hand_over(
 ) {
     let mut settled = Vec::with_capacity(BATCH);
     queue.assign(now_ms, effects);
-    if !queue.begin_handover() {
+    if !queue.begin_dispatch() {
         return;
     }
     while queue.take_outgoing(outgoing) {

@@ -73,7 +73,7 @@ pub struct QueueArguments {
     /// `x-retry-delay-max`, ms at most.
     pub retry_delay_max_ms: Option<u64>,
     /// `x-notify`, `x-confirm-on`, `x-deadline`.
-    pub asking: OutcomeRequest,
+    pub request: OutcomeRequest,
     /// `x-message-deduplication`; unless said, only messages that ask for an outcome are looked for.
     pub message_deduplication: Option<bool>,
     /// `x-cache-ttl`, ms a deduplicated message is remembered.
@@ -138,7 +138,7 @@ impl QueueArguments {
         parsed.delayed_retry_max_ms = arguments.non_negative("x-delayed-retry-max")?;
         parsed.retry_delay_min_ms = arguments.positive_milliseconds("x-retry-delay-min")?;
         parsed.retry_delay_max_ms = arguments.retry_delay_max(parsed.retry_delay_min_ms)?;
-        parsed.asking = arguments.asking()?;
+        parsed.request = arguments.request()?;
         parsed.message_deduplication = arguments.flag("x-message-deduplication")?;
         parsed.cache_ttl_ms = arguments.non_negative("x-cache-ttl")?;
         arguments.check_names(queue_type)?;

@@ -9,6 +9,7 @@
 //! - [`queue`]: one queue: its messages, consumers, limits, expiry, retries, settlement.
 //! - [`message`]: a message as it is kept and passed on, one allocation each.
 //! - [`tracking`]: what travels with a message whose outcome somebody may ask for.
+//! - [`verdict`]: what becomes of such a message, and who is told.
 //! - [`dead_letter`]: what a message becomes when it leaves a queue for a dead-letter exchange.
 //!
 //! *Invariant:* every message routed to a queue is ready, unsettled, delayed (it waits for its next
@@ -20,13 +21,16 @@ mod error;
 pub mod exchange;
 pub mod headers_match;
 pub mod message;
+mod position;
 pub mod queue;
 mod queue_id;
 pub mod topic;
 pub mod topology;
 pub mod tracking;
+pub mod verdict;
 
 pub use error::BrokerError;
 pub use message::Message;
+pub use position::Position;
 pub use queue_id::QueueId;
 pub use tracking::Tracking;

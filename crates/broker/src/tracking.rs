@@ -13,7 +13,7 @@
 //! | 8 | deadline, ms since the epoch; 0 is none |
 //! | 8 | who waits for its confirm; 0 is nobody |
 
-use outcome::Notify;
+use outcome::{Notify, Ticket};
 
 use crate::QueueId;
 
@@ -41,8 +41,8 @@ pub struct Tracking {
     pub queue_count: u16,
     /// ms since the epoch; 0 is none.
     pub deadline_at_ms: u64,
-    /// Names whoever waits for its confirm, 0 for nobody.
-    pub ticket: u64,
+    /// Names whoever waits for its confirm.
+    pub ticket: Option<Ticket>,
 }
 
 impl Tracking {
@@ -57,7 +57,7 @@ impl Tracking {
         out[18..20].copy_from_slice(&self.queue_count.to_le_bytes());
         out[20..24].copy_from_slice(&self.outcome_of.map_or(0, |queue| queue.0).to_le_bytes());
         out[24..32].copy_from_slice(&self.deadline_at_ms.to_le_bytes());
-        out[32..].copy_from_slice(&self.ticket.to_le_bytes());
+        out[32..].copy_from_slice(&Ticket::number(self.ticket).to_le_bytes());
         out
     }
 
@@ -73,7 +73,7 @@ impl Tracking {
             notify: Notify::from_number(bytes[17]),
             queue_count: u16::from_le_bytes([bytes[18], bytes[19]]),
             deadline_at_ms: u64::from_le_bytes(bytes[24..32].try_into().ok()?),
-            ticket: u64::from_le_bytes(bytes[32..].try_into().ok()?),
+            ticket: Ticket::from_number(u64::from_le_bytes(bytes[32..].try_into().ok()?)),
         })
     }
 }
@@ -92,7 +92,7 @@ mod tests {
             notify: Some(Notify::Failed),
             queue_count: 513,
             deadline_at_ms: 1 << 41,
-            ticket: u64::MAX,
+            ticket: Ticket::from_number(u64::MAX),
         };
         assert_eq!(Tracking::decode(&tracking.encode()), Some(tracking));
         let plain = Tracking::default();

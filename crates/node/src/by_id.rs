@@ -115,7 +115,7 @@ impl Node {
         let message =
             Message::tracked(now_ms, &properties, content, Some(&tracking), &mut Vec::new());
         let (position, _) = self.engine.store.append(None, |appender| {
-            records::append_message(appender.batch, std::iter::once(queue.id), &message)
+            Some(records::append_message(appender.batch, std::iter::once(queue.id), &message))
         });
         let put = self.engine.with_queue(queue, now_ms, |core, effects| {
             let message = message.clone();
@@ -157,10 +157,10 @@ impl Node {
 
     /// Takes a message out that stands at one of these positions. `false` when none is there.
     fn take_out(&self, queue: &Arc<LiveQueue>, wanted: &[u64]) -> Result<bool, ByIdError> {
-        let Some(standing) = find(queue, wanted) else { return Ok(false) };
+        let Some(entry) = find(queue, wanted) else { return Ok(false) };
         let now_ms = self.engine.now_ms();
         let cancelled =
-            self.engine.with_queue(queue, now_ms, |core, effects| core.cancel(standing, effects));
+            self.engine.with_queue(queue, now_ms, |core, effects| core.cancel(entry, effects));
         match cancelled.flatten() {
             Some(true) => {
                 self.engine

@@ -54,7 +54,7 @@ impl Maintenance {
         if let Err(error) = engine.compact() {
             tracing::warn!("the log could not be compacted: {error}");
         }
-        engine.expire_tickets();
+        engine.expire_held_confirms();
         self.watch_resources();
         if engine.store.has_deletable_segments() {
             engine.store.look_again();

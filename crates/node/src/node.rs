@@ -146,7 +146,7 @@ impl Node {
             // What maintenance still appends is written by the committer, and the ledger follows that.
             join(threads.maintenance, || engine.deadlines.close());
             join(threads.committer, || engine.store.close());
-            join(threads.ledger_writer, || engine.store.feed.close());
+            join(threads.ledger_writer, || engine.store.committed_records.close());
         }
         if let Err(error) = engine.store.apply_definitions() {
             tracing::error!("the definitions stay in the log until the next start: {error}");

@@ -23,6 +23,7 @@ mod query;
 mod reason;
 mod report;
 mod request;
+mod ticket;
 mod timeline;
 mod verdict;
 
@@ -35,5 +36,6 @@ pub use query::{OutcomeQuery, OutcomesPage};
 pub use reason::Reason;
 pub use report::{REPORT_BYTES_MAX, Report, SettledBy};
 pub use request::{DEADLINE_MS_DEFAULT, Notify, OutcomeRequest, RequestError};
+pub use ticket::Ticket;
 pub use timeline::{Entry, Publication, QueueStory, State, Timeline};
 pub use verdict::{Flags, Verdict};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::Ticket;
+
 /// Bytes of a result or an error text that are kept; what is beyond is cut off.
 pub const REPORT_BYTES_MAX: usize = 64 << 10;
 
@@ -25,8 +27,8 @@ pub struct Report {
     pub body: Vec<u8>,
     /// Bytes that were published.
     pub bytes_published: u64,
-    /// Names who waits for the producer to receive it, 0 for nobody.
-    pub ticket: u64,
+    /// Names who waits for the producer to receive it.
+    pub ticket: Option<Ticket>,
 }
 
 impl Report {
@@ -69,7 +71,7 @@ mod tests {
             content_type: Some("text/plain".to_owned()),
             body: body.to_owned(),
             bytes_published: body.len() as u64,
-            ticket: 0,
+            ticket: None,
         }
     }
 

@@ -129,15 +129,15 @@ impl<'a> Arguments<'a> {
     }
 
     /// What the queue asks for on behalf of its messages.
-    pub(super) fn asking(&self) -> Result<OutcomeRequest, BrokerError> {
-        let mut asking = OutcomeRequest::default();
+    pub(super) fn request(&self) -> Result<OutcomeRequest, BrokerError> {
+        let mut request = OutcomeRequest::default();
         for name in OutcomeRequest::NAMES {
             if let Some(value) = self.get(name) {
-                let taken = asking.take_argument(name, value);
+                let taken = request.take_argument(name, value);
                 taken.map_err(|text| self.invalid(name, &format!("\"{text}\"")))?;
             }
         }
-        Ok(asking)
+        Ok(request)
     }
 
     fn bytes(&self, key: &str) -> Result<Option<&'a [u8]>, BrokerError> {

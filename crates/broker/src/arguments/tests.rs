@@ -76,7 +76,7 @@ fn every_argument_is_read() {
         delayed_retry_max_ms: Some(70),
         retry_delay_min_ms: Some(8),
         retry_delay_max_ms: Some(80),
-        asking: OutcomeRequest {
+        request: OutcomeRequest {
             notify: Some(Notify::Failed),
             confirm_on_ack: Some(true),
             deadline_ms: Some(90),

@@ -1,14 +1,14 @@
 //! What comes into a queue, and what it shows of itself.
 
-use crate::Message;
+use crate::{Message, Position};
 
 /// A message that was routed here.
 #[derive(Debug)]
 pub struct Incoming {
     /// The message.
     pub message: Message,
-    /// Where it stands in the log, or [`NO_POSITION`](super::NO_POSITION).
-    pub position: u64,
+    /// Where it stands in the log, if it is there.
+    pub position: Option<Position>,
     /// Whether its body may stay in memory; must be `true` without a position.
     pub keep_body: bool,
 }
@@ -17,7 +17,7 @@ pub struct Incoming {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Restored {
     /// Where it stands in the log.
-    pub position: u64,
+    pub position: Position,
     /// When it was published, ms since the epoch.
     pub published_at_ms: u64,
     /// The property `expiration`, ms.

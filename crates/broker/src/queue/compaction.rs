@@ -1,20 +1,21 @@
 //! Finding messages by their place in the log: for its compaction, which also moves them, and for
 //! who wants to take one out.
 
+use crate::Position;
 use outcome::Reason;
 
 use super::consumers::Endpoint;
 use super::effects::{DeliveryId, Effects};
-use super::index::{Marks, NO_POSITION, State};
+use super::index::{Marks, State};
 use super::state::Queue;
 
 /// A message, and where it stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
+pub struct EntryRef {
     /// Which one; its attempts so far.
     pub id: DeliveryId,
     /// Where.
-    pub position: u64,
+    pub position: Position,
     /// Whether its deadline has passed and was told.
     pub missed_deadline: bool,
 }
@@ -27,17 +28,17 @@ impl<E: Endpoint> Queue<E> {
         wanted: &dyn Fn(u64) -> bool,
         (level, number): (u8, u64),
         max: usize,
-        found: &mut Vec<Standing>,
+        found: &mut Vec<EntryRef>,
     ) -> Option<(u8, u64)> {
         let index = self.levels.level(level.into())?;
         for (looked_at, (number, entry)) in index.iter_from(number).enumerate() {
             if looked_at == max {
                 return Some((level, number));
             }
-            if entry.position != NO_POSITION && wanted(entry.position) {
+            if let Some(position) = entry.position.get().filter(|position| wanted(*position)) {
                 let id = DeliveryId { number, level, attempt: entry.attempt };
                 let missed_deadline = entry.marks.has(Marks::MISSED_DEADLINE);
-                found.push(Standing { id, position: entry.position, missed_deadline });
+                found.push(EntryRef { id, position, missed_deadline });
             }
         }
         (level < self.settings.priority_max).then(|| (level + 1, 0))
@@ -46,8 +47,8 @@ impl<E: Endpoint> Queue<E> {
     /// Compaction moved a message's record. `false` when the message is gone meanwhile.
     pub fn relocate(&mut self, id: DeliveryId, from: u64, to: u64) -> bool {
         match self.levels.at_mut(id.place()) {
-            Some(entry) if entry.position == from => {
-                entry.position = to;
+            Some(entry) if entry.position.get() == Some(from) => {
+                entry.position = Some(to).into();
                 true
             }
             _ => false,
@@ -61,9 +62,10 @@ impl<E: Endpoint> Queue<E> {
 
     /// Takes out a message that nobody is working on. `None` when it is gone, `Some(false)` when
     /// somebody has it.
-    pub fn cancel(&mut self, standing: Standing, effects: &mut Effects) -> Option<bool> {
-        let place = standing.id.place();
-        let entry = self.levels.at(place).filter(|entry| entry.position == standing.position)?;
+    pub fn cancel(&mut self, wanted: EntryRef, effects: &mut Effects) -> Option<bool> {
+        let place = wanted.id.place();
+        let entry =
+            self.levels.at(place).filter(|entry| entry.position.get() == Some(wanted.position))?;
         if entry.state == State::Unsettled {
             return Some(false);
         }

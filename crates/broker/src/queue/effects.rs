@@ -7,15 +7,15 @@ use outcome::{Reason, SettledBy};
 
 use super::consumers::ConsumerKey;
 use super::priority_levels::Place;
-use crate::Message;
+use crate::{Message, Position};
 
 /// A message that left a queue.
 #[derive(Debug)]
 pub struct Removed {
     /// `None` when its body is only in the log.
     pub message: Option<Message>,
-    /// Where it stands in the log, or [`super::NO_POSITION`].
-    pub position: u64,
+    /// Where it stands in the log, if it is there.
+    pub position: Option<Position>,
     /// Why.
     pub reason: Reason,
     /// Whether it is to be sent on to the queue's dead-letter exchange.
@@ -35,8 +35,8 @@ pub struct Removed {
 pub struct Noted {
     /// `None` when its body is only in the log.
     pub message: Option<Message>,
-    /// Where it stands in the log.
-    pub position: u64,
+    /// Where it stands in the log, if it is there.
+    pub position: Option<Position>,
     /// Deliveries so far.
     pub attempts: u16,
     /// When it can be delivered again, ms since the epoch; 0 for at once.
@@ -47,7 +47,7 @@ pub struct Noted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
     /// Where it stands in the log.
-    pub position: u64,
+    pub position: Position,
     /// Deliveries so far.
     pub count: u16,
 }
@@ -112,8 +112,8 @@ pub struct Delivery {
     pub endpoint: u32,
     /// `None`: to be read from the log.
     pub message: Option<Message>,
-    /// Where it stands in the log, or [`super::NO_POSITION`].
-    pub position: u64,
+    /// Where it stands in the log, if it is there.
+    pub position: Option<Position>,
     /// Size of its body, for which room is reserved.
     pub body_bytes: u32,
     /// Whether it may have been delivered before.

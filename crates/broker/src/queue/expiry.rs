@@ -101,7 +101,11 @@ impl<E: Endpoint> Queue<E> {
         if let Some(timeout_ms) = self.settings.consumer_timeout_ms {
             self.watches_time = true;
             let deadline_ms = now_ms.saturating_add(timeout_ms);
-            self.consumer_deadlines.push_back((deadline_ms, delivery.id, delivery.consumer));
+            // Nearly always the last; not when the time-out was made shorter.
+            let place =
+                self.consumer_deadlines.partition_point(|(at_ms, ..)| *at_ms <= deadline_ms);
+            let deadline = (deadline_ms, delivery.id, delivery.consumer);
+            self.consumer_deadlines.insert(place, deadline);
             if self.consumer_deadlines.len() as u64 > 64 + 2 * self.unsettled_count {
                 self.forget_settled_deadlines();
             }

@@ -12,14 +12,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::Message;
+use crate::{Message, Position};
 
 const CHUNK: u64 = 64;
 /// Delivered chunks that are never worth moving stragglers out of.
 const DELIVERED_CHUNKS_FREE: u64 = 8;
 
-/// No position: the message is not in the log.
-pub const NO_POSITION: u64 = u64::MAX;
 /// No expiry.
 pub(super) const NEVER: u64 = u64::MAX;
 
@@ -33,12 +31,36 @@ pub(super) enum State {
     Delayed,
 }
 
+/// A position, or none, in eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MaybePosition(u64);
+
+impl MaybePosition {
+    const NONE: Self = Self(u64::MAX);
+
+    pub(super) fn get(self) -> Option<Position> {
+        (self != Self::NONE).then_some(self.0)
+    }
+}
+
+impl Default for MaybePosition {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl From<Option<Position>> for MaybePosition {
+    fn from(position: Option<Position>) -> Self {
+        position.map_or(Self::NONE, Self)
+    }
+}
+
 /// One message in one queue.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     /// `None` when the body is to be read back from the log.
     pub message: Option<Message>,
-    pub position: u64,
+    pub position: MaybePosition,
     pub expires_at_ms: u64,
     pub body_bytes: u32,
     /// Deliveries so far; also tells one delivery from the next of the same message.

@@ -1,16 +1,34 @@
 //! How long a queue may get: `x-max-length`, `x-max-length-bytes` and what `x-overflow` makes of
 //! them. Only ready messages count, and whoever has room takes his before any is lost: for that
-//! even the bound on what may wait for its handover gives way.
+//! even the bound on what may wait for its dispatch gives way.
+
+use std::sync::Arc;
 
 use outcome::Reason;
 
 use super::command::Incoming;
 use super::consumers::Endpoint;
 use super::effects::{Effects, Removed};
+use super::settings::Settings;
 use super::state::Queue;
 use crate::arguments::Overflow;
 
 impl<E: Endpoint> Queue<E> {
+    /// Has it act upon other settings from now on. Limits hold at once; a time to live holds for
+    /// messages to come, a consumer time-out for deliveries to come.
+    ///
+    /// What it is built for stays as it was declared: its type, its priorities, a single active
+    /// consumer. So whoever keeps the settings takes them from [`Queue::settings`] afterwards.
+    pub fn change_settings(&mut self, now_ms: u64, settings: &Settings, effects: &mut Effects) {
+        self.settings = Arc::new(Settings {
+            queue_type: self.settings.queue_type,
+            priority_max: self.settings.priority_max,
+            single_active_consumer: self.settings.single_active_consumer,
+            ..settings.clone()
+        });
+        self.enforce_limits(now_ms, effects);
+    }
+
     /// Whether a message of this size may come in at all; always, where the head makes room for it.
     pub(super) fn has_room_for(
         &mut self,
@@ -33,7 +51,7 @@ impl<E: Endpoint> Queue<E> {
             message: Some(incoming.message),
             position: incoming.position,
             reason: Reason::Refused,
-            dead_letter: is_sent_on && self.settings.dead_letters,
+            dead_letter: is_sent_on && self.settings.dead_letter.is_some(),
             is_tracked,
             missed_deadline: false,
             attempts: 0,

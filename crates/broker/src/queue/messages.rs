@@ -35,7 +35,7 @@ impl<E: Endpoint> Queue<E> {
             restored.priority,
             Entry {
                 message: None,
-                position: restored.position,
+                position: Some(restored.position).into(),
                 expires_at_ms: ttl,
                 body_bytes: restored.body_bytes,
                 attempt: restored.attempts,

@@ -4,7 +4,7 @@
 //! ([`Queue::publish`], [`Queue::settle`], [`Queue::add_consumer`], ...), then [`Queue::assign`],
 //! then [`Queue::take_outgoing`]. After unlocking: hand over the deliveries, work off the
 //! [`Effects`]. Then lock again and repeat `assign` and `take_outgoing` until there is nothing;
-//! only one driver at a time may hold the handover ([`Queue::begin_handover`]), so that each
+//! only one driver at a time may hold the dispatch ([`Queue::begin_dispatch`]), so that each
 //! consumer gets its messages in order.
 //!
 //! *Never here:* the log, other queues, names of exchanges. Dead-lettering is an effect.
@@ -15,9 +15,9 @@ mod consumers;
 mod consuming;
 mod deadlines;
 mod delays;
+mod dispatch;
 mod effects;
 mod expiry;
-mod handover;
 mod index;
 mod limits;
 mod messages;
@@ -30,11 +30,10 @@ mod state;
 mod tests;
 
 pub use command::{Depth, Incoming, Published, Restored, Settlement};
-pub use compaction::Standing;
+pub use compaction::EntryRef;
 pub use consumers::{ConsumerKey, ConsumerOptions, Endpoint};
 pub use effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Outgoing, Removed};
 pub use expiry::Tick;
-pub use index::NO_POSITION;
 pub use retry::Retry;
-pub use settings::Settings;
+pub use settings::{DeadLetterTarget, Settings};
 pub use state::Queue;

@@ -8,14 +8,14 @@ use outcome::{Reason, SettledBy};
 use super::command::Incoming;
 use super::consumers::{ConsumerKey, Endpoint};
 use super::effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Removed};
-use super::index::{Entry, Marks, NO_POSITION, State};
+use super::index::{Entry, Marks, State};
 use super::priority_levels::Place;
 use super::state::Queue;
 
 impl<E: Endpoint> Queue<E> {
     pub(super) fn enqueue(&mut self, incoming: Incoming, expires_at_ms: u64) {
         let Incoming { message, position, keep_body } = incoming;
-        debug_assert!(keep_body || position != NO_POSITION);
+        debug_assert!(keep_body || position.is_some());
         let priority = message.head().priority;
         let body_bytes = message.body().len() as u32;
         self.ready_count += 1;
@@ -30,7 +30,7 @@ impl<E: Endpoint> Queue<E> {
             priority,
             Entry {
                 message,
-                position,
+                position: position.into(),
                 expires_at_ms,
                 body_bytes,
                 attempt: 0,
@@ -73,7 +73,7 @@ impl<E: Endpoint> Queue<E> {
             let by = consumer.and_then(|consumer| consumer.endpoint.settled_by());
             self.remove_by(delivery.id.place(), Reason::AutoAcked, by.as_ref(), effects);
         } else if no_ack {
-            // Its body is still to be read, so the log must keep it until the handover.
+            // Its body is still to be read, so the log must keep it until the dispatch.
             delivery.settle_after = true;
         } else {
             self.watch_timeout(now_ms, &delivery);
@@ -95,7 +95,7 @@ impl<E: Endpoint> Queue<E> {
             consumer,
             endpoint,
             message: entry.message.clone(),
-            position: entry.position,
+            position: entry.position.get(),
             body_bytes: entry.body_bytes,
             redelivered: entry.marks.has(Marks::REDELIVERED),
             attempts_before: entry.attempt.wrapping_sub(1),
@@ -138,8 +138,8 @@ impl<E: Endpoint> Queue<E> {
         let Some(entry) = self.levels.at_mut(id.place()) else { return };
         entry.marks.set(Marks::REDELIVERED);
         let is_tracked = entry.marks.has(Marks::TRACKED);
-        let (position, attempts) = (entry.position, entry.attempt);
-        if position != NO_POSITION && (keeps_attempts || is_tracked) {
+        let (position, attempts) = (entry.position.get(), entry.attempt);
+        if let Some(position) = position.filter(|_| keeps_attempts || is_tracked) {
             effects.attempts.push(Attempt { position, count: attempts });
         }
         if is_tracked {
@@ -176,9 +176,9 @@ impl<E: Endpoint> Queue<E> {
         let is_tracked = entry.marks.has(Marks::TRACKED);
         effects.remove(Removed {
             message: entry.message,
-            position: entry.position,
+            position: entry.position.get(),
             reason,
-            dead_letter: self.settings.dead_letters && reason.dead_letter_name().is_some(),
+            dead_letter: self.settings.dead_letter.is_some() && reason.dead_letter_name().is_some(),
             is_tracked,
             missed_deadline: entry.marks.has(Marks::MISSED_DEADLINE),
             attempts: entry.attempt,

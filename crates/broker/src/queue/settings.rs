@@ -1,22 +1,34 @@
-//! The one place where a queue's effective settings are resolved.
+//! The one place where a queue's effective settings are resolved, and all that anybody asks of them.
 //!
 //! Today they come from the queue's arguments alone; whatever else may set them later (policies)
-//! is merged here.
+//! is merged here. A living queue changes over to others at any time
+//! ([`Queue::change_settings`](super::Queue::change_settings)).
 
 use outcome::OutcomeRequest;
 
 use super::retry::Retry;
 use crate::arguments::{Overflow, QueueArguments, QueueType};
 
+/// Where a queue sends messages that die.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterTarget {
+    /// `x-dead-letter-exchange`.
+    pub exchange: String,
+    /// `x-dead-letter-routing-key`; `None`: with the keys they came with.
+    pub routing_key: Option<String>,
+}
+
 /// What a queue acts upon.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
+    /// `x-queue-type`.
+    pub queue_type: QueueType,
     /// `x-message-ttl`, ms.
     pub message_ttl_ms: Option<u64>,
     /// `x-expires`, ms without use.
     pub expires_ms: Option<u64>,
-    /// Whether messages that die are sent on.
-    pub dead_letters: bool,
+    /// Where messages that die are sent on to, if anywhere.
+    pub dead_letter: Option<DeadLetterTarget>,
     /// `x-max-length`, ready messages.
     pub length_max: Option<u64>,
     /// `x-max-length-bytes`, bodies of ready messages.
@@ -36,7 +48,7 @@ pub struct Settings {
     /// How long a message that was given back waits for its next attempt.
     pub retry: Option<Retry>,
     /// What is asked for messages that do not ask themselves.
-    pub asking: OutcomeRequest,
+    pub request: OutcomeRequest,
     /// `x-message-deduplication`, where it says.
     pub deduplicates: Option<bool>,
     /// `x-cache-ttl`: how long an id is remembered, ms.
@@ -53,9 +65,13 @@ impl Settings {
     /// Resolves the settings of a queue.
     pub fn resolve(arguments: &QueueArguments) -> Self {
         Self {
+            queue_type: arguments.queue_type,
             message_ttl_ms: arguments.message_ttl_ms,
             expires_ms: arguments.expires_ms,
-            dead_letters: arguments.dead_letter_exchange.is_some(),
+            dead_letter: arguments.dead_letter_exchange.clone().map(|exchange| DeadLetterTarget {
+                exchange,
+                routing_key: arguments.dead_letter_routing_key.clone(),
+            }),
             length_max: arguments.length_max,
             bytes_max: arguments.bytes_max,
             overflow: arguments.overflow,
@@ -66,7 +82,7 @@ impl Settings {
             counts_deliveries: arguments.queue_type == QueueType::Quorum
                 || arguments.delivery_limit.is_some(),
             retry: Retry::resolve(arguments),
-            asking: arguments.asking,
+            request: arguments.request,
             deduplicates: arguments.message_deduplication,
             window_ms: arguments.cache_ttl_ms,
         }

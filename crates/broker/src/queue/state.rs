@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use super::command::Depth;
 use super::consumers::{ConsumerKey, Consumers, Endpoint};
@@ -15,7 +16,7 @@ use crate::QueueId;
 /// See the documentation of module [`queue`](super). `E` is where deliveries go.
 pub struct Queue<E> {
     pub(super) id: QueueId,
-    pub(super) settings: Settings,
+    pub(super) settings: Arc<Settings>,
     pub(super) levels: PriorityLevels,
     pub(super) ready_count: u64,
     pub(super) ready_bytes: u64,
@@ -25,7 +26,7 @@ pub struct Queue<E> {
     pub(super) consumers: Consumers<E>,
     pub(super) outgoing: Outgoing<E>,
     pub(super) outgoing_turn: u64,
-    pub(super) handing_over: bool,
+    pub(super) is_dispatching: bool,
     pub(super) had_consumers: bool,
     pub(super) last_used_ms: u64,
     /// Whether anything in it was ever bound to expire.
@@ -40,7 +41,8 @@ pub struct Queue<E> {
 
 impl<E: Endpoint> Queue<E> {
     /// An empty queue.
-    pub fn new(id: QueueId, settings: Settings, now_ms: u64) -> Self {
+    pub fn new(id: QueueId, settings: impl Into<Arc<Settings>>, now_ms: u64) -> Self {
+        let settings = settings.into();
         Self {
             id,
             consumers: Consumers::new(settings.single_active_consumer),
@@ -53,7 +55,7 @@ impl<E: Endpoint> Queue<E> {
             cached_bytes: 0,
             outgoing: Outgoing::default(),
             outgoing_turn: 0,
-            handing_over: false,
+            is_dispatching: false,
             had_consumers: false,
             last_used_ms: now_ms,
             watches_time: false,
@@ -69,7 +71,7 @@ impl<E: Endpoint> Queue<E> {
     }
 
     /// What it acts upon.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
 

@@ -1,19 +1,19 @@
 //! Random settings and commands.
 
 use broker::arguments::{Overflow, QueueArguments, RetryKind};
-use broker::queue::{ConsumerOptions, Retry, Settings, Settlement};
+use broker::queue::{ConsumerOptions, DeadLetterTarget, Retry, Settings, Settlement};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     Publish(Publication),
-    /// More than may wait for a handover.
+    /// More than may wait for a dispatch.
     PublishMany(Publication, u16),
     Assign,
-    /// Begins a handover, unless one is under way.
+    /// Begins a dispatch, unless one is under way.
     Take,
     /// Ends what `Take` began: the bits say which deliveries reach nobody.
-    HandOver(u64),
+    Dispatch(u64),
     /// Settles one of the deliveries there were, the latest first, current or not.
     Settle(usize, Settlement),
     Get {
@@ -120,7 +120,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         1 => (publication(), 500u16..600).prop_map(|(p, count)| PublishMany(p, count)),
         10 => Just(Assign),
         10 => Just(Take),
-        12 => prop_oneof![2 => Just(0u64), 1 => any::<u64>()].prop_map(HandOver),
+        12 => prop_oneof![2 => Just(0u64), 1 => any::<u64>()].prop_map(Dispatch),
         20 => (0usize..24, settlement()).prop_map(|(pick, s)| Settle(pick, s)),
         6 => any::<bool>().prop_map(|no_ack| Get { no_ack }),
         6 => (consumer(), room()).prop_map(|(c, room)| AddConsumer(c, room)),
@@ -156,7 +156,9 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
         |(limits, overflow, times, priority_max, (delivery_limit, retry), flags)| Settings {
             message_ttl_ms: times.0,
             expires_ms: times.1,
-            dead_letters: flags.0,
+            dead_letter: flags
+                .0
+                .then(|| DeadLetterTarget { exchange: "dlx".to_owned(), routing_key: None }),
             length_max: limits.0,
             bytes_max: limits.1,
             overflow,

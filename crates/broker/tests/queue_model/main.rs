@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use amqp::Properties;
 use broker::queue::{
-    ConsumerKey, Delivery, Effects, Endpoint, Incoming, NO_POSITION, Noted, Outgoing, Published,
-    Queue, Restored, Settings, Settlement, Standing, Tick,
+    ConsumerKey, Delivery, Effects, Endpoint, EntryRef, Incoming, Noted, Outgoing, Published,
+    Queue, Restored, Settings, Settlement, Tick,
 };
 use broker::{Message, QueueId, Tracking};
 use outcome::SettledBy;
@@ -54,7 +54,7 @@ struct Pair {
     /// By the model's numbers.
     keys: Vec<ConsumerKey>,
     ports: Vec<Port>,
-    /// A handover under way.
+    /// A dispatch under way.
     in_flight: Option<Vec<(Delivery, Delivered)>>,
     /// Deliveries that somebody got.
     got: Vec<(Delivery, Delivered)>,
@@ -86,14 +86,14 @@ impl Pair {
         body
     }
 
-    fn position(&mut self, is_logged: bool) -> u64 {
+    fn next_position(&mut self) -> u64 {
         self.next_position += 1;
-        if is_logged { self.next_position } else { NO_POSITION }
+        self.next_position
     }
 
     fn restore(&mut self, publication: &Publication, attempts: u16, missed_deadline: bool) {
         let published_at_ms = self.now_ms - 10;
-        let position = self.position(true);
+        let position = self.next_position();
         let body_bytes = publication.body_bytes as u32;
         let Publication { priority, expiration_ms, is_tracked, deadline_ms, .. } = *publication;
         let deadline_at_ms = deadline_ms.map(|ms| published_at_ms + ms);
@@ -113,7 +113,7 @@ impl Pair {
             level: priority,
             body_bytes: u64::from(body_bytes),
             memory_bytes: None,
-            position,
+            position: Some(position),
             expires_at_ms: None,
             attempts,
             redelivered: true,
@@ -143,7 +143,7 @@ impl Pair {
         let tracking = is_tracked.then_some(&tracking);
         let message =
             Message::tracked(self.now_ms, &properties, content, tracking, &mut Vec::new());
-        let position = self.position(publication.is_logged);
+        let position = Some(self.next_position()).filter(|_| publication.is_logged);
         let keep_body = publication.keep_body || !publication.is_logged;
         let expected = model::Message {
             level: priority,
@@ -180,13 +180,13 @@ impl Pair {
                 self.model.assign(now_ms);
             }
             Command::Take => {
-                let begun = self.queue.begin_handover();
+                let begun = self.queue.begin_dispatch();
                 assert_eq!(begun, self.in_flight.is_none());
                 if begun {
                     self.take();
                 }
             }
-            Command::HandOver(unreached) => self.hand_over(*unreached),
+            Command::Dispatch(unreached) => self.dispatch(*unreached),
             Command::Settle(pick, settlement) => {
                 let Some(pick) = self.got.len().checked_sub(pick + 1) else { return };
                 let (Delivery { id, consumer, .. }, expected) = &self.got[pick];
@@ -264,7 +264,7 @@ impl Pair {
         self.in_flight = is_taken.then(|| taken.deliveries.into_iter().zip(expected).collect());
     }
 
-    fn hand_over(&mut self, unreached: u64) {
+    fn dispatch(&mut self, unreached: u64) {
         let Some(in_flight) = self.in_flight.take() else { return };
         for (place, (delivery, expected)) in in_flight.into_iter().enumerate() {
             let settlement = match unreached >> (place % 64) & 1 {
@@ -296,31 +296,31 @@ impl Pair {
     fn relocate(&mut self, pick: usize) {
         let mut found = Vec::new();
         self.queue.positions_in(&|_| true, (0, 0), usize::MAX, &mut found);
-        let Some(Standing { id, position: from, .. }) = found.get(pick).copied() else { return };
-        let to = self.position(true);
+        let Some(EntryRef { id, position: from, .. }) = found.get(pick).copied() else { return };
+        let to = self.next_position();
         assert!(!self.queue.relocate(id, to, from));
         assert!(self.queue.relocate(id, from, to));
-        let moved = self.model.messages.iter_mut().find(|message| message.position == from);
+        let moved = self.model.messages.iter_mut().find(|message| message.position == Some(from));
         let moved = moved.expect("the model knows it");
         assert!(!matches!(moved.state, State::Removed(_)));
-        moved.position = to;
+        moved.position = Some(to);
     }
 
     fn cancel(&mut self, pick: usize, knows_place: bool) {
         let mut found = Vec::new();
         self.queue.positions_in(&|_| true, (0, 0), usize::MAX, &mut found);
-        let Some(mut standing) = found.get(pick).copied() else { return };
-        let of_position = |message: &model::Message| message.position == standing.position;
+        let Some(mut entry) = found.get(pick).copied() else { return };
+        let of_position = |message: &model::Message| message.position == Some(entry.position);
         let index = self.model.messages.iter().position(of_position);
         if !knows_place {
-            standing.position += 1000;
-            assert_eq!(self.queue.cancel(standing, &mut self.effects), None);
+            entry.position += 1000;
+            assert_eq!(self.queue.cancel(entry, &mut self.effects), None);
             return;
         }
-        let cancelled = self.queue.cancel(standing, &mut self.effects);
+        let cancelled = self.queue.cancel(entry, &mut self.effects);
         assert_eq!(cancelled, self.model.cancel(index.expect("the model knows it")));
         if cancelled == Some(true) {
-            assert_eq!(self.queue.cancel(standing, &mut self.effects), None);
+            assert_eq!(self.queue.cancel(entry, &mut self.effects), None);
         }
     }
 
@@ -419,14 +419,14 @@ impl Pair {
             at = self.queue.positions_in(&|_| true, from, 100, &mut found);
         }
         let mut expected: Vec<_> = self.model.live();
-        expected.retain(|&index| self.model.messages[index].position != NO_POSITION);
+        expected.retain(|&index| self.model.messages[index].position.is_some());
         expected.sort_by_key(|&index| (self.model.messages[index].level, index));
         assert_eq!(found.len(), expected.len());
-        for (standing, index) in found.iter().zip(expected) {
+        for (entry, index) in found.iter().zip(expected) {
             let message = &self.model.messages[index];
-            assert_eq!(standing.position, message.position);
-            assert_eq!(standing.id.attempt(), message.attempts);
-            assert_eq!(standing.missed_deadline, message.missed_deadline);
+            assert_eq!(Some(entry.position), message.position);
+            assert_eq!(entry.id.attempt(), message.attempts);
+            assert_eq!(entry.missed_deadline, message.missed_deadline);
         }
     }
 
@@ -438,7 +438,7 @@ impl Pair {
         }
         self.run(&Command::Take);
         while self.in_flight.is_some() {
-            self.run(&Command::HandOver(0));
+            self.run(&Command::Dispatch(0));
         }
         self.check();
         while self.queue.depth().ready_count > 0 {

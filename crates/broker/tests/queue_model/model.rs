@@ -1,12 +1,12 @@
 //! A queue as anybody would write it who has never heard of speed: one list of messages, each with
 //! its state, looked through from the front for every question.
 
-use broker::queue::{ConsumerOptions, NO_POSITION, Published, Settings, Settlement};
+use broker::queue::{ConsumerOptions, Published, Settings, Settlement};
 use outcome::Reason;
 
 use broker::arguments::Overflow;
 
-/// Deliveries that may wait for their handover.
+/// Deliveries that may wait for their dispatch.
 const OUTGOING_MAX: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Message {
     pub body_bytes: u64,
     /// What its body costs, where that is kept in memory.
     pub memory_bytes: Option<u64>,
-    pub position: u64,
+    pub position: Option<u64>,
     pub expires_at_ms: Option<u64>,
     pub attempts: u16,
     pub redelivered: bool,
@@ -163,7 +163,7 @@ impl Model {
                 self.removed.push(Gone {
                     message: index,
                     reason: Reason::Refused,
-                    is_sent_on: is_sent_on && self.settings.dead_letters,
+                    is_sent_on: is_sent_on && self.settings.dead_letter.is_some(),
                     has_settler: false,
                 });
                 return Published::Refused;
@@ -212,8 +212,8 @@ impl Model {
                     if wait_ms > 0 { State::Delayed { until_ms } } else { State::Ready };
                 message.redelivered = true;
                 let is_kept = limit.is_some() || self.settings.counts_deliveries || retry.is_some();
-                if (is_kept || message.is_tracked) && message.position != NO_POSITION {
-                    self.attempts.push((message.position, message.attempts));
+                if let Some(position) = message.position.filter(|_| is_kept || message.is_tracked) {
+                    self.attempts.push((position, message.attempts));
                 }
                 if message.is_tracked {
                     self.requeued.push((of.message, message.attempts, until_ms));
@@ -547,7 +547,7 @@ impl Model {
     fn remove_by(&mut self, index: usize, reason: Reason, has_settler: bool) {
         let state = std::mem::replace(&mut self.messages[index].state, State::Removed(reason));
         assert!(!matches!(state, State::Removed(_)), "message {index} was gone already");
-        let is_sent_on = self.settings.dead_letters && reason.dead_letter_name().is_some();
+        let is_sent_on = self.settings.dead_letter.is_some() && reason.dead_letter_name().is_some();
         self.removed.push(Gone { message: index, reason, is_sent_on, has_settler });
     }
 

@@ -89,7 +89,7 @@ impl Engine {
             if let Some((queue, effects)) = agenda.next() {
                 self.apply(&queue, self.now_ms(), effects, &mut agenda);
             } else if std::mem::take(&mut agenda.has_notifications) {
-                self.deliver_notices(&mut agenda);
+                self.deliver_notifications(&mut agenda);
             } else {
                 return result;
             }
@@ -100,7 +100,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use broker::QueueId;
-    use broker::queue::{NO_POSITION, Removed};
+    use broker::queue::Removed;
     use broker::topology::QueueDefinition;
     use outcome::Reason;
 
@@ -123,7 +123,7 @@ mod tests {
     fn died(count: usize) -> Effects {
         let removed = || Removed {
             message: None,
-            position: NO_POSITION,
+            position: None,
             reason: Reason::MaxLength,
             dead_letter: true,
             is_tracked: false,

@@ -9,7 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use broker::queue::{Attempt, Standing};
+use broker::queue::{Attempt, EntryRef};
 use segment_log::{LogError, RecordRef};
 
 use super::Engine;
@@ -22,7 +22,7 @@ use crate::store::records::{self, MessageRecord, Moved};
 const ENTRIES_AT_A_TIME: usize = 4096;
 
 /// The queues that hold a message that must move.
-type Holders = Vec<(Arc<LiveQueue>, Standing)>;
+type Holders = Vec<(Arc<LiveQueue>, EntryRef)>;
 
 /// Some segments while they are being emptied.
 struct Compaction<'a> {
@@ -65,9 +65,9 @@ impl Engine {
                 let state = queue.state.lock();
                 at = state.core.positions_in(&wanted, from, ENTRIES_AT_A_TIME, &mut found);
             }
-            for standing in found {
-                let of_message = holders.entry(standing.position).or_default();
-                of_message.push((Arc::clone(&queue), standing));
+            for entry in found {
+                let of_message = holders.entry(entry.position).or_default();
+                of_message.push((Arc::clone(&queue), entry));
             }
         }
         holders
@@ -76,12 +76,12 @@ impl Engine {
     /// Tells the queues where their message is now. Where it was settled meanwhile, that is said
     /// again for the new position.
     fn relocate(&self, holders: &Holders, old: u64, new: u64) {
-        for (queue, standing) in holders {
+        for (queue, entry) in holders {
             let mut state = queue.state.lock();
-            let relocated = !state.is_deleted && state.core.relocate(standing.id, old, new);
-            let missed = relocated && state.core.missed_deadline(standing.id);
+            let relocated = !state.is_deleted && state.core.relocate(entry.id, old, new);
+            let missed = relocated && state.core.missed_deadline(entry.id);
             drop(state);
-            if missed && !standing.missed_deadline {
+            if missed && !entry.missed_deadline {
                 // It was told since this began, of the old position.
                 self.store.append(None, |a| {
                     let new = std::iter::once(new);
@@ -91,7 +91,7 @@ impl Engine {
             if relocated {
                 self.store.moved_from(old);
             } else {
-                self.log_lost(queue, new);
+                self.log_lost(queue, Some(new));
             }
         }
     }
@@ -130,13 +130,13 @@ impl Compaction<'_> {
         let is_tracked = old.tracking().is_some();
         let (new, _) = self.engine.store.append(None, |appender| {
             let new = records::append_moved(appender.batch, ids, moved, &old);
-            for (queue, standing) in holders {
-                let count = standing.id.attempt();
-                if count > 0 && (queue.counts_deliveries || is_tracked) {
+            for (queue, entry) in holders {
+                let count = entry.id.attempt();
+                if count > 0 && (queue.settings().counts_deliveries || is_tracked) {
                     let attempt = Attempt { position: new, count };
                     records::append_attempts(appender.batch, queue.id, &[attempt]);
                 }
-                if standing.missed_deadline {
+                if entry.missed_deadline {
                     let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
                     let new = std::iter::once(new);
                     outcome_records::append_missed(batch, queue.id, new, scratch);

@@ -8,19 +8,17 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use broker::queue::{Delivery, Effects, Endpoint, Outgoing, Queue, Settlement};
+use broker::Position;
+use broker::queue::{
+    ConsumerKey, Delivery, DeliveryId, Effects, Endpoint, Outgoing, Queue, Settlement,
+};
 use outcome::SettledBy;
 use segment_log::LogError;
 
 use super::Engine;
-use crate::registry::ConsumerEndpoint;
-use crate::registry::LiveQueue;
-use crate::store::outcome_records::{Note, NoteKind};
+use crate::registry::{ConsumerEndpoint, LiveQueue};
 
-/// In place of the position of a delivery whose record is damaged.
-const UNREADABLE: u64 = u64::MAX - 1;
-
-/// Rounds after which a thread leaves a handover to the keeper: everybody waits for the committer,
+/// Rounds after which a thread leaves a dispatch to maintenance: everybody waits for the committer,
 /// and a connection that began one must get back to its own work.
 const COMMITTER_ROUNDS_MAX: u32 = 4;
 const ROUNDS_MAX: u32 = 64;
@@ -65,12 +63,12 @@ impl Engine {
         core.assign(now_ms, effects);
         self.bodies.count(cached_before, core.cached_bytes());
         let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
-        let begins = core.begin_handover();
+        let begins = core.begin_dispatch();
         let is_left = begins && self.store.is_committer() && core.outgoing_needs_log();
         if is_left {
-            core.end_handover();
+            core.end_dispatch();
         }
-        let hands_over = begins && !is_left && core.take_outgoing(&mut outgoing);
+        let dispatches = begins && !is_left && core.take_outgoing(&mut outgoing);
         drop(state);
         if let Some(at_ms) = deadline_ms {
             self.schedule(queue, at_ms);
@@ -82,38 +80,31 @@ impl Engine {
             // Before anybody gets them again, so that the log has things in order.
             self.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
-        if hands_over {
-            self.hand_over(queue, outgoing, effects);
+        if dispatches {
+            self.dispatch(queue, outgoing, effects);
         }
         Some(result)
     }
 
-    fn hand_over(
+    /// Hands over what was assigned, round by round, until nothing is left or it goes on for too long.
+    fn dispatch(
         &self,
         queue: &Arc<LiveQueue>,
         mut outgoing: Outgoing<ConsumerEndpoint>,
         effects: &mut Effects,
     ) {
-        let mut settlements = Vec::new();
-        let mut missing = Vec::new();
+        let mut handed = Handed::default();
         // Everybody waits for the committer; it does not read bodies, nor works on for others.
         let is_committer = self.store.is_committer();
         for round in 1.. {
-            self.push_all(queue, &mut outgoing, &mut settlements, &mut missing);
+            self.push_all(queue, &mut outgoing, &mut handed);
             outgoing.clear();
             // Under load this goes on for long, on behalf of others too: time passes meanwhile.
             let now_ms = self.now_ms();
             let mut state = queue.state.lock();
             let core = &mut state.core;
             let cached_before = core.cached_bytes();
-            for (delivery, settlement, by) in settlements.drain(..) {
-                let Delivery { id, consumer, position, .. } = delivery;
-                if position == UNREADABLE {
-                    core.forget_delivery(consumer);
-                } else {
-                    core.settle_by(now_ms, id, consumer, settlement, by.as_ref(), effects);
-                }
-            }
+            handed.settle(core, now_ms, effects);
             core.assign(now_ms, effects);
             self.bodies.count(cached_before, core.cached_bytes());
             let is_left = match is_committer {
@@ -121,7 +112,7 @@ impl Engine {
                 false => round == ROUNDS_MAX,
             };
             if is_left {
-                core.end_handover();
+                core.end_dispatch();
                 drop(state);
                 self.schedule(queue, now_ms);
                 return;
@@ -142,13 +133,12 @@ impl Engine {
         &self,
         queue: &Arc<LiveQueue>,
         outgoing: &mut Outgoing<ConsumerEndpoint>,
-        settlements: &mut Vec<(Delivery, Settlement, Option<Arc<SettledBy>>)>,
-        missing: &mut Vec<u64>,
+        handed: &mut Handed,
     ) {
         let Outgoing { deliveries, endpoints } = outgoing;
         // Disk first: nothing is read under an outbox's lock.
         for delivery in deliveries.iter_mut().filter(|delivery| delivery.message.is_none()) {
-            self.load_body(queue, delivery, missing);
+            self.load_body(queue, delivery, handed);
         }
         if endpoints.len() > 1 {
             deliveries.sort_by_key(|delivery| delivery.endpoint);
@@ -165,45 +155,65 @@ impl Engine {
             }
         }
         for delivery in deliveries.drain(..) {
-            if delivery.message.is_some() {
-                if delivery.settle_after {
-                    let by = Arc::clone(&endpoints[delivery.endpoint as usize].by);
-                    settlements.push((delivery, Settlement::AutoAck, Some(by)));
+            let endpoint = &endpoints[delivery.endpoint as usize];
+            let Delivery { id, consumer, .. } = delivery;
+            let (settlement, by) = match &delivery.message {
+                Some(_) if !delivery.settle_after => continue,
+                Some(_) => (Settlement::AutoAck, Some(Arc::clone(&endpoint.by))),
+                None => {
+                    endpoint.release(delivery.body_bytes);
+                    (Settlement::Undelivered, None)
                 }
-                continue;
-            }
-            endpoints[delivery.endpoint as usize].release(delivery.body_bytes);
-            settlements.push((delivery, Settlement::Undelivered, None));
+            };
+            handed.settlements.push(Settling { id, consumer, settlement, by });
         }
-    }
-
-    /// Logs which tracked messages are handed over to whom.
-    pub(crate) fn note_delivered(&self, queue: &LiveQueue, worker: &str, deliveries: &[Delivery]) {
-        let note = |delivery: &Delivery| {
-            let message = delivery.message.as_ref()?;
-            let tracking = message.followed()?;
-            Some(Note { id: tracking.id, attempts: delivery.id.attempt(), retry_at_ms: 0 })
-        };
-        let notes = deliveries.iter().filter_map(note).collect();
-        self.log_notes(NoteKind::Delivered, queue, worker, self.now_ms(), notes);
     }
 
     /// A message that cannot be read stays unsettled, out of everybody's way, until a restart tries
     /// again: given back it would be the next to be delivered, over and over.
-    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery, missing: &mut Vec<u64>) {
-        match self.store.read_message(delivery.position) {
+    fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery, handed: &mut Handed) {
+        match self.load(None, delivery.position) {
             Ok(message) => delivery.message = Some(message),
             // Compaction has moved it since it was assigned; its entry knows where.
-            Err(LogError::NotFound(position)) if !missing.contains(&position) => {
-                missing.push(position);
+            Err(LogError::NotFound(position)) if !handed.missing.contains(&position) => {
+                handed.missing.push(position);
             }
             Err(error) => {
-                let position = std::mem::replace(&mut delivery.position, UNREADABLE);
+                handed.unreadable.push(delivery.id);
                 tracing::error!(
                     queue = &*queue.name,
-                    position,
+                    position = delivery.position,
                     "a message cannot be read and stays unsettled until a restart: {error}"
                 );
+            }
+        }
+    }
+}
+
+/// What came of handing over, to be brought back under the queue's lock.
+#[derive(Default)]
+struct Handed {
+    settlements: Vec<Settling>,
+    /// Positions at which nothing stood any more.
+    missing: Vec<Position>,
+    unreadable: Vec<DeliveryId>,
+}
+
+/// A delivery that is settled on its consumer's behalf.
+struct Settling {
+    id: DeliveryId,
+    consumer: ConsumerKey,
+    settlement: Settlement,
+    by: Option<Arc<SettledBy>>,
+}
+
+impl Handed {
+    fn settle(&mut self, core: &mut CoreQueue, now_ms: u64, effects: &mut Effects) {
+        for Settling { id, consumer, settlement, by } in self.settlements.drain(..) {
+            if self.unreadable.contains(&id) {
+                core.forget_delivery(consumer);
+            } else {
+                core.settle_by(now_ms, id, consumer, settlement, by.as_ref(), effects);
             }
         }
     }

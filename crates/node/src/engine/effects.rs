@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use broker::dead_letter::{Death, dead_letter, is_cycle};
-use broker::queue::{Effects, Incoming, NO_POSITION, Removed};
-use broker::{BrokerError, Message, QueueId};
+use broker::queue::{DeadLetterTarget, Effects, Incoming, Removed};
+use broker::{BrokerError, Message, Position, QueueId};
 use outcome::Reason;
 
 use super::{Agenda, Engine};
@@ -28,7 +28,7 @@ pub(crate) struct DeadLetter {
     /// It cannot be read now. It is not settled: a restart may read it.
     is_unreadable: bool,
     /// The copy's place in the log.
-    position: u64,
+    position: Option<Position>,
 }
 
 impl Engine {
@@ -95,17 +95,14 @@ impl Engine {
         now_ms: u64,
         removed: Removed,
     ) -> DeadLetter {
-        let message = match &removed.message {
-            Some(message) => Ok(message.clone()),
-            None => self.store.read_message(removed.position),
-        };
+        let message = self.load(removed.message.clone(), removed.position);
         let mut dead = DeadLetter {
             queue: queue.id,
             removed,
             copy: None,
             targets: Vec::new(),
             is_unreadable: message.is_err(),
-            position: NO_POSITION,
+            position: None,
         };
         match message {
             Ok(message) => dead.find_targets(queue, now_ms, &message),
@@ -121,7 +118,7 @@ impl Engine {
     /// Puts a dead message, logged already, into its queues.
     pub(crate) fn deliver_dead_letter(&self, dead: DeadLetter, now_ms: u64, agenda: &mut Agenda) {
         let DeadLetter { copy: Some(copy), targets, position, .. } = dead else { return };
-        let keep_body = position == NO_POSITION || self.keeps_bodies();
+        let keep_body = position.is_none() || self.keeps_bodies();
         for target in targets {
             let incoming = Incoming { message: copy.clone(), position, keep_body };
             let mut effects = Effects::default();
@@ -140,7 +137,7 @@ impl Engine {
         &self,
         queue: &Arc<LiveQueue>,
         message: Option<Message>,
-        position: u64,
+        position: Option<Position>,
         agenda: &mut Agenda,
     ) {
         if !message.as_ref().is_some_and(|message| message.head().is_tracked) {
@@ -162,8 +159,8 @@ impl Engine {
     }
 
     /// The same for what nobody asks after.
-    pub(crate) fn log_lost(&self, queue: &LiveQueue, position: u64) {
-        if position != NO_POSITION {
+    pub(crate) fn log_lost(&self, queue: &LiveQueue, position: Option<Position>) {
+        if let Some(position) = position {
             self.store.append(None, |appender| {
                 let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
                 let reason = Reason::QueueDeleted as u8;
@@ -182,16 +179,17 @@ impl Engine {
 impl DeadLetter {
     /// Makes the copy and finds the queues it goes to.
     fn find_targets(&mut self, queue: &Arc<LiveQueue>, now_ms: u64, message: &Message) {
-        let arguments = &queue.arguments;
+        let settings = queue.settings();
         // Without a virtual host there is nobody to send it to, nor without an exchange.
-        let (Some(vhost), Some(reason), Some(exchange)) = (
+        let (Some(vhost), Some(reason), Some(target)) = (
             queue.vhost.upgrade(),
             self.removed.reason.dead_letter_name(),
-            arguments.dead_letter_exchange.as_deref(),
+            settings.dead_letter.as_ref(),
         ) else {
             return;
         };
-        let routing_key = arguments.dead_letter_routing_key.as_deref();
+        let DeadLetterTarget { exchange, routing_key } = target;
+        let routing_key = routing_key.as_deref();
         let death = Death { queue: &queue.name, reason, exchange, routing_key, now_ms };
         match copy_and_targets(&vhost, message, &death) {
             Ok((copy, targets)) => (self.copy, self.targets) = (Some(copy), targets),
@@ -209,8 +207,8 @@ impl DeadLetter {
         if *is_unreadable {
             return;
         }
-        if removed.position != NO_POSITION {
-            let position = std::iter::once(removed.position);
+        if let Some(position) = removed.position {
+            let position = std::iter::once(position);
             let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
             records::append_settled(batch, *queue, removed.reason as u8, position, scratch);
         }
@@ -218,7 +216,7 @@ impl DeadLetter {
             let is_durable = copy.head().persistent && targets.iter().any(|target| target.durable);
             if is_durable || copy.head().is_tracked || !keeps_bodies {
                 let ids = targets.iter().map(|target| target.id);
-                *position = records::append_message(appender.batch, ids, copy);
+                *position = Some(records::append_message(appender.batch, ids, copy));
             }
         }
     }
@@ -245,7 +243,7 @@ fn copy_and_targets(
 
 /// Whether a settlement is all there is to log; the others are logged with what follows from them.
 fn is_plain(removed: &Removed) -> bool {
-    removed.position != NO_POSITION && !removed.dead_letter && !removed.is_tracked
+    removed.position.is_some() && !removed.dead_letter && !removed.is_tracked
 }
 
 /// Appends a queue's settlements, one record per run of the same reason, and its attempts.
@@ -253,7 +251,7 @@ pub(crate) fn append_effects(appender: &mut Appender<'_>, queue: QueueId, effect
     let Appender { batch, scratch, .. } = appender;
     for run in effects.removed.chunk_by(|a, b| a.reason == b.reason) {
         let logged = run.iter().filter(|removed| is_plain(removed));
-        let positions = logged.map(|removed| removed.position);
+        let positions = logged.filter_map(|removed| removed.position);
         records::append_settled(batch, queue, run[0].reason as u8, positions, scratch);
     }
     if !effects.attempts.is_empty() {

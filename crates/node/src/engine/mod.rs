@@ -10,6 +10,7 @@
 //! - [`outcomes`]: what producers and workers are told.
 //! - [`deletion`], [`compaction`], [`deadlines`]: queues that go, segments that are emptied, queues
 //!   to be looked at by time.
+//! - [`settings`]: what a queue acts upon, changed while it lives.
 //! - [`whereabouts`]: where a message stands, by its events.
 //! - [`body_cache`], [`publisher_hold`]: memory for bodies, and holding publishers.
 
@@ -22,12 +23,15 @@ mod dispatch;
 mod effects;
 pub(crate) mod outcomes;
 mod publisher_hold;
+mod settings;
 pub(crate) mod whereabouts;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use broker::{Message, Position};
 use ledger::Ledger;
+use segment_log::LogError;
 
 use crate::clock::Clock;
 use crate::options::Limits;
@@ -78,7 +82,7 @@ impl Engine {
             limits,
             unfinished_bytes: AtomicU64::new(0),
         });
-        engine.outcomes.notices.bind(&engine);
+        engine.outcomes.notifications.bind(&engine);
         engine
     }
 
@@ -89,6 +93,20 @@ impl Engine {
     /// Whether bodies of newly queued messages may stay in memory.
     pub(crate) fn keeps_bodies(&self) -> bool {
         self.bodies.has_room()
+    }
+
+    /// A message, read from the log where its body is only there.
+    pub(crate) fn load(
+        &self,
+        message: Option<Message>,
+        position: Option<Position>,
+    ) -> Result<Message, LogError> {
+        match (message, position) {
+            (Some(message), _) => Ok(message),
+            (None, Some(position)) => self.store.read_message(position),
+            // A queue keeps in memory what is not in the log.
+            (None, None) => Err(LogError::NotFound(Position::MAX)),
+        }
     }
 
     /// Has the timers look at a queue.

@@ -1,7 +1,7 @@
 //! Where a tracked message stands in a queue: its events name its positions in the log, and the queue
 //! knows which of them it still holds.
 
-use broker::queue::Standing;
+use broker::queue::EntryRef;
 use ledger::{Event, What};
 
 use super::Engine;
@@ -18,7 +18,7 @@ impl Engine {
 }
 
 /// The message that stands at one of these positions of the log.
-pub(crate) fn find(queue: &LiveQueue, wanted: &[u64]) -> Option<Standing> {
+pub(crate) fn find(queue: &LiveQueue, wanted: &[u64]) -> Option<EntryRef> {
     let wanted = |position: u64| wanted.contains(&position);
     let mut found = Vec::new();
     let mut at = Some((0, 0));

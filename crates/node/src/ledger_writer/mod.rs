@@ -1,7 +1,7 @@
 //! The ledger writer: reads what has become durable and tells the ledger; a thread of its own in a
 //! living node.
 //!
-//! The committer copies the records that matter into the store's [`Feed`], without bodies; the writer
+//! The committer copies the records that matter into the store's [`CommittedRecords`], without bodies; the writer
 //! takes them from there in batches, a few times a second to the disk. So the ledger is a view of
 //! the message log and slows nobody: when it cannot keep up the feed is dropped and the writer
 //! reads the log's segments instead, which stay until it has ([`Store::ledger_applied`]).
@@ -9,7 +9,7 @@
 //! It also answers duplicates: what became of the original is known once the ledger has followed
 //! the log up to the moment in which the duplicate came.
 //!
-//! [`Feed`]: crate::store::committed_records::Feed
+//! [`CommittedRecords`]: crate::store::committed_records::CommittedRecords
 //! [`Store::ledger_applied`]: crate::store::Store
 
 mod events;
@@ -83,7 +83,7 @@ impl LedgerWriter {
 
     /// The thread's life, until the feed is closed.
     pub(crate) fn run(&self) {
-        while self.engine.store.feed.wait(ROUND) {
+        while self.engine.store.committed_records.wait(ROUND) {
             self.follow(false);
             // Events come one by one or by the thousand; a batch costs less.
             std::thread::sleep(ROUND / 4);
@@ -114,7 +114,7 @@ impl LedgerWriter {
                 return (progress.followed, 0);
             }
         }
-        let taken = self.engine.store.feed.take();
+        let taken = self.engine.store.committed_records.take();
         let mut count = 0;
         if taken.overflowed {
             // What was dropped from the feed had become durable before it was taken.
@@ -124,7 +124,7 @@ impl LedgerWriter {
                     if !std::mem::replace(&mut progress.cannot_follow, true) {
                         tracing::error!("the ledger cannot follow the log, and waits: {error}");
                     }
-                    self.engine.store.feed.overflow();
+                    self.engine.store.committed_records.overflow();
                     return (progress.followed, 0);
                 }
             }
@@ -138,7 +138,7 @@ impl LedgerWriter {
         if progress.unflushed_count > 0 && is_due {
             self.flush_ledger(progress);
         }
-        self.engine.store.feed.give_back(taken.bytes);
+        self.engine.store.committed_records.give_back(taken.bytes);
         (progress.followed, count)
     }
 

@@ -74,7 +74,7 @@ fn dropped_feed_is_read_from_the_log() {
         publish_and_ack(&mut session, &format!("before-{round}"));
         node.commit().expect("a good disk");
         if round % 2 == 1 {
-            node.engine.store.feed.overflow();
+            node.engine.store.committed_records.overflow();
         }
         publish_and_ack(&mut session, &format!("after-{round}"));
         node.commit().expect("a good disk");

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use arc_swap::{ArcSwap, Guard};
 use broker::QueueId;
-use broker::arguments::QueueArguments;
 use broker::queue::{Queue, Settings};
 use broker::topology::QueueDefinition;
 
@@ -20,13 +20,10 @@ pub(crate) struct LiveQueue {
     pub vhost: Weak<Vhost>,
     pub durable: bool,
     pub auto_delete: bool,
-    pub arguments: QueueArguments,
-    /// What the arguments come to.
-    pub settings: Settings,
-    /// Whether redelivered messages carry `x-delivery-count`.
-    pub counts_deliveries: bool,
+    /// The same as the core has, to be read without its lock.
+    settings: ArcSwap<Settings>,
     pub state: Mutex<QueueState>,
-    /// When the timers look at it next; `u64::MAX` for never.
+    /// When it is looked at next by time; `u64::MAX` for never.
     pub timer_at_ms: AtomicU64,
 }
 
@@ -39,22 +36,28 @@ pub(crate) struct QueueState {
 
 impl LiveQueue {
     pub(crate) fn new(definition: &QueueDefinition, vhost: &Arc<Vhost>, now_ms: u64) -> Self {
-        let settings = Settings::resolve(&definition.settings);
+        let settings = Arc::new(Settings::resolve(&definition.settings));
+        let core = Queue::new(definition.id, Arc::clone(&settings), now_ms);
         Self {
             id: definition.id,
             name: Arc::clone(&definition.name),
             vhost: Arc::downgrade(vhost),
             durable: definition.durable && definition.exclusive_owner.is_none(),
             auto_delete: definition.auto_delete,
-            arguments: definition.settings.clone(),
-            settings: settings.clone(),
-            counts_deliveries: settings.counts_deliveries,
-            state: Mutex::new(
-                Rank::Queue,
-                QueueState { core: Queue::new(definition.id, settings, now_ms), is_deleted: false },
-            ),
+            settings: ArcSwap::new(settings),
+            state: Mutex::new(Rank::Queue, QueueState { core, is_deleted: false }),
             timer_at_ms: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// What it acts upon at this moment.
+    pub(crate) fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Its core acts upon these from now on.
+    pub(crate) fn publish_settings(&self, settings: Arc<Settings>) {
+        self.settings.store(settings);
     }
 
     /// Notes that the timers must look at it at `at_ms`. `false` when they will do so before.

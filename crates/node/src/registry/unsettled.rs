@@ -106,15 +106,17 @@ mod tests {
 
     fn unsettled(tag: u64) -> Unsettled {
         // Any delivery id will do; take one from a queue.
-        let mut queue =
-            broker::queue::Queue::<Nowhere>::new(broker::QueueId(1), Default::default(), 0);
+        let mut queue = broker::queue::Queue::<Nowhere>::new(
+            broker::QueueId(1),
+            broker::queue::Settings::default(),
+            0,
+        );
         let properties = amqp::Properties::default();
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let content = ("", "q", encoded.as_slice(), &b"x"[..]);
         let message = broker::Message::new(0, &properties, content, &mut Vec::new());
-        let position = broker::queue::NO_POSITION;
-        let incoming = broker::queue::Incoming { message, position, keep_body: true };
+        let incoming = broker::queue::Incoming { message, position: None, keep_body: true };
         let mut effects = Default::default();
         queue.publish(0, incoming, &mut effects);
         let id = queue.get(0, false, &mut effects).expect("just published").id;

@@ -55,6 +55,16 @@ impl Vhost {
         state.queues.get(&id).cloned()
     }
 
+    /// The queues that a message with this key and no headers reaches through an exchange.
+    pub(crate) fn queues_bound_to(&self, exchange: &str, key: &str) -> Vec<Arc<LiveQueue>> {
+        let mut ids: Vec<QueueId> = Vec::new();
+        let state = self.state.read();
+        match state.topology.route(exchange, key, &[], None, &mut ids) {
+            Ok(()) => ids.iter().filter_map(|id| state.queues.get(id).cloned()).collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// Changes with everything that may change a route or who may use it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)

@@ -161,9 +161,7 @@ impl Session {
                 delivery.map(|delivery| (delivery, core.depth().ready_count))
             });
             let Some((mut delivery, left_count)) = got.flatten() else { return Ok(false) };
-            let in_memory = delivery.message.clone().map(Ok);
-            let read =
-                in_memory.unwrap_or_else(|| self.engine.store.read_message(delivery.position));
+            let read = self.engine.load(delivery.message.clone(), delivery.position);
             let settle = |settlement: Settlement| {
                 self.engine.with_queue(&live, now_ms, |core, effects| {
                     let (id, key) = (delivery.id, ConsumerKey::GET);
@@ -211,7 +209,7 @@ impl Session {
         let mut outbox = self.outbox.lock();
         let Some(channel) = outbox.channels.get_mut(&number) else { return };
         let delivery_tag = channel.got(queue, delivery, message, no_ack);
-        let counted_up = queue.counts_deliveries && delivery.attempts_before > 0;
+        let counted_up = queue.settings().counts_deliveries && delivery.attempts_before > 0;
         let rewritten = counted_up
             .then(|| crate::rewrite::with_delivery_count(message, delivery.attempts_before));
         let properties = rewritten.as_deref().unwrap_or(message.properties_bytes());

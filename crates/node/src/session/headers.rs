@@ -12,7 +12,7 @@ pub(super) struct Headers {
     pub has_copies: bool,
     pub has_bcc: bool,
     /// What is asked for.
-    pub asking: OutcomeRequest,
+    pub request: OutcomeRequest,
 }
 
 impl Headers {
@@ -26,7 +26,7 @@ impl Headers {
             match name {
                 "CC" => found.has_copies = true,
                 "BCC" => (found.has_copies, found.has_bcc) = (true, true),
-                _ if name.starts_with("x-") => found.asking.take_header(name, &value)?,
+                _ if name.starts_with("x-") => found.request.take_header(name, &value)?,
                 _ => {}
             }
         }

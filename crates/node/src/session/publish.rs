@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use amqp::Properties;
-use broker::queue::{Incoming, NO_POSITION, Published};
-use broker::{BrokerError, Message};
+use broker::queue::{Incoming, Published};
+use broker::{BrokerError, Message, Position};
 use hashbrown::HashMap;
 
 use super::headers::Headers;
@@ -77,7 +77,8 @@ impl OwnedPublish {
 pub(super) struct Pending {
     pub message: Option<Message>,
     pub route: Arc<Route>,
-    pub position: u64,
+    /// Where it stands in the log, once it is there.
+    pub position: Option<Position>,
     /// Channel and number of the message there, in confirm mode.
     pub confirm: Option<(u16, u64)>,
     /// Whether the message itself asks for an outcome.
@@ -142,7 +143,7 @@ impl Session {
         let encoded = rewritten.as_deref().unwrap_or(publish.properties);
         let confirm = self.next_confirm(number).map(|message| (number, message));
         if let (Some(tracking), Some((_, message))) = (&mut tracking, confirm)
-            && self.waits_for_ack(number, headers.asking.or(route.asking))
+            && self.waits_for_ack(number, headers.request.or(route.request))
         {
             let (count, deadline_at_ms) = (tracking.queue_count, tracking.deadline_at_ms);
             tracking.ticket = self.hold_confirm(number, message, count, deadline_at_ms);
@@ -160,7 +161,7 @@ impl Session {
         let content = (publish.exchange, publish.routing_key, encoded, publish.body);
         let scratch = &mut self.publishes.scratch;
         let message = Message::tracked(now_ms, &properties, content, tracking.as_ref(), scratch);
-        let (message, position, asks) = (Some(message), NO_POSITION, headers.asking.is_any());
+        let (message, position, asks) = (Some(message), None, headers.request.is_any());
         let pending = Pending { message, route, position, confirm, asks };
         match &mut self.channel(number)?.transaction {
             Some(transaction) => {
@@ -196,7 +197,7 @@ impl Session {
     /// Has the confirm of this message take its turn after all that was published before it.
     pub(super) fn confirm_also(&mut self, number: u16, message: u64) {
         let confirm = Some((number, message));
-        let (message, route, position) = (None, Arc::default(), NO_POSITION);
+        let (message, route, position) = (None, Arc::default(), None);
         self.publishes.pending.push(Pending { message, route, position, confirm, asks: false });
     }
 
@@ -219,14 +220,14 @@ impl Session {
         self.publishes.pending = pending;
         let has_duplicates = !duplicates.is_empty();
         self.placed = self.publishes.pending.last().map_or_else(Placed::default, |last| Placed {
-            position: Some(last.position).filter(|position| *position != NO_POSITION),
+            position: last.position,
             published_at_ms: last.message.as_ref().map(|message| message.head().published_at_ms),
             is_duplicate: has_duplicates,
         });
         let refused = self.enqueue_pending(duplicates);
-        let end = self.publishes.pending.iter().rev().find(|p| p.position != NO_POSITION);
+        let last = self.publishes.pending.iter().rev().find_map(|pending| pending.position);
         // Durable comes in whole batches, so past the last message's first byte is past it.
-        let mut position = end.map_or(0, |pending| pending.position + 1);
+        let mut position = last.map_or(0, |position| position + 1);
         // Messages stand before settlements in the log: a worker's result before the ack of what it
         // was made from. And a confirm also covers the acks that came before it on this connection,
         // so it waits for them too.
@@ -391,7 +392,7 @@ impl Pending {
     pub(super) fn log(&mut self, batch: &mut segment_log::Batch) {
         let ids = self.route.queues.iter().map(|queue| queue.id);
         if let Some(message) = self.message.as_ref().filter(|_| ids.len() > 0) {
-            self.position = records::append_message(batch, ids, message);
+            self.position = Some(records::append_message(batch, ids, message));
         }
     }
 
@@ -463,7 +464,7 @@ fn enqueue_group(
                 _ => pending.message.clone(),
             };
             let Some(message) = message else { continue };
-            let keep_body = keeps_bodies || position == NO_POSITION;
+            let keep_body = keeps_bodies || position.is_none();
             let incoming = Incoming { message, position, keep_body };
             if core.publish(now_ms, incoming, effects) == Published::Refused {
                 refused.push(pending.confirm);

@@ -52,12 +52,12 @@ impl Session {
             content_type: properties.content_type.map(str::to_owned),
             body: publish.body[..publish.body.len().min(REPORT_BYTES_MAX)].to_vec(),
             bytes_published,
-            ticket: 0,
+            ticket: None,
         };
-        if self.waits_for_ack(number, headers.asking)
+        if self.waits_for_ack(number, headers.request)
             && let Some(message) = self.next_confirm(number)
         {
-            let deadline_ms = headers.asking.deadline_ms.unwrap_or(DEADLINE_MS_DEFAULT);
+            let deadline_ms = headers.request.deadline_ms.unwrap_or(DEADLINE_MS_DEFAULT);
             let deadline_at_ms = self.engine.now_ms().saturating_add(deadline_ms);
             report.ticket = self.hold_confirm(number, message, 1, deadline_at_ms);
             self.confirm_also(number, message);

@@ -25,7 +25,7 @@ pub(crate) struct Route {
     /// Whether any of them keeps transient messages, too: quorum queues do.
     pub keeps_transient: bool,
     /// What its queues ask for on behalf of messages that do not: the first of them that does.
-    pub asking: OutcomeRequest,
+    pub request: OutcomeRequest,
 }
 
 /// Routes by exchange and routing key, all of one epoch.
@@ -121,12 +121,12 @@ impl Session {
         }
         let is_durable = queues.iter().any(|queue| queue.durable);
         let keeps_transient =
-            queues.iter().any(|queue| queue.arguments.queue_type == QueueType::Quorum);
-        let asking = queues
+            queues.iter().any(|queue| queue.settings().queue_type == QueueType::Quorum);
+        let request = queues
             .iter()
-            .fold(OutcomeRequest::default(), |asking, queue| asking.or(queue.settings.asking));
+            .fold(OutcomeRequest::default(), |request, queue| request.or(queue.settings().request));
         let is_cacheable = state.topology.is_cacheable(exchange);
-        Ok((Route { queues, is_durable, keeps_transient, asking }, is_cacheable))
+        Ok((Route { queues, is_durable, keeps_transient, request }, is_cacheable))
     }
 }
 

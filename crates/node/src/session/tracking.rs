@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amqp::Properties;
 use broker::{BrokerError, Message, Tracking};
 use ledger::{IdHash, dedup_key};
-use outcome::DEADLINE_MS_DEFAULT;
+use outcome::{DEADLINE_MS_DEFAULT, OutcomeRequest, Ticket};
 
 use super::Session;
 use super::headers::Headers;
@@ -34,22 +34,22 @@ impl Session {
         now_ms: u64,
     ) -> Result<Option<Tracking>, BrokerError> {
         let Some(message_id) = message_id else { return Ok(None) };
-        let notify = headers.asking.notify;
+        let notify = headers.request.notify;
         if notify.is_some() && properties.reply_to.is_none() {
             let text = "x-notify needs the property reply_to: the queue to send the outcome to";
             return Err(BrokerError::precondition_failed(text));
         }
-        if properties.reply_to.is_some() && (notify.is_some() || route.asking.notify.is_some()) {
+        if properties.reply_to.is_some() && (notify.is_some() || route.request.notify.is_some()) {
             self.check_may_be_notified()?;
         }
-        let asking = headers.asking.or(route.asking);
-        let waits_for_ack = asking.confirm_on_ack == Some(true);
-        let deadline_ms = asking.deadline_ms.or(waits_for_ack.then_some(DEADLINE_MS_DEFAULT));
+        let request = headers.request.or(route.request);
+        let waits_for_ack = request.confirm_on_ack == Some(true);
+        let deadline_ms = request.deadline_ms.or(waits_for_ack.then_some(DEADLINE_MS_DEFAULT));
         // What the broker names itself comes once.
         let has_own_id = properties.message_id.is_some_and(|id| !id.is_empty());
-        let is_asking = headers.asking.is_any();
+        let is_asking = headers.request.is_any();
         let deduplicates = |of: Option<bool>| of.unwrap_or(is_asking);
-        let looks = route.queues.iter().any(|queue| deduplicates(queue.settings.deduplicates));
+        let looks = route.queues.iter().any(|queue| deduplicates(queue.settings().deduplicates));
         Ok(Some(Tracking {
             id: IdHash::new(&self.vhost.name, message_id).0,
             is_deduplicated: has_own_id && looks,
@@ -70,7 +70,7 @@ impl Session {
     ) -> Option<(String, bool)> {
         match properties.message_id {
             Some(id) if !id.is_empty() => Some((id.to_owned(), false)),
-            _ if headers.asking.is_any() || route.asking.is_any() => {
+            _ if headers.request.is_any() || route.request.is_any() => {
                 let (seconds, ms) = (now_ms / 1000, now_ms % 1000);
                 let time =
                     uuid::Timestamp::from_unix(uuid::NoContext, seconds, ms as u32 * 1_000_000);
@@ -87,12 +87,12 @@ impl Session {
         message: u64,
         queue_count: u16,
         deadline_at_ms: u64,
-    ) -> u64 {
+    ) -> Option<Ticket> {
         let outbox = Arc::downgrade(&self.outbox);
-        let Some(channel) = self.channels.get_mut(&number) else { return 0 };
-        let Some(confirms) = channel.confirms.as_mut() else { return 0 };
+        let channel = self.channels.get_mut(&number)?;
+        let confirms = channel.confirms.as_mut()?;
         confirms.hold(message);
-        self.engine.outcomes.tickets.hold(Held {
+        self.engine.outcomes.held_confirms.hold(Held {
             outbox,
             channel: number,
             channel_serial: channel.serial,
@@ -105,8 +105,8 @@ impl Session {
     }
 
     /// Whether a publisher's confirm waits for an ack.
-    pub(super) fn waits_for_ack(&mut self, number: u16, asking: outcome::OutcomeRequest) -> bool {
-        asking.confirm_on_ack == Some(true)
+    pub(super) fn waits_for_ack(&mut self, number: u16, request: OutcomeRequest) -> bool {
+        request.confirm_on_ack == Some(true)
             && self.channels.get(&number).is_some_and(|channel| channel.confirms.is_some())
     }
 
@@ -129,17 +129,18 @@ impl Session {
         now_ms: u64,
         append: impl FnOnce(&mut [Pending]),
     ) -> Vec<Duplicate> {
-        let asking = asking(pending);
-        if asking.is_empty() {
+        let candidates = candidates(pending);
+        if candidates.is_empty() {
             append(pending);
             return Vec::new();
         }
-        let questions: Vec<Question> = asking.iter().map(Asking::question).collect();
-        let ask_window =
-            |place: usize| self.engine.last_taken_in(&asking[place].queue, asking[place].id);
+        let questions: Vec<Question> = candidates.iter().map(Candidate::question).collect();
+        let ask_window = |place: usize| {
+            self.engine.last_taken_in(&candidates[place].queue, candidates[place].id)
+        };
         take_in(&self.engine.outcomes.ids, now_ms, &questions, ask_window, |known| {
-            let known = asking.iter().zip(known).filter(|(_, is_known)| **is_known);
-            let known: Vec<&Asking> = known.map(|(asking, _)| asking).collect();
+            let known = candidates.iter().zip(known).filter(|(_, is_known)| **is_known);
+            let known: Vec<&Candidate> = known.map(|(candidate, _)| candidate).collect();
             let of_message = known.chunk_by(|a, b| a.message == b.message);
             let duplicates =
                 of_message.flat_map(|of| drop_duplicate(&mut pending[of[0].message], of)).collect();
@@ -150,36 +151,36 @@ impl Session {
 }
 
 /// A message that a queue is to take only if it does not know its id.
-struct Asking {
+struct Candidate {
     /// Its place in the batch.
     message: usize,
     id: IdHash,
     queue: Arc<LiveQueue>,
 }
 
-impl Asking {
+impl Candidate {
     fn question(&self) -> Question {
-        let window_ms = self.queue.settings.window_ms.unwrap_or(u64::MAX);
+        let window_ms = self.queue.settings().window_ms.unwrap_or(u64::MAX);
         Question { key: dedup_key(self.id, self.queue.id.0), window_ms }
     }
 }
 
 /// The messages of a batch that ask, queue by queue.
-fn asking(pending: &[Pending]) -> Vec<Asking> {
-    let mut asking = Vec::new();
+fn candidates(pending: &[Pending]) -> Vec<Candidate> {
+    let mut candidates = Vec::new();
     for (message, pending) in pending.iter().enumerate() {
         let tracking = pending.message.as_ref().and_then(Message::tracking);
         let Some(tracking) = tracking.filter(|tracking| tracking.is_deduplicated) else { continue };
-        let looks = |queue: &&Arc<LiveQueue>| queue.settings.deduplicates.unwrap_or(pending.asks);
+        let looks = |queue: &&Arc<LiveQueue>| queue.settings().deduplicates.unwrap_or(pending.asks);
         let queues = pending.route.queues.iter().filter(looks);
         let id = IdHash(tracking.id);
-        asking.extend(queues.map(|queue| Asking { message, id, queue: Arc::clone(queue) }));
+        candidates.extend(queues.map(|queue| Candidate { message, id, queue: Arc::clone(queue) }));
     }
-    asking
+    candidates
 }
 
 /// Takes a message back from the queues that know it.
-fn drop_duplicate(pending: &mut Pending, known: &[&Asking]) -> Vec<Duplicate> {
+fn drop_duplicate(pending: &mut Pending, known: &[&Candidate]) -> Vec<Duplicate> {
     let is_known = |queue: &Arc<LiveQueue>| known.iter().any(|known| known.queue.id == queue.id);
     let unseen: Vec<_> =
         pending.route.queues.iter().filter(|queue| !is_known(queue)).cloned().collect();
@@ -187,13 +188,13 @@ fn drop_duplicate(pending: &mut Pending, known: &[&Asking]) -> Vec<Duplicate> {
         true => pending.message.take(),
         false => pending.message.clone(),
     };
-    let Route { is_durable, keeps_transient, asking, .. } = *pending.route;
-    pending.route = Arc::new(Route { queues: unseen, is_durable, keeps_transient, asking });
+    let Route { is_durable, keeps_transient, request, .. } = *pending.route;
+    pending.route = Arc::new(Route { queues: unseen, is_durable, keeps_transient, request });
     let Some(message) = message else { return Vec::new() };
     let tracking = message.tracking().unwrap_or_default();
     let properties = message.properties().unwrap_or_default();
-    let duplicate = |known: &&Asking| Duplicate {
-        notify: tracking.notify.or(known.queue.settings.asking.notify),
+    let duplicate = |known: &&Candidate| Duplicate {
+        notify: tracking.notify.or(known.queue.settings().request.notify),
         queue: Arc::clone(&known.queue),
         id: known.id,
         reply_to: properties.reply_to.map(str::to_owned),

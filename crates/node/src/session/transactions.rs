@@ -12,7 +12,7 @@ use broker::queue::Effects;
 use super::Session;
 use super::publish::{OwnedPublish, Pending};
 use super::settle::{Resolved, release_shared};
-use crate::engine::outcomes::batch::Telling;
+use crate::engine::outcomes::batch::OutcomeBatch;
 use crate::engine::{DeadLetter, append_effects};
 use crate::registry::LiveQueue;
 use crate::registry::Unsettled;
@@ -134,10 +134,14 @@ impl Session {
     }
 
     /// Takes out what is tracked: its outcomes belong to the transaction, too.
-    fn take_tracked(&self, now_ms: u64, effects: &mut [(Arc<LiveQueue>, Effects)]) -> Vec<Telling> {
+    fn take_tracked(
+        &self,
+        now_ms: u64,
+        effects: &mut [(Arc<LiveQueue>, Effects)],
+    ) -> Vec<OutcomeBatch> {
         let mut tellings = Vec::new();
         for (queue, effects) in effects {
-            let mut telling = Telling::of_queue(queue, now_ms);
+            let mut telling = OutcomeBatch::of_queue(queue, now_ms);
             let tracked = effects.removed.extract_if(.., |removed| removed.is_tracked);
             tracked.for_each(|removed| telling.removed(&self.engine, removed));
             tellings.push(telling);

@@ -18,13 +18,13 @@ const ENTRY_HEADER_BYTES: usize = 18;
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(crate) struct Feed {
-    state: Mutex<FeedState>,
+pub(crate) struct CommittedRecords {
+    state: Mutex<CommittedState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct FeedState {
+struct CommittedState {
     bytes: Vec<u8>,
     spare: Vec<u8>,
     end: u64,
@@ -35,7 +35,7 @@ struct FeedState {
 
 /// What one batch of the log has for the follower.
 #[derive(Default)]
-pub(crate) struct FeedBatch {
+pub(crate) struct CommittedBatch {
     bytes: Vec<u8>,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn body_bytes(record: &RecordRef<'_>) -> u32 {
     message.map_or(0, |(_, body_bytes)| body_bytes)
 }
 
-impl FeedBatch {
+impl CommittedBatch {
     pub(crate) fn take(&mut self, record: &RecordRef<'_>) {
         if !is_wanted(record) {
             return;
@@ -86,9 +86,9 @@ impl FeedBatch {
     }
 }
 
-impl Feed {
+impl CommittedRecords {
     /// Adds what a batch has, which ends at `end`.
-    pub(crate) fn push(&self, batch: FeedBatch, end: u64) {
+    pub(crate) fn push(&self, batch: CommittedBatch, end: u64) {
         let mut state = self.state.lock();
         state.end = end;
         if batch.bytes.is_empty() {

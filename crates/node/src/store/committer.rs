@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use segment_log::{Batch, LogError, records};
 
-use super::committed_records::FeedBatch;
+use super::committed_records::CommittedBatch;
 use super::{LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
 use crate::NodeError;
 
@@ -166,13 +166,13 @@ impl Store {
         let base = self.device.lock().active_base();
         let mut segments = self.segments.lock();
         segments.add(base);
-        let mut feed = FeedBatch::default();
+        let mut feed = CommittedBatch::default();
         records(batch.as_bytes(), batch.start()).for_each(|record| {
             segments.account(&record);
             feed.take(&record);
         });
         drop(segments);
-        self.feed.push(feed, batch.end());
+        self.committed_records.push(feed, batch.end());
     }
 
     /// Its bytes can be read from the log now; its memory serves the next batch but one.

@@ -38,7 +38,7 @@ use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore};
 use crate::locks::{Condvar, Mutex, Rank};
 use crate::options::StoreOptions;
-use committed_records::Feed;
+use committed_records::CommittedRecords;
 use device::{Device, ReadDevice, ReserveDevice};
 use segments::Segments;
 
@@ -98,7 +98,7 @@ pub(crate) struct Store {
     reserve: Mutex<Box<dyn ReserveDevice>>,
     relaxed: bool,
     /// What the ledger is made from.
-    pub(crate) feed: Feed,
+    pub(crate) committed_records: CommittedRecords,
     /// The ledger has followed the log so far, durably.
     pub(crate) ledger_applied: AtomicU64,
     /// Whether a thread commits; else whoever needs it does.
@@ -180,7 +180,7 @@ impl Store {
             disk_free_bytes_min: options.disk_free_bytes_min,
             reserve: Mutex::new(Rank::Leaf, reserve),
             relaxed: options.relaxed,
-            feed: Feed::default(),
+            committed_records: CommittedRecords::default(),
             ledger_applied: AtomicU64::new(0),
             has_committer: AtomicBool::new(false),
             committer: OnceLock::new(),

@@ -2,7 +2,7 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | 5 outcomes | queue id `u32` (all ones: reached no queue), virtual host and queue `short` each, time `u64` (ms since the epoch), then [`Outcomes`] entries: flags `u16`, outcome `u8`, reason `u8`, position `u64`, attempts `u16`, queues `u16`, published at `u64`, message id `short`; by flags: worker `short`, error `long`, content type `short`, result `long`, dead-letter exchange `short`, message `long` |
+//! | 5 outcomes | queue id `u32` (all ones: reached no queue), virtual host and queue `short` each, time `u64` (ms since the epoch), then [`Outcomes`] entries: flags `u16`, outcome `u8`, reason `u8`, position `u64` (all ones: not in the log), attempts `u16`, queues `u16`, published at `u64`, message id `short`; by flags: worker `short`, error `long`, content type `short`, result `long`, dead-letter exchange `short`, message `long` |
 //! | 6 notes | type `u8`, queue id `u32`, queue `short`, worker `short`, time `u64`, then [`Note`]s: id hash 16 bytes, attempts `u16`, retry at `u64` |
 //! | 7 missed | queue id `u32`, then positions `u64` of messages whose deadline was told |
 //!
@@ -11,8 +11,7 @@
 //! *Invariant:* an outcome record is settlement and outcome in one: where its entry *settles*, the
 //! message at that position has left the queue. Reason 0 is none of the queue's own.
 
-use broker::QueueId;
-use broker::queue::NO_POSITION;
+use broker::{Position, QueueId};
 use outcome::{Details, Flags, Outcome, Reason, Verdict};
 use segment_log::Batch;
 
@@ -22,6 +21,9 @@ pub(crate) const OUTCOMES: u8 = 5;
 pub(crate) const NOTES: u8 = 6;
 /// Kind of what remembers that a deadline was told.
 pub(crate) const MISSED: u8 = 7;
+
+/// In place of a position, for what is not in the log.
+const NO_POSITION: Position = Position::MAX;
 
 /// In place of a queue, for what reached none.
 pub(crate) const NO_QUEUE: QueueId = QueueId(u32::MAX);
@@ -38,7 +40,8 @@ pub(crate) struct OutcomesHead<'a> {
 /// The outcome of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutcomeEntry<'a> {
-    pub position: u64,
+    /// Where the message stands in the log, if it is there.
+    pub position: Option<Position>,
     /// Whether the message has left the queue.
     pub settles: bool,
     pub verdict: Verdict,
@@ -50,7 +53,7 @@ pub(crate) struct OutcomeEntry<'a> {
 impl OutcomeEntry<'_> {
     /// Where the message stood that has left its queue by this.
     pub(crate) fn settled_position(&self) -> Option<u64> {
-        Some(self.position).filter(|&position| self.settles && position != NO_POSITION)
+        self.position.filter(|_| self.settles)
     }
 }
 
@@ -96,7 +99,7 @@ impl<'a> OutcomesWriter<'a> {
         out.extend_from_slice(&flags.to_le_bytes());
         out.push(verdict.outcome as u8);
         out.push(verdict.reason.map_or(0, |reason| reason as u8));
-        out.extend_from_slice(&position.to_le_bytes());
+        out.extend_from_slice(&position.unwrap_or(NO_POSITION).to_le_bytes());
         out.extend_from_slice(&verdict.attempts.to_le_bytes());
         out.extend_from_slice(&verdict.queue_count.to_le_bytes());
         out.extend_from_slice(&verdict.published_at_ms.to_le_bytes());
@@ -298,7 +301,7 @@ impl<'a> Fields<'a> {
         let flags = self.u16()?;
         let outcome = Outcome::from_number(self.u8()?)?;
         let reason = Reason::from_number(self.u8()?);
-        let position = self.u64()?;
+        let position = Some(self.u64()?).filter(|position| *position != NO_POSITION);
         let verdict = Verdict {
             outcome,
             reason,
@@ -341,7 +344,7 @@ mod tests {
 
     fn entry() -> OutcomeEntry<'static> {
         OutcomeEntry {
-            position: 77,
+            position: Some(77),
             settles: true,
             verdict: Verdict {
                 outcome: Outcome::Processed,

@@ -74,7 +74,7 @@ fn a_consumer_with_room_gets_messages_before_they_are_dropped_or_refused() {
 }
 
 #[test]
-fn nothing_is_dropped_that_somebody_has_room_for_however_many_wait_for_the_handover() {
+fn nothing_is_dropped_that_somebody_has_room_for_however_many_wait_for_the_dispatch() {
     for overflow in [DropHead, RejectPublish] {
         let mut rig = rig(overflow, Some(1), None);
         rig.consume(|_| ());
@@ -142,4 +142,22 @@ fn what_has_expired_makes_room_as_expired() {
     rig.publish("b");
     assert_eq!(rig.gone(), reasons("a", Reason::Expired));
     assert_eq!(rig.drain(), ["b"]);
+}
+
+#[test]
+fn other_settings_hold_from_the_moment_they_are_changed() {
+    let mut rig = Rig::new(settings(|s| s.priority_max = 2));
+    for name in ["a", "b", "c"] {
+        rig.publish(name);
+    }
+    let shorter = settings(|s| (s.length_max, s.priority_max) = (Some(1), 5));
+    rig.queue.change_settings(0, &shorter, &mut rig.effects);
+    let dropped: Vec<_> = rig.effects.removed.iter().map(|removed| removed.reason).collect();
+    assert_eq!(dropped, [Reason::MaxLength; 2], "a limit holds at once");
+    assert_eq!(rig.queue.settings().priority_max, 2, "what it is built for stays");
+    rig.effects.removed.clear();
+    let endless = settings(|_| ());
+    rig.queue.change_settings(0, &endless, &mut rig.effects);
+    rig.publish("d");
+    assert!(rig.effects.removed.is_empty(), "and ends at once");
 }

@@ -5,15 +5,15 @@ use super::*;
 #[test]
 fn a_rejected_message_dies_only_where_the_queue_has_a_dead_letter_exchange() {
     for dead_letters in [true, false] {
-        let mut rig = Rig::new(settings(|s| s.dead_letters = dead_letters));
+        let mut rig = Rig::new(settings(|s| s.dead_letter = dead_letters.then(dlx)));
         rig.publish_kind("a", Kind { position: Some(9), ..Kind::default() });
         rig.publish("b");
         let (a, b) = (rig.get().expect("ready"), rig.get().expect("ready"));
         rig.settle(&b, Settlement::Reject);
         rig.settle(&a, Settlement::Reject);
         let [b, a] = &rig.effects.removed[..] else { panic!("both are gone") };
-        assert!(b.message.is_some() && b.position == NO_POSITION);
-        assert!(a.message.is_none() && a.position == 9);
+        assert!(b.message.is_some() && b.position.is_none());
+        assert!(a.message.is_none() && a.position == Some(9));
         assert_eq!((a.dead_letter, b.dead_letter), (dead_letters, dead_letters));
     }
 }
@@ -53,14 +53,15 @@ fn compaction_finds_what_is_in_the_log_and_moves_it() {
         turns += 1;
     }
     assert!(turns > 300 / 32);
-    let mut positions: Vec<_> = found.iter().map(|standing| standing.position).collect();
+    let mut positions: Vec<_> = found.iter().map(|entry| entry.position).collect();
     positions.sort_unstable();
     assert_eq!(positions, (0..100).collect::<Vec<_>>());
-    for &Standing { id, position, .. } in &found {
+    for &EntryRef { id, position, .. } in &found {
         assert!(rig.queue.relocate(id, position, position + 1000));
         assert!(!rig.queue.relocate(id, position, 7), "it is no longer there");
     }
     rig.settle(&held, Settlement::Ack);
-    assert_eq!(rig.effects.removed[0].position, held.position + 1000);
-    assert!(!rig.queue.relocate(held.id, held.position + 1000, 7), "it is gone");
+    let moved_to = held.position.expect("it is in the log") + 1000;
+    assert_eq!(rig.effects.removed[0].position, Some(moved_to));
+    assert!(!rig.queue.relocate(held.id, moved_to, 7), "it is gone");
 }

@@ -54,7 +54,7 @@ struct Pair {
 impl Pair {
     fn push(&mut self) {
         let state = State::Ready;
-        let number = self.index.push(Entry { state, position: 7, ..Entry::default() });
+        let number = self.index.push(Entry { state, position: Some(7).into(), ..Entry::default() });
         assert!(self.model.last_key_value().is_none_or(|(last, _)| *last < number));
         self.model.insert(number, (state, 0));
     }
@@ -68,7 +68,7 @@ impl Pair {
     fn remove(&mut self, number: u64) {
         let (state, attempt) = self.model.remove(&number).expect("the model has it");
         let entry = self.index.remove(number).expect("the model has it");
-        assert_eq!((entry.state, entry.attempt, entry.position), (state, attempt, 7));
+        assert_eq!((entry.state, entry.attempt, entry.position.get()), (state, attempt, Some(7)));
         assert!(self.index.remove(number).is_none());
     }
 

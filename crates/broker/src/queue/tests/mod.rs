@@ -4,10 +4,10 @@
 mod attempts;
 mod consumers;
 mod deadlines;
+mod dispatch;
 mod dropping;
 mod effects;
 mod expiry;
-mod handover;
 mod index;
 mod priorities;
 mod retries;
@@ -87,9 +87,14 @@ struct Rig {
     now_ms: u64,
 }
 
+/// Some dead-letter exchange.
+fn dlx() -> DeadLetterTarget {
+    DeadLetterTarget { exchange: "dlx".to_owned(), routing_key: None }
+}
+
 /// Settings to be changed in place.
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
-    let mut settings = Settings { dead_letters: true, ..Settings::default() };
+    let mut settings = Settings { dead_letter: Some(dlx()), ..Settings::default() };
     change(&mut settings);
     settings
 }
@@ -141,7 +146,7 @@ impl Rig {
     fn publish_kind(&mut self, name: &str, kind: Kind) -> Published {
         let incoming = Incoming {
             message: message(name, kind),
-            position: kind.position.unwrap_or(NO_POSITION),
+            position: kind.position,
             keep_body: kind.position.is_none(),
         };
         self.queue.publish(self.now_ms, incoming, &mut self.effects)
@@ -171,7 +176,7 @@ impl Rig {
         let mut delivered = Vec::new();
         let mut taken = Outgoing::default();
         self.assign();
-        assert!(self.queue.begin_handover(), "one driver at a time");
+        assert!(self.queue.begin_dispatch(), "one driver at a time");
         while self.queue.take_outgoing(&mut taken) {
             delivered.append(&mut taken.deliveries);
             taken.clear();
@@ -216,7 +221,7 @@ impl Rig {
     }
 
     /// Where everything stands that is in the log.
-    fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<EntryRef> {
         let mut found = Vec::new();
         let mut at = Some((0, 0));
         while let Some(from) = at {
@@ -226,9 +231,9 @@ impl Rig {
     }
 
     /// Where the message at this place in the log stands.
-    fn standing(&self, position: u64) -> Standing {
+    fn entry(&self, position: u64) -> EntryRef {
         let mut found = self.standings().into_iter();
-        found.find(|standing| standing.position == position).expect("it is there")
+        found.find(|entry| entry.position == position).expect("it is there")
     }
 
     /// Ready, unsettled, delayed.
@@ -262,19 +267,25 @@ trait Named {
 
 impl Named for Delivery {
     fn name(&self) -> String {
-        self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
+        self.message
+            .as_ref()
+            .map_or_else(|| format!("@{}", self.position.unwrap_or_default()), name_of)
     }
 }
 
 impl Named for Noted {
     fn name(&self) -> String {
-        self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
+        self.message
+            .as_ref()
+            .map_or_else(|| format!("@{}", self.position.unwrap_or_default()), name_of)
     }
 }
 
 impl Named for Removed {
     fn name(&self) -> String {
-        self.message.as_ref().map_or_else(|| format!("@{}", self.position), name_of)
+        self.message
+            .as_ref()
+            .map_or_else(|| format!("@{}", self.position.unwrap_or_default()), name_of)
     }
 }
 

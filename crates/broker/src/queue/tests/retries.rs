@@ -212,7 +212,7 @@ fn a_restart_ends_a_wait_and_the_next_is_longer() {
     rig.publish_kind("a", Kind { position: Some(7), ..Kind::default() });
     fail_again(&mut rig);
     assert_eq!(rig.effects.attempts, [Attempt { position: 7, count: 1 }], "it is logged");
-    let mut rig = Rig::new(rig.queue.settings().clone());
+    let mut rig = Rig::new(Settings::clone(rig.queue.settings()));
     rig.queue.restore(&Restored { position: 7, attempts: 1, ..Restored::default() });
     assert_eq!(rig.counts(), (1, 0, 0));
     fail_again(&mut rig);
@@ -293,8 +293,8 @@ fn places_of_cancelled_waits_stay_bounded() {
     let mut rig = rig(60_000, |_| ());
     for position in 0..10_000 {
         fail(&mut rig, "x", Kind { position: Some(position), ..Kind::default() });
-        let standing = rig.standing(position);
-        assert_eq!(rig.queue.cancel(standing, &mut rig.effects), Some(true));
+        let entry = rig.entry(position);
+        assert_eq!(rig.queue.cancel(entry, &mut rig.effects), Some(true));
     }
     assert!(rig.queue.delayed.len() <= 70);
     rig.now_ms += 60_000;

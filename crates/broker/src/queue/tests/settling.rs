@@ -101,7 +101,7 @@ fn a_cleared_queue_can_be_used_on() {
     rig.publish("2");
     rig.assign();
     let mut taken = Outgoing::default();
-    assert!(rig.queue.begin_handover() && rig.queue.take_outgoing(&mut taken));
+    assert!(rig.queue.begin_dispatch() && rig.queue.take_outgoing(&mut taken));
     assert_eq!(taken.deliveries.len(), 1);
     assert!((taken.deliveries[0].endpoint as usize) < taken.endpoints.len());
 }

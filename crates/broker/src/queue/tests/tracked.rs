@@ -127,7 +127,7 @@ fn what_is_more_work_than_a_settlement_is_counted() {
         (true, true, Settlement::Reject, 1),
     ];
     for (dead_letters, is_tracked, settlement, special_count) in cases {
-        let mut rig = Rig::new(settings(|s| s.dead_letters = dead_letters));
+        let mut rig = Rig::new(settings(|s| s.dead_letter = dead_letters.then(dlx)));
         rig.publish_kind("a", Kind { is_tracked, ..Kind::default() });
         let a = rig.get().expect("ready");
         rig.settle(&a, settlement);
@@ -147,17 +147,17 @@ fn a_message_that_nobody_works_on_is_cancelled() {
     }
     let (waiting, _held, settled) = (rig.get(), rig.get(), rig.get().expect("ready"));
     rig.settle(&waiting.expect("ready"), Settlement::Requeue);
-    let settled_standing = rig.standing(3);
+    let settled_entry = rig.entry(3);
     rig.settle(&settled, Settlement::Ack);
     rig.gone();
-    for (standing, expected) in [
-        (rig.standing(1), Some(true)),
-        (rig.standing(2), Some(false)),
-        (settled_standing, None),
-        (rig.standing(4), Some(true)),
-        (Standing { position: 77, ..rig.standing(2) }, None),
+    for (entry, expected) in [
+        (rig.entry(1), Some(true)),
+        (rig.entry(2), Some(false)),
+        (settled_entry, None),
+        (rig.entry(4), Some(true)),
+        (EntryRef { position: 77, ..rig.entry(2) }, None),
     ] {
-        assert_eq!(rig.queue.cancel(standing, &mut rig.effects), expected);
+        assert_eq!(rig.queue.cancel(entry, &mut rig.effects), expected);
     }
     assert_eq!(rig.gone(), reasons("@1 @4", Reason::Cancelled));
     assert_eq!(rig.counts(), (0, 1, 0));
@@ -168,20 +168,20 @@ fn a_message_that_nobody_works_on_is_cancelled() {
 fn a_cancelled_message_is_not_sent_on() {
     let mut rig = Rig::plain();
     rig.publish_kind("x", tracked(1));
-    let standing = rig.standing(1);
-    rig.queue.cancel(standing, &mut rig.effects);
-    assert!(rig.queue.settings().dead_letters && !rig.effects.removed[0].dead_letter);
-    assert_eq!(rig.queue.cancel(standing, &mut rig.effects), None, "it is gone already");
+    let entry = rig.entry(1);
+    rig.queue.cancel(entry, &mut rig.effects);
+    assert!(rig.queue.settings().dead_letter.is_some() && !rig.effects.removed[0].dead_letter);
+    assert_eq!(rig.queue.cancel(entry, &mut rig.effects), None, "it is gone already");
 }
 
 #[test]
-fn what_waits_for_its_handover_is_not_cancelled() {
+fn what_waits_for_its_dispatch_is_not_cancelled() {
     let mut rig = Rig::plain();
     let consumer = rig.consume(|_| ());
     rig.publish_kind("x", tracked(1));
     rig.assign();
-    let standing = rig.standing(1);
-    assert_eq!(rig.queue.cancel(standing, &mut rig.effects), Some(false));
+    let entry = rig.entry(1);
+    assert_eq!(rig.queue.cancel(entry, &mut rig.effects), Some(false));
     rig.remove(consumer);
-    assert_eq!(rig.queue.cancel(standing, &mut rig.effects), Some(true));
+    assert_eq!(rig.queue.cancel(entry, &mut rig.effects), Some(true));
 }

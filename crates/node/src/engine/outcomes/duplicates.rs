@@ -3,7 +3,7 @@
 //! Whether a queue has seen an id is found out when the message comes (module [`ids_in_flight`]).
 //! What the producer of a duplicate is told is known later: the original's outcome if it has one,
 //! else when it comes. So a duplicate *attaches* to its original, and whoever takes it off tells
-//! it: the one who settles the original, or the follower once it has seen the log up to the
+//! it: the one who settles the original, or the ledger writer once it has seen the log up to the
 //! duplicate.
 //!
 //! [`ids_in_flight`]: super::ids_in_flight
@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use broker::arguments::Overflow;
-use broker::queue::NO_POSITION;
 use broker::{QueueId, Tracking};
 use hashbrown::HashMap;
 use ledger::{Event, IdHash, Settled, What, dedup_key};
-use outcome::{Flags, Notify, Outcome, OutcomeMessage, Reason, Verdict};
+use outcome::{Flags, Notify, Outcome, OutcomeMessage, Reason, Ticket, Verdict};
 
-use super::notifications::Notice;
+use super::notifications::OutcomeNotification;
 use super::settled_message::{encode, wants};
 use crate::engine::Engine;
 use crate::locks::Mutex;
@@ -38,8 +37,8 @@ pub(crate) struct Duplicate {
     pub reply_to: Option<String>,
     pub correlation_id: Option<String>,
     pub notify: Option<Notify>,
-    /// Whose confirm waits for the original's outcome; 0 for nobody's.
-    pub ticket: u64,
+    /// Whose confirm waits for the original's outcome.
+    pub ticket: Option<Ticket>,
     /// Its own confirm: channel and number there.
     pub confirm: Option<(u16, u64)>,
 }
@@ -83,11 +82,11 @@ impl Duplicates {
         let mut waiting = self.waiting.lock();
         let of_message = waiting.attached.get(&key).map_or(&[][..], Vec::as_slice);
         let is_same = |other: &Duplicate| {
-            other.ticket == 0
+            other.ticket.is_none()
                 && other.reply_to == duplicate.reply_to
                 && other.correlation_id == duplicate.correlation_id
         };
-        if duplicate.ticket == 0 && of_message.iter().any(is_same) {
+        if duplicate.ticket.is_none() && of_message.iter().any(is_same) {
             return true;
         }
         if of_message.len() >= OF_MESSAGE_MAX || self.count.load(Ordering::Acquire) >= ATTACHED_MAX
@@ -130,7 +129,7 @@ impl Engine {
             tracing::error!("the window of known ids cannot be read: {error}");
             None
         });
-        let may_refuse = queue.settings.overflow != Overflow::DropHead;
+        let may_refuse = queue.settings().overflow != Overflow::DropHead;
         seen.filter(|_| !may_refuse || !self.was_refused(queue, id))
     }
 
@@ -171,7 +170,7 @@ impl Engine {
     /// wait already, and this one will be told nothing.
     pub(crate) fn attach_duplicate(&self, duplicate: Duplicate) -> bool {
         let is_notified = duplicate.notify.is_some() && duplicate.reply_to.is_some();
-        if duplicate.ticket == 0 && !is_notified {
+        if duplicate.ticket.is_none() && !is_notified {
             return true;
         }
         let (key, ticket) = (duplicate.key(), duplicate.ticket);
@@ -193,12 +192,12 @@ impl Engine {
 
     fn ask_again(&self, end: u64, key: u128) {
         self.outcomes.duplicates.ask(end, key);
-        self.store.feed.wake();
+        self.store.committed_records.wake();
     }
 
     /// Decides a held confirm that waits for nothing in the log.
-    pub(crate) fn settle_now(&self, ticket: u64, is_good: bool) {
-        if let Some(outbox) = self.outcomes.tickets.settle(ticket, is_good, 0) {
+    pub(crate) fn settle_now(&self, ticket: Option<Ticket>, is_good: bool) {
+        if let Some(outbox) = self.outcomes.held_confirms.settle(ticket, is_good, 0) {
             outbox.wake();
         }
     }
@@ -247,32 +246,34 @@ impl Engine {
 
     /// Sends an outcome once more.
     fn tell_again(&self, duplicate: &Duplicate, settled: &Settled<'_>, settled_at_ms: u64) {
-        let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
-        let notice = duplicate
+        let waiter: Arc<dyn Waiter> = self.outcomes.notifications.clone();
+        let notification = duplicate
             .reply_to
             .as_deref()
             .filter(|_| wants(duplicate.notify, settled.verdict.outcome))
-            .and_then(|reply_to| self.notice_again(duplicate, settled, settled_at_ms, reply_to));
-        let mut notices: Vec<Notice> = notice.into_iter().collect();
+            .and_then(|reply_to| {
+                self.notification_again(duplicate, settled, settled_at_ms, reply_to)
+            });
+        let mut notifications: Vec<OutcomeNotification> = notification.into_iter().collect();
         let keeps_bodies = self.keeps_bodies();
         let ((), end) = self.store.append(Some(&waiter), |appender| {
-            notices.iter_mut().for_each(|notice| notice.log(appender, keeps_bodies));
+            notifications.iter_mut().for_each(|one| one.log(appender, keeps_bodies));
         });
-        self.with_agenda(|agenda| self.notify(end, notices, agenda));
+        self.with_agenda(|agenda| self.notify(end, notifications, agenda));
         let is_good = settled.verdict.outcome == Outcome::Processed;
-        let publisher = self.outcomes.tickets.settle(duplicate.ticket, is_good, end);
+        let publisher = self.outcomes.held_confirms.settle(duplicate.ticket, is_good, end);
         self.wake_when_durable(publisher.into_iter().collect());
     }
 
-    fn notice_again(
+    fn notification_again(
         &self,
         duplicate: &Duplicate,
         settled: &Settled<'_>,
         settled_at_ms: u64,
         reply_to: &str,
-    ) -> Option<Notice> {
+    ) -> Option<OutcomeNotification> {
         let vhost = duplicate.queue.vhost.upgrade();
-        let target = self.notice_target(vhost.as_ref(), reply_to)?;
+        let recipient = self.recipient(vhost.as_ref(), reply_to)?;
         let flags = settled.verdict.flags.with(Flags::DUPLICATE);
         let outcome = OutcomeMessage {
             verdict: Verdict { flags, ..settled.verdict },
@@ -285,7 +286,7 @@ impl Engine {
         let (id, outcome_of) = (duplicate.id.0, Some(duplicate.queue.id));
         let tracking = Tracking { id, outcome_of, ..Tracking::default() };
         let message = encode(&outcome, ("", reply_to), Some(&tracking), self.now_ms());
-        Some(Notice { target, message, position: NO_POSITION })
+        Some(OutcomeNotification { recipient, message, position: None })
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
+use outcome::Ticket;
 
 use crate::engine::Engine;
 use crate::locks::Mutex;
@@ -17,18 +18,18 @@ use crate::registry::{Decided, Outbox};
 use crate::store::Waiter;
 
 /// See the module's documentation.
-pub(crate) struct Tickets {
+pub(crate) struct HeldConfirms {
     /// The upper half of every number.
     life: u64,
-    state: Mutex<TicketState>,
+    state: Mutex<HeldState>,
     count: AtomicUsize,
 }
 
 #[derive(Default)]
-struct TicketState {
+struct HeldState {
     last: u32,
-    held: HashMap<u64, Held>,
-    deadlines: BTreeSet<(u64, u64)>,
+    held: HashMap<Ticket, Held>,
+    deadlines: BTreeSet<(u64, Ticket)>,
 }
 
 /// A confirm that is held.
@@ -48,7 +49,7 @@ pub(crate) struct Held {
     pub position: u64,
 }
 
-impl Default for Tickets {
+impl Default for HeldConfirms {
     fn default() -> Self {
         use std::hash::{BuildHasher, RandomState};
         // A random number, from where std takes those of its hash maps. Never 0: that is nobody.
@@ -57,23 +58,29 @@ impl Default for Tickets {
     }
 }
 
-impl Tickets {
-    /// Holds a confirm; the number that names it.
-    pub(crate) fn hold(&self, held: Held) -> u64 {
+impl HeldConfirms {
+    /// Holds a confirm; what names it.
+    pub(crate) fn hold(&self, held: Held) -> Option<Ticket> {
         let mut state = self.state.lock();
         state.last = state.last.wrapping_add(1);
-        let ticket = self.life | u64::from(state.last);
+        let ticket = Ticket::from_number(self.life | u64::from(state.last))?;
         state.deadlines.insert((held.deadline_at_ms, ticket));
         state.held.insert(ticket, held);
         self.count.fetch_add(1, Ordering::Release);
-        ticket
+        Some(ticket)
     }
 
     /// One of the settlements it waits for has come, and stands before `position` in the log. Whom
     /// to wake when that is durable.
     #[must_use]
-    pub(crate) fn settle(&self, ticket: u64, is_good: bool, position: u64) -> Option<Arc<Outbox>> {
-        if ticket == 0 || self.count.load(Ordering::Acquire) == 0 {
+    pub(crate) fn settle(
+        &self,
+        ticket: Option<Ticket>,
+        is_good: bool,
+        position: u64,
+    ) -> Option<Arc<Outbox>> {
+        let ticket = ticket?;
+        if self.count.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut state = self.state.lock();
@@ -98,7 +105,7 @@ impl Tickets {
         }
         let mut late = Vec::new();
         let mut state = self.state.lock();
-        let later = state.deadlines.split_off(&(now_ms, 0));
+        let later = state.deadlines.split_off(&(now_ms, Ticket::MIN));
         for (_, ticket) in std::mem::replace(&mut state.deadlines, later) {
             late.extend(state.held.remove(&ticket));
             self.count.fetch_sub(1, Ordering::Release);
@@ -117,10 +124,10 @@ fn decide(held: &Held, is_acked: bool, position: u64) -> Option<Arc<Outbox>> {
 impl Engine {
     /// Refuses confirms that were held for too long. A queue looks at the deadlines of its messages
     /// itself; this is for reports, and for what was lost sight of.
-    pub(crate) fn expire_tickets(&self) {
+    pub(crate) fn expire_held_confirms(&self) {
         // A moment later than the queues, whose outcome says more.
         let now_ms = self.now_ms().saturating_sub(100);
-        self.outcomes.tickets.expire(now_ms).iter().for_each(|outbox| outbox.wake());
+        self.outcomes.held_confirms.expire(now_ms).iter().for_each(|outbox| outbox.wake());
     }
 
     /// Has these woken when all that was appended so far is durable.

@@ -3,7 +3,7 @@
 //! Two producers may publish the same ids at the same time, in any order. So a batch does three
 //! things under one lock ([`take_in`]): it looks which of its ids are in flight, appends the others
 //! to the log, and marks them in flight. Whoever finds an id in flight may rely on its message
-//! standing in the log before whatever it appends itself.
+//! entry in the log before whatever it appends itself.
 //!
 //! What is not in flight may be in the window. That is asked outside the lock, for it may read the
 //! disk, and the answer counts only if the id has not left in the meantime: the ledger writer puts

@@ -6,6 +6,7 @@
 //!   durable: nobody is told what a crash could take back.
 //! - [`held_confirms`]: publishers (and reporting workers) whose confirm waits for an ack.
 //! - [`ids_in_flight`]: ids on their way into the window, so that each is enqueued once.
+//! - [`notes`]: what only the ledger is to show.
 //! - [`duplicates`]: producers who published an id again.
 //!
 //! *Invariant:* a message has one outcome per queue it was routed to; a missed deadline may be
@@ -15,6 +16,7 @@ pub(crate) mod batch;
 pub(crate) mod duplicates;
 pub(crate) mod held_confirms;
 pub(crate) mod ids_in_flight;
+mod notes;
 pub(crate) mod notifications;
 mod orphans;
 mod settled_message;
@@ -24,14 +26,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::locks::{Mutex, Rank};
 use duplicates::Duplicates;
-use held_confirms::Tickets;
+use held_confirms::HeldConfirms;
 use ids_in_flight::IdsInFlight;
-use notifications::Notices;
+use notifications::OutcomeNotifications;
 
 /// Everything of a node that only outcomes need.
 pub(crate) struct Outcomes {
-    pub tickets: Tickets,
-    pub notices: Arc<Notices>,
+    pub held_confirms: HeldConfirms,
+    pub notifications: Arc<OutcomeNotifications>,
     pub ids: Mutex<IdsInFlight>,
     pub duplicates: Duplicates,
     ignored_report_count: AtomicU64,
@@ -40,8 +42,8 @@ pub(crate) struct Outcomes {
 impl Default for Outcomes {
     fn default() -> Self {
         Self {
-            tickets: Tickets::default(),
-            notices: Arc::default(),
+            held_confirms: HeldConfirms::default(),
+            notifications: Arc::default(),
             ids: Mutex::new(Rank::IdsInFlight, IdsInFlight::default()),
             duplicates: Duplicates::default(),
             ignored_report_count: AtomicU64::new(0),

@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
-use broker::Message;
-use broker::queue::{Effects, Incoming, NO_POSITION};
+use broker::queue::{Effects, Incoming};
+use broker::{Message, Position};
 
 use crate::engine::{Agenda, Engine};
 use crate::locks::Mutex;
@@ -16,15 +16,15 @@ use crate::registry::Vhost;
 use crate::store::{Appender, Waiter, records};
 
 /// A message for whoever asked for an outcome.
-pub(crate) struct Notice {
-    pub target: Target,
+pub(crate) struct OutcomeNotification {
+    pub recipient: Recipient,
     pub message: Message,
-    /// Where it stands in the log, or [`NO_POSITION`].
-    pub position: u64,
+    /// Where it stands in the log, if it is there.
+    pub position: Option<Position>,
 }
 
 /// Where it goes.
-pub(crate) enum Target {
+pub(crate) enum Recipient {
     Queue(Arc<LiveQueue>),
     /// A consumer of direct reply-to.
     Replies(Weak<ConsumerHandle>),
@@ -32,41 +32,41 @@ pub(crate) enum Target {
 
 /// See the module's documentation.
 #[derive(Default)]
-pub(crate) struct Notices {
+pub(crate) struct OutcomeNotifications {
     engine: OnceLock<Weak<Engine>>,
     /// With the position that must be durable before; in the order of these mostly.
-    waiting: Mutex<Vec<(u64, Notice)>>,
+    waiting: Mutex<Vec<(u64, OutcomeNotification)>>,
     /// Somebody delivers; who comes meanwhile leaves his to them.
     delivering: AtomicBool,
     /// Stands in the store's list of those to tell.
     waits_for_store: AtomicBool,
 }
 
-impl Notice {
+impl OutcomeNotification {
     /// Appends it, if a restart must find it or memory for bodies is used up.
     pub(super) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
-        let Target::Queue(target) = &self.target else { return };
+        let Recipient::Queue(target) = &self.recipient else { return };
         if target.durable || !keeps_bodies {
             let id = std::iter::once(target.id);
-            self.position = records::append_message(appender.batch, id, &self.message);
+            self.position = Some(records::append_message(appender.batch, id, &self.message));
         }
     }
 }
 
-impl Notices {
+impl OutcomeNotifications {
     pub(crate) fn bind(&self, engine: &Arc<Engine>) {
         let _ = self.engine.set(Arc::downgrade(engine));
     }
 
-    /// Takes notices whose group ends at `end`.
-    fn add(&self, end: u64, notices: impl Iterator<Item = Notice>) {
-        self.waiting.lock().extend(notices.map(|notice| (end, notice)));
+    /// Takes notifications whose group ends at `end`.
+    fn add(&self, end: u64, notifications: impl Iterator<Item = OutcomeNotification>) {
+        self.waiting.lock().extend(notifications.map(|notification| (end, notification)));
     }
 
-    fn take_due(&self, durable: u64) -> Vec<Notice> {
+    fn take_due(&self, durable: u64) -> Vec<OutcomeNotification> {
         let mut waiting = self.waiting.lock();
         let due = waiting.extract_if(.., |(end, _)| *end <= durable);
-        due.map(|(_, notice)| notice).collect()
+        due.map(|(_, notification)| notification).collect()
     }
 
     /// What must be durable for the next of them.
@@ -75,7 +75,7 @@ impl Notices {
     }
 }
 
-impl Waiter for Notices {
+impl Waiter for OutcomeNotifications {
     fn begin_waiting(&self) -> bool {
         !self.waits_for_store.swap(true, Ordering::AcqRel)
     }
@@ -93,79 +93,85 @@ impl Waiter for Notices {
 
 impl Engine {
     /// Where an address leads: to a consumer of direct reply-to, or a queue of the virtual host.
-    pub(super) fn notice_target(
+    pub(super) fn recipient(
         &self,
         vhost: Option<&Arc<Vhost>>,
         reply_to: &str,
-    ) -> Option<Target> {
+    ) -> Option<Recipient> {
         if let Some(consumer) = self.registry.reply_consumer(reply_to) {
-            return Some(Target::Replies(consumer));
+            return Some(Recipient::Replies(consumer));
         }
         let state = vhost?.state.read();
         let id = state.topology.queue_named(reply_to)?.id;
-        state.queues.get(&id).cloned().map(Target::Queue)
+        state.queues.get(&id).cloned().map(Recipient::Queue)
     }
 
-    /// Sends notices on their way once everything before `end` is durable.
-    pub(crate) fn notify(&self, end: u64, notices: Vec<Notice>, agenda: &mut Agenda) {
-        if !notices.is_empty() {
-            self.outcomes.notices.add(end, notices.into_iter());
+    /// Sends notifications on their way once everything before `end` is durable.
+    pub(crate) fn notify(
+        &self,
+        end: u64,
+        notifications: Vec<OutcomeNotification>,
+        agenda: &mut Agenda,
+    ) {
+        if !notifications.is_empty() {
+            self.outcomes.notifications.add(end, notifications.into_iter());
             agenda.add_notifications();
         }
     }
 
     /// Puts into their queues what is due. Who finds somebody at it leaves it to them.
-    pub(in crate::engine) fn deliver_notices(&self, agenda: &mut Agenda) {
-        let notices = &self.outcomes.notices;
+    pub(in crate::engine) fn deliver_notifications(&self, agenda: &mut Agenda) {
+        let notifications = &self.outcomes.notifications;
         loop {
-            if notices.delivering.swap(true, Ordering::AcqRel) {
+            if notifications.delivering.swap(true, Ordering::AcqRel) {
                 return;
             }
-            let due = notices.take_due(self.store.durable());
+            let due = notifications.take_due(self.store.durable());
             self.put_into_queues(due, agenda);
-            notices.delivering.swap(false, Ordering::AcqRel);
+            notifications.delivering.swap(false, Ordering::AcqRel);
             // Waiting ends with the next commit, which after a full disk is not yet this one.
-            let waiter: Arc<dyn Waiter> = self.outcomes.notices.clone();
-            let Some(end) = notices.next_end() else { return };
+            let waiter: Arc<dyn Waiter> = self.outcomes.notifications.clone();
+            let Some(end) = notifications.next_end() else { return };
             if !self.store.wait_for(end, &waiter) || self.store.is_poisoned() {
                 return;
             }
         }
     }
 
-    fn put_into_queues(&self, mut due: Vec<Notice>, agenda: &mut Agenda) {
+    fn put_into_queues(&self, mut due: Vec<OutcomeNotification>, agenda: &mut Agenda) {
         let now_ms = self.now_ms();
         let keeps_bodies = self.keeps_bodies();
         // Per queue in order; between queues there is none.
-        due.sort_by_key(|notice| match &notice.target {
-            Target::Queue(queue) => queue.id.0,
-            Target::Replies(_) => u32::MAX,
+        due.sort_by_key(|notification| match &notification.recipient {
+            Recipient::Queue(queue) => queue.id.0,
+            Recipient::Replies(_) => u32::MAX,
         });
-        let is_same = |a: &Notice, b: &Notice| match (&a.target, &b.target) {
-            (Target::Queue(a), Target::Queue(b)) => a.id == b.id,
-            _ => false,
-        };
+        let is_same =
+            |a: &OutcomeNotification, b: &OutcomeNotification| match (&a.recipient, &b.recipient) {
+                (Recipient::Queue(a), Recipient::Queue(b)) => a.id == b.id,
+                _ => false,
+            };
         for run in due.chunk_by_mut(is_same) {
-            let queue = match &run[0].target {
-                Target::Queue(queue) => Arc::clone(queue),
-                Target::Replies(consumer) => {
+            let queue = match &run[0].recipient {
+                Recipient::Queue(queue) => Arc::clone(queue),
+                Recipient::Replies(consumer) => {
                     self.reply(consumer, &run[0].message);
                     continue;
                 }
             };
             let mut effects = Effects::default();
             let put = self.with_core(&queue, now_ms, &mut effects, |core, effects| {
-                for notice in run.iter() {
-                    let (message, position) = (notice.message.clone(), notice.position);
-                    let keep_body = keeps_bodies || position == NO_POSITION;
+                for notification in run.iter() {
+                    let (message, position) = (notification.message.clone(), notification.position);
+                    let keep_body = keeps_bodies || position.is_none();
                     core.publish(now_ms, Incoming { message, position, keep_body }, effects);
                 }
             });
             agenda.add(&queue, effects);
             if put.is_none() {
-                for notice in run.iter() {
-                    self.log_lost(&queue, notice.position);
-                    self.outcome_lost(&notice.message);
+                for notification in run.iter() {
+                    self.log_lost(&queue, notification.position);
+                    self.outcome_lost(&notification.message);
                 }
             }
         }
@@ -177,14 +183,6 @@ impl Engine {
             self.outcome_received(message);
         } else {
             self.outcome_lost(message);
-        }
-    }
-
-    /// The producer will never see this outcome message.
-    pub(crate) fn outcome_lost(&self, message: &Message) {
-        let ticket = message.tracking().map_or(0, |tracking| tracking.ticket);
-        if let Some(worker) = self.outcomes.tickets.settle(ticket, false, 0) {
-            worker.wake();
         }
     }
 }

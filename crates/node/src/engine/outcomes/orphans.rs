@@ -8,7 +8,7 @@ use broker::queue::{Removed, Restored};
 use ledger::{IdHash, What};
 use outcome::Reason;
 
-use super::batch::Telling;
+use super::batch::OutcomeBatch;
 use crate::NodeError;
 use crate::engine::Engine;
 
@@ -29,22 +29,22 @@ impl Engine {
         orphans: &[(QueueId, Restored)],
     ) -> Result<(), NodeError> {
         // By what the ledger calls the queue: not of every message it knows the name.
-        let mut tellings: Vec<(Arc<str>, Telling)> = Vec::new();
+        let mut batches: Vec<(Arc<str>, OutcomeBatch)> = Vec::new();
         for (_, orphan) in orphans {
             let message = self.store.read_message(orphan.position)?;
             let Some(tracking) = message.tracking() else { continue };
             let name = self.published_to(IdHash(tracking.id), queue_id);
-            let at = tellings.iter().position(|(of, _)| *of == name).unwrap_or_else(|| {
+            let at = batches.iter().position(|(of, _)| *of == name).unwrap_or_else(|| {
                 let message_id = message.properties().ok().and_then(|of| of.message_id);
                 let vhost =
                     self.registry.vhost_of(message_id.unwrap_or_default(), IdHash(tracking.id));
                 let names = (queue_id, Arc::clone(&name));
-                tellings.push((name, Telling::new(None, names, vhost, self.now_ms())));
-                tellings.len() - 1
+                batches.push((name, OutcomeBatch::new(None, names, vhost, self.now_ms())));
+                batches.len() - 1
             });
             let removed = Removed {
                 message: Some(message),
-                position: orphan.position,
+                position: Some(orphan.position),
                 reason: Reason::QueueDeleted,
                 dead_letter: false,
                 is_tracked: true,
@@ -52,15 +52,15 @@ impl Engine {
                 attempts: orphan.attempts,
                 by: None,
             };
-            tellings[at].1.removed(self, removed);
+            batches[at].1.removed(self, removed);
         }
         let ((), end) = self.store.append(None, |appender| {
             appender.batch.begin_group();
-            tellings.iter_mut().for_each(|(_, telling)| telling.log(appender, true));
+            batches.iter_mut().for_each(|(_, batch)| batch.log(appender, true));
             appender.batch.end_group();
         });
         self.with_agenda(|agenda| {
-            tellings.into_iter().for_each(|(_, telling)| telling.finish(self, end, agenda));
+            batches.into_iter().for_each(|(_, batch)| batch.finish(self, end, agenda));
         });
         Ok(())
     }

@@ -1,20 +1,19 @@
-//! What there is to tell of one message: as a record of the log, and as a message.
+//! What there is to tell of one message, as a record of the log and as a message.
 
 use std::sync::Arc;
 
-use broker::{Message, Tracking};
-use outcome::{
-    Details, Flags, Notify, Outcome, OutcomeMessage, Reason, Report, SettledBy, Verdict,
-};
+use broker::{Message, Position, Tracking};
+use outcome::{Details, Notify, Outcome, OutcomeMessage, Report, SettledBy, Verdict};
 
 use crate::store::outcome_records::OutcomeEntry;
 
 /// The outcome of one message.
-pub(super) struct Told {
+pub(super) struct SettledMessage {
     pub message: Message,
     pub tracking: Tracking,
     pub verdict: Verdict,
-    pub position: u64,
+    pub position: Option<Position>,
+    /// Whether it has left its queue by this.
     pub settles: bool,
     pub by: Option<Arc<SettledBy>>,
     pub dead_letter_exchange: Option<String>,
@@ -22,24 +21,14 @@ pub(super) struct Told {
     pub content: Option<Vec<u8>>,
 }
 
-impl Told {
-    /// What became of a message that leaves no queue by this: it reached none, or stays in it.
-    pub(super) fn without_settling(
-        outcome: Outcome,
+impl SettledMessage {
+    /// A message with its verdict, which leaves no queue by this until it is said.
+    pub(super) fn new(
+        verdict: Verdict,
         message: Message,
         tracking: Tracking,
-        position: u64,
-        attempts: u16,
+        position: Option<Position>,
     ) -> Self {
-        let flags = Flags::NONE.with_if(tracking.is_copy, Flags::COPY);
-        let verdict = Verdict {
-            outcome,
-            reason: None,
-            attempts,
-            queue_count: tracking.queue_count,
-            published_at_ms: message.head().published_at_ms,
-            flags,
-        };
         Self {
             message,
             tracking,
@@ -50,24 +39,6 @@ impl Told {
             dead_letter_exchange: None,
             content: None,
         }
-    }
-
-    /// What became of a message that leaves its queue by this.
-    pub(super) fn settling(
-        reason: Reason,
-        message: Message,
-        tracking: Tracking,
-        position: u64,
-        attempts: u16,
-    ) -> Self {
-        let outcome = reason.outcome();
-        let mut told = Self::without_settling(outcome, message, tracking, position, attempts);
-        told.settles = true;
-        told.verdict.reason = Some(reason);
-        if reason == Reason::AutoAcked {
-            told.verdict.flags.insert(Flags::UNVERIFIED);
-        }
-        told
     }
 
     fn report(&self) -> Option<&Report> {

@@ -1,6 +1,6 @@
 //! From assigned to handed over, and what happens in between.
 
-use super::super::handover::OUTGOING_MAX;
+use super::super::dispatch::OUTGOING_MAX;
 use super::*;
 
 #[test]
@@ -65,7 +65,7 @@ fn what_was_sent_without_ack_is_not_taken_back() {
 }
 
 #[test]
-fn without_ack_a_body_in_the_log_is_settled_after_the_handover() {
+fn without_ack_a_body_in_the_log_is_settled_after_the_dispatch() {
     let mut rig = Rig::plain();
     rig.consume(|c| c.no_ack = true);
     rig.publish_kind("a", Kind { position: Some(7), ..Kind::default() });
@@ -73,7 +73,7 @@ fn without_ack_a_body_in_the_log_is_settled_after_the_handover() {
     let delivered = rig.deliver();
     assert_eq!(rig.gone(), reasons("b", Reason::AutoAcked));
     let a = &delivered[0];
-    assert!(a.settle_after && a.message.is_none() && a.position == 7);
+    assert!(a.settle_after && a.message.is_none() && a.position == Some(7));
     assert!(!delivered[1].settle_after);
     assert_eq!(rig.unsettled(), 1);
     assert!(rig.settle(a, Settlement::AutoAck));
@@ -102,15 +102,15 @@ fn only_one_driver_hands_over() {
     rig.consume(|_| ());
     rig.publish("a");
     rig.assign();
-    assert!(rig.queue.begin_handover());
-    assert!(!rig.queue.begin_handover());
+    assert!(rig.queue.begin_dispatch());
+    assert!(!rig.queue.begin_dispatch());
     let mut taken = Outgoing::default();
     assert!(rig.queue.take_outgoing(&mut taken));
     assert_eq!(taken.deliveries.len(), 1);
-    assert!(!rig.queue.begin_handover());
+    assert!(!rig.queue.begin_dispatch());
     taken.clear();
     assert!(!rig.queue.take_outgoing(&mut taken));
-    assert!(rig.queue.begin_handover());
+    assert!(rig.queue.begin_dispatch());
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn each_turn_names_its_own_endpoints() {
     rig.publish_all("1 2 3 4 5 6");
     let mut taken = Outgoing::default();
     rig.assign();
-    rig.queue.begin_handover();
+    rig.queue.begin_dispatch();
     for publish in [true, false] {
         assert!(rig.queue.take_outgoing(&mut taken));
         for delivery in &taken.deliveries {
@@ -137,7 +137,7 @@ fn each_turn_names_its_own_endpoints() {
 }
 
 #[test]
-fn what_waits_for_its_handover_is_bounded() {
+fn what_waits_for_its_dispatch_is_bounded() {
     let mut rig = Rig::plain();
     rig.consume(|_| ());
     for _ in 0..2000 {

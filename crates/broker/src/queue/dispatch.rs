@@ -4,11 +4,11 @@ use super::consumers::Endpoint;
 use super::effects::{Effects, Outgoing};
 use super::state::Queue;
 
-/// Deliveries that may wait for their handover.
+/// Deliveries that may wait for their dispatch.
 pub(super) const OUTGOING_MAX: usize = 512;
 
 impl<E: Endpoint> Queue<E> {
-    /// Assigns ready messages to consumers with room, as far as the handover's buffer goes.
+    /// Assigns ready messages to consumers with room, as far as the dispatch's buffer goes.
     pub fn assign(&mut self, now_ms: u64, effects: &mut Effects) {
         self.assign_up_to(OUTGOING_MAX, now_ms, effects);
     }
@@ -23,16 +23,16 @@ impl<E: Endpoint> Queue<E> {
     }
 
     /// Whether the caller may hand deliveries over: nobody else is doing so.
-    pub fn begin_handover(&mut self) -> bool {
-        !std::mem::replace(&mut self.handing_over, true)
+    pub fn begin_dispatch(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_dispatching, true)
     }
 
-    /// Swaps the assigned deliveries into `taken` (empty). `false`, and the handover is over, when
+    /// Swaps the assigned deliveries into `taken` (empty). `false`, and the dispatch is over, when
     /// there are none.
     pub fn take_outgoing(&mut self, taken: &mut Outgoing<E>) -> bool {
-        debug_assert!(self.handing_over && taken.deliveries.is_empty());
+        debug_assert!(self.is_dispatching && taken.deliveries.is_empty());
         if self.outgoing.deliveries.is_empty() {
-            self.handing_over = false;
+            self.is_dispatching = false;
             return false;
         }
         std::mem::swap(&mut self.outgoing, taken);
@@ -45,8 +45,8 @@ impl<E: Endpoint> Queue<E> {
         self.outgoing.deliveries.iter().any(|delivery| delivery.message.is_none())
     }
 
-    /// Gives the handover up, whatever is left to hand over: somebody else must take it up.
-    pub fn end_handover(&mut self) {
-        self.handing_over = false;
+    /// Gives the dispatch up, whatever is left to hand over: somebody else must take it up.
+    pub fn end_dispatch(&mut self) {
+        self.is_dispatching = false;
     }
 }

@@ -1,0 +1,79 @@
+//! A living queue's settings: resolved when it is made, and changed over to others while it lives.
+
+use std::sync::Arc;
+
+use broker::queue::Settings;
+
+use super::Engine;
+use crate::registry::LiveQueue;
+
+impl Engine {
+    /// Has a queue act upon other settings from now on, and everybody who asks for them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for policies, which are to come"))]
+    pub(crate) fn change_settings(&self, queue: &Arc<LiveQueue>, settings: &Settings) {
+        let now_ms = self.now_ms();
+        self.with_queue(queue, now_ms, |core, effects| {
+            core.change_settings(now_ms, settings, effects);
+            // Under the lock, so that of two changes the last one holds for both.
+            queue.publish_settings(Arc::clone(core.settings()));
+        });
+        if let Some(vhost) = queue.vhost.upgrade() {
+            // Routes keep what their queues ask for.
+            vhost.changed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::queue::DeadLetterTarget;
+    use outcome::{Notify, OutcomeRequest};
+    use segment_log::FaultyDisk;
+
+    use super::*;
+    use crate::embedded::{Event, Link};
+    use crate::{ConsumeOptions, Node, Options, Properties, QueueOptions};
+
+    #[test]
+    fn everybody_acts_upon_other_settings_at_once() {
+        let node = Node::open_on(FaultyDisk::new(7), Options::default()).expect("a good disk");
+        let mut link = Link::open(&node, "/", "guest").expect("guest may");
+        let channel = link.open_channel().expect("new");
+        for queue in ["tasks", "dead", "replies"] {
+            link.declare_queue(queue, &QueueOptions::default()).expect("a good declaration");
+        }
+        let properties = Properties {
+            message_id: Some("1"),
+            reply_to: Some("replies"),
+            ..Properties::default()
+        };
+        let publish = |link: &mut Link| {
+            link.publish(channel, "", "tasks", &properties, b"x").expect("accepted");
+        };
+        publish(&mut link);
+        let target = DeadLetterTarget { exchange: String::new(), routing_key: Some("dead".into()) };
+        let notify = Some(Notify::All);
+        let settings = Settings {
+            length_max: Some(0),
+            dead_letter: Some(target),
+            request: OutcomeRequest { notify, ..OutcomeRequest::default() },
+            ..Settings::default()
+        };
+        let tasks = node.engine.registry.queue_named("/", "tasks").expect("declared");
+        node.engine.change_settings(&tasks, &settings);
+        // What was there is over the limit now, and so is what comes.
+        publish(&mut link);
+        node.commit().expect("a good disk");
+        let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+        let mut count = |queue: &str| {
+            link.consume(channel, queue, &options).expect("it is there");
+            let next = |link: &mut Link| link.next_event(Some(std::time::Duration::ZERO));
+            std::iter::from_fn(|| next(&mut link)).filter(is_delivery).count()
+        };
+        assert_eq!((count("dead"), count("replies"), count("tasks")), (2, 2, 0));
+    }
+
+    fn is_delivery(event: &Event) -> bool {
+        matches!(event, Event::Delivered(_))
+    }
+}
