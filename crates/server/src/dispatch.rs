@@ -108,6 +108,8 @@ impl<S: Stream> Connection<S> {
                 // Whatever was gathered happens before.
                 self.flush();
                 if self.phase != Phase::Open || self.closing_channels.contains(&channel) {
+                    // It crosses a close of ours, as if it had come later.
+                    self.take_while_closing(&Frame { kind: FrameKind::Method, channel, payload });
                     return Ok(Some(0));
                 }
                 match channel {
