@@ -52,6 +52,16 @@ impl Heard {
         self.channels.get(&channel).map(|state| &state.told)
     }
 
+    /// How many replies, deliveries, returns and confirms there were.
+    pub(crate) fn counts(&self) -> [usize; 4] {
+        let of = |told: &OfChannel| {
+            let OfChannel { replies, deliveries, returns, confirmed } = told;
+            [replies.len(), deliveries.len(), returns.len(), confirmed.len()]
+        };
+        let add = |a: [usize; 4], b: [usize; 4]| std::array::from_fn(|at| a[at] + b[at]);
+        self.channels.values().map(|state| of(&state.told)).fold([0; 4], add)
+    }
+
     /// A message was published in confirm mode.
     pub(crate) fn published(&mut self, channel: u16) {
         self.channels.entry(channel).or_default().published_count += 1;

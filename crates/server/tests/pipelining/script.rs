@@ -127,8 +127,8 @@ impl Script {
                 simple(BasicQos { prefetch_size: 0, prefetch_count, global: false }.into())
             }
             80..=82 => self.recover(number),
-            83..=87 => self.select(number),
-            88..=95 => self.end_transaction(number),
+            83..=88 => self.select(number),
+            89..=97 => self.end_transaction(number),
             _ => self.close(number, heard),
         }
     }
