@@ -23,33 +23,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
-use amqp::{
-    ChannelClose, ConnectionBlocked, ConnectionCloseOk, ConnectionUnblocked, Method,
-    write_heartbeat, write_method,
-};
-use node::{BrokerError, Outbox, Session};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use amqp::{ConnectionBlocked, ConnectionUnblocked, Method, write_heartbeat, write_method};
+use node::{Outbox, Session};
+use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
 use crate::content::Content;
-use crate::dispatch::Fault;
 use crate::farewell;
-use crate::handshake::{Greeted, close_method, short};
+use crate::handshake::Greeted;
 use crate::hang_up::{HangUpWatch, Peer};
 use crate::heartbeat::{Beat, Heartbeat};
-use crate::listener::Shared;
 use crate::reading;
+use crate::shared::Shared;
+use crate::stream::Stream;
 use crate::wire::{self, FrameSink};
 
 /// Reads before others get their turn.
 const READS_PER_TURN: usize = 2;
-/// How long a peer may take to answer our `connection.close`.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a peer that has closed may take to read what was sent to it before.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of replies that may wait to be written.
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// Memory for kept bytes that an idle connection may hold on to.
@@ -66,10 +57,10 @@ pub(crate) enum Phase {
 }
 
 /// See the module's documentation.
-pub(crate) struct Connection {
-    stream: TcpStream,
-    peer: SocketAddr,
-    shared: Arc<Shared>,
+pub(crate) struct Connection<S> {
+    stream: S,
+    pub(crate) peer: SocketAddr,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) session: Session,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) phase: Phase,
@@ -82,7 +73,7 @@ pub(crate) struct Connection {
     /// The queue last declared on each channel.
     pub(crate) last_queues: HashMap<u16, String>,
     /// Bytes read and not yet taken in.
-    kept: Vec<u8>,
+    pub(crate) kept: Vec<u8>,
     /// `kept` may hold complete frames.
     pub(crate) has_frames: bool,
     /// Frames on their way into the socket, and how far.
@@ -93,23 +84,20 @@ pub(crate) struct Connection {
     /// The client has asked for more than it reads; nothing is taken in until it has read.
     pub(crate) has_unread_replies: bool,
     /// A reply that waits for the store, and for what position.
-    held_reply: Option<(u64, Vec<u8>)>,
+    pub(crate) held_reply: Option<(u64, Vec<u8>)>,
     heartbeat: Heartbeat,
     hang_up: HangUpWatch,
-    close_timer: Option<Pin<Box<Sleep>>>,
+    pub(crate) close_timer: Option<Pin<Box<Sleep>>>,
+    /// The stream has been told that nothing more will be written.
+    has_ended: bool,
     /// Bytes that were discarded while lingering.
     discarded: usize,
     knows_blocked: bool,
     was_told_blocked: bool,
 }
 
-impl Connection {
-    pub(crate) fn new(
-        stream: TcpStream,
-        peer: SocketAddr,
-        shared: Arc<Shared>,
-        greeted: Greeted,
-    ) -> Self {
+impl<S: Stream> Connection<S> {
+    pub(crate) fn new(stream: S, peer: SocketAddr, shared: Arc<Shared>, greeted: Greeted) -> Self {
         Self {
             stream,
             peer,
@@ -132,6 +120,7 @@ impl Connection {
             heartbeat: Heartbeat::new(greeted.heartbeat_s),
             hang_up: HangUpWatch::default(),
             close_timer: None,
+            has_ended: false,
             discarded: 0,
             knows_blocked: greeted.knows_blocked,
             was_told_blocked: false,
@@ -162,74 +151,6 @@ impl Connection {
             && matches!(self.phase, Phase::Open | Phase::Closing)
     }
 
-    /// Carries out what was gathered; errors close their channels.
-    pub(crate) fn flush(&mut self) {
-        for (channel, error) in self.session.flush() {
-            self.fault(channel, &Fault { error, ids: (60, 80) });
-        }
-    }
-
-    /// An error in what was taken in last: what was gathered before it takes effect first, and so
-    /// its errors are told first.
-    pub(crate) fn fault_in_turn(&mut self, channel: u16, fault: &Fault) {
-        self.flush();
-        // On a channel that they closed nothing that follows counts.
-        if channel == 0 || !self.closing_channels.contains(&channel) {
-            self.fault(channel, fault);
-        }
-    }
-
-    /// An error: closes the channel or the connection, as its code says.
-    pub(crate) fn fault(&mut self, channel: u16, fault: &Fault) {
-        let Fault { error, ids } = fault;
-        if channel == 0 || error.reply_code().closes_connection() {
-            self.fail(error, *ids);
-            return;
-        }
-        if self.phase != Phase::Open || !self.session.has_channel(channel) {
-            return;
-        }
-        let text = error.reply_text();
-        tracing::info!(peer = %self.peer, channel, "channel closed: {text}");
-        self.drop_content(channel);
-        self.last_queues.remove(&channel);
-        if let Err(later) = self.session.close_channel(channel) {
-            tracing::info!(peer = %self.peer, channel, "closed already, but also: {later}");
-        }
-        self.closing_channels.insert(channel);
-        self.send(
-            channel,
-            &Method::ChannelClose(ChannelClose {
-                reply_code: error.reply_code().code(),
-                reply_text: short(&text),
-                class_id: ids.0,
-                method_id: ids.1,
-            }),
-        );
-    }
-
-    /// An error of the whole connection.
-    pub(crate) fn fail(&mut self, error: &BrokerError, ids: (u16, u16)) {
-        if self.phase != Phase::Open {
-            return;
-        }
-        let text = error.reply_text();
-        tracing::info!(peer = %self.peer, "connection closed: {text}");
-        self.phase = Phase::Closing;
-        self.close_session();
-        self.contents.clear();
-        self.held_reply = None;
-        self.send(0, &close_method(error.reply_code(), &text, ids));
-        self.close_timer = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
-    }
-
-    /// The connection ends, so what was wrong on its channels is told to nobody else.
-    fn close_session(&mut self) {
-        for (channel, error) in self.session.close() {
-            tracing::info!(peer = %self.peer, channel, "the connection is over, but also: {error}");
-        }
-    }
-
     /// One turn; `Ready` when the connection is over.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         self.outbox.register(cx.waker());
@@ -254,6 +175,7 @@ impl Connection {
             if self.phase == Phase::Leaving && is_written {
                 self.linger();
             }
+            self.poll_end(cx);
             if self.phase == Phase::Closed {
                 return Poll::Ready(Ok(()));
             }
@@ -313,34 +235,13 @@ impl Connection {
         }
     }
 
-    /// What was taken in is made durable and confirmed, then the peer is told.
-    fn say_goodbye(&mut self) {
-        self.flush();
-        match self.session.is_settled_in_store() {
-            Ok(false) => {}
-            Ok(true) | Err(_) => {
-                self.session.release_confirms();
-                let text = "broker forced connection closure with reason 'shutdown'";
-                self.fail(&BrokerError::connection_forced(text), (0, 0));
-            }
+    /// While lingering nothing more is written, and the peer is to see that. The socket takes no more of
+    /// ours, or all is written.
+    fn poll_end(&mut self, cx: &mut Context<'_>) {
+        if self.phase == Phase::Lingering && !self.has_ended {
+            // An error shows when reading.
+            self.has_ended = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
         }
-    }
-
-    /// The peer has closed: it is told so behind what is still to be written, if it reads that.
-    pub(crate) fn leave(&mut self) {
-        self.close_session();
-        self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
-        self.phase = Phase::Leaving;
-        self.close_timer = Some(Box::pin(tokio::time::sleep(LEAVE_TIMEOUT)));
-    }
-
-    /// All is said: waits for the peer to hang up.
-    pub(crate) fn linger(&mut self) {
-        self.phase = Phase::Lingering;
-        self.kept = Vec::new();
-        self.close_timer = Some(Box::pin(tokio::time::sleep(farewell::TIMEOUT)));
-        // The socket takes no more of ours, so this cannot wait. An error shows when reading.
-        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
     }
 
     /// Whether more replies wait to be written than a client should leave lying.
@@ -492,7 +393,7 @@ impl Connection {
     }
 }
 
-impl Future for Connection {
+impl<S: Stream> Future for Connection<S> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -1,41 +1,18 @@
-//! What each frame does: methods to the session, content together, errors to the right level.
+//! What each frame does: methods to the session, content together (module `publishing`), errors to the
+//! right level (module `closing`).
 
 use amqp::{
-    BasicPublish, ChannelCloseOk, ChannelFlowOk, ChannelOpenOk, ConnectionCloseOk,
-    ConnectionUpdateSecretOk, ContentHeader, Frame, FrameKind, Method, decode_content_header,
-    decode_frame,
+    ChannelCloseOk, ChannelFlowOk, ChannelOpenOk, ConnectionCloseOk, ConnectionUpdateSecretOk,
+    Frame, FrameKind, Method, decode_content_header, decode_frame,
 };
-use node::{BrokerError, Publish, Settlement};
+use node::{BrokerError, Settlement};
 
 use crate::connection::{Connection, Phase};
-use crate::content::{Content, unexpected};
+use crate::content::unexpected;
+use crate::fault::Fault;
+use crate::stream::Stream;
 
-/// An error and the class and method it is about; 0, 0 when none.
-pub(crate) struct Fault {
-    pub error: BrokerError,
-    pub ids: (u16, u16),
-}
-
-impl From<BrokerError> for Fault {
-    fn from(error: BrokerError) -> Self {
-        Self { error, ids: (0, 0) }
-    }
-}
-
-/// How a message was found in the read buffer.
-enum InBuffer {
-    /// Whole; published; this many bytes after the method.
-    Whole(usize),
-    /// Its end is still to come.
-    Incomplete,
-    /// In pieces, or mixed with other frames.
-    InPieces,
-}
-
-/// `basic.publish`, which content errors are about.
-const PUBLISH: (u16, u16) = (60, 40);
-
-impl Connection {
+impl<S: Stream> Connection<S> {
     /// Takes in bytes; returns how many. Stops at an unfinished frame, or where what follows must
     /// wait.
     pub(crate) fn take_in(&mut self, input: &[u8]) -> usize {
@@ -87,9 +64,11 @@ impl Connection {
         match frame.kind {
             FrameKind::Header => {
                 let header = decode_content_header(frame.payload).map_err(BrokerError::from)?;
-                self.take_header(channel, &header).map_err(about_publish)?;
+                self.take_header(channel, &header).map_err(Fault::about_publish)?;
             }
-            FrameKind::Body => self.take_body(channel, frame.payload).map_err(about_publish)?,
+            FrameKind::Body => {
+                self.take_body(channel, frame.payload).map_err(Fault::about_publish)?
+            }
             _ => return self.take_method(channel, frame.payload, rest),
         }
         Ok(Some(0))
@@ -129,6 +108,8 @@ impl Connection {
                 // Whatever was gathered happens before.
                 self.flush();
                 if self.phase != Phase::Open || self.closing_channels.contains(&channel) {
+                    // It crosses a close of ours, as if it had come later.
+                    self.take_while_closing(&Frame { kind: FrameKind::Method, channel, payload });
                     return Ok(Some(0));
                 }
                 match channel {
@@ -138,117 +119,6 @@ impl Connection {
             }
         }
         Ok(Some(0))
-    }
-
-    fn publish(
-        &mut self,
-        channel: u16,
-        publish: &BasicPublish<'_>,
-        rest: &[u8],
-    ) -> Result<Option<usize>, Fault> {
-        if publish.immediate {
-            return Err(about_publish(BrokerError::not_implemented("immediate=true")));
-        }
-        if !self.session.has_channel(channel) {
-            return Err(about_publish(BrokerError::channel_error("expected 'channel.open'")));
-        }
-        match self.publish_in_buffer(channel, publish, rest)? {
-            InBuffer::Whole(taken) => Ok(Some(taken)),
-            InBuffer::Incomplete => Ok(None),
-            InBuffer::InPieces => {
-                // Before its body takes memory.
-                self.session.check_publish(publish.exchange).map_err(about_publish)?;
-                let content = Content::new(publish);
-                let bytes = content.bytes();
-                self.contents.insert(channel, content);
-                self.session.take_unfinished(bytes).map_err(about_publish)?;
-                Ok(Some(0))
-            }
-        }
-    }
-
-    /// Publishes straight from the read buffer when header and body follow at once.
-    fn publish_in_buffer(
-        &mut self,
-        channel: u16,
-        publish: &BasicPublish<'_>,
-        rest: &[u8],
-    ) -> Result<InBuffer, Fault> {
-        let (frame, header_bytes) = match decode_frame(rest, self.frame_max) {
-            Ok(Some(decoded)) => decoded,
-            Ok(None) => return Ok(InBuffer::Incomplete),
-            Err(_) => return Ok(InBuffer::InPieces),
-        };
-        if frame.kind != FrameKind::Header || frame.channel != channel {
-            return Ok(InBuffer::InPieces);
-        }
-        let header = decode_content_header(frame.payload)
-            .map_err(|error| about_publish(BrokerError::from(error)))?;
-        check_header(&header, self.session.message_bytes_max())?;
-        let (mut body, mut body_bytes) = (&[][..], 0);
-        if header.body_size > 0 {
-            if header.body_size > u64::from(self.frame_max) {
-                return Ok(InBuffer::InPieces);
-            }
-            let (frame, taken) = match decode_frame(&rest[header_bytes..], self.frame_max) {
-                Ok(Some(decoded)) => decoded,
-                Ok(None) => return Ok(InBuffer::Incomplete),
-                Err(_) => return Ok(InBuffer::InPieces),
-            };
-            let is_whole = frame.payload.len() as u64 == header.body_size;
-            if frame.kind != FrameKind::Body || frame.channel != channel || !is_whole {
-                return Ok(InBuffer::InPieces);
-            }
-            (body, body_bytes) = (frame.payload, taken);
-        }
-        let message = Publish {
-            exchange: publish.exchange,
-            routing_key: publish.routing_key,
-            mandatory: publish.mandatory,
-            properties: header.properties,
-            body,
-        };
-        let taken = header_bytes + body_bytes;
-        match self.session.publish(channel, &message) {
-            Ok(()) => Ok(InBuffer::Whole(taken)),
-            Err(error) => {
-                self.fault_in_turn(channel, &about_publish(error));
-                Ok(InBuffer::Whole(taken))
-            }
-        }
-    }
-
-    fn take_header(&mut self, channel: u16, header: &ContentHeader<'_>) -> Result<(), BrokerError> {
-        check_header(header, self.session.message_bytes_max()).map_err(|f| f.error)?;
-        let Some(content) = self.contents.get_mut(&channel) else {
-            return Err(unexpected("method", "header"));
-        };
-        content.header(header)?;
-        self.session.take_unfinished(header.properties.len() as u64)?;
-        self.publish_if_whole(channel)
-    }
-
-    fn take_body(&mut self, channel: u16, payload: &[u8]) -> Result<(), BrokerError> {
-        let Some(content) = self.contents.get_mut(&channel) else {
-            return Err(unexpected("method", "body"));
-        };
-        content.body(payload)?;
-        self.session.take_unfinished(payload.len() as u64)?;
-        self.publish_if_whole(channel)
-    }
-
-    fn publish_if_whole(&mut self, channel: u16) -> Result<(), BrokerError> {
-        let Some(content) = self.contents.remove(&channel) else { return Ok(()) };
-        match content.whole() {
-            Some(publish) => {
-                self.session.give_back_unfinished(content.bytes());
-                self.session.publish(channel, &publish)
-            }
-            None => {
-                self.contents.insert(channel, content);
-                Ok(())
-            }
-        }
     }
 
     fn take_connection_method(&mut self, method: &Method<'_>) -> Result<(), BrokerError> {
@@ -331,25 +201,4 @@ impl Connection {
 
 fn refusal(requeue: bool) -> Settlement {
     if requeue { Settlement::Requeue } else { Settlement::Reject }
-}
-
-fn about_publish(error: BrokerError) -> Fault {
-    Fault { error, ids: PUBLISH }
-}
-
-fn check_header(header: &ContentHeader<'_>, body_bytes_max: u64) -> Result<(), Fault> {
-    if header.class_id != amqp::CLASS_BASIC {
-        let text = format!(
-            "expected content header for class 60, got one for class {} instead",
-            header.class_id
-        );
-        return Err(about_publish(BrokerError::unexpected_frame(text)));
-    }
-    if header.body_size > body_bytes_max {
-        let size = header.body_size;
-        let text =
-            format!("message size {size} is larger than configured max size {body_bytes_max}");
-        return Err(about_publish(BrokerError::precondition_failed(text)));
-    }
-    Ok(())
 }

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use crate::stream::Stream;
 
 /// How long a peer may take to hang up.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
@@ -15,7 +16,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) const BYTES_MAX: usize = 256 << 20;
 
 /// Says goodbye on a stream on which all was said.
-pub(crate) async fn read_out(stream: &mut TcpStream) {
+pub(crate) async fn read_out(stream: &mut impl Stream) {
     let reading = async {
         // Whoever is gone already needs no farewell.
         if stream.shutdown().await.is_ok() {

@@ -15,9 +15,9 @@ use listener::Place;
 use node::auth::{parse_amqplain, parse_plain};
 use node::{BrokerError, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::listener::Shared;
+use crate::shared::Shared;
+use crate::stream::Stream;
 use crate::wire::FrameSink;
 
 /// Largest frame before the limits are negotiated, as in RabbitMQ 4.1.
@@ -41,9 +41,9 @@ pub(crate) struct Greeted {
 
 /// Greets a client; `None` when it was refused or went away.
 pub(crate) async fn greet(
-    stream: &mut TcpStream,
+    stream: &mut impl Stream,
     peer: SocketAddr,
-    place: &Place,
+    place: Option<&Place>,
     shared: &Arc<Shared>,
 ) -> io::Result<Option<Greeted>> {
     let limit = Duration::from_millis(shared.options.handshake_timeout_ms);
@@ -57,11 +57,11 @@ pub(crate) async fn greet(
     }
 }
 
-struct Handshake<'a> {
-    stream: &'a mut TcpStream,
+struct Handshake<'a, S> {
+    stream: &'a mut S,
     peer: SocketAddr,
     /// Known once the virtual host is open, before the client hears of it.
-    place: &'a Place,
+    place: Option<&'a Place>,
     shared: &'a Arc<Shared>,
     buffer: Vec<u8>,
 }
@@ -69,7 +69,7 @@ struct Handshake<'a> {
 /// A method's payload, out of the buffer.
 type Payload = Vec<u8>;
 
-impl Handshake<'_> {
+impl<S: Stream> Handshake<'_, S> {
     async fn run(&mut self) -> io::Result<Option<Greeted>> {
         if !self.read_protocol_header().await? {
             return Ok(None);
@@ -94,7 +94,9 @@ impl Handshake<'_> {
             Some(name) => session.set_name(name),
             None => session.set_name(&format!("{user}@{}", self.peer)),
         }
-        self.place.known();
+        if let Some(place) = self.place {
+            place.known();
+        }
         self.send(&Method::ConnectionOpenOk(ConnectionOpenOk {})).await?;
         Ok(Some(Greeted {
             session,
@@ -154,7 +156,7 @@ impl Handshake<'_> {
         let logged_in = tokio::select! {
             logged_in = self.shared.node.log_in(self.peer.ip(), &user, &password) => logged_in,
             // Who hangs up leaves the queue.
-            () = hung_up(self.stream) => return Ok(None),
+            () = hung_up(self.stream, &mut self.buffer) => return Ok(None),
         };
         match logged_in {
             Ok(()) => Ok(Some((user, capabilities))),
@@ -293,10 +295,10 @@ impl Handshake<'_> {
     }
 }
 
-/// Returns when the peer has hung up. One that sends out of turn is not watched: what it sent is
-/// looked at when its turn comes.
-async fn hung_up(stream: &TcpStream) {
-    if stream.readable().await.is_ok() && matches!(stream.peek(&mut [0]).await, Ok(1..)) {
+/// Returns when the peer has hung up. One that sends out of turn is not watched any more: what came
+/// is looked at when its turn comes.
+async fn hung_up(stream: &mut impl Stream, buffer: &mut Vec<u8>) {
+    if matches!(stream.read_buf(buffer).await, Ok(1..)) {
         std::future::pending::<()>().await;
     }
 }

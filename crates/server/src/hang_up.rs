@@ -7,12 +7,12 @@
 //! more under way than fits: its end stands behind that. So it is also sent heartbeats, negotiated or
 //! not: where nobody has the socket open any more the answer is a reset.
 
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// How often the kernel is asked.
@@ -41,7 +41,7 @@ pub(crate) struct HangUpWatch {
 
 impl HangUpWatch {
     /// How the peer is that is not listened to. Wakes the task when it is time to ask again.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream, listens: bool) -> Peer {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &impl AsFd, listens: bool) -> Peer {
         if listens {
             self.ticks = 0;
         } else if self.timer.is_none() {
@@ -74,7 +74,7 @@ impl HangUpWatch {
 }
 
 /// Whether the peer has closed its side or is gone, whatever is left to be read.
-fn is_hung_up(stream: &TcpStream) -> bool {
+fn is_hung_up(stream: &impl AsFd) -> bool {
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     let mut asked = [PollFd::new(stream, PollFlags::RDHUP)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -85,7 +85,7 @@ fn is_hung_up(stream: &TcpStream) -> bool {
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     #[tokio::test]
     async fn a_peer_that_went_is_noticed_behind_unread_bytes() {

@@ -7,16 +7,23 @@
 //! *Invariant:* whatever a client sends costs at most its own connection, with a reply code that
 //! says why.
 
+mod closing;
 mod connection;
 mod content;
 mod dispatch;
 mod farewell;
+mod fault;
 mod handshake;
 mod hang_up;
 mod heartbeat;
 mod listener;
+mod options;
+mod publishing;
 mod reading;
 mod replies;
+mod shared;
+mod stream;
 mod wire;
 
-pub use listener::{Options, Server};
+pub use listener::{Server, serve_stream};
+pub use options::Options;

@@ -5,57 +5,21 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use listener::{Admission, Listener, Place};
+use listener::{Listener, Place};
 use node::Node;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 
 use crate::connection::Connection;
 use crate::farewell;
 use crate::handshake;
-
-/// What the server offers in `connection.tune`, and its bounds.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where to listen; port 0 for any.
-    pub address: SocketAddr,
-    /// Channels per connection, at most.
-    pub channel_max: u16,
-    /// Bytes of a frame, at most.
-    pub frame_max: u32,
-    /// Seconds between heartbeats; 0 for none.
-    pub heartbeat_s: u16,
-    /// Time from connecting to `connection.open`, ms.
-    pub handshake_timeout_ms: u64,
-    /// Connections at once, at most.
-    pub connections_max: usize,
-    /// What bounds the connections of all listeners of the process.
-    pub admission: Admission,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 5672)),
-            channel_max: 2047,
-            frame_max: 131_072,
-            heartbeat_s: 60,
-            handshake_timeout_ms: 10_000,
-            connections_max: 65_536,
-            admission: Admission::unlimited(),
-        }
-    }
-}
-
-/// What all connections share.
-pub(crate) struct Shared {
-    pub node: Arc<Node>,
-    pub options: Options,
-    /// The server stops: say goodbye.
-    pub is_stopping: AtomicBool,
-}
+use crate::options::Options;
+use crate::shared::Shared;
+use crate::stream::Stream;
 
 /// A server that listens.
 pub struct Server {
@@ -71,8 +35,8 @@ impl Server {
     /// What the operating system says: the port is taken, the address is not ours.
     pub async fn bind(node: Arc<Node>, options: Options) -> io::Result<Self> {
         let socket = listener::bind(options.address)?;
-        let shared = Shared { node, options, is_stopping: AtomicBool::new(false) };
-        Ok(Self { address: socket.local_addr()?, socket, shared: Arc::new(shared) })
+        let shared = Shared::new(node, options);
+        Ok(Self { address: socket.local_addr()?, socket, shared })
     }
 
     /// Where it listens: the port is a real one even where any was asked for.
@@ -86,7 +50,7 @@ impl Server {
         let Self { socket, shared, .. } = self;
         let Options { admission, connections_max, .. } = &shared.options;
         let listener = Listener::new(socket, "AMQP", admission, *connections_max);
-        let serve = |place, stream, peer| serve(place, stream, peer, Arc::clone(&shared));
+        let serve = |place, stream, peer| serve(Some(place), stream, peer, Arc::clone(&shared));
         let connections = listener.run(serve, shutdown).await;
         shared.is_stopping.store(true, Ordering::Release);
         shared.node.wake_connections();
@@ -94,9 +58,23 @@ impl Server {
     }
 }
 
-async fn serve(place: Place, mut stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
+/// Serves one stream that was accepted elsewhere, or never was: from the client's greeting to the end.
+/// `peer` is where its client is taken to be.
+pub async fn serve_stream<S>(node: Arc<Node>, options: Options, stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + AsFd + Unpin,
+{
+    serve(None, stream, peer, Shared::new(node, options)).await;
+}
+
+async fn serve(
+    place: Option<Place>,
+    mut stream: impl Stream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+) {
     // Boxed, so that an idle connection does not keep the room the handshake needed.
-    let greeted = Box::pin(handshake::greet(&mut stream, peer, &place, &shared)).await;
+    let greeted = Box::pin(handshake::greet(&mut stream, peer, place.as_ref(), &shared)).await;
     match greeted {
         Ok(Some(greeted)) => {
             tracing::debug!(%peer, "connection opened");

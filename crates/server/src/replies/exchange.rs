@@ -1,0 +1,38 @@
+//! Methods of class exchange.
+
+use amqp::{
+    ExchangeBind, ExchangeBindOk, ExchangeDeclare, ExchangeDeclareOk, ExchangeDelete,
+    ExchangeDeleteOk, ExchangeUnbind, ExchangeUnbindOk, Method,
+};
+use node::{Destination, ExchangeOptions, Session};
+
+use super::Done;
+
+pub(super) fn declare(session: &mut Session, declare: &ExchangeDeclare<'_>) -> Done {
+    let options = ExchangeOptions {
+        passive: declare.passive,
+        durable: declare.durable,
+        auto_delete: declare.auto_delete,
+        internal: declare.internal,
+        arguments: declare.arguments.clone(),
+    };
+    session.declare_exchange(declare.exchange, declare.kind, &options)?;
+    Ok(Method::ExchangeDeclareOk(ExchangeDeclareOk {}))
+}
+
+pub(super) fn delete(session: &mut Session, delete: &ExchangeDelete<'_>) -> Done {
+    session.delete_exchange(delete.exchange, delete.if_unused)?;
+    Ok(Method::ExchangeDeleteOk(ExchangeDeleteOk {}))
+}
+
+pub(super) fn bind(session: &mut Session, bind: &ExchangeBind<'_>) -> Done {
+    let to = Destination::exchange(bind.destination);
+    session.bind(bind.source, &to, bind.routing_key, &bind.arguments)?;
+    Ok(Method::ExchangeBindOk(ExchangeBindOk {}))
+}
+
+pub(super) fn unbind(session: &mut Session, unbind: &ExchangeUnbind<'_>) -> Done {
+    let to = Destination::exchange(unbind.destination);
+    session.unbind(unbind.source, &to, unbind.routing_key, &unbind.arguments)?;
+    Ok(Method::ExchangeUnbindOk(ExchangeUnbindOk {}))
+}

@@ -1,0 +1,11 @@
+//! What a connection runs over: a TCP socket, or whatever else reads, writes and has a socket below it
+//! that can be asked whether its peer is gone.
+
+use std::os::fd::AsFd;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// See the module's documentation.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + AsFd + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> Stream for S {}
