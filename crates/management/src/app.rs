@@ -14,13 +14,14 @@ use ledger::{IdHash, OutcomeQuery, OutcomesPage};
 use node::Node;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::auth;
 use crate::extract::Id;
 use crate::follow::Follower;
 use crate::problem::{Answer, Kind, Problem};
 use crate::stopping::Stopping;
+use crate::v1::{events, messages, outcomes, publish, webhooks};
 use crate::view::{Seen, Sight};
 use crate::webhooks::Webhooks;
-use crate::{auth, feed, messages, outcomes, publish, webhooks};
 
 /// Bytes of bodies that may be under way at once, over those of single requests.
 const BODY_ROOM_BYTES: usize = 256 << 20;
@@ -141,13 +142,13 @@ impl App {
             .route("/v1/messages/{id}/outcome", get(messages::wait_for_outcome))
             .route("/v1/messages/{id}/retry", post(messages::retry))
             .route("/v1/outcomes", get(outcomes::list))
-            .route("/v1/events", get(feed::serve))
-            .route("/v1/webhooks", get(webhooks::api::list).post(webhooks::api::add))
+            .route("/v1/events", get(events::serve))
+            .route("/v1/webhooks", get(webhooks::list).post(webhooks::add))
             .route(
                 "/v1/webhooks/{id}",
-                get(webhooks::api::show).patch(webhooks::api::change).delete(webhooks::api::delete),
+                get(webhooks::show).patch(webhooks::change).delete(webhooks::delete),
             )
-            .route("/v1/webhooks/{id}/test", post(webhooks::api::test))
+            .route("/v1/webhooks/{id}/test", post(webhooks::test))
             .method_not_allowed_fallback(method_not_allowed)
             .route_layer(middleware::from_fn_with_state(self.clone(), auth::authenticate));
         let open = Router::new()

@@ -13,16 +13,13 @@ mod app;
 mod auth;
 mod error;
 mod extract;
-mod feed;
 mod follow;
-mod messages;
-mod outcomes;
 mod problem;
-mod publish;
 mod server;
 mod stopping;
 mod time;
 mod under_way;
+mod v1;
 mod view;
 mod webhooks;
 

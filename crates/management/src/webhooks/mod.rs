@@ -8,11 +8,10 @@
 //! is told what its user sees, who is an administrator; without one it is disabled.
 
 mod address;
-pub(crate) mod api;
-mod client;
-mod delivery;
-mod model;
-mod signature;
+pub(crate) mod client;
+pub(crate) mod delivery;
+pub(crate) mod model;
+pub(crate) mod signature;
 mod store;
 
 use std::collections::BTreeMap;
@@ -182,6 +181,6 @@ impl Webhooks {
     }
 }
 
-fn unknown(id: &str) -> Problem {
+pub(crate) fn unknown(id: &str) -> Problem {
     Problem::new(Kind::UnknownWebhook, format!("there is no webhook '{id}'"))
 }

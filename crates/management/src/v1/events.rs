@@ -22,9 +22,9 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::Params;
 use crate::follow::Follower;
-use crate::outcomes::{parse_cursor, parse_outcome};
 use crate::problem::Answer;
 use crate::time::now_ms;
+use crate::v1::outcomes::{parse_cursor, parse_outcome};
 use crate::view::{OutcomeView, Sight};
 
 /// Outcomes read at once.

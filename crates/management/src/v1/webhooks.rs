@@ -6,17 +6,17 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::client::{Target, TargetError};
-use super::delivery::{self, Attempt};
-use super::model::{Status, Webhook};
-use super::signature::Secret;
-use super::unknown;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::{Id, Json, Params, present};
-use crate::outcomes::{json, parse_outcome};
 use crate::problem::{Answer, Kind, Problem};
 use crate::time::{now_ms, rfc3339};
+use crate::v1::outcomes::{json, parse_outcome};
+use crate::webhooks::client::{Target, TargetError};
+use crate::webhooks::delivery::{self, Attempt};
+use crate::webhooks::model::{Status, Webhook};
+use crate::webhooks::signature::Secret;
+use crate::webhooks::unknown;
 
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;

@@ -24,9 +24,9 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::{Json, Params, present, whole};
-use crate::messages::{is_settled, settled_or_not, wait, watch};
-use crate::outcomes::json;
 use crate::problem::{Answer, Kind, Problem};
+use crate::v1::messages::{is_settled, settled_or_not, wait, watch};
+use crate::v1::outcomes::json;
 use crate::view::{MessageView, Own, Sight};
 
 /// Base64 as anybody may write it: bits that mean nothing may have any value.

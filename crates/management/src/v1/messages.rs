@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::extract::{Id, Params};
-use crate::outcomes::json;
 use crate::problem::{Answer, Kind, Problem};
+use crate::v1::outcomes::json;
 use crate::view::{MessageView, Seen, Sight};
 
 /// How long a request may wait.
