@@ -6,12 +6,13 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::parameters;
+use crate::answer::json;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::{Id, Json, Params, present};
 use crate::problem::{Answer, Kind, Problem};
 use crate::time::{now_ms, rfc3339};
-use crate::v1::outcomes::{json, parse_outcome};
 use crate::webhooks::client::{Target, TargetError};
 use crate::webhooks::delivery::{self, Attempt};
 use crate::webhooks::model::{Status, Webhook};
@@ -145,7 +146,7 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let webhooks = app.webhooks().all().into_iter().map(View::new).collect();
     Ok(json(&List { webhooks }))
 }
@@ -156,7 +157,7 @@ pub(crate) async fn add(
     Params(Nothing {}): Params<Nothing>,
     Json(new): Json<New>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let secret = match &new.secret {
         Some(text) => Secret::parse(text).ok_or_else(|| {
             Problem::bad(
@@ -196,7 +197,7 @@ pub(crate) async fn show(
     Id(id): Id,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     found(&app, &id)
 }
 
@@ -207,7 +208,7 @@ pub(crate) async fn change(
     Params(Nothing {}): Params<Nothing>,
     Json(change): Json<Change>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let url = change.url.map(|url| checked_url(&app, url)).transpose()?;
     let outcomes = change.outcomes.map(checked_outcomes).transpose()?;
     let description = change.description.map(|it| text("description", it)).transpose()?;
@@ -248,7 +249,7 @@ pub(crate) async fn delete(
     Id(id): Id,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     app.webhooks().delete(&id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -260,7 +261,7 @@ pub(crate) async fn test(
     Id(id): Id,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let webhook = app.webhooks().find(&id).ok_or_else(|| unknown(&id))?;
     let _place = app.place_to_wait()?;
     let data = serde_json::json!({ "webhook": webhook.id });
@@ -302,7 +303,7 @@ fn checked_url(app: &App, url: String) -> Answer<String> {
 }
 
 fn checked_outcomes(names: Vec<String>) -> Answer<Vec<String>> {
-    names.iter().try_for_each(|name| parse_outcome(name).map(drop))?;
+    names.iter().try_for_each(|name| parameters::outcome(name).map(drop))?;
     let unique: std::collections::BTreeSet<String> = names.into_iter().collect();
     Ok(unique.into_iter().collect())
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use ledger::{Event, What};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::Webhooks;
 use super::client::Target;
 use super::model::Webhook;
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::follow::Follower;
+use crate::ports::{Cursor, OutcomeEvent};
 use crate::time::{now_ms, rfc3339};
 use crate::view::{OutcomeView, Sight};
 
@@ -33,7 +33,7 @@ pub(crate) const RETRY_DELAYS: &[Duration] = &[
 ];
 /// The cursor is kept this often while much is delivered.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
-/// Pause before a ledger that could not be read is read again.
+/// Pause before outcomes that could not be read are read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is posted.
@@ -57,7 +57,7 @@ pub(crate) enum Attempt {
 /// Delivers to a webhook until it is disabled, deleted, or the server stops.
 pub(crate) async fn run(webhooks: Webhooks, id: String) {
     while let Some(webhook) = webhooks.find(&id).filter(|webhook| webhook.enabled) {
-        let follower = webhooks.follower(webhook.query());
+        let follower = webhooks.follower(webhook.query(&*webhooks.ports().messages));
         if deliver_all(&webhooks, &webhook, follower).await.is_some() {
             // Disabled, or the server stops.
             return;
@@ -72,12 +72,11 @@ async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follo
         let mut kept_at = Instant::now();
         follower.wait().await?;
         for event in follower.take() {
-            let What::Settled(settled) = &event.what else { continue };
-            if webhook.wants(settled) && !deliver(webhooks, webhook, &event).await {
+            if webhook.wants(&event.settled) && !deliver(webhooks, webhook, &event).await {
                 return Some(());
             }
             if kept_at.elapsed() >= KEEP_EVERY {
-                keep(webhooks, &webhook.id, event.at).await?;
+                keep(webhooks, &webhook.id, &event.cursor).await?;
                 kept_at = Instant::now();
             }
         }
@@ -87,27 +86,26 @@ async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follo
     }
 }
 
-async fn keep(webhooks: &Webhooks, id: &str, cursor: ledger::Cursor) -> Option<()> {
+async fn keep(webhooks: &Webhooks, id: &str, cursor: &Cursor) -> Option<()> {
     webhooks.update(id, |webhook| webhook.cursor = Some(cursor.to_string())).await.ok()
 }
 
 /// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
-async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &Event<'_>) -> bool {
-    let What::Settled(settled) = &event.what else { return true };
-    let name = format!("outcome.{}", settled.outcome.name());
-    let event_id = format!("evt_{}", event.at);
+async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &OutcomeEvent) -> bool {
+    let name = format!("outcome.{}", event.settled.outcome.name());
+    let event_id = format!("evt_{}", event.cursor);
     loop {
         if let Some(at_ms) = webhooks.find(&webhook.id).and_then(|w| w.status.next_attempt_at_ms) {
             sleep(Duration::from_millis(at_ms.saturating_sub(now_ms()))).await;
         }
         // Before each attempt: what its user may see can have changed meanwhile.
-        let Some(user) = Caller::absent(webhooks.node(), &webhook.user) else {
+        let Some(user) = Caller::absent(webhooks.ports(), &webhook.user) else {
             let reason = format!("there is no administrator '{}' any more", webhook.user);
             tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled: {reason}");
             let _ = webhooks.update(&webhook.id, |webhook| webhook.disable(reason)).await;
             return false;
         };
-        let sight = Sight::new(webhooks.node(), &user, &settled.vhost);
+        let sight = Sight::new(webhooks.ports(), &user, &event.settled.vhost);
         let Some(view) = OutcomeView::new(&sight, event) else {
             return pass_by(webhooks, &webhook.id).await;
         };

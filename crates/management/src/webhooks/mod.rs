@@ -1,7 +1,7 @@
 //! Webhooks: outcomes posted to URLs, after the Standard Webhooks specification.
 //!
 //! Owns the list of webhooks, a task for each that is enabled, and the file they are kept in. A
-//! webhook stands at a cursor of the ledger; its task goes on from there (module `delivery`).
+//! webhook stands at a cursor; its task goes on from there (module `delivery`).
 //!
 //! *Invariants:* the file is written from what memory says, one writer at a time, so what is kept
 //! is never older than what was shown; a secret is shown once, when the webhook is made. A webhook
@@ -15,33 +15,43 @@ pub(crate) mod signature;
 mod store;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::OutcomeQuery;
-use node::Node;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use self::client::Client;
 use self::model::Webhook;
 use self::store::Store;
-use crate::follow::{self, Follower};
+use crate::error::ManagementError;
+use crate::follow::Follower;
+use crate::ports::{OutcomeQuery, Ports};
 use crate::problem::{Answer, Kind, Problem};
 use crate::stopping::Stop;
-use crate::{ManagementError, Options};
 
 pub(crate) use delivery::RETRY_DELAYS;
 
-/// Webhooks at most; each that lags reads the ledger by itself.
+/// Webhooks at most; each that lags reads outcomes by itself.
 const COUNT_MAX: usize = 100;
+
+/// What an operator sets.
+pub(crate) struct Settings<'s> {
+    /// The directory of the file.
+    pub(crate) data: &'s Path,
+    /// Whether private addresses may be called.
+    pub(crate) allow_private_addresses: bool,
+    /// How long to wait after each failed attempt.
+    pub(crate) retry_delays: Vec<Duration>,
+}
 
 /// See the module's documentation. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Webhooks(Arc<Inner>);
 
 struct Inner {
-    node: Arc<Node>,
+    ports: Ports,
     client: Client,
     store: Store,
     retry_delays: Vec<Duration>,
@@ -54,15 +64,15 @@ struct Inner {
 
 impl Webhooks {
     /// Reads the webhooks and starts to deliver.
-    pub(crate) fn open(node: Arc<Node>, options: &Options) -> Result<Self, ManagementError> {
-        let has_history = node.recovered().log_bytes > 0;
-        let store = Store::open(&options.data, has_history)?;
+    pub(crate) fn open(ports: Ports, settings: Settings<'_>) -> Result<Self, ManagementError> {
+        let has_history = ports.broker.has_history();
+        let store = Store::open(settings.data, has_history)?;
         let all = store.all()?;
         let webhooks = Self(Arc::new(Inner {
-            node,
-            client: Client::new(options.allow_private_addresses),
+            ports,
+            client: Client::new(settings.allow_private_addresses),
             store,
-            retry_delays: options.retry_delays.clone(),
+            retry_delays: settings.retry_delays,
             writing: Mutex::new(()),
             webhooks: Mutex::new(all.into_iter().map(|w| (w.id.clone(), w)).collect()),
             tasks: Mutex::default(),
@@ -95,10 +105,10 @@ impl Webhooks {
 
     /// Adds a webhook, which is told what is settled from now on.
     pub(crate) async fn add(&self, mut webhook: Webhook) -> Answer<Webhook> {
+        let end = self.0.ports.messages.end().await?;
+        webhook.cursor = end.map(|cursor| cursor.to_string());
         let this = self.clone();
         let added = tokio::task::spawn_blocking(move || {
-            let end = follow::end(&this.0.node).map_err(Problem::store)?;
-            webhook.cursor = end.map(|cursor| cursor.to_string());
             let _writing = this.0.writing.lock();
             if this.0.webhooks.lock().len() >= COUNT_MAX {
                 let detail = format!("there may be {COUNT_MAX} webhooks; delete one");
@@ -164,8 +174,8 @@ impl Webhooks {
         }
     }
 
-    fn node(&self) -> &Arc<Node> {
-        &self.0.node
+    fn ports(&self) -> &Ports {
+        &self.0.ports
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -177,7 +187,7 @@ impl Webhooks {
     }
 
     fn follower(&self, query: OutcomeQuery) -> Follower {
-        Follower::new(Arc::clone(&self.0.node), self.0.stop.listen(), query)
+        Follower::new(Arc::clone(&self.0.ports.messages), self.0.stop.listen(), query)
     }
 }
 

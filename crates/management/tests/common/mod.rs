@@ -61,7 +61,8 @@ impl Fixture {
         let for_server = Arc::clone(&node);
         let management = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            Management::start(listener, for_server, options).expect("it starts")
+            Management::start(listener, management::over_node(for_server), options)
+                .expect("it starts")
         });
         let address = management.local_address();
         let user = "guest:guest".to_owned();
