@@ -4,6 +4,7 @@
 //! clippy can check (`unwrap`, printing, missing documentation) is clippy's.
 
 mod arrows;
+mod namers;
 mod source;
 
 use std::{fs, path::Path, process::Command};
@@ -36,8 +37,9 @@ impl Finding {
     }
 }
 
-const RULES: [&str; 6] = [
+const RULES: [&str; 7] = [
     arrows::RULE,
+    namers::RULE,
     source::LENGTH,
     source::MODULE_DOCS,
     source::GETTER_NAMES,
@@ -96,6 +98,7 @@ fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
         // A file that is not text has no lines to check; a deleted one is git's to notice.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             findings.extend(source::check(&path, &text));
+            findings.extend(namers::check(&path, &text));
         }
     }
     Ok(findings)
