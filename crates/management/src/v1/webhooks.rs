@@ -13,10 +13,11 @@ use crate::caller::Caller;
 use crate::extract::{Id, Json, Params, present};
 use crate::problem::{Answer, Kind, Problem};
 use crate::time::{now_ms, rfc3339};
-use crate::webhooks::client::{Target, TargetError};
+use crate::webhooks::connection::Kept;
 use crate::webhooks::delivery::{self, Attempt};
 use crate::webhooks::model::{Status, Webhook};
 use crate::webhooks::signature::Secret;
+use crate::webhooks::target::{Target, TargetError};
 use crate::webhooks::unknown;
 
 /// Bytes of a URL.
@@ -267,19 +268,22 @@ pub(crate) async fn test(
     let data = serde_json::json!({ "webhook": webhook.id });
     let body = delivery::envelope("webhook.test", now_ms(), data);
     let event_id = format!("test_{}", uuid::Uuid::now_v7());
-    let tested = match delivery::attempt(app.webhooks(), &webhook, &event_id, body).await {
-        Attempt::Delivered(status) => {
-            Tested { delivered: true, status: Some(status.as_u16()), error: None }
-        }
-        Attempt::Gone => {
-            let error = "it answered 410 Gone".to_owned();
-            Tested { delivered: false, status: Some(410), error: Some(error) }
-        }
-        Attempt::Failed(error, status) => {
-            let status = status.map(|status| status.as_u16());
-            Tested { delivered: false, status, error: Some(error) }
-        }
-    };
+    let tested =
+        match delivery::attempt(app.webhooks(), &webhook, &mut Kept::default(), &event_id, body)
+            .await
+        {
+            Attempt::Delivered(status) => {
+                Tested { delivered: true, status: Some(status.as_u16()), error: None }
+            }
+            Attempt::Gone => {
+                let error = "it answered 410 Gone".to_owned();
+                Tested { delivered: false, status: Some(410), error: Some(error) }
+            }
+            Attempt::Failed(error, status) => {
+                let status = status.map(|status| status.as_u16());
+                Tested { delivered: false, status, error: Some(error) }
+            }
+        };
     Ok(json(&tested))
 }
 

@@ -1,18 +1,20 @@
 //! Delivering to one webhook: in order, each outcome until it is taken or everything was tried.
 //!
-//! At least once: the cursor is kept after what was delivered, so a crash repeats the last events,
-//! with the same `webhook-id`.
+//! At least once: the cursor moves on after what was delivered, and is written down now and then, so a
+//! crash repeats the last events, with the same `webhook-id`. A connection is kept from one to the
+//! next; it goes with this task, which begins anew with every change of the webhook.
 
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::Webhooks;
-use super::client::Target;
+use super::connection::Kept;
 use super::model::Webhook;
+use super::target::Target;
 use crate::caller::Caller;
 use crate::follow::Follower;
 use crate::ports::{Cursor, OutcomeEvent};
@@ -31,8 +33,8 @@ pub(crate) const RETRY_DELAYS: &[Duration] = &[
     Duration::from_secs(20 * 60 * 60),
     Duration::from_secs(24 * 60 * 60),
 ];
-/// The cursor is kept this often while much is delivered.
-const KEEP_EVERY: Duration = Duration::from_secs(1);
+/// A connection without anything to deliver is closed after so long.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Pause before outcomes that could not be read are read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
@@ -66,32 +68,41 @@ pub(crate) async fn run(webhooks: Webhooks, id: String) {
     }
 }
 
-/// `None`: to be begun again from the kept cursor.
+/// `None`: to be begun again from where it stands.
 async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follower) -> Option<()> {
+    let mut connection = Kept::default();
     loop {
-        let mut kept_at = Instant::now();
-        follower.wait().await?;
-        for event in follower.take() {
-            if webhook.wants(&event.settled) && !deliver(webhooks, webhook, &event).await {
-                return Some(());
-            }
-            if kept_at.elapsed() >= KEEP_EVERY {
-                keep(webhooks, &webhook.id, &event.cursor).await?;
-                kept_at = Instant::now();
+        match timeout(IDLE_MAX, follower.wait()).await {
+            Ok(found) => found?,
+            Err(_) => {
+                connection.close();
+                follower.wait().await?;
             }
         }
+        for event in follower.take() {
+            let is_wanted = webhook.wants(&event.settled);
+            if is_wanted && !deliver(webhooks, webhook, &mut connection, &event).await {
+                return Some(());
+            }
+        }
+        // Past what nobody wanted, too.
         if let Some(cursor) = follower.cursor() {
-            keep(webhooks, &webhook.id, cursor).await?;
+            webhooks.note(&webhook.id, |webhook| stand_at(webhook, cursor))?;
         }
     }
 }
 
-async fn keep(webhooks: &Webhooks, id: &str, cursor: &Cursor) -> Option<()> {
-    webhooks.update(id, |webhook| webhook.cursor = Some(cursor.to_string())).await.ok()
+fn stand_at(webhook: &mut Webhook, cursor: &Cursor) {
+    webhook.cursor = Some(cursor.to_string());
 }
 
 /// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
-async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &OutcomeEvent) -> bool {
+async fn deliver(
+    webhooks: &Webhooks,
+    webhook: &Webhook,
+    connection: &mut Kept,
+    event: &OutcomeEvent,
+) -> bool {
     let name = format!("outcome.{}", event.settled.outcome.name());
     let event_id = format!("evt_{}", event.cursor);
     loop {
@@ -107,27 +118,37 @@ async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &OutcomeEvent) -
         };
         let sight = Sight::new(webhooks.ports(), &user, &event.settled.vhost);
         let Some(view) = OutcomeView::new(&sight, event) else {
-            return pass_by(webhooks, &webhook.id).await;
+            return pass_by(webhooks, &webhook.id);
         };
         let body = envelope(&name, event.time_ms, view);
-        let attempt = attempt(webhooks, webhook, &event_id, body).await;
-        let delays = webhooks.retry_delays();
-        let noted = webhooks.update(&webhook.id, |webhook| note(webhook, attempt, delays)).await;
+        let attempt = attempt(webhooks, webhook, connection, &event_id, body).await;
+        let is_delivered = matches!(attempt, Attempt::Delivered(_));
+        let noted = webhooks.note(&webhook.id, |webhook| {
+            if is_delivered {
+                stand_at(webhook, &event.cursor);
+            }
+            note(webhook, attempt, webhooks.retry_delays())
+        });
+        if !is_delivered {
+            // So that a restart does not begin the schedule anew. What cannot be written now is
+            // written, and complained of, later.
+            let _ = webhooks.keep().await;
+        }
         match noted {
-            Ok(Noted::Delivered) => return true,
-            Ok(Noted::TryAgain) => {}
-            Ok(Noted::Disabled) => {
+            Some(Noted::Delivered) => return true,
+            Some(Noted::TryAgain) => {}
+            Some(Noted::Disabled) => {
                 tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled");
                 return false;
             }
-            // Deleted, or its file cannot be written: tried again after a restart.
-            Err(_) => return false,
+            // Deleted.
+            None => return false,
         }
     }
 }
 
 /// An event that is hidden from the webhook's user: whatever failed about it counts no more.
-async fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
+fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
     if webhooks.find(id).is_some_and(|webhook| webhook.status.failure_count == 0) {
         return true;
     }
@@ -135,13 +156,14 @@ async fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
         webhook.status.failure_count = 0;
         webhook.status.next_attempt_at_ms = None;
     };
-    webhooks.update(id, begin_anew).await.is_ok()
+    webhooks.note(id, begin_anew).is_some()
 }
 
 /// Signs and posts.
 pub(crate) async fn attempt(
     webhooks: &Webhooks,
     webhook: &Webhook,
+    connection: &mut Kept,
     event_id: &str,
     body: Bytes,
 ) -> Attempt {
@@ -156,7 +178,7 @@ pub(crate) async fn attempt(
         ("webhook-timestamp", timestamp_s.to_string()),
         ("webhook-signature", webhook.secret.sign(event_id, timestamp_s, &body)),
     ];
-    match client.post(&target, headers, body).await {
+    match client.post(connection, &target, headers, body).await {
         Ok(status) if status.is_success() => Attempt::Delivered(status),
         Ok(StatusCode::GONE) => Attempt::Gone,
         Ok(status) => Attempt::Failed(format!("it answered {status}"), Some(status)),

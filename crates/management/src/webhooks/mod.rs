@@ -3,18 +3,23 @@
 //! Owns the list of webhooks, a task for each that is enabled, and the file they are kept in. A
 //! webhook stands at a cursor; its task goes on from there (module `delivery`).
 //!
-//! *Invariants:* the file is written from what memory says, one writer at a time, so what is kept
-//! is never older than what was shown; a secret is shown once, when the webhook is made. A webhook
-//! is told what its user sees, who is an administrator; without one it is disabled.
+//! *Invariants:* the file is written from what memory says, one writer at a time (module `keeping`).
+//! What a user or a failure has changed is in the file before anybody is told; how far deliveries
+//! have come, within about a second, so a delivery costs no commit. A secret is shown once, when the
+//! webhook is made. A webhook is told what its user sees, who is an administrator; without one it is
+//! disabled.
 
 mod address;
-pub(crate) mod client;
+mod client;
+pub(crate) mod connection;
 pub(crate) mod delivery;
+mod keeping;
 pub(crate) mod model;
 pub(crate) mod signature;
 mod store;
+pub(crate) mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +63,8 @@ struct Inner {
     /// Held while the file is written.
     writing: Mutex<()>,
     webhooks: Mutex<BTreeMap<String, Webhook>>,
+    /// Those that the file is behind of.
+    noted: Mutex<BTreeSet<String>>,
     tasks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     stop: Stop,
 }
@@ -75,10 +82,12 @@ impl Webhooks {
             retry_delays: settings.retry_delays,
             writing: Mutex::new(()),
             webhooks: Mutex::new(all.into_iter().map(|w| (w.id.clone(), w)).collect()),
+            noted: Mutex::default(),
             tasks: Mutex::default(),
             stop: Stop::new(),
         }));
         webhooks.all().iter().for_each(|webhook| webhooks.start(&webhook.id));
+        tokio::spawn(keeping::run(webhooks.clone()));
         Ok(webhooks)
     }
 
@@ -90,6 +99,9 @@ impl Webhooks {
             task.abort();
             // Its end is wanted, so being aborted is no error.
             let _ = task.await;
+        }
+        if let Err(error) = self.keep().await {
+            tracing::error!("the last deliveries to webhooks will be repeated: {error}");
         }
     }
 
@@ -114,34 +126,13 @@ impl Webhooks {
                 let detail = format!("there may be {COUNT_MAX} webhooks; delete one");
                 return Err(Problem::new(Kind::TooManyWebhooks, detail));
             }
-            this.0.store.put(&webhook).map_err(Problem::store)?;
+            this.0.store.put(std::slice::from_ref(&webhook)).map_err(Problem::store)?;
             this.0.webhooks.lock().insert(webhook.id.clone(), webhook.clone());
             Ok(webhook)
         });
         let webhook = added.await.map_err(Problem::store)??;
         self.start(&webhook.id);
         Ok(webhook)
-    }
-
-    /// Changes a webhook, in memory and in the file.
-    pub(crate) async fn update<T: Send + 'static>(
-        &self,
-        id: &str,
-        change: impl FnOnce(&mut Webhook) -> T,
-    ) -> Answer<T> {
-        let answer = {
-            let mut webhooks = self.0.webhooks.lock();
-            change(webhooks.get_mut(id).ok_or_else(|| unknown(id))?)
-        };
-        let (this, id) = (self.clone(), id.to_owned());
-        let written = tokio::task::spawn_blocking(move || {
-            let _writing = this.0.writing.lock();
-            // As it is now: another change may have come in between, and is then kept by both.
-            let webhook = this.find(&id).ok_or_else(|| unknown(&id))?;
-            this.0.store.put(&webhook).map_err(Problem::store)
-        });
-        written.await.map_err(Problem::store)??;
-        Ok(answer)
     }
 
     /// Deletes a webhook.
