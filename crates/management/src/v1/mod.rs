@@ -6,7 +6,9 @@
 pub(crate) mod events;
 pub(crate) mod messages;
 pub(crate) mod outcomes;
+mod outgoing;
 mod parameters;
 pub(crate) mod publish;
 mod waiting;
+mod webhook_view;
 pub(crate) mod webhooks;

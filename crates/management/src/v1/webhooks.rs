@@ -7,18 +7,19 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::parameters;
+use super::webhook_view::View;
 use crate::answer::json;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::extract::{Id, Json, Params, present};
 use crate::problem::{Answer, Kind, Problem};
-use crate::time::{now_ms, rfc3339};
+use crate::time::now_ms;
 use crate::webhooks::connection::Kept;
-use crate::webhooks::delivery::{self, Attempt};
+use crate::webhooks::delivery;
 use crate::webhooks::model::{Status, Webhook};
 use crate::webhooks::signature::Secret;
 use crate::webhooks::target::{Target, TargetError};
-use crate::webhooks::unknown;
+use crate::webhooks::{Attempt, unknown};
 
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;
@@ -75,64 +76,6 @@ struct List {
     webhooks: Vec<View>,
 }
 
-/// A webhook as it is shown.
-#[derive(Serialize)]
-struct View {
-    id: String,
-    url: String,
-    user: String,
-    description: String,
-    vhost: Option<String>,
-    queue: Option<String>,
-    outcomes: Vec<String>,
-    enabled: bool,
-    created_at: String,
-    /// Only in the answer to its making.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
-    has_secret: bool,
-    cursor: Option<String>,
-    status: StatusView,
-}
-
-#[derive(Serialize)]
-struct StatusView {
-    failure_count: u32,
-    last_error: Option<String>,
-    last_failure_at: Option<String>,
-    last_success_at: Option<String>,
-    next_attempt_at: Option<String>,
-    disabled_reason: Option<String>,
-}
-
-impl View {
-    fn new(webhook: Webhook) -> Self {
-        let Status { failure_count, last_error, disabled_reason, .. } = webhook.status;
-        Self {
-            id: webhook.id,
-            url: webhook.url,
-            user: webhook.user,
-            description: webhook.description,
-            vhost: webhook.vhost,
-            queue: webhook.queue,
-            outcomes: webhook.outcomes,
-            enabled: webhook.enabled,
-            created_at: rfc3339(webhook.created_at_ms),
-            secret: None,
-            has_secret: true,
-            cursor: webhook.cursor,
-            status: StatusView {
-                failure_count,
-                last_error,
-                last_failure_at: webhook.status.last_failure_at_ms.map(rfc3339),
-                last_success_at: webhook.status.last_success_at_ms.map(rfc3339),
-                next_attempt_at: webhook.status.next_attempt_at_ms.map(rfc3339),
-                disabled_reason,
-            },
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Tested {
     delivered: bool,
@@ -183,8 +126,8 @@ pub(crate) async fn add(
     };
     let webhook = app.webhooks().add(webhook).await?;
     let location = format!("/v1/webhooks/{}", webhook.id);
-    let secret = Some(webhook.secret.reveal().to_owned());
-    let mut response = json(&View { secret, ..View::new(webhook) });
+    let secret = webhook.secret.reveal().to_owned();
+    let mut response = json(&View::new(webhook).with_secret(secret));
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);

@@ -15,6 +15,7 @@ pub(crate) mod connection;
 pub(crate) mod delivery;
 mod keeping;
 pub(crate) mod model;
+mod schedule;
 pub(crate) mod signature;
 mod store;
 pub(crate) mod target;
@@ -36,7 +37,7 @@ use crate::ports::{OutcomeQuery, Ports};
 use crate::problem::{Answer, Kind, Problem};
 use crate::stopping::Stop;
 
-pub(crate) use delivery::RETRY_DELAYS;
+pub(crate) use schedule::{Attempt, RETRY_DELAYS};
 
 /// Webhooks at most; each that lags reads outcomes by itself.
 const COUNT_MAX: usize = 100;

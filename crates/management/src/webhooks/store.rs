@@ -6,7 +6,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::model::Webhook;
-use crate::ManagementError;
+use crate::error::ManagementError;
 
 const WEBHOOKS: TableDefinition<'_, &str, &str> = TableDefinition::new("webhooks");
 
