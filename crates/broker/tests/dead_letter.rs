@@ -75,7 +75,7 @@ fn the_copy_of_a_tracked_message_has_its_id_and_asks_for_nothing() {
         notify: Some(Notify::All),
         queue_count: 3,
         deadline_at_ms: 9,
-        ticket: 8,
+        ticket: outcome::Ticket::from_number(8),
         ..Tracking::default()
     };
     let copy_of_it = Tracking { id: 1 << 100, is_copy: true, ..Tracking::default() };

@@ -125,7 +125,7 @@ async fn listen_for_http(
         Err(error) => return Err(format!("cannot listen on {address}: {error}")),
     };
     let options = management::Options { admission, ..config.management_options() };
-    let started = Management::start(listener, Arc::clone(node), options);
+    let started = Management::start(listener, management::over_node(Arc::clone(node)), options);
     started.map(Some).map_err(|error| error.to_string())
 }
 

@@ -7,6 +7,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::ports::MessagesError;
+
 macro_rules! kinds {
     ($($kind:ident, $name:literal, $status:ident, $title:literal, $page:literal;)*) => {
         /// What is wrong, of a fixed list.
@@ -146,6 +148,28 @@ impl Problem {
     }
 }
 
+/// What each error of the port is to a client.
+impl From<MessagesError> for Problem {
+    fn from(error: MessagesError) -> Self {
+        let kind = match &error {
+            MessagesError::Unknown => Kind::UnknownMessage,
+            MessagesError::BeingWorkedOn => Kind::BeingWorkedOn,
+            MessagesError::AlreadySettled => Kind::AlreadySettled,
+            MessagesError::NotFailed => Kind::NotFailed,
+            MessagesError::ContentGone => Kind::ContentGone,
+            MessagesError::QueueGone(_) => Kind::QueueGone,
+            MessagesError::UnknownExchange(_) => Kind::UnknownExchange,
+            MessagesError::Forbidden(_) => Kind::Forbidden,
+            MessagesError::Invalid(_) => Kind::BadRequest,
+            MessagesError::TooLarge(_) => Kind::TooLarge,
+            MessagesError::Refused => Kind::Refused,
+            MessagesError::Busy(_) => Kind::Busy,
+            MessagesError::QueueFull(_) | MessagesError::Store(_) => return Self::store(error),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
 /// `application/problem+json`.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
@@ -193,6 +217,21 @@ mod tests {
             assert_eq!(body["detail"], "do this");
             assert!(kind.page().ends_with('.') && !kind.page().contains("  "), "{}", kind.page());
         }
+    }
+
+    #[test]
+    fn each_refusal_has_its_status() {
+        let check = |error: MessagesError, status: u16| {
+            assert_eq!(Problem::from(error).kind().status().as_u16(), status);
+        };
+        check(MessagesError::Unknown, 404);
+        check(MessagesError::BeingWorkedOn, 409);
+        check(MessagesError::AlreadySettled, 409);
+        check(MessagesError::NotFailed, 409);
+        check(MessagesError::ContentGone, 410);
+        check(MessagesError::QueueGone("q".to_owned()), 410);
+        check(MessagesError::Refused, 503);
+        check(MessagesError::Store("x".to_owned()), 500);
     }
 
     #[test]

@@ -12,17 +12,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use listener::{Listener, Place};
-use node::Node;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tower_service::Service;
 
 use crate::app::App;
 use crate::auth::Peer;
+use crate::error::ManagementError;
+use crate::options::Options;
+use crate::ports::Ports;
+use crate::router::router;
 use crate::stopping::{Stop, Stopping};
 use crate::under_way::UnderWay;
-use crate::webhooks::Webhooks;
-use crate::{ManagementError, Options};
+use crate::webhooks::{self, Webhooks};
 
 /// How long a request's head may take, and a connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,15 +44,20 @@ impl Management {
     /// [`ManagementError`]: the webhooks cannot be read, the listener is broken.
     pub fn start(
         listener: TcpListener,
-        node: Arc<Node>,
+        ports: Ports,
         options: Options,
     ) -> Result<Self, ManagementError> {
         let address = listener.local_addr()?;
         let stop = Stop::new();
         let stopping = stop.listen();
-        let webhooks = Webhooks::open(Arc::clone(&node), &options)?;
-        let app = App::new(node, webhooks, options.waiting_count_max, stopping.clone());
-        let router = app.clone().router();
+        let settings = webhooks::Settings {
+            data: &options.data,
+            allow_private_addresses: options.allow_private_addresses,
+            retry_delays: options.retry_delays.clone(),
+        };
+        let webhooks = Webhooks::open(ports.clone(), settings)?;
+        let app = App::new(ports, webhooks, options.waiting_count_max, stopping.clone());
+        let router = router(app.clone());
         let Options { admission, connections_max, .. } = &options;
         let listener = Listener::new(listener, "HTTP", admission, *connections_max);
         let serving = tokio::spawn(serve(listener, router, stopping));

@@ -8,9 +8,12 @@ use node::Settlement;
 use node::embedded::Link;
 use serde_json::json;
 
-#[test]
-fn a_feed_begins_with_what_comes_from_now_on() {
-    let fixture = Fixture::new();
+common::over_both! {
+    a_feed_begins_with_what_comes_from_now_on,
+    a_feed_tells_what_it_was_asked_for,
+}
+
+fn a_feed_begins_with_what_comes_from_now_on(fixture: &Fixture) {
     fixture.declare("q");
     let _worker = fixture.worker("q", Settlement::Ack);
     let publish = |id: &str| {
@@ -25,18 +28,17 @@ fn a_feed_begins_with_what_comes_from_now_on() {
     assert_eq!((event.name.as_str(), &event.data["message_id"]), ("processed", &json!("after")));
     assert_eq!(event.data["cursor"], event.id);
     // From the beginning, by a cursor before it.
-    let mut feed = fixture.feed("/v1/events?after=0-0", None);
+    let from_beginning = format!("/v1/events?after={}", fixture.beginning());
+    let mut feed = fixture.feed(&from_beginning, None);
     assert_eq!(feed.next_event().expect("an event").data["message_id"], "before");
     assert_eq!(feed.next_event().expect("an event").data["message_id"], "after");
     // The header wins.
-    let mut feed = fixture.feed("/v1/events?after=0-0", feed.last_id.as_deref());
+    let mut feed = fixture.feed(&from_beginning, feed.last_id.as_deref());
     publish("last");
     assert_eq!(feed.next_event().expect("an event").data["message_id"], "last");
 }
 
-#[test]
-fn a_feed_tells_what_it_was_asked_for() {
-    let fixture = Fixture::new();
+fn a_feed_tells_what_it_was_asked_for(fixture: &Fixture) {
     fixture.declare("a");
     fixture.declare("b");
     let _workers = (fixture.worker("a", Settlement::Ack), fixture.worker("b", Settlement::Reject));
@@ -63,7 +65,7 @@ fn a_reader_that_comes_and_goes_under_load_gets_each_event_once() {
     let mut seen: Vec<String> = Vec::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut link = Link::open(&fixture.node, "/", "guest").expect("a link");
+            let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
             let channel = link.open_channel().expect("a channel");
             for number in 0..COUNT {
                 let id = number.to_string();

@@ -9,14 +9,23 @@ use common::Fixture;
 use node::Settlement;
 use serde_json::json;
 
-#[test]
-fn publishing_answers_when_the_message_is_stored() {
-    let fixture = Fixture::new();
+common::over_both! {
+    publishing_answers_when_the_message_is_stored,
+    publishing_with_wait_answers_with_the_outcome,
+    a_wait_that_is_over_tells_how_far_it_got,
+    a_long_poll_answers_as_soon_as_there_is_an_outcome,
+    a_queued_message_can_be_cancelled_once,
+    a_failed_message_can_be_tried_again,
+    what_was_published_before_does_not_answer_for_what_is_published_now,
+    outcomes_are_listed_page_by_page,
+}
+
+fn publishing_answers_when_the_message_is_stored(fixture: &Fixture) {
     fixture.declare("q");
     let reply = fixture.post("/v1/messages", json!({"routing_key": "q", "payload": "x"}));
     assert_eq!(reply.status, 202, "{reply:?}");
     assert_eq!((&reply.json["routed"], &reply.json["state"]), (&json!(true), &json!("queued")));
-    assert_eq!(fixture.node.message_count(), 1);
+    assert_eq!(fixture.message_count(), 1);
     let id = reply.json["message_id"].as_str().expect("an id");
     let shown = fixture.get(&format!("/v1/messages/{id}"));
     assert_eq!(shown.status, 200, "{shown:?}");
@@ -31,9 +40,7 @@ fn publishing_answers_when_the_message_is_stored() {
     fixture.post("/v1/messages", no_exchange).problem(404, "unknown-exchange");
 }
 
-#[test]
-fn publishing_with_wait_answers_with_the_outcome() {
-    let fixture = Fixture::new();
+fn publishing_with_wait_answers_with_the_outcome(fixture: &Fixture) {
     fixture.declare("q");
     let worker = fixture.worker("q", Settlement::Ack);
     let message = json!({"routing_key": "q", "payload": "x", "message_id": "a/b c"});
@@ -58,9 +65,7 @@ fn publishing_with_wait_answers_with_the_outcome() {
     assert_eq!(reply.json["routed"], false);
 }
 
-#[test]
-fn a_wait_that_is_over_tells_how_far_it_got() {
-    let fixture = Fixture::new();
+fn a_wait_that_is_over_tells_how_far_it_got(fixture: &Fixture) {
     fixture.declare("q");
     let start = Instant::now();
     let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
@@ -73,9 +78,7 @@ fn a_wait_that_is_over_tells_how_far_it_got() {
     fixture.get("/v1/messages/x/outcome?wait=30").problem(404, "unknown-message");
 }
 
-#[test]
-fn a_long_poll_answers_as_soon_as_there_is_an_outcome() {
-    let fixture = Fixture::new();
+fn a_long_poll_answers_as_soon_as_there_is_an_outcome(fixture: &Fixture) {
     fixture.declare("q");
     let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
     assert_eq!(fixture.post("/v1/messages", message).status, 202);
@@ -91,9 +94,7 @@ fn a_long_poll_answers_as_soon_as_there_is_an_outcome() {
     });
 }
 
-#[test]
-fn a_queued_message_can_be_cancelled_once() {
-    let fixture = Fixture::new();
+fn a_queued_message_can_be_cancelled_once(fixture: &Fixture) {
     fixture.declare("q");
     let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
     assert_eq!(fixture.post("/v1/messages", message).status, 202);
@@ -104,12 +105,10 @@ fn a_queued_message_can_be_cancelled_once() {
     assert_eq!((reply.status, &reply.json["outcome"]), (200, &json!("dropped")), "{reply:?}");
     assert_eq!(reply.json["queues"][0]["reason"], "cancelled");
     fixture.call("DELETE", "/v1/messages/m", None).problem(409, "already-settled");
-    assert_eq!(fixture.node.message_count(), 0);
+    assert_eq!(fixture.message_count(), 0);
 }
 
-#[test]
-fn a_failed_message_can_be_tried_again() {
-    let fixture = Fixture::new();
+fn a_failed_message_can_be_tried_again(fixture: &Fixture) {
     fixture.declare("q");
     let worker = fixture.worker("q", Settlement::Reject);
     let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
@@ -128,9 +127,7 @@ fn a_failed_message_can_be_tried_again() {
     fixture.call("POST", "/v1/messages/m/retry", None).problem(409, "not-failed");
 }
 
-#[test]
-fn what_was_published_before_does_not_answer_for_what_is_published_now() {
-    let fixture = Fixture::new();
+fn what_was_published_before_does_not_answer_for_what_is_published_now(fixture: &Fixture) {
     fixture.declare("q");
     let message = json!({"routing_key": "q", "payload": "x", "message_id": "m"});
     let worker = fixture.worker("q", Settlement::Reject);
@@ -159,7 +156,7 @@ fn a_duplicate_is_told_the_outcome_of_the_original() {
     let again = fixture.post("/v1/messages?wait=20", message);
     assert_eq!((again.status, &again.json["outcome"]), (200, &json!("processed")), "{again:?}");
     assert_eq!(again.json["duplicate"], true, "{again:?}");
-    assert_eq!(fixture.node.message_count(), 0);
+    assert_eq!(fixture.message_count(), 0);
 }
 
 #[test]
@@ -187,9 +184,7 @@ fn a_dead_letter_is_shown_with_its_copy_and_as_recovered() {
     assert_eq!((&reply["state"], &reply["outcome"]), (&json!("settled"), &json!("failed")));
 }
 
-#[test]
-fn outcomes_are_listed_page_by_page() {
-    let fixture = Fixture::new();
+fn outcomes_are_listed_page_by_page(fixture: &Fixture) {
     fixture.declare("a");
     fixture.declare("b");
     let _workers = (fixture.worker("a", Settlement::Ack), fixture.worker("b", Settlement::Reject));

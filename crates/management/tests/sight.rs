@@ -21,7 +21,7 @@ const SECRETS: [&str; 6] =
 
 /// A worker that says something of each message, settles it, and is gone.
 fn work(fixture: &Fixture, queue: &str, tag: &str, said: (&str, bool), count: usize) {
-    let mut link = Link::open(&fixture.node, "/", "guest").expect("a link");
+    let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
     let channel = link.open_channel().expect("a channel");
     let options = ConsumeOptions { tag, ..ConsumeOptions::default() };
     link.consume(channel, queue, &options).expect("a consumer");
@@ -60,7 +60,7 @@ fn work(fixture: &Fixture, queue: &str, tag: &str, said: (&str, bool), count: us
 }
 
 fn publish(fixture: &Fixture, exchange: &str, key: &str, id: &str) {
-    let mut link = Link::open(&fixture.node, "/", "guest").expect("a link");
+    let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
     let channel = link.open_channel().expect("a channel");
     let properties =
         Properties { message_id: Some(id), delivery_mode: Some(2), ..Properties::default() };
@@ -77,7 +77,7 @@ fn fixture() -> Fixture {
     fixture.declare_with("open", &dead);
     let dedup = ("x-message-deduplication", FieldValue::Bool(true));
     fixture.declare_with("payroll", &[dead[0].clone(), dead[1].clone(), dedup]);
-    let mut link = Link::open(&fixture.node, "/", "guest").expect("a link");
+    let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
     link.open_channel().expect("a channel");
     for queue in ["open", "payroll"] {
         let queue = Destination::Queue(queue.into());
@@ -162,7 +162,7 @@ fn no_call_tells_anything_of_a_queue_that_may_not_be_read() {
     ] {
         let permissions =
             Permissions { configure: ".*".into(), write: write.into(), read: read.into() };
-        fixture.node.set_permissions("/", "eve", permissions).expect("permissions");
+        fixture.node().set_permissions("/", "eve", permissions).expect("permissions");
         let sees_open = read == "^open$";
         let mut calls = vec![
             ("GET", "/v1/outcomes".to_owned()),
@@ -335,7 +335,7 @@ fn waiting_for_what_may_not_be_read_ends_at_once() {
         let poll = scope.spawn(|| fixture.get("/v1/messages/waited-for/outcome?wait=20"));
         std::thread::sleep(Duration::from_millis(200));
         let none = Permissions { configure: "".into(), write: "".into(), read: "".into() };
-        fixture.node.set_permissions("/", "eve", none).expect("permissions");
+        fixture.node().set_permissions("/", "eve", none).expect("permissions");
         work(&fixture, "open", "clerk", ("fine", true), 2);
         poll.join().expect("an answer").problem(404, "unknown-message");
     });

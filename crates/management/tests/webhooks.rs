@@ -226,7 +226,7 @@ fn a_webhook_is_told_what_its_user_may_read() {
     // Without its user it waits for another one.
     let changed = fixture.call_as("anna:anna", "PATCH", &path, Some(json!({"description": ""})));
     assert_eq!(changed.json["user"], "anna", "{changed:?}");
-    fixture.node.delete_user("anna").expect("deleted");
+    fixture.node().delete_user("anna").expect("deleted");
     publish_to("q", "5");
     let disabled = fixture.eventually(&path, |reply| reply.json["enabled"] == false).json;
     let reason = disabled["status"]["disabled_reason"].as_str().expect("a reason");

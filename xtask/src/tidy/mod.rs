@@ -5,6 +5,7 @@
 
 mod arrows;
 mod circles;
+mod namers;
 mod source;
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
@@ -35,9 +36,10 @@ impl Finding {
 }
 
 /// The names of all rules.
-pub(crate) const RULES: [&str; 7] = [
+pub(crate) const RULES: [&str; 8] = [
     arrows::RULE,
     circles::RULE,
+    namers::RULE,
     source::LENGTH,
     source::MODULE_DOCS,
     source::GETTER_NAMES,
@@ -68,6 +70,7 @@ pub(crate) fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
         // A file that is not text has no lines to check; a deleted one is git's to notice.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             findings.extend(source::check(&path, &text));
+            findings.extend(namers::check(&path, &text));
             texts.insert(path, text);
         }
     }

@@ -190,7 +190,7 @@ proptest! {
             notify: outcome::Notify::from_number(low as u8 % 5),
             queue_count: high as u16,
             deadline_at_ms,
-            ticket,
+            ticket: outcome::Ticket::from_number(ticket),
         });
         let scratch = &mut vec![1, 2, 3];
         let message =

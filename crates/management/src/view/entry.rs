@@ -1,9 +1,9 @@
 //! The JSON shape of one line of a timeline.
 
-use ledger::{Entry, What};
 use serde::Serialize;
 
-use super::time;
+use super::{Seen, time};
+use crate::ports::{Entry, What};
 use crate::time::rfc3339;
 
 /// One line of a timeline.
@@ -28,9 +28,9 @@ pub(super) struct EntryView {
 }
 
 impl EntryView {
-    pub(super) fn new(entry: &Entry) -> Self {
+    pub(super) fn new(seen: &Seen, entry: &Entry) -> Self {
         let mut view = Self {
-            cursor: entry.at.to_string(),
+            cursor: seen.cursor_of(entry),
             time: rfc3339(entry.time_ms),
             event: "other",
             queue: None,

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ledger::{Event, Settled};
 use serde::Serialize;
 
 use super::Sight;
+use crate::ports::{OutcomeEvent, Settled};
 use crate::time::rfc3339;
 
 /// What an outcome says of itself, wherever it is shown.
@@ -77,12 +77,12 @@ impl VerdictView {
 }
 
 impl OutcomeView {
-    /// An outcome; `None` if it is not seen, or the event is none.
-    pub(crate) fn new(sight: &Sight, event: &Event<'_>) -> Option<Self> {
+    /// An outcome; `None` if it is not seen.
+    pub(crate) fn new(sight: &Sight, event: &OutcomeEvent) -> Option<Self> {
         let settled = sight.outcome(event)?;
         let Settled { verdict, details, .. } = settled;
         Some(Self {
-            cursor: event.at.to_string(),
+            cursor: event.cursor.to_string(),
             settled_at: rfc3339(event.time_ms),
             published_at: rfc3339(verdict.published_at_ms),
             vhost: settled.vhost.clone().into_owned(),

@@ -2,34 +2,16 @@
 //!
 //! It may see them whatever queues they are in. Others may have published the same id, before,
 //! after and at once, so nothing is taken as its own that could be theirs: its publication is known
-//! by its place in the log, an outcome by when its message was published, which no other of them in
+//! by its cursor, an outcome by when its message was published, which no other of them in
 //! this queue must share. Deliveries say neither; they are its own as long as no other message with
 //! this id can be in the queue.
 
-use ledger::{Cursor, Event, Outcome, Published, What};
-use node::Session;
+use crate::ports::{MessageEvent, Outcome, Published, Receipt, What};
 
-/// What a session published last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Own {
-    /// Where it stands in the log; `None` when it reached no queue.
-    pub(super) position: Option<u64>,
-    /// When it was published, ms since the epoch.
-    pub(super) published_at_ms: u64,
-}
-
-impl Own {
-    /// What this session has published and flushed last; `None` when that is no message of its own
-    /// that anything could become of: a duplicate, a reply, a report.
-    pub(crate) fn of(session: &Session) -> Option<Self> {
-        let placed = session.placed();
-        Some(Self { position: placed.position, published_at_ms: placed.published_at_ms? })
-    }
-}
-
-/// The same among the events of its id.
+/// What a receipt names, among the events of its id.
 pub(super) struct OwnStory {
-    at: Cursor,
+    /// Which of the events it begins with.
+    first: usize,
     published_at_ms: u64,
     queues: Vec<OwnQueue>,
 }
@@ -44,11 +26,9 @@ struct OwnQueue {
 
 impl OwnStory {
     /// `None` when it is not among them.
-    pub(super) fn find(own: Own, events: &[Event<'_>]) -> Option<Self> {
-        let begins = |event: &&Event<'_>| match (&event.what, own.position) {
-            (What::Published(published), Some(position)) => {
-                event.at.position == position && published.position == position
-            }
+    pub(super) fn find(own: &Receipt, events: &[MessageEvent]) -> Option<Self> {
+        let begins = |event: &MessageEvent| match (&event.what, &own.published) {
+            (What::Published(_), Some(published)) => event.cursor == *published,
             (What::Settled(settled), None) => {
                 settled.verdict.outcome == Outcome::Unroutable
                     && !settled.verdict.is_copy()
@@ -56,25 +36,26 @@ impl OwnStory {
             }
             _ => false,
         };
-        let first = events.iter().find(begins)?;
-        let queues = match &first.what {
+        let first = events.iter().position(begins)?;
+        let queues = match &events[first].what {
             What::Published(published) => {
                 let names = published.queues.iter().map(|queue| &*queue.name);
                 names.map(|name| OwnQueue::new(name, first, events)).collect()
             }
             _ => Vec::new(),
         };
-        Some(Self { at: first.at, published_at_ms: own.published_at_ms, queues })
+        Some(Self { first, published_at_ms: own.published_at_ms, queues })
     }
 
-    pub(super) fn at(&self) -> Cursor {
-        self.at
+    /// Which of the events it begins with.
+    pub(super) fn first(&self) -> usize {
+        self.first
     }
 
-    /// Whether an event is one of its own.
-    pub(super) fn has(&self, event: &Event<'_>) -> bool {
-        if event.at <= self.at {
-            return event.at == self.at;
+    /// Whether an event, the one of this number, is one of its own.
+    pub(super) fn has(&self, nth: usize, event: &MessageEvent) -> bool {
+        if nth <= self.first {
+            return nth == self.first;
         }
         let own = |queue: &str| self.queues.iter().find(|own| own.name == queue);
         match &event.what {
@@ -92,15 +73,16 @@ impl OwnStory {
 }
 
 impl OwnQueue {
-    fn new(name: &str, first: &Event<'_>, events: &[Event<'_>]) -> Self {
+    fn new(name: &str, first: usize, events: &[MessageEvent]) -> Self {
         let goes_there = |it: &Published<'_>| it.queues.iter().any(|queue| queue.name == name);
         let others = || {
-            events.iter().filter(|event| {
-                event.at != first.at && matches!(&event.what, What::Published(it) if goes_there(it))
+            events.iter().enumerate().filter_map(|(nth, event)| match &event.what {
+                What::Published(it) if nth != first && goes_there(it) => Some(event),
+                _ => None,
             })
         };
-        let has_left = |other: &Event<'_>| {
-            events.iter().take_while(|event| event.at < first.at).any(|event| match &event.what {
+        let has_left = |other: &MessageEvent| {
+            events[..first].iter().any(|event| match &event.what {
                 // With its deadline missed it stays.
                 What::Settled(settled) => {
                     *settled.queue == *name
@@ -113,7 +95,7 @@ impl OwnQueue {
         Self {
             name: name.to_owned(),
             is_alone: others().all(has_left),
-            is_known_by_time: others().all(|other| other.time_ms != first.time_ms),
+            is_known_by_time: others().all(|other| other.time_ms != events[first].time_ms),
         }
     }
 }

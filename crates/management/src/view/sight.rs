@@ -1,6 +1,6 @@
 //! What a caller sees of messages and outcomes: the one place where that is decided.
 //!
-//! A [`Sight`] is given by a caller ([`crate::auth::Caller::sight`]), a [`Seen`] by a sight; every
+//! A [`Sight`] is given for a caller ([`crate::app::App::sight`]), a [`Seen`] by a sight; every
 //! view is made of one of them. Events of queues that the caller may not read are taken out
 //! *before* the story is told, so nothing that is computed of it (state, worst outcome, recovered,
 //! which queue is meant, what is waited for) can depend on them. Permissions are asked at every
@@ -9,45 +9,34 @@
 //! *Invariant:* what cannot be attributed to a queue that the caller may read is hidden.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
-use ledger::{Event, Publication, Published, Settled, Timeline, What};
-use node::Node;
-
-use super::own::{Own, OwnStory};
-use crate::auth::Caller;
-
-/// How a name begins that stands for a queue that was deleted before its name was looked up.
-const DELETED: &str = "(deleted queue ";
+use super::Seen;
+use super::own::OwnStory;
+use crate::caller::Caller;
+use crate::ports::{
+    Access, Freshness, MessageEvent, MessagesError, NAMELESS_QUEUE, OutcomeEvent, Ports, Published,
+    Receipt, Settled, What,
+};
 
 /// The eyes of a caller in a virtual host.
 #[derive(Clone)]
 pub(crate) struct Sight {
-    node: Arc<Node>,
+    ports: Ports,
     caller: Caller,
     vhost: String,
     /// What it has published itself just now: all of that and nothing else is looked at.
-    own: Option<Own>,
-}
-
-/// What a caller sees of a message: nothing here is of a queue that it may not read.
-pub(crate) struct Seen {
-    pub(super) vhost: String,
-    pub(super) id: String,
-    pub(super) timeline: Timeline,
-    /// Routing keys that name queues which are hidden.
-    hidden_keys: HashSet<String>,
+    own: Option<Receipt>,
 }
 
 impl Sight {
     /// What a caller sees in a virtual host; nothing if it has no permissions there.
-    pub(crate) fn new(node: &Arc<Node>, caller: &Caller, vhost: &str) -> Self {
-        let (node, caller) = (Arc::clone(node), caller.clone());
-        Self { node, caller, vhost: vhost.to_owned(), own: None }
+    pub(crate) fn new(ports: &Ports, caller: &Caller, vhost: &str) -> Self {
+        let (ports, caller) = (ports.clone(), caller.clone());
+        Self { ports, caller, vhost: vhost.to_owned(), own: None }
     }
 
     /// The same for what it has published itself, whatever queues that went to.
-    pub(crate) fn of_own(&self, own: Own) -> Self {
+    pub(crate) fn of_own(&self, own: Receipt) -> Self {
         Self { own: Some(own), ..self.clone() }
     }
 
@@ -59,49 +48,33 @@ impl Sight {
     /// Whether what happens in a queue is seen. What reached no queue, whose queue has no name, is
     /// seen by who oversees all: nobody knows any more whose it could have been.
     pub(crate) fn sees(&self, queue: &str) -> bool {
+        let may_read = || self.caller.may(&self.ports, &self.vhost, Access::Read, queue);
         match queue {
-            "" => self.caller.oversees(&self.node, &self.vhost),
-            _ if queue.starts_with(DELETED) => {
-                self.caller.may_read(&self.node, &self.vhost, queue)
-                    && self.caller.oversees(&self.node, &self.vhost)
+            "" => self.caller.oversees(&self.ports, &self.vhost),
+            _ if queue.starts_with(NAMELESS_QUEUE) => {
+                may_read() && self.caller.oversees(&self.ports, &self.vhost)
             }
-            _ => self.caller.may_read(&self.node, &self.vhost, queue),
+            _ => may_read(),
         }
     }
 
     /// An outcome, if it is seen.
-    pub(super) fn outcome<'e>(&self, event: &'e Event<'_>) -> Option<&'e Settled<'e>> {
-        let What::Settled(settled) = &event.what else { return None };
+    pub(super) fn outcome<'e>(&self, event: &'e OutcomeEvent) -> Option<&'e Settled<'static>> {
+        let settled = &*event.settled;
         (*settled.vhost == *self.vhost && self.sees(&settled.queue)).then_some(settled)
     }
 
-    /// What is seen of a message, of all its events.
-    pub(crate) fn look(&self, id: &str, events: Vec<Event<'static>>) -> Seen {
-        look(&self.vhost, id, events, self.own, |queue| self.sees(queue))
-    }
-}
-
-impl Seen {
-    /// The newest publication.
-    pub(crate) fn newest(&self) -> Option<&Publication> {
-        self.timeline.newest()
+    /// What is seen of a message.
+    pub(crate) async fn look(&self, id: &str, freshness: Freshness) -> Result<Seen, MessagesError> {
+        let events = self.ports.messages.events(&self.vhost, id, freshness).await?;
+        Ok(look(&self.vhost, id, events, self.own.as_ref(), |queue| self.sees(queue)))
     }
 
-    /// The publication that begins there.
-    pub(crate) fn at(&self, at: ledger::Cursor) -> Option<&Publication> {
-        self.timeline.publications.iter().find(|publication| publication.at == at)
-    }
-
-    /// Forgets all publications but that.
-    pub(crate) fn only(mut self, at: ledger::Cursor) -> Self {
-        self.timeline.publications.retain(|publication| publication.at == at);
-        self
-    }
-
-    /// The routing key of a publication or copy, unless it is the name of a hidden queue.
-    pub(super) fn routing_key(&self, published: &Published<'_>) -> Option<String> {
-        let is_hidden = self.hidden_keys.contains(&*published.routing_key);
-        (!is_hidden).then(|| published.routing_key.clone().into_owned())
+    /// What is seen of a message, but perhaps for the last moment. Who was just told that a
+    /// message is published finds it, though.
+    pub(crate) async fn look_for_known(&self, id: &str) -> Result<Seen, MessagesError> {
+        let seen = self.look(id, Freshness::Known).await?;
+        if seen.newest().is_none() { self.look(id, Freshness::Now).await } else { Ok(seen) }
     }
 }
 
@@ -109,8 +82,8 @@ impl Seen {
 impl Seen {
     /// What is seen by who sees these queues, of a message `m` in `/`.
     pub(super) fn by(
-        events: Vec<Event<'static>>,
-        own: Option<Own>,
+        events: Vec<MessageEvent>,
+        own: Option<&Receipt>,
         sees: impl Fn(&str) -> bool,
     ) -> Self {
         look("/", "m", events, own, sees)
@@ -121,33 +94,34 @@ impl Seen {
 fn look(
     vhost: &str,
     id: &str,
-    mut events: Vec<Event<'static>>,
-    own: Option<Own>,
+    mut events: Vec<MessageEvent>,
+    own: Option<&Receipt>,
     sees: impl Fn(&str) -> bool,
 ) -> Seen {
     name_the_nameless(&mut events);
     let own_story = own.map(|own| OwnStory::find(own, &events));
     let hidden_keys = hidden_keys(&events, own_story.is_some(), &sees);
-    let is_own = |event: &Event<'_>| match &own_story {
-        Some(Some(own)) => own.has(event),
-        _ => false,
+    let Some(own_story) = own_story else {
+        let events = events.into_iter().filter_map(|event| shown(event, &sees));
+        return Seen::new(vhost, id, events, hidden_keys);
     };
-    let shown = |event: Event<'static>| {
-        if is_own(&event) { Some(event) } else { shown(event, &sees) }
+    let Some(own) = own_story else {
+        // Not known yet, or forgotten already.
+        return Seen::new(vhost, id, std::iter::empty(), hidden_keys);
     };
-    let timeline = Timeline::new(events.into_iter().filter_map(shown).collect());
-    let seen = Seen { vhost: vhost.to_owned(), id: id.to_owned(), timeline, hidden_keys };
-    match own_story {
-        None => seen,
-        // Not followed yet, or forgotten already: there is no publication at the end of all.
-        Some(own) => seen.only(own.map_or(NOWHERE, |own| own.at())),
-    }
+    let begins_at = events[own.first()].cursor.clone();
+    let events = events.into_iter().enumerate();
+    let seen =
+        events.filter_map(
+            |(nth, event)| {
+                if own.has(nth, &event) { Some(event) } else { shown(event, &sees) }
+            },
+        );
+    Seen::new(vhost, id, seen, hidden_keys).only(&begins_at)
 }
 
-const NOWHERE: ledger::Cursor = ledger::Cursor { position: u64::MAX, nth: u32::MAX };
-
 /// What is seen of an event; `None` if that is nothing.
-fn shown(mut event: Event<'static>, sees: &impl Fn(&str) -> bool) -> Option<Event<'static>> {
+fn shown(mut event: MessageEvent, sees: &impl Fn(&str) -> bool) -> Option<MessageEvent> {
     let is_seen = match &mut event.what {
         What::Published(published) if published.queues.is_empty() => sees(""),
         What::Published(published) => {
@@ -166,7 +140,7 @@ fn shown(mut event: Event<'static>, sees: &impl Fn(&str) -> bool) -> Option<Even
 
 /// Routing keys that would tell a hidden queue's name: through the default exchange they are names.
 fn hidden_keys(
-    events: &[Event<'_>],
+    events: &[MessageEvent],
     is_own: bool,
     sees: &impl Fn(&str) -> bool,
 ) -> HashSet<String> {
@@ -191,13 +165,14 @@ fn hidden_keys(
 
 /// Gives queues their names that were deleted before those were looked up: their outcomes have
 /// them. A permission is for a name.
-fn name_the_nameless(events: &mut [Event<'static>]) {
+fn name_the_nameless(events: &mut [MessageEvent]) {
     let published = events.iter().filter_map(|event| match &event.what {
         What::Published(published) => Some(published),
         _ => None,
     });
-    let (nameless, named): (Vec<_>, Vec<_>) =
-        published.flat_map(|it| &it.queues).partition(|queue| queue.name.starts_with(DELETED));
+    let (nameless, named): (Vec<_>, Vec<_>) = published
+        .flat_map(|it| &it.queues)
+        .partition(|queue| queue.name.starts_with(NAMELESS_QUEUE));
     if nameless.is_empty() {
         return;
     }
@@ -209,15 +184,13 @@ fn name_the_nameless(events: &mut [Event<'static>]) {
     let mut seen = HashSet::new();
     let unclaimed = settled.filter(|name| !name.is_empty() && !named.contains(name.as_str()));
     let unclaimed: Vec<String> = unclaimed.filter(|name| seen.insert(name.clone())).collect();
-    let mut ids: Vec<u32> = nameless.iter().map(|queue| queue.id).collect();
-    ids.dedup();
-    let names: Vec<(u32, String)> = ids.into_iter().zip(unclaimed).collect();
+    let mut stand_ins: Vec<String> = nameless.iter().map(|it| it.name.to_string()).collect();
+    stand_ins.dedup();
+    let names: Vec<(String, String)> = stand_ins.into_iter().zip(unclaimed).collect();
     for event in events {
         let What::Published(published) = &mut event.what else { continue };
         for queue in &mut published.queues {
-            if let Some((_, name)) = names.iter().find(|(id, _)| *id == queue.id)
-                && queue.name.starts_with(DELETED)
-            {
+            if let Some((_, name)) = names.iter().find(|(stand_in, _)| *stand_in == *queue.name) {
                 queue.name = name.clone().into();
             }
         }

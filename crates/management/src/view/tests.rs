@@ -1,11 +1,11 @@
 //! What the JSON of a message looks like. Who sees what of it, the tests of module `sight` say.
 
 use ::outcome::{Details, Flags, Outcome, Reason, Verdict};
-use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 
 use super::*;
+use crate::ports::{Cursor, MessageEvent, Published, PublishedQueue, Settled, What};
 
-fn events() -> Vec<Event<'static>> {
+fn events() -> Vec<MessageEvent> {
     let queue = |id, name: &'static str| PublishedQueue { id, name: name.into() };
     let published = Published {
         vhost: "/".into(),
@@ -39,9 +39,8 @@ fn events() -> Vec<Event<'static>> {
     };
     let delivered = What::Delivered { queue: "secret".into(), worker: "s".into(), attempt: 1 };
     let whats = [What::Published(published), delivered, What::Settled(Box::new(settled))];
-    let event = |(number, what)| Event {
-        at: Cursor { position: number as u64, nth: 0 },
-        id: IdHash(1),
+    let event = |(number, what)| MessageEvent {
+        cursor: Cursor::new(format!("place {number}")),
         time_ms: 1000 * (number as u64 + 1),
         what,
     };
@@ -65,4 +64,5 @@ fn a_message_is_shown_with_all_that_is_known() {
     assert_eq!(queue["notified"], true);
     assert_eq!(queue["settled_at"], "1970-01-01T00:00:03.000Z");
     assert_eq!(view["timeline"][1]["event"], "delivered");
+    assert_eq!(view["timeline"][1]["cursor"], "place 1");
 }

@@ -1,39 +1,30 @@
 //! Delivering to one webhook: in order, each outcome until it is taken or everything was tried.
 //!
-//! At least once: the cursor is kept after what was delivered, so a crash repeats the last events,
-//! with the same `webhook-id`.
+//! At least once: the cursor moves on after what was delivered, and is written down now and then, so a
+//! crash repeats the last events, with the same `webhook-id`. A connection is kept from one to the
+//! next; it goes with this task, which begins anew with every change of the webhook.
 
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::StatusCode;
-use ledger::{Event, What};
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::Webhooks;
-use super::client::Target;
+use super::connection::Kept;
 use super::model::Webhook;
-use crate::auth::Caller;
+use super::schedule::{Attempt, Noted, note};
+use super::target::Target;
+use crate::caller::Caller;
 use crate::follow::Follower;
+use crate::ports::{Cursor, OutcomeEvent};
 use crate::time::{now_ms, rfc3339};
 use crate::view::{OutcomeView, Sight};
 
-/// The specification's schedule: how long to wait after each failed attempt.
-pub(crate) const RETRY_DELAYS: &[Duration] = &[
-    Duration::from_secs(5),
-    Duration::from_secs(5 * 60),
-    Duration::from_secs(30 * 60),
-    Duration::from_secs(2 * 60 * 60),
-    Duration::from_secs(5 * 60 * 60),
-    Duration::from_secs(10 * 60 * 60),
-    Duration::from_secs(14 * 60 * 60),
-    Duration::from_secs(20 * 60 * 60),
-    Duration::from_secs(24 * 60 * 60),
-];
-/// The cursor is kept this often while much is delivered.
-const KEEP_EVERY: Duration = Duration::from_secs(1);
-/// Pause before a ledger that could not be read is read again.
+/// A connection without anything to deliver is closed after so long.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Pause before outcomes that could not be read are read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
 /// What is posted.
@@ -44,20 +35,10 @@ struct Envelope<'a, T> {
     data: T,
 }
 
-/// What came of one attempt.
-pub(crate) enum Attempt {
-    /// Taken.
-    Delivered(StatusCode),
-    /// The receiver wants no more, ever.
-    Gone,
-    /// Not taken; the text says why, the status if there was one.
-    Failed(String, Option<StatusCode>),
-}
-
 /// Delivers to a webhook until it is disabled, deleted, or the server stops.
 pub(crate) async fn run(webhooks: Webhooks, id: String) {
     while let Some(webhook) = webhooks.find(&id).filter(|webhook| webhook.enabled) {
-        let follower = webhooks.follower(webhook.query());
+        let follower = webhooks.follower(webhook.query(&*webhooks.ports().messages));
         if deliver_all(&webhooks, &webhook, follower).await.is_some() {
             // Disabled, or the server stops.
             return;
@@ -66,70 +47,87 @@ pub(crate) async fn run(webhooks: Webhooks, id: String) {
     }
 }
 
-/// `None`: to be begun again from the kept cursor.
+/// `None`: to be begun again from where it stands.
 async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follower) -> Option<()> {
+    let mut connection = Kept::default();
     loop {
-        let mut kept_at = Instant::now();
-        follower.wait().await?;
-        for event in follower.take() {
-            let What::Settled(settled) = &event.what else { continue };
-            if webhook.wants(settled) && !deliver(webhooks, webhook, &event).await {
-                return Some(());
-            }
-            if kept_at.elapsed() >= KEEP_EVERY {
-                keep(webhooks, &webhook.id, event.at).await?;
-                kept_at = Instant::now();
+        match timeout(IDLE_MAX, follower.wait()).await {
+            Ok(found) => found?,
+            Err(_) => {
+                connection.close();
+                follower.wait().await?;
             }
         }
+        for event in follower.take() {
+            let is_wanted = webhook.wants(&event.settled);
+            if is_wanted && !deliver(webhooks, webhook, &mut connection, &event).await {
+                return Some(());
+            }
+        }
+        // Past what nobody wanted, too.
         if let Some(cursor) = follower.cursor() {
-            keep(webhooks, &webhook.id, cursor).await?;
+            webhooks.note(&webhook.id, |webhook| stand_at(webhook, cursor))?;
         }
     }
 }
 
-async fn keep(webhooks: &Webhooks, id: &str, cursor: ledger::Cursor) -> Option<()> {
-    webhooks.update(id, |webhook| webhook.cursor = Some(cursor.to_string())).await.ok()
+fn stand_at(webhook: &mut Webhook, cursor: &Cursor) {
+    webhook.cursor = Some(cursor.to_string());
 }
 
 /// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
-async fn deliver(webhooks: &Webhooks, webhook: &Webhook, event: &Event<'_>) -> bool {
-    let What::Settled(settled) = &event.what else { return true };
-    let name = format!("outcome.{}", settled.verdict.outcome.name());
-    let event_id = format!("evt_{}", event.at);
+async fn deliver(
+    webhooks: &Webhooks,
+    webhook: &Webhook,
+    connection: &mut Kept,
+    event: &OutcomeEvent,
+) -> bool {
+    let name = format!("outcome.{}", event.settled.verdict.outcome.name());
+    let event_id = format!("evt_{}", event.cursor);
     loop {
         if let Some(at_ms) = webhooks.find(&webhook.id).and_then(|w| w.status.next_attempt_at_ms) {
             sleep(Duration::from_millis(at_ms.saturating_sub(now_ms()))).await;
         }
         // Before each attempt: what its user may see can have changed meanwhile.
-        let Some(user) = Caller::absent(webhooks.node(), &webhook.user) else {
+        let Some(user) = Caller::absent(webhooks.ports(), &webhook.user) else {
             let reason = format!("there is no administrator '{}' any more", webhook.user);
             tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled: {reason}");
             let _ = webhooks.update(&webhook.id, |webhook| webhook.disable(reason)).await;
             return false;
         };
-        let sight = Sight::new(webhooks.node(), &user, &settled.vhost);
+        let sight = Sight::new(webhooks.ports(), &user, &event.settled.vhost);
         let Some(view) = OutcomeView::new(&sight, event) else {
-            return pass_by(webhooks, &webhook.id).await;
+            return pass_by(webhooks, &webhook.id);
         };
         let body = envelope(&name, event.time_ms, view);
-        let attempt = attempt(webhooks, webhook, &event_id, body).await;
-        let delays = webhooks.retry_delays();
-        let noted = webhooks.update(&webhook.id, |webhook| note(webhook, attempt, delays)).await;
+        let attempt = attempt(webhooks, webhook, connection, &event_id, body).await;
+        let is_delivered = matches!(attempt, Attempt::Delivered(_));
+        let noted = webhooks.note(&webhook.id, |webhook| {
+            if is_delivered {
+                stand_at(webhook, &event.cursor);
+            }
+            note(webhook, attempt, webhooks.retry_delays())
+        });
+        if !is_delivered {
+            // So that a restart does not begin the schedule anew. What cannot be written now is
+            // written, and complained of, later.
+            let _ = webhooks.keep().await;
+        }
         match noted {
-            Ok(Noted::Delivered) => return true,
-            Ok(Noted::TryAgain) => {}
-            Ok(Noted::Disabled) => {
+            Some(Noted::Delivered) => return true,
+            Some(Noted::TryAgain) => {}
+            Some(Noted::Disabled) => {
                 tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled");
                 return false;
             }
-            // Deleted, or its file cannot be written: tried again after a restart.
-            Err(_) => return false,
+            // Deleted.
+            None => return false,
         }
     }
 }
 
 /// An event that is hidden from the webhook's user: whatever failed about it counts no more.
-async fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
+fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
     if webhooks.find(id).is_some_and(|webhook| webhook.status.failure_count == 0) {
         return true;
     }
@@ -137,13 +135,14 @@ async fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
         webhook.status.failure_count = 0;
         webhook.status.next_attempt_at_ms = None;
     };
-    webhooks.update(id, begin_anew).await.is_ok()
+    webhooks.note(id, begin_anew).is_some()
 }
 
 /// Signs and posts.
 pub(crate) async fn attempt(
     webhooks: &Webhooks,
     webhook: &Webhook,
+    connection: &mut Kept,
     event_id: &str,
     body: Bytes,
 ) -> Attempt {
@@ -158,7 +157,7 @@ pub(crate) async fn attempt(
         ("webhook-timestamp", timestamp_s.to_string()),
         ("webhook-signature", webhook.secret.sign(event_id, timestamp_s, &body)),
     ];
-    match client.post(&target, headers, body).await {
+    match client.post(connection, &target, headers, body).await {
         Ok(status) if status.is_success() => Attempt::Delivered(status),
         Ok(StatusCode::GONE) => Attempt::Gone,
         Ok(status) => Attempt::Failed(format!("it answered {status}"), Some(status)),
@@ -170,94 +169,4 @@ pub(crate) async fn attempt(
 pub(crate) fn envelope(name: &str, time_ms: u64, data: impl Serialize) -> Bytes {
     let envelope = Envelope { r#type: name, timestamp: rfc3339(time_ms), data };
     serde_json::to_vec(&envelope).unwrap_or_default().into()
-}
-
-/// What a webhook's status says to do next.
-#[derive(Debug, PartialEq, Eq)]
-enum Noted {
-    Delivered,
-    TryAgain,
-    Disabled,
-}
-
-/// Notes what came of an attempt.
-fn note(webhook: &mut Webhook, attempt: Attempt, delays: &[Duration]) -> Noted {
-    let now_ms = now_ms();
-    let status = &mut webhook.status;
-    status.next_attempt_at_ms = None;
-    let (reason, disabled_reason) = match attempt {
-        Attempt::Delivered(_) => {
-            status.failure_count = 0;
-            status.last_success_at_ms = Some(now_ms);
-            return Noted::Delivered;
-        }
-        Attempt::Gone => {
-            let reason = "it answered 410 Gone".to_owned();
-            (reason.clone(), Some(reason))
-        }
-        Attempt::Failed(reason, _) => match delays.get(status.failure_count as usize) {
-            Some(delay) => {
-                status.next_attempt_at_ms = Some(now_ms + jittered(*delay).as_millis() as u64);
-                (reason, None)
-            }
-            None => {
-                let attempts = delays.len() + 1;
-                let disabled =
-                    format!("{attempts} attempts failed, the last one because: {reason}");
-                (reason, Some(disabled))
-            }
-        },
-    };
-    status.failure_count += 1;
-    status.last_failure_at_ms = Some(now_ms);
-    status.last_error = Some(reason);
-    if disabled_reason.is_none() {
-        return Noted::TryAgain;
-    }
-    webhook.disable(disabled_reason.unwrap_or_default());
-    Noted::Disabled
-}
-
-/// Give or take a fifth, so that what failed together does not come back together.
-fn jittered(delay: Duration) -> Duration {
-    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-    delay.mul_f64(0.8 + 0.4 * f64::from(random) / f64::from(u32::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failed() -> Attempt {
-        Attempt::Failed("it answered 500".to_owned(), None)
-    }
-
-    #[test]
-    fn a_webhook_that_keeps_failing_is_disabled_after_the_whole_schedule() {
-        let mut webhook = Webhook::example("1");
-        for (number, delay) in RETRY_DELAYS.iter().enumerate() {
-            let before_ms = now_ms();
-            assert_eq!(note(&mut webhook, failed(), RETRY_DELAYS), Noted::TryAgain);
-            let next_ms = webhook.status.next_attempt_at_ms.expect("another attempt");
-            let waits_ms = (next_ms - before_ms) as f64 / delay.as_millis() as f64;
-            assert!((0.79..1.21).contains(&waits_ms), "{waits_ms}");
-            assert_eq!(webhook.status.failure_count, number as u32 + 1);
-        }
-        assert_eq!(note(&mut webhook, failed(), RETRY_DELAYS), Noted::Disabled);
-        assert!(!webhook.enabled && webhook.status.next_attempt_at_ms.is_none());
-        let reason = webhook.status.disabled_reason.expect("a reason");
-        assert!(reason.starts_with("10 attempts failed"), "{reason}");
-    }
-
-    #[test]
-    fn success_begins_the_schedule_anew_and_gone_ends_it() {
-        let mut webhook = Webhook::example("1");
-        note(&mut webhook, failed(), RETRY_DELAYS);
-        let delivered = Attempt::Delivered(StatusCode::OK);
-        assert_eq!(note(&mut webhook, delivered, RETRY_DELAYS), Noted::Delivered);
-        assert_eq!(webhook.status.failure_count, 0);
-        assert!(webhook.status.last_error.is_some(), "the last error stays visible");
-        assert_eq!(note(&mut webhook, Attempt::Gone, RETRY_DELAYS), Noted::Disabled);
-        assert!(!webhook.enabled);
-    }
 }

@@ -1,75 +1,94 @@
 //! Webhooks: outcomes posted to URLs, after the Standard Webhooks specification.
 //!
 //! Owns the list of webhooks, a task for each that is enabled, and the file they are kept in. A
-//! webhook stands at a cursor of the ledger; its task goes on from there (module `delivery`).
+//! webhook stands at a cursor; its task goes on from there (module `delivery`).
 //!
-//! *Invariants:* the file is written from what memory says, one writer at a time, so what is kept
-//! is never older than what was shown; a secret is shown once, when the webhook is made. A webhook
-//! is told what its user sees, who is an administrator; without one it is disabled.
+//! *Invariants:* the file is written from what memory says, one writer at a time (module `keeping`).
+//! What a user or a failure has changed is in the file before anybody is told; how far deliveries
+//! have come, within about a second, so a delivery costs no commit. A secret is shown once, when the
+//! webhook is made. A webhook is told what its user sees, who is an administrator; without one it is
+//! disabled.
 
 mod address;
-pub(crate) mod api;
 mod client;
-mod delivery;
-mod model;
-mod signature;
+pub(crate) mod connection;
+pub(crate) mod delivery;
+mod keeping;
+pub(crate) mod model;
+mod schedule;
+pub(crate) mod signature;
 mod store;
+pub(crate) mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::OutcomeQuery;
-use node::Node;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use self::client::Client;
 use self::model::Webhook;
 use self::store::Store;
-use crate::follow::{self, Follower};
+use crate::error::ManagementError;
+use crate::follow::Follower;
+use crate::ports::{OutcomeQuery, Ports};
 use crate::problem::{Answer, Kind, Problem};
 use crate::stopping::Stop;
-use crate::{ManagementError, Options};
 
-pub(crate) use delivery::RETRY_DELAYS;
+pub(crate) use schedule::{Attempt, RETRY_DELAYS};
 
-/// Webhooks at most; each that lags reads the ledger by itself.
+/// Webhooks at most; each that lags reads outcomes by itself.
 const COUNT_MAX: usize = 100;
+
+/// What an operator sets.
+pub(crate) struct Settings<'s> {
+    /// The directory of the file.
+    pub(crate) data: &'s Path,
+    /// Whether private addresses may be called.
+    pub(crate) allow_private_addresses: bool,
+    /// How long to wait after each failed attempt.
+    pub(crate) retry_delays: Vec<Duration>,
+}
 
 /// See the module's documentation. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Webhooks(Arc<Inner>);
 
 struct Inner {
-    node: Arc<Node>,
+    ports: Ports,
     client: Client,
     store: Store,
     retry_delays: Vec<Duration>,
     /// Held while the file is written.
     writing: Mutex<()>,
     webhooks: Mutex<BTreeMap<String, Webhook>>,
+    /// Those that the file is behind of.
+    noted: Mutex<BTreeSet<String>>,
     tasks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     stop: Stop,
 }
 
 impl Webhooks {
     /// Reads the webhooks and starts to deliver.
-    pub(crate) fn open(node: Arc<Node>, options: &Options) -> Result<Self, ManagementError> {
-        let has_history = node.recovered().log_bytes > 0;
-        let store = Store::open(&options.data, has_history)?;
+    pub(crate) fn open(ports: Ports, settings: Settings<'_>) -> Result<Self, ManagementError> {
+        let has_history = ports.broker.has_history();
+        let store = Store::open(settings.data, has_history)?;
         let all = store.all()?;
         let webhooks = Self(Arc::new(Inner {
-            node,
-            client: Client::new(options.allow_private_addresses),
+            ports,
+            client: Client::new(settings.allow_private_addresses),
             store,
-            retry_delays: options.retry_delays.clone(),
+            retry_delays: settings.retry_delays,
             writing: Mutex::new(()),
             webhooks: Mutex::new(all.into_iter().map(|w| (w.id.clone(), w)).collect()),
+            noted: Mutex::default(),
             tasks: Mutex::default(),
             stop: Stop::new(),
         }));
         webhooks.all().iter().for_each(|webhook| webhooks.start(&webhook.id));
+        tokio::spawn(keeping::run(webhooks.clone()));
         Ok(webhooks)
     }
 
@@ -81,6 +100,9 @@ impl Webhooks {
             task.abort();
             // Its end is wanted, so being aborted is no error.
             let _ = task.await;
+        }
+        if let Err(error) = self.keep().await {
+            tracing::error!("the last deliveries to webhooks will be repeated: {error}");
         }
     }
 
@@ -96,43 +118,22 @@ impl Webhooks {
 
     /// Adds a webhook, which is told what is settled from now on.
     pub(crate) async fn add(&self, mut webhook: Webhook) -> Answer<Webhook> {
+        let end = self.0.ports.messages.end().await?;
+        webhook.cursor = end.map(|cursor| cursor.to_string());
         let this = self.clone();
         let added = tokio::task::spawn_blocking(move || {
-            let end = follow::end(&this.0.node).map_err(Problem::store)?;
-            webhook.cursor = end.map(|cursor| cursor.to_string());
             let _writing = this.0.writing.lock();
             if this.0.webhooks.lock().len() >= COUNT_MAX {
                 let detail = format!("there may be {COUNT_MAX} webhooks; delete one");
                 return Err(Problem::new(Kind::TooManyWebhooks, detail));
             }
-            this.0.store.put(&webhook).map_err(Problem::store)?;
+            this.0.store.put(std::slice::from_ref(&webhook)).map_err(Problem::store)?;
             this.0.webhooks.lock().insert(webhook.id.clone(), webhook.clone());
             Ok(webhook)
         });
         let webhook = added.await.map_err(Problem::store)??;
         self.start(&webhook.id);
         Ok(webhook)
-    }
-
-    /// Changes a webhook, in memory and in the file.
-    pub(crate) async fn update<T: Send + 'static>(
-        &self,
-        id: &str,
-        change: impl FnOnce(&mut Webhook) -> T,
-    ) -> Answer<T> {
-        let answer = {
-            let mut webhooks = self.0.webhooks.lock();
-            change(webhooks.get_mut(id).ok_or_else(|| unknown(id))?)
-        };
-        let (this, id) = (self.clone(), id.to_owned());
-        let written = tokio::task::spawn_blocking(move || {
-            let _writing = this.0.writing.lock();
-            // As it is now: another change may have come in between, and is then kept by both.
-            let webhook = this.find(&id).ok_or_else(|| unknown(&id))?;
-            this.0.store.put(&webhook).map_err(Problem::store)
-        });
-        written.await.map_err(Problem::store)??;
-        Ok(answer)
     }
 
     /// Deletes a webhook.
@@ -165,8 +166,8 @@ impl Webhooks {
         }
     }
 
-    fn node(&self) -> &Arc<Node> {
-        &self.0.node
+    fn ports(&self) -> &Ports {
+        &self.0.ports
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -178,10 +179,10 @@ impl Webhooks {
     }
 
     fn follower(&self, query: OutcomeQuery) -> Follower {
-        Follower::new(Arc::clone(&self.0.node), self.0.stop.listen(), query)
+        Follower::new(Arc::clone(&self.0.ports.messages), self.0.stop.listen(), query)
     }
 }
 
-fn unknown(id: &str) -> Problem {
+pub(crate) fn unknown(id: &str) -> Problem {
     Problem::new(Kind::UnknownWebhook, format!("there is no webhook '{id}'"))
 }

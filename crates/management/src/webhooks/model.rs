@@ -1,9 +1,9 @@
 //! A webhook: what it is told, how it is doing.
 
-use ledger::{Cursor, Outcome, OutcomeQuery, Settled};
 use serde::{Deserialize, Serialize};
 
 use super::signature::Secret;
+use crate::ports::{Messages, Outcome, OutcomeQuery, Settled};
 
 /// Outcomes read at once.
 const PAGE: usize = 100;
@@ -30,7 +30,7 @@ pub(crate) struct Webhook {
     pub outcomes: Vec<String>,
     pub enabled: bool,
     pub created_at_ms: u64,
-    /// Everything up to here is delivered, `position-nth`.
+    /// Everything up to here is delivered.
     #[serde(default)]
     pub cursor: Option<String>,
     #[serde(default)]
@@ -54,13 +54,13 @@ pub(crate) struct Status {
 
 impl Webhook {
     /// The outcomes that it may be told of, from where it stands.
-    pub(crate) fn query(&self) -> OutcomeQuery {
+    pub(crate) fn query(&self, messages: &dyn Messages) -> OutcomeQuery {
         let only = match self.outcomes.as_slice() {
             [name] => Outcome::parse(name),
             _ => None,
         };
         OutcomeQuery {
-            after: self.cursor.as_deref().and_then(|cursor| cursor.parse::<Cursor>().ok()),
+            after: self.cursor.as_deref().and_then(|text| messages.cursor(text).ok()),
             limit: PAGE,
             vhost: self.vhost.clone(),
             queue: self.queue.clone(),

@@ -6,7 +6,7 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::model::Webhook;
-use crate::ManagementError;
+use crate::error::ManagementError;
 
 const WEBHOOKS: TableDefinition<'_, &str, &str> = TableDefinition::new("webhooks");
 
@@ -58,10 +58,16 @@ impl Store {
         webhooks.map_err(|error| wrong(&self.path, error))
     }
 
-    /// Keeps a webhook as it is now; durable on return.
-    pub(crate) fn put(&self, webhook: &Webhook) -> Result<(), ManagementError> {
-        let text = serde_json::to_string(webhook).map_err(|error| wrong(&self.path, error))?;
-        self.write(|table| table.insert(webhook.id.as_str(), text.as_str()).map(drop))
+    /// Keeps webhooks as they are now; durable on return.
+    pub(crate) fn put(&self, webhooks: &[Webhook]) -> Result<(), ManagementError> {
+        let text = |webhook: &Webhook| Ok((webhook.id.clone(), serde_json::to_string(webhook)?));
+        let texts: Result<Vec<(String, String)>, serde_json::Error> =
+            webhooks.iter().map(text).collect();
+        let texts = texts.map_err(|error| wrong(&self.path, error))?;
+        self.write(|table| {
+            let mut texts = texts.iter();
+            texts.try_for_each(|(id, text)| table.insert(id.as_str(), text.as_str()).map(drop))
+        })
     }
 
     /// Forgets a webhook.
@@ -97,9 +103,8 @@ mod tests {
         let (one, two) = (Webhook::example("1"), Webhook::example("2"));
         {
             let store = Store::open(directory.path(), false).expect("opened");
-            store.put(&one).expect("kept");
-            store.put(&two).expect("kept");
-            store.put(&Webhook { description: "new".to_owned(), ..one }).expect("kept");
+            store.put(&[one.clone(), two]).expect("kept");
+            store.put(&[Webhook { description: "new".to_owned(), ..one }]).expect("kept");
             store.remove("2").expect("removed");
             store.remove("3").expect("nothing to remove");
         }

@@ -2,12 +2,21 @@
 //!
 //! The client is the standard library's sockets: what is on the wire is seen as it is.
 
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "shared by several test programs")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    missing_docs,
+    unreachable_pub,
+    reason = "shared by several test programs"
+)]
+
+mod in_memory;
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -16,16 +25,60 @@ use std::time::{Duration, Instant};
 use amqp::{FieldTable, FieldValue};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use in_memory::InMemory;
+use management::ports::{Outcome, Ports};
 use management::{Management, Options};
 use node::definitions::Permissions;
 use node::embedded::{Event, Link};
 use node::{ConsumeOptions, Node, QueueOptions, Settlement};
 use serde_json::Value;
 
+/// Tests of a test program as functions of a fixture, run over each implementation of the ports.
+macro_rules! over_both {
+    ($($test:ident,)*) => {
+        mod over_node {
+            $(#[test] fn $test() { super::$test(&super::Fixture::new()); })*
+        }
+        mod in_memory {
+            $(#[test] fn $test() { super::$test(&super::Fixture::in_memory()); })*
+        }
+    };
+}
+pub(crate) use over_both;
+
+/// Now, ms since the epoch.
+pub fn now_ms() -> u64 {
+    use node::clock::{Clock, SystemClock};
+    SystemClock.now_ms()
+}
+
+/// What is behind the ports.
+#[derive(Clone)]
+enum Behind {
+    Node(Arc<Node>),
+    Memory(Arc<InMemory>),
+}
+
+impl Behind {
+    fn open_node(directory: &Path) -> Self {
+        let options = node::Options { data: directory.to_owned(), ..node::Options::default() };
+        Self::Node(Node::open(options).expect("a node"))
+    }
+
+    fn ports(&self) -> Ports {
+        match self {
+            Self::Node(node) => management::over_node(Arc::clone(node)),
+            Self::Memory(memory) => {
+                Ports { messages: Arc::clone(memory) as _, broker: Arc::clone(memory) as _ }
+            }
+        }
+    }
+}
+
 pub struct Fixture {
-    runtime: tokio::runtime::Runtime,
+    runtime: Option<tokio::runtime::Runtime>,
     management: Option<Management>,
-    pub node: Arc<Node>,
+    behind: Behind,
     pub address: SocketAddr,
     pub user: String,
     directory: PathBuf,
@@ -44,36 +97,73 @@ impl Fixture {
         fixture
     }
 
+    /// Over nothing but a list in memory.
+    pub fn in_memory() -> Self {
+        let kept = tempfile::tempdir().expect("a directory");
+        let behind = Behind::Memory(Arc::default());
+        let mut fixture = Self::over(behind, kept.path().to_owned(), |_| {});
+        fixture._kept = Some(kept);
+        fixture
+    }
+
     pub fn open(directory: PathBuf, change: impl FnOnce(&mut Options)) -> Self {
+        Self::over(Behind::open_node(&directory), directory, change)
+    }
+
+    fn over(behind: Behind, directory: PathBuf, change: impl FnOnce(&mut Options)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .expect("a runtime");
-        let options = node::Options { data: directory.clone(), ..node::Options::default() };
-        let node = Node::open(options).expect("a node");
         let mut options = Options {
             data: directory.clone(),
             allow_private_addresses: true,
             ..Options::default()
         };
         change(&mut options);
-        let for_server = Arc::clone(&node);
+        let ports = behind.ports();
         let management = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            Management::start(listener, for_server, options).expect("it starts")
+            Management::start(listener, ports, options).expect("it starts")
         });
         let address = management.local_address();
         let user = "guest:guest".to_owned();
-        let management = Some(management);
-        Self { runtime, management, node, address, user, directory, _kept: None }
+        let (management, runtime) = (Some(management), Some(runtime));
+        Self { runtime, management, behind, address, user, directory, _kept: None }
+    }
+
+    /// The node behind it.
+    pub fn node(&self) -> &Arc<Node> {
+        match &self.behind {
+            Behind::Node(node) => node,
+            Behind::Memory(_) => panic!("this test is for a node"),
+        }
+    }
+
+    /// Messages in all queues.
+    pub fn message_count(&self) -> u64 {
+        match &self.behind {
+            Behind::Node(node) => node.message_count(),
+            Behind::Memory(memory) => memory.message_count(),
+        }
+    }
+
+    /// Where the server keeps its files.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The cursor before everything.
+    pub fn beginning(&self) -> String {
+        self.behind.ports().messages.beginning().to_string()
     }
 
     /// Stops the server; how long that took.
     pub fn stop(&mut self) -> Duration {
         let start = Instant::now();
-        if let Some(management) = self.management.take() {
-            self.runtime.block_on(management.stop());
+        if let (Some(management), Some(runtime)) = (self.management.take(), &self.runtime) {
+            runtime.block_on(management.stop());
         }
         start.elapsed()
     }
@@ -88,14 +178,25 @@ impl Fixture {
         fixture
     }
 
+    /// The same as after a crash: the server is not told to stop, it is gone.
+    pub fn kill_and_restart(mut self, change: impl FnOnce(&mut Options)) -> Self {
+        let runtime = self.runtime.take().expect("it runs");
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        self.management = None;
+        self.restart(change)
+    }
+
     pub fn declare(&self, queue: &str) {
         self.declare_with(queue, &[]);
     }
 
     pub fn declare_with(&self, queue: &str, given: &[(&str, FieldValue)]) {
+        if let Behind::Memory(memory) = &self.behind {
+            return memory.declare(queue);
+        }
         let mut arguments = FieldTable::new();
         given.iter().for_each(|(name, value)| arguments.insert(*name, value.clone()));
-        let mut link = Link::open(&self.node, "/", "guest").expect("a link");
+        let mut link = Link::open(self.node(), "/", "guest").expect("a link");
         link.open_channel().expect("a channel");
         let options = QueueOptions { durable: true, arguments, ..QueueOptions::default() };
         link.declare_queue(queue, &options).expect("a queue");
@@ -104,10 +205,10 @@ impl Fixture {
 
     pub fn add_user(&self, name: &str, tags: &[&str], write: &str, read: &str) {
         let tags: Vec<String> = tags.iter().map(|tag| (*tag).to_owned()).collect();
-        self.node.add_user(name, name, &tags).expect("a user");
+        self.node().add_user(name, name, &tags).expect("a user");
         let permissions =
             Permissions { configure: String::new(), write: write.into(), read: read.into() };
-        self.node.set_permissions("/", name, permissions).expect("permissions");
+        self.node().set_permissions("/", name, permissions).expect("permissions");
     }
 
     /// Asks as the user of the fixture.
@@ -165,8 +266,12 @@ impl Fixture {
     /// A thread that settles whatever comes, until dropped.
     pub fn worker(&self, queue: &str, settlement: Settlement) -> Worker {
         let stop = Arc::new(AtomicBool::new(false));
-        let (node, queue, stopping) = (self.node.clone(), queue.to_owned(), Arc::clone(&stop));
+        let (behind, queue, stopping) = (self.behind.clone(), queue.to_owned(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
+            let node = match behind {
+                Behind::Node(node) => node,
+                Behind::Memory(memory) => return work(&memory, &queue, settlement, &stopping),
+            };
             let mut link = Link::open(&node, "/", "guest").expect("a link");
             let channel = link.open_channel().expect("a channel");
             let options = ConsumeOptions { tag: "worker", ..ConsumeOptions::default() };
@@ -203,7 +308,18 @@ impl Fixture {
 impl Drop for Fixture {
     fn drop(&mut self) {
         self.stop();
-        self.node.close();
+        if let Behind::Node(node) = &self.behind {
+            node.close();
+        }
+    }
+}
+
+fn work(memory: &InMemory, queue: &str, settlement: Settlement, stopping: &AtomicBool) {
+    let outcome = if settlement == Settlement::Ack { Outcome::Processed } else { Outcome::Failed };
+    while !stopping.load(Ordering::Relaxed) {
+        if !memory.work(queue, outcome) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -1,20 +1,20 @@
 //! What is seen of stories that are partly hidden, and of one's own among others'.
 
-use ledger::{Cursor, IdHash, PublishedQueue};
-use outcome::{Details, Flags, Outcome, Verdict};
+use ::outcome::{Details, Flags, Verdict};
 use serde_json::Value;
 
 use super::*;
+use crate::ports::{Cursor, Outcome, PublishedQueue};
 use crate::view::MessageView;
 
-/// Events of one message, the number of each its position.
+/// Events of one message, the number of each its cursor.
 #[derive(Default)]
-struct Story(Vec<Event<'static>>);
+struct Story(Vec<MessageEvent>);
 
 impl Story {
     fn and(mut self, time_ms: u64, what: What<'static>) -> Self {
-        let at = Cursor { position: self.0.len() as u64, nth: 0 };
-        self.0.push(Event { at, id: IdHash(1), time_ms, what });
+        let cursor = Cursor::new(self.0.len().to_string());
+        self.0.push(MessageEvent { cursor, time_ms, what });
         self
     }
 
@@ -23,10 +23,8 @@ impl Story {
     }
 
     fn sent(self, time_ms: u64, key: &str, queues: &[&str], is_copy: bool) -> Self {
-        let id = |name: &str| name.bytes().map(u32::from).sum();
-        let queue = |name: &&str| PublishedQueue { id: id(name), name: (*name).to_owned().into() };
+        let queue = |name: &&str| PublishedQueue { id: 0, name: (*name).to_owned().into() };
         let published = Published {
-            position: self.0.len() as u64,
             routing_key: key.to_owned().into(),
             exchange: "x".into(),
             queues: queues.iter().map(queue).collect(),
@@ -77,15 +75,16 @@ impl Story {
         self.and(90_000, What::Settled(Box::new(settled)))
     }
 
-    fn seen(&self, own: Option<Own>, sees: impl Fn(&str) -> bool) -> Option<Value> {
+    fn seen(&self, own: Option<&Receipt>, sees: impl Fn(&str) -> bool) -> Option<Value> {
         let view = MessageView::new(&Seen::by(self.0.clone(), own, sees))?;
         Some(serde_json::to_value(view).expect("JSON"))
     }
 
     /// What one sees of what it published who may read nothing.
-    fn own(&self, position: u64) -> Option<Value> {
-        let published_at_ms = self.0[position as usize].time_ms;
-        self.seen(Some(Own { position: Some(position), published_at_ms }), |_| false)
+    fn own(&self, nth: usize) -> Option<Value> {
+        let MessageEvent { cursor, time_ms, .. } = &self.0[nth];
+        let own = Receipt { published: Some(cursor.clone()), published_at_ms: *time_ms };
+        self.seen(Some(&own), |_| false)
     }
 
     fn open(&self) -> Option<Value> {

@@ -1,6 +1,6 @@
 //! Outcomes as they happen: `GET /v1/events`, server-sent events (HTML standard, section 9.2).
 //!
-//! Every event is read from the ledger by its cursor, which is the event's id: who comes back with
+//! Every event is read by its cursor, which is the event's id: who comes back with
 //! the last one it saw (`Last-Event-ID`) misses nothing and gets nothing twice. Nothing is kept per
 //! reader but the cursor and one page: who reads slowly reads later.
 
@@ -13,16 +13,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use ledger::{Event, OutcomeQuery};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use super::parameters;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::Params;
 use crate::follow::Follower;
-use crate::outcomes::{parse_cursor, parse_outcome};
+use crate::ports::{Cursor, OutcomeQuery};
 use crate::problem::Answer;
 use crate::time::now_ms;
 use crate::view::{OutcomeView, Sight};
@@ -49,25 +49,28 @@ pub(crate) async fn serve(
     headers: HeaderMap,
     Params(params): Params<FeedParams>,
 ) -> Answer {
-    let sight = caller.sight(&app, params.vhost)?;
+    let sight = app.sight(&caller, params.vhost)?;
+    let cursor = |name, text| parameters::cursor(app.ports(), name, text);
     let last_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     let after = match last_id.filter(|id| !id.is_empty()) {
-        Some(id) => Some(parse_cursor("Last-Event-ID", id)?),
-        None => params.after.as_deref().map(|text| parse_cursor("after", text)).transpose()?,
+        Some(id) => Some(cursor("Last-Event-ID", id)?),
+        None => params.after.as_deref().map(|text| cursor("after", text)).transpose()?,
     };
+    // Who has no cursor yet begins with what is settled from now on.
+    let since_ms = after.is_none().then(now_ms);
     let query = OutcomeQuery {
         after,
         limit: PAGE,
         vhost: Some(sight.vhost().to_owned()),
         queue: params.queue,
-        outcome: params.outcome.as_deref().map(parse_outcome).transpose()?,
-        // Who has no cursor yet begins with what is settled from now on.
-        since_ms: after.is_none().then(now_ms),
+        outcome: params.outcome.as_deref().map(parameters::outcome).transpose()?,
+        since_ms,
         until_ms: None,
     };
     let place = app.place_to_wait()?;
     let follower = app.follower(query);
-    let feed = Feed { follower, sight, is_new: true, _place: place };
+    let beginning = app.ports().messages.beginning();
+    let feed = Feed { follower, sight, beginning, is_new: true, _place: place };
     let body = Body::from_stream(stream::unfold(feed, Feed::next));
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
@@ -79,12 +82,14 @@ pub(crate) async fn serve(
 struct Feed {
     follower: Follower,
     sight: Sight,
+    /// The cursor of who has seen nothing yet.
+    beginning: Cursor,
     is_new: bool,
     _place: OwnedSemaphorePermit,
 }
 
 impl Feed {
-    /// The next piece of the body; `None` when the server stops or the ledger cannot be read.
+    /// The next piece of the body; `None` when the server stops or outcomes cannot be read.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let mut text = String::new();
         if std::mem::take(&mut self.is_new) {
@@ -115,7 +120,7 @@ impl Feed {
     fn write_events(&mut self, text: &mut String) {
         for event in self.follower.take() {
             let Some(view) = OutcomeView::new(&self.sight, &event) else { continue };
-            let (id, name) = (event.at, outcome_name(&event));
+            let (id, name) = (&event.cursor, event.settled.verdict.outcome.name());
             // JSON has no line breaks of its own.
             let data = serde_json::to_string(&view).unwrap_or_default();
             text.push_str(&format!("id: {id}\nevent: {name}\ndata: {data}\n\n"));
@@ -125,14 +130,7 @@ impl Feed {
     /// An id without an event: the reader notes it and is told nothing.
     fn write_place(&mut self, text: &mut String) {
         // Nothing has happened yet: everything comes after the beginning.
-        let after = self.follower.cursor().unwrap_or_default();
+        let after = self.follower.cursor().unwrap_or(&self.beginning);
         text.push_str(&format!("id: {after}\n\n"));
-    }
-}
-
-fn outcome_name(event: &Event<'_>) -> &'static str {
-    match &event.what {
-        ledger::What::Settled(settled) => settled.verdict.outcome.name(),
-        _ => "outcome",
     }
 }

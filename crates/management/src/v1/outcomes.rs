@@ -2,15 +2,15 @@
 
 use axum::Extension;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use ledger::{Cursor, Outcome, OutcomeQuery};
 use serde::{Deserialize, Serialize};
 
+use super::parameters;
+use crate::answer::json;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::Params;
+use crate::ports::{Cursor, OutcomeQuery};
 use crate::problem::{Answer, Problem};
-use crate::time;
 use crate::view::{OutcomeView, Sight};
 
 /// Outcomes in a page, unless asked for otherwise.
@@ -45,19 +45,28 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
     Params(params): Params<ListParams>,
 ) -> Answer {
-    let sight = caller.sight(&app, params.vhost)?;
+    let sight = app.sight(&caller, params.vhost)?;
     let limit = params.limit.unwrap_or(LIMIT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad(format!("query: limit is a number from 1 to {LIMIT_MAX}")));
     }
+    let cursor = |name, text| parameters::cursor(app.ports(), name, text);
     let query = OutcomeQuery {
-        after: params.after.as_deref().map(|text| parse_cursor("after", text)).transpose()?,
+        after: params.after.as_deref().map(|text| cursor("after", text)).transpose()?,
         limit: LIMIT_MAX,
         vhost: Some(sight.vhost().to_owned()),
         queue: params.queue,
-        outcome: params.outcome.as_deref().map(parse_outcome).transpose()?,
-        since_ms: params.since.as_deref().map(|text| parse_time("since", text)).transpose()?,
-        until_ms: params.until.as_deref().map(|text| parse_time("until", text)).transpose()?,
+        outcome: params.outcome.as_deref().map(parameters::outcome).transpose()?,
+        since_ms: params
+            .since
+            .as_deref()
+            .map(|text| parameters::time("since", text))
+            .transpose()?,
+        until_ms: params
+            .until
+            .as_deref()
+            .map(|text| parameters::time("until", text))
+            .transpose()?,
     };
     Ok(json(&page(&app, &sight, query, limit).await?))
 }
@@ -68,19 +77,19 @@ async fn page(app: &App, sight: &Sight, mut query: OutcomeQuery, limit: usize) -
     let is_hidden = query.queue.as_ref().is_some_and(|queue| !sight.sees(queue));
     if is_hidden {
         // As of a queue that does not exist, without looking.
-        let next = query.after.map(|after| after.to_string());
+        let next = query.after.map(text);
         return Ok(Page { outcomes: Vec::new(), next, has_more: false });
     }
     let mut outcomes = Vec::new();
     for _ in 0..PIECES_MAX {
-        let piece = app.outcomes(query.clone()).await?;
-        let seen = piece.events.iter().filter_map(|it| Some((it.at, OutcomeView::new(sight, it)?)));
-        for (at, outcome) in seen {
+        let piece = app.ports().messages.outcomes(query.clone()).await?;
+        for event in piece.events {
+            let Some(outcome) = OutcomeView::new(sight, &event) else { continue };
             if outcomes.len() == limit {
                 return Ok(Page { outcomes, next: query.after.map(text), has_more: true });
             }
             outcomes.push(outcome);
-            query.after = Some(at);
+            query.after = Some(event.cursor);
         }
         query.after = piece.next;
         if !piece.has_more {
@@ -92,33 +101,4 @@ async fn page(app: &App, sight: &Sight, mut query: OutcomeQuery, limit: usize) -
 
 fn text(cursor: Cursor) -> String {
     cursor.to_string()
-}
-
-/// 200 with a body that can be encoded.
-pub(crate) fn json(body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(bytes) => {
-            let headers = [(axum::http::header::CONTENT_TYPE, "application/json")];
-            (headers, bytes).into_response()
-        }
-        Err(error) => Problem::store(error).into_response(),
-    }
-}
-
-pub(crate) fn parse_outcome(name: &str) -> Answer<Outcome> {
-    Outcome::parse(name).ok_or_else(|| {
-        let names = Outcome::ALL.map(Outcome::name).join(", ");
-        Problem::bad(format!("'{name}' is no outcome; there are {names}"))
-    })
-}
-
-pub(crate) fn parse_cursor(name: &str, text: &str) -> Answer<Cursor> {
-    text.parse().map_err(|error| Problem::bad(format!("{name}: {error}; take one that you got")))
-}
-
-fn parse_time(name: &str, text: &str) -> Answer<u64> {
-    time::parse(text).ok_or_else(|| {
-        let forms = "a time like 2026-11-22T12:00:00Z, or milliseconds since 1970";
-        Problem::bad(format!("query: {name} is {forms}"))
-    })
 }

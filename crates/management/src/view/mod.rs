@@ -1,23 +1,24 @@
 //! The JSON shapes of messages and outcomes, as `openapi.json` describes them.
 //!
-//! Owns names and forms; what a message's story is, `ledger::Timeline` says, and who sees what of
+//! Owns names and forms; what a message's story is, `Timeline` says, and who sees what of
 //! it, module `sight`: every view is made of what a caller has seen, and there is no other way.
 
 mod entry;
 mod outcome;
 mod own;
+mod seen;
 mod sight;
 
-use ledger::{Publication, QueueStory};
 use serde::Serialize;
 
 use self::entry::EntryView;
 use self::outcome::VerdictView;
+use crate::ports::{Outcome, Publication, QueueStory};
 use crate::time::rfc3339;
 
 pub(crate) use self::outcome::OutcomeView;
-pub(crate) use own::Own;
-pub(crate) use sight::{Seen, Sight};
+pub(crate) use seen::Seen;
+pub(crate) use sight::Sight;
 
 /// A message: its newest publication, and those before.
 #[derive(Serialize)]
@@ -102,7 +103,7 @@ impl PublicationView {
         let published = publication.published.as_ref();
         Self {
             state: publication.state().name(),
-            outcome: publication.outcome().map(ledger::Outcome::name),
+            outcome: publication.outcome().map(Outcome::name),
             recovered: publication.is_recovered(),
             exchange: published.map(|it| it.exchange.clone().into_owned()),
             routing_key: published.and_then(|it| seen.routing_key(it)),
@@ -111,7 +112,7 @@ impl PublicationView {
             deadline_at: published.and_then(|it| time(it.deadline_at_ms)),
             queues: publication.queues.iter().map(QueueView::new).collect(),
             copies: publication.copies.iter().map(copy).collect(),
-            timeline: publication.entries.iter().map(EntryView::new).collect(),
+            timeline: publication.entries.iter().map(|it| EntryView::new(seen, it)).collect(),
         }
     }
 }

@@ -6,17 +6,20 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::client::{Target, TargetError};
-use super::delivery::{self, Attempt};
-use super::model::{Status, Webhook};
-use super::signature::Secret;
-use super::unknown;
+use super::parameters;
+use super::webhook_view::View;
+use crate::answer::json;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::caller::Caller;
 use crate::extract::{Id, Json, Params, present};
-use crate::outcomes::{json, parse_outcome};
 use crate::problem::{Answer, Kind, Problem};
-use crate::time::{now_ms, rfc3339};
+use crate::time::now_ms;
+use crate::webhooks::connection::Kept;
+use crate::webhooks::delivery;
+use crate::webhooks::model::{Status, Webhook};
+use crate::webhooks::signature::Secret;
+use crate::webhooks::target::{Target, TargetError};
+use crate::webhooks::{Attempt, unknown};
 
 /// Bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;
@@ -73,64 +76,6 @@ struct List {
     webhooks: Vec<View>,
 }
 
-/// A webhook as it is shown.
-#[derive(Serialize)]
-struct View {
-    id: String,
-    url: String,
-    user: String,
-    description: String,
-    vhost: Option<String>,
-    queue: Option<String>,
-    outcomes: Vec<String>,
-    enabled: bool,
-    created_at: String,
-    /// Only in the answer to its making.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
-    has_secret: bool,
-    cursor: Option<String>,
-    status: StatusView,
-}
-
-#[derive(Serialize)]
-struct StatusView {
-    failure_count: u32,
-    last_error: Option<String>,
-    last_failure_at: Option<String>,
-    last_success_at: Option<String>,
-    next_attempt_at: Option<String>,
-    disabled_reason: Option<String>,
-}
-
-impl View {
-    fn new(webhook: Webhook) -> Self {
-        let Status { failure_count, last_error, disabled_reason, .. } = webhook.status;
-        Self {
-            id: webhook.id,
-            url: webhook.url,
-            user: webhook.user,
-            description: webhook.description,
-            vhost: webhook.vhost,
-            queue: webhook.queue,
-            outcomes: webhook.outcomes,
-            enabled: webhook.enabled,
-            created_at: rfc3339(webhook.created_at_ms),
-            secret: None,
-            has_secret: true,
-            cursor: webhook.cursor,
-            status: StatusView {
-                failure_count,
-                last_error,
-                last_failure_at: webhook.status.last_failure_at_ms.map(rfc3339),
-                last_success_at: webhook.status.last_success_at_ms.map(rfc3339),
-                next_attempt_at: webhook.status.next_attempt_at_ms.map(rfc3339),
-                disabled_reason,
-            },
-        }
-    }
-}
-
 #[derive(Serialize)]
 struct Tested {
     delivered: bool,
@@ -145,7 +90,7 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let webhooks = app.webhooks().all().into_iter().map(View::new).collect();
     Ok(json(&List { webhooks }))
 }
@@ -156,7 +101,7 @@ pub(crate) async fn add(
     Params(Nothing {}): Params<Nothing>,
     Json(new): Json<New>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let secret = match &new.secret {
         Some(text) => Secret::parse(text).ok_or_else(|| {
             Problem::bad(
@@ -181,8 +126,8 @@ pub(crate) async fn add(
     };
     let webhook = app.webhooks().add(webhook).await?;
     let location = format!("/v1/webhooks/{}", webhook.id);
-    let secret = Some(webhook.secret.reveal().to_owned());
-    let mut response = json(&View { secret, ..View::new(webhook) });
+    let secret = webhook.secret.reveal().to_owned();
+    let mut response = json(&View::new(webhook).with_secret(secret));
     *response.status_mut() = StatusCode::CREATED;
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -196,7 +141,7 @@ pub(crate) async fn show(
     Id(id): Id,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     found(&app, &id)
 }
 
@@ -207,7 +152,7 @@ pub(crate) async fn change(
     Params(Nothing {}): Params<Nothing>,
     Json(change): Json<Change>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let url = change.url.map(|url| checked_url(&app, url)).transpose()?;
     let outcomes = change.outcomes.map(checked_outcomes).transpose()?;
     let description = change.description.map(|it| text("description", it)).transpose()?;
@@ -248,7 +193,7 @@ pub(crate) async fn delete(
     Id(id): Id,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     app.webhooks().delete(&id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -260,25 +205,28 @@ pub(crate) async fn test(
     Id(id): Id,
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
-    caller.check_administrator(&app)?;
+    caller.check_administrator(app.ports())?;
     let webhook = app.webhooks().find(&id).ok_or_else(|| unknown(&id))?;
     let _place = app.place_to_wait()?;
     let data = serde_json::json!({ "webhook": webhook.id });
     let body = delivery::envelope("webhook.test", now_ms(), data);
     let event_id = format!("test_{}", uuid::Uuid::now_v7());
-    let tested = match delivery::attempt(app.webhooks(), &webhook, &event_id, body).await {
-        Attempt::Delivered(status) => {
-            Tested { delivered: true, status: Some(status.as_u16()), error: None }
-        }
-        Attempt::Gone => {
-            let error = "it answered 410 Gone".to_owned();
-            Tested { delivered: false, status: Some(410), error: Some(error) }
-        }
-        Attempt::Failed(error, status) => {
-            let status = status.map(|status| status.as_u16());
-            Tested { delivered: false, status, error: Some(error) }
-        }
-    };
+    let tested =
+        match delivery::attempt(app.webhooks(), &webhook, &mut Kept::default(), &event_id, body)
+            .await
+        {
+            Attempt::Delivered(status) => {
+                Tested { delivered: true, status: Some(status.as_u16()), error: None }
+            }
+            Attempt::Gone => {
+                let error = "it answered 410 Gone".to_owned();
+                Tested { delivered: false, status: Some(410), error: Some(error) }
+            }
+            Attempt::Failed(error, status) => {
+                let status = status.map(|status| status.as_u16());
+                Tested { delivered: false, status, error: Some(error) }
+            }
+        };
     Ok(json(&tested))
 }
 
@@ -302,7 +250,7 @@ fn checked_url(app: &App, url: String) -> Answer<String> {
 }
 
 fn checked_outcomes(names: Vec<String>) -> Answer<Vec<String>> {
-    names.iter().try_for_each(|name| parse_outcome(name).map(drop))?;
+    names.iter().try_for_each(|name| parameters::outcome(name).map(drop))?;
     let unique: std::collections::BTreeSet<String> = names.into_iter().collect();
     Ok(unique.into_iter().collect())
 }

@@ -1,0 +1,44 @@
+//! Users, and how the node is doing.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use node::auth::LoginError;
+
+use super::OverNode;
+use crate::ports::{Broker, LoginRefused};
+
+#[async_trait]
+impl Broker for OverNode {
+    async fn log_in(&self, peer: IpAddr, user: &str, password: &str) -> Result<(), LoginRefused> {
+        self.node.log_in(peer, user, password).await.map_err(|error| match error {
+            LoginError::Wrong => LoginRefused::Wrong,
+            LoginError::TooManyFailures => LoginRefused::TooManyFailures,
+            _ => LoginRefused::Unavailable,
+        })?;
+        if self.node.may_connect_from(user, peer) { Ok(()) } else { Err(LoginRefused::Wrong) }
+    }
+
+    fn tags(&self, user: &str) -> Option<Vec<String>> {
+        let users = self.node.users();
+        users.into_iter().find(|it| it.name == user).map(|user| user.tags)
+    }
+
+    fn may_enter(&self, user: &str, vhost: &str) -> bool {
+        let permissions = self.node.permissions();
+        permissions.iter().any(|(of, who, _)| of == vhost && who == user)
+            && self.node.vhosts().iter().any(|name| name == vhost)
+    }
+
+    fn message_bytes_max(&self) -> u64 {
+        self.node.message_bytes_max()
+    }
+
+    fn holds_publishers(&self) -> bool {
+        self.node.holds_publishers()
+    }
+
+    fn has_history(&self) -> bool {
+        self.node.recovered().log_bytes > 0
+    }
+}

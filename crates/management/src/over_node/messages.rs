@@ -1,0 +1,147 @@
+//! Messages by id, and outcomes in order: what the node and its ledger answer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use node::{ByIdError, Node};
+use outcome::{Event, IdHash};
+
+use super::OverNode;
+use super::events::{cursor, ledger_query, message_event, outcome_page, place};
+use crate::ports::{
+    Access, Changed, Cursor, CursorError, Freshness, MessageEvent, Messages, MessagesError,
+    OutcomePage, OutcomeQuery, Outgoing, Placed,
+};
+use crate::time::now_ms;
+
+/// Outcomes looked at at a time on the way to the end.
+const STEP: usize = 1000;
+
+impl OverNode {
+    /// Does what may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Node) -> Result<T, MessagesError> + Send + 'static,
+    ) -> Result<T, MessagesError> {
+        let node = Arc::clone(&self.node);
+        let done = tokio::task::spawn_blocking(move || work(&node)).await;
+        done.map_err(store)?
+    }
+}
+
+#[async_trait]
+impl Messages for OverNode {
+    async fn publish(
+        &self,
+        user: &str,
+        vhost: &str,
+        message: Outgoing,
+    ) -> Result<Placed, MessagesError> {
+        super::publish::publish(&self.node, user, vhost, message).await
+    }
+
+    async fn events(
+        &self,
+        vhost: &str,
+        id: &str,
+        freshness: Freshness,
+    ) -> Result<Vec<MessageEvent>, MessagesError> {
+        let (vhost, id) = (vhost.to_owned(), id.to_owned());
+        let look = move |node: &Node| -> Result<Vec<Event<'static>>, MessagesError> {
+            match freshness {
+                Freshness::Known => node.ledger().events(IdHash::new(&vhost, &id)).map_err(store),
+                Freshness::Now => node.events_now(&vhost, &id).map_err(by_id),
+            }
+        };
+        let events = self.blocking(look).await?;
+        Ok(events.into_iter().filter_map(message_event).collect())
+    }
+
+    async fn outcomes(&self, query: OutcomeQuery) -> Result<OutcomePage, MessagesError> {
+        let query = ledger_query(query)?;
+        self.blocking(move |node| node.ledger().outcomes(&query).map_err(store))
+            .await
+            .map(outcome_page)
+    }
+
+    async fn end(&self) -> Result<Option<Cursor>, MessagesError> {
+        let since_ms = Some(now_ms());
+        let mut query =
+            outcome::OutcomeQuery { limit: STEP, since_ms, ..outcome::OutcomeQuery::default() };
+        self.blocking(move |node| {
+            loop {
+                let page = node.ledger().outcomes(&query).map_err(store)?;
+                query.after = page.next.or(query.after);
+                if !page.has_more {
+                    return Ok(query.after.map(cursor));
+                }
+            }
+        })
+        .await
+    }
+
+    fn beginning(&self) -> Cursor {
+        cursor(outcome::Cursor::default())
+    }
+
+    fn cursor(&self, text: &str) -> Result<Cursor, CursorError> {
+        place(text).map(cursor)
+    }
+
+    fn changed(&self) -> Changed {
+        Box::pin(self.node.ledger_changed())
+    }
+
+    async fn cancel(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError> {
+        let [vhost, queue, id] = [vhost, queue, id].map(str::to_owned);
+        self.blocking(move |node| node.cancel_message(&vhost, &queue, &id).map_err(by_id)).await
+    }
+
+    async fn retry(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError> {
+        let [vhost, queue, id] = [vhost, queue, id].map(str::to_owned);
+        self.blocking(move |node| node.retry_message(&vhost, &queue, &id).map_err(by_id)).await
+    }
+
+    fn may(&self, user: &str, vhost: &str, access: Access, name: &str) -> bool {
+        let access = match access {
+            Access::Read => node::auth::Access::Read,
+            Access::Write => node::auth::Access::Write,
+        };
+        self.node.may(vhost, user, access, name)
+    }
+}
+
+fn store(error: impl std::fmt::Display) -> MessagesError {
+    MessagesError::Store(error.to_string())
+}
+
+fn by_id(error: ByIdError) -> MessagesError {
+    match error {
+        ByIdError::Unknown => MessagesError::Unknown,
+        ByIdError::Delivered => MessagesError::BeingWorkedOn,
+        ByIdError::Settled => MessagesError::AlreadySettled,
+        ByIdError::NotFailed => MessagesError::NotFailed,
+        ByIdError::ContentGone => MessagesError::ContentGone,
+        ByIdError::QueueGone(queue) => MessagesError::QueueGone(queue),
+        ByIdError::QueueFull(queue) => MessagesError::QueueFull(queue),
+        error => store(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nodes_words_are_the_ports() {
+        let check = |error: ByIdError| assert_eq!(error.to_string(), by_id(error).to_string());
+        check(ByIdError::Unknown);
+        check(ByIdError::Delivered);
+        check(ByIdError::Settled);
+        check(ByIdError::NotFailed);
+        check(ByIdError::ContentGone);
+        check(ByIdError::QueueGone("q".to_owned()));
+        check(ByIdError::QueueFull("q".to_owned()));
+        check(ByIdError::Store("x".to_owned()));
+    }
+}

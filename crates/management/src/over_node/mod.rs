@@ -1,0 +1,26 @@
+//! The ports over `node`: the one place in this crate that knows it.
+//!
+//! Owns the translation of values and errors. Never decides who may see what. What blocks (the
+//! ledger's disk, a commit of the store) goes to threads for blocking work.
+
+mod broker;
+mod events;
+mod messages;
+mod publish;
+
+use std::sync::Arc;
+
+use node::Node;
+
+use crate::ports::Ports;
+
+/// A node, seen through the ports.
+pub fn over_node(node: Arc<Node>) -> Ports {
+    let over = Arc::new(OverNode { node });
+    Ports { messages: Arc::clone(&over) as _, broker: over }
+}
+
+/// See the module's documentation.
+struct OverNode {
+    node: Arc<Node>,
+}

@@ -1,0 +1,36 @@
+//! What this crate needs of a broker: two traits, and the values that they speak of.
+//!
+//! [`Messages`] is about messages and their outcomes: the calls of `/v1` for them, the feed and
+//! webhooks use it and nothing else. [`Broker`] is about users and the state of the server.
+//! `over_node` implements both over `node`; other brokers may.
+//!
+//! *Invariants:* what a broker keeps its messages by (positions of a log, numbers of queues) is not
+//! in here: a [`Cursor`] is text, and who hands it back gets it read by whoever wrote it. What a
+//! caller may see is decided above this, by module `view`; a port answers all it knows.
+
+mod broker;
+mod error;
+mod event;
+mod messages;
+mod outgoing;
+
+use std::sync::Arc;
+
+pub use self::broker::{Broker, LoginRefused};
+pub use self::error::{CursorError, MessagesError};
+pub use self::event::{
+    Cursor, MessageEvent, NAMELESS_QUEUE, OutcomeEvent, OutcomePage, OutcomeQuery,
+};
+pub(crate) use self::event::{Entry, Event, IdHash, Place, Publication, QueueStory, Timeline};
+pub use self::event::{Outcome, Published, PublishedQueue, Settled, State, What};
+pub use self::messages::{Access, Changed, Freshness, Messages};
+pub use self::outgoing::{Outgoing, Placed, Receipt};
+
+/// A broker, as this crate sees it. Cloning is cheap.
+#[derive(Clone)]
+pub struct Ports {
+    /// Its messages and their outcomes.
+    pub messages: Arc<dyn Messages>,
+    /// Its users and its state.
+    pub broker: Arc<dyn Broker>,
+}

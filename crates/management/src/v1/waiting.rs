@@ -1,0 +1,59 @@
+//! Waiting for what becomes of a message: long polls. Each has a place among those that wait.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::app::App;
+use crate::ports::{Freshness, Publication};
+use crate::problem::Answer;
+use crate::view::{Seen, Sight};
+
+/// Who waits looks no more often than this, however much happens to other messages.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Looks at a message until what is seen of it is as it should be, nothing is seen of it any more,
+/// time is up or the server stops.
+pub(super) async fn watch(
+    app: &App,
+    sight: &Sight,
+    id: &str,
+    wait: Duration,
+    is_enough: impl Fn(&Seen) -> bool,
+) -> Answer<Seen> {
+    let deadline = Instant::now() + wait;
+    let mut place = None;
+    loop {
+        // Before looking, so that nothing is missed between.
+        let changed = app.ports().messages.changed();
+        let looked_at = Instant::now();
+        let seen = sight.look(id, Freshness::Known).await?;
+        if seen.newest().is_none() || is_enough(&seen) || looked_at >= deadline {
+            return Ok(seen);
+        }
+        if place.is_none() {
+            place = Some(app.place_to_wait()?);
+        }
+        tokio::select! {
+            // Elapsed or changed: either way look once more.
+            _ = timeout_at(deadline, changed) => {}
+            () = app.stopping() => return Ok(seen),
+        }
+        sleep_until((looked_at + LOOK_AGAIN).min(deadline)).await;
+    }
+}
+
+/// Whether there is an outcome in all queues that are seen.
+pub(super) fn is_settled(publication: Option<&Publication>) -> bool {
+    publication.is_some_and(|publication| publication.outcome().is_some())
+}
+
+/// 200 for a message that is settled, 202 for one that is not.
+pub(super) fn settled_or_not(of: Option<&Publication>, mut response: Response) -> Response {
+    if !is_settled(of) && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::ACCEPTED;
+    }
+    response
+}

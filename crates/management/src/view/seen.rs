@@ -1,0 +1,80 @@
+//! What a caller sees of a message, and where in the order of events each part of it stands.
+//!
+//! The story is told by `Timeline`, which wants numbers for places: it gets those of a list of
+//! cursors that is kept beside it.
+
+use std::collections::HashSet;
+
+use crate::ports::{
+    Cursor, Entry, Event, IdHash, MessageEvent, Place, Publication, Published, Timeline,
+};
+
+/// What a caller sees of a message: nothing here is of a queue that it may not read.
+pub(crate) struct Seen {
+    pub(super) vhost: String,
+    pub(super) id: String,
+    pub(super) timeline: Timeline,
+    /// The cursor of each event, by the position that the timeline knows it by.
+    cursors: Vec<Cursor>,
+    /// Routing keys that name queues which are hidden.
+    hidden_keys: HashSet<String>,
+}
+
+impl Seen {
+    /// The story of those events, which are all that is seen.
+    pub(super) fn new(
+        vhost: &str,
+        id: &str,
+        events: impl Iterator<Item = MessageEvent>,
+        hidden_keys: HashSet<String>,
+    ) -> Self {
+        let hash = IdHash::new(vhost, id);
+        let mut cursors = Vec::new();
+        let mut numbered = Vec::new();
+        for MessageEvent { cursor, time_ms, what } in events {
+            let at = Place { position: cursors.len() as u64, nth: 0 };
+            cursors.push(cursor);
+            numbered.push(Event { at, id: hash, time_ms, what });
+        }
+        let timeline = Timeline::new(numbered);
+        Self { vhost: vhost.to_owned(), id: id.to_owned(), timeline, cursors, hidden_keys }
+    }
+
+    /// The newest publication.
+    pub(crate) fn newest(&self) -> Option<&Publication> {
+        self.timeline.newest()
+    }
+
+    /// By what the newest publication is found again, whatever is published meanwhile.
+    pub(crate) fn newest_at(&self) -> Option<&Cursor> {
+        self.cursor(self.newest()?.at)
+    }
+
+    /// The publication that begins there.
+    pub(crate) fn at(&self, at: &Cursor) -> Option<&Publication> {
+        self.timeline.publications.iter().find(|it| self.cursor(it.at) == Some(at))
+    }
+
+    /// Forgets all publications but that.
+    pub(crate) fn only(mut self, at: &Cursor) -> Self {
+        let cursors = &self.cursors;
+        let is_it = |it: &Publication| cursors.get(it.at.position as usize) == Some(at);
+        self.timeline.publications.retain(is_it);
+        self
+    }
+
+    /// The cursor of a line of a timeline.
+    pub(super) fn cursor_of(&self, entry: &Entry) -> String {
+        self.cursor(entry.at).map(Cursor::to_string).unwrap_or_default()
+    }
+
+    /// The routing key of a publication or copy, unless it is the name of a hidden queue.
+    pub(super) fn routing_key(&self, published: &Published<'_>) -> Option<String> {
+        let is_hidden = self.hidden_keys.contains(&*published.routing_key);
+        (!is_hidden).then(|| published.routing_key.clone().into_owned())
+    }
+
+    fn cursor(&self, at: Place) -> Option<&Cursor> {
+        self.cursors.get(usize::try_from(at.position).ok()?)
+    }
+}

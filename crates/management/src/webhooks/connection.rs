@@ -1,0 +1,104 @@
+//! A connection to the receiver of a webhook, and when it may be used again.
+//!
+//! Owns the bounds of keeping: only for the same target, never after a failure, never unread, not
+//! for ever. Addresses are checked when a connection is made, so no kept one may outlive what it was
+//! made for; its age is bounded, so that a name that has come to mean another address is asked again.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::target::Target;
+
+/// A connection is used for so long.
+const AGE_MAX: Duration = Duration::from_secs(5 * 60);
+/// The body of an answer, which nobody reads, must end within this to be done with.
+const REST_TIMEOUT: Duration = Duration::from_millis(200);
+/// The same in bytes.
+const REST_BYTES_MAX: usize = 64 << 10;
+
+/// An open connection with nothing under way. Closed when dropped.
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    opened_at: Instant,
+    _driver: Driver,
+}
+
+/// A connection that has had its answer, but for the body of it.
+pub(super) struct Answered {
+    connection: Connection,
+    rest: Incoming,
+}
+
+impl Connection {
+    /// HTTP over a stream that is connected.
+    pub(super) async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        stream: S,
+    ) -> Result<Self, String> {
+        let shaken = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = shaken.map_err(|error| error.to_string())?;
+        let driver = Driver(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a webhook's connection: {error}");
+            }
+        }));
+        Ok(Self { sender, opened_at: Instant::now(), _driver: driver })
+    }
+
+    /// Sends a request. Interrupted or failed, the connection is closed.
+    pub(super) async fn send(
+        mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Answered), hyper::Error> {
+        self.sender.ready().await?;
+        let response = self.sender.send_request(request).await?;
+        let status = response.status();
+        Ok((status, Answered { connection: self, rest: response.into_body() }))
+    }
+}
+
+/// The task that reads and writes for a connection.
+struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The connection of one webhook between its calls, if there is one.
+#[derive(Default)]
+pub(crate) struct Kept(Option<(Target, Connection)>);
+
+impl Kept {
+    /// Closes it.
+    pub(crate) fn close(&mut self) {
+        self.0 = None;
+    }
+
+    /// The connection, if it is one to this target and fit to be used; else it is closed.
+    pub(super) fn take(&mut self, target: &Target) -> Option<Connection> {
+        let (of, connection) = self.0.take()?;
+        let is_fit = of == *target
+            && connection.opened_at.elapsed() < AGE_MAX
+            && !connection.sender.is_closed();
+        is_fit.then_some(connection)
+    }
+
+    /// Keeps a connection, unless its answer goes on and on.
+    pub(super) async fn put(&mut self, target: &Target, answered: Answered) {
+        let Answered { connection, rest } = answered;
+        let rest = Limited::new(rest, REST_BYTES_MAX).collect();
+        if timeout(REST_TIMEOUT, rest).await.is_ok_and(|rest| rest.is_ok()) {
+            self.0 = Some((target.clone(), connection));
+        }
+    }
+}
