@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use amqp::Properties;
 use broker::queue::{
-    ConsumerOptions, Delivery, Effects, Endpoint, Incoming, Outgoing, Queue, Settings, Settlement,
+    ConsumerSettings, Delivery, Effects, Endpoint, Incoming, Outgoing, Queue, Settings, Settlement,
 };
 use broker::{Message, QueueId};
 
@@ -36,8 +36,8 @@ impl Endpoint for Nowhere {
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(100_000);
-    let ack = ConsumerOptions { prefetch: 1000, ..ConsumerOptions::default() };
-    let no_ack = ConsumerOptions { no_ack: true, ..ConsumerOptions::default() };
+    let ack = ConsumerSettings { prefetch: 1000, ..ConsumerSettings::default() };
+    let no_ack = ConsumerSettings { no_ack: true, ..ConsumerSettings::default() };
     let plain = Settings::default;
     let wanted = std::env::args().nth(2).unwrap_or_default();
     if "messages".contains(&wanted) {
@@ -108,7 +108,7 @@ fn build(count: usize) -> u64 {
 }
 
 /// Batches come in, go out and are settled.
-fn flow(count: usize, settings: &Settings, consumers: &[ConsumerOptions]) -> u64 {
+fn flow(count: usize, settings: &Settings, consumers: &[ConsumerSettings]) -> u64 {
     let mut queue = Queue::new(QueueId(1), settings.clone(), 0);
     for options in consumers {
         queue.add_consumer(0, Nowhere, *options).expect("the queue is free");
@@ -139,7 +139,7 @@ fn backlog(count: usize) -> [u64; 2] {
         queue.publish(0, incoming, &mut effects);
     }
     let fill = nanoseconds(start, count);
-    let options = ConsumerOptions { prefetch: 1000, ..ConsumerOptions::default() };
+    let options = ConsumerSettings { prefetch: 1000, ..ConsumerSettings::default() };
     queue.add_consumer(0, Nowhere, options).expect("the queue is free");
     let start = Instant::now();
     while queue.depth().ready_count > 0 {

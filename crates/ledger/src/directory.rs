@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use crate::Cursor;
 use crate::page::Summary;
+use outcome::Cursor;
 
 /// Some pages that follow each other in one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

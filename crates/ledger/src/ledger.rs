@@ -13,8 +13,9 @@ use crate::options::{Options, Sizes};
 use crate::page::Page;
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{Event, IdHash, LedgerError, OutcomeQuery, OutcomesPage, What, dedup_key};
+use crate::{LedgerError, dedup_key};
 use crate::{outcomes, recovery};
+use outcome::{Event, IdHash, OutcomeQuery, OutcomesPage, What};
 
 /// See the crate's documentation. One thread appends and flushes; any thread asks.
 pub struct Ledger {

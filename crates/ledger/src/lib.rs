@@ -169,10 +169,6 @@ pub use dedup::dedup_key;
 pub use error::LedgerError;
 pub use ledger::Ledger;
 pub use options::Options;
-pub use outcome::{
-    Cursor, Entry, Event, IdHash, Outcome, OutcomeQuery, OutcomesPage, Publication, Published,
-    PublishedQueue, QueueStory, Settled, State, Timeline, What,
-};
 pub use prefixed::Prefixed;
 
 #[cfg(test)]

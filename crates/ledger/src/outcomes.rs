@@ -5,10 +5,11 @@
 
 use segment_log::records;
 
+use crate::LedgerError;
 use crate::page::{Body, Page, RawEvent, Summary, queue_bits};
 use crate::pages::{Candidate, Pages};
 use crate::records::PAGE;
-use crate::{Cursor, LedgerError, OutcomeQuery, OutcomesPage};
+use outcome::{Cursor, OutcomeQuery, OutcomesPage};
 
 /// Answers a question from at most about `bytes_max` of pages.
 pub(crate) fn outcomes(

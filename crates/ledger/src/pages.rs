@@ -13,7 +13,7 @@ use segment_log::{LogError, RECORD_HEADER_SIZE};
 use crate::device::ReadDevice;
 use crate::directory::{Directory, Stretch};
 use crate::page::{PageWriter, Summary};
-use crate::{Cursor, Event, What};
+use outcome::{Cursor, Event, What};
 
 /// Damaged pages that are told of one by one; a disk that is dying has said enough then.
 const WARNINGS_MAX: usize = 256;

@@ -2,7 +2,7 @@
 //!
 //! Owns their kinds and the format of the one that is no page (see the crate's documentation).
 
-use crate::Cursor;
+use outcome::Cursor;
 
 /// Kind of record: a page.
 pub(crate) const PAGE: u8 = 1;

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use common::{Fixture, Reply};
 use node::definitions::Permissions;
 use node::embedded::{Event, Link};
-use node::{ConsumeOptions, Destination, Properties, Settlement};
+use node::{Consume, Destination, Properties, Settlement};
 use serde_json::{Value, json};
 
 /// What is only in the queue `payroll`: its name, what its worker said, who that is.
@@ -23,7 +23,7 @@ const SECRETS: [&str; 6] =
 fn work(fixture: &Fixture, queue: &str, tag: &str, said: (&str, bool), count: usize) {
     let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
     let channel = link.open_channel().expect("a channel");
-    let options = ConsumeOptions { tag, ..ConsumeOptions::default() };
+    let options = Consume { tag, ..Consume::default() };
     link.consume(channel, queue, &options).expect("a consumer");
     for _ in 0..count {
         let event = link.next_event(Some(Duration::from_secs(20)));

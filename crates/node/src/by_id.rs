@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use broker::queue::{Incoming, Published};
 use broker::{Message, Tracking};
-use ledger::{Event, IdHash, Ledger, What};
-use outcome::Outcome;
+use ledger::Ledger;
+use outcome::{Event, IdHash, Outcome, What};
 
 use crate::engine::outcomes::duplicates::last_outcome;
 use crate::engine::whereabouts::{find, positions};

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use node::embedded::{Event, Link};
-//! use node::{ConsumeOptions, Node, Options, Properties, Publish, QueueOptions, Settlement};
+//! use node::{Consume, Node, Options, Properties, Publish, DeclareQueue, Settlement};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
@@ -10,13 +10,13 @@
 //! let mut link = Link::open(&node, "/", "guest")?;
 //! let channel = link.open_channel()?;
 //! link.select_confirms(channel)?;
-//! link.declare_queue("tasks", &QueueOptions { durable: true, ..QueueOptions::default() })?;
+//! link.declare_queue("tasks", &DeclareQueue { durable: true, ..DeclareQueue::default() })?;
 //!
 //! let persistent = Properties { delivery_mode: Some(2), ..Properties::default() };
 //! link.publish(channel, "", "tasks", &persistent, b"Hello World!")?;
 //! link.wait_for_confirms(channel)?; // on disk now
 //!
-//! link.consume(channel, "tasks", &ConsumeOptions { tag: "worker", ..ConsumeOptions::default() })?;
+//! link.consume(channel, "tasks", &Consume { tag: "worker", ..Consume::default() })?;
 //! let Some(Event::Delivered(delivery)) = link.next_event(None) else { panic!("there is one") };
 //! assert_eq!(delivery.message.body(), b"Hello World!");
 //! link.settle(channel, delivery.tag, Settlement::Ack)?;
@@ -45,7 +45,7 @@ use broker::queue::Settlement;
 use broker::{BrokerError, Message};
 
 use crate::node::Node;
-use crate::session::{ChannelError, ConsumeOptions, Publish, QueueDeclared, QueueOptions, Session};
+use crate::session::{ChannelError, Consume, DeclareQueue, Publish, QueueDeclared, Session};
 use crate::sink::{Delivered, Got, Returned, Sink};
 
 /// How long a wait sleeps at most before it looks again.
@@ -152,7 +152,7 @@ impl Link {
     pub fn declare_queue(
         &mut self,
         name: &str,
-        options: &QueueOptions,
+        options: &DeclareQueue,
     ) -> Result<QueueDeclared, BrokerError> {
         let declared = self.session.declare_queue(name, options)?;
         self.wait_until_durable()?;
@@ -275,7 +275,7 @@ impl Link {
         &mut self,
         channel: u16,
         queue: &str,
-        options: &ConsumeOptions<'_>,
+        options: &Consume<'_>,
     ) -> Result<(), BrokerError> {
         self.session.consume(channel, queue, options)?;
         Ok(())

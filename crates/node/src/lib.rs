@@ -36,11 +36,12 @@ pub use broker::topology::Destination;
 pub use broker::{BrokerError, Message};
 pub use by_id::ByIdError;
 pub use error::NodeError;
-pub use node::{Node, RecoverySummary};
+pub use node::Node;
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
 pub use registry::Outbox;
 pub use session::{
-    ChannelError, ConsumeOptions, Consuming, ExchangeOptions, Placed, Publish, QueueDeclared,
-    QueueOptions, Session,
+    ChannelError, Consume, Consuming, DeclareExchange, DeclareQueue, Placed, Publish,
+    QueueDeclared, Session,
 };
 pub use sink::{Delivered, Got, Returned, Sink};
+pub use startup::RecoverySummary;

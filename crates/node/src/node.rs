@@ -13,6 +13,7 @@ use broker::BrokerError;
 use ledger::{Ledger, Prefixed};
 use segment_log::{Disk, RealDisk};
 
+use crate::NodeError;
 use crate::auth::Accounts;
 use crate::definitions::DefinitionStore;
 use crate::engine::Engine;
@@ -23,24 +24,11 @@ use crate::options::Options;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::sink::Sink;
+use crate::startup::{self, RecoverySummary};
 use crate::store::Commit;
 use crate::store::recovery::{Recovered, recover};
-use crate::{NodeError, startup};
 
 pub use crate::names::DEFAULT_VHOST;
-
-/// What a start found in the store.
-#[derive(Debug, Clone, Default)]
-pub struct RecoverySummary {
-    /// Messages in durable queues.
-    pub message_count: u64,
-    /// Durable queues.
-    pub queue_count: usize,
-    /// Bytes of log read.
-    pub log_bytes: u64,
-    /// What was wrong, a clear line each; already logged.
-    pub warnings: Vec<String>,
-}
 
 /// A living broker. See the module's documentation.
 pub struct Node {

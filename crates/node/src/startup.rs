@@ -13,13 +13,25 @@ use segment_log::{Disk, Quarantine, RealDisk, Recovery, Reserve};
 use crate::NodeError;
 use crate::definitions::{Definitions, convert};
 use crate::engine::Engine;
-use crate::node::RecoverySummary;
 use crate::options::StoreOptions;
 use crate::registry::{LiveQueue, Vhost};
 
 /// Modes of the store's directories and files: its owner's alone, whatever the umask.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// What a start found in the store.
+#[derive(Debug, Clone, Default)]
+pub struct RecoverySummary {
+    /// Messages in durable queues.
+    pub message_count: u64,
+    /// Durable queues.
+    pub queue_count: usize,
+    /// Bytes of log read.
+    pub log_bytes: u64,
+    /// What was wrong, a clear line each; already logged.
+    pub warnings: Vec<String>,
+}
 
 /// Takes the directory for this process, and closes it to other users of the machine: it has
 /// messages, password hashes and secrets. The lock goes with the file handle, so also with a crash.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use amqp::OwnedProperties;
 use node::{
-    ConsumeOptions, Delivered, Node, Options, Publish, QueueOptions, Session, Settlement, Sink,
+    Consume, DeclareQueue, Delivered, Node, Options, Publish, Session, Settlement, Sink,
     StoreOptions,
 };
 use segment_log::RealDisk;
@@ -87,10 +87,10 @@ impl Run {
             session.select_confirms(1).expect("a new channel");
             session.set_prefetch(1, 200, false).expect("open");
         }
-        let options = QueueOptions { durable: true, ..QueueOptions::default() };
+        let options = DeclareQueue { durable: true, ..DeclareQueue::default() };
         session.declare_queue("q", &options).expect("a new name");
         let no_ack = !persistent;
-        let options = ConsumeOptions { tag: "consumer", no_ack, ..ConsumeOptions::default() };
+        let options = Consume { tag: "consumer", no_ack, ..Consume::default() };
         session.consume(1, "q", &options).expect("it is there");
         let mut properties = Vec::new();
         let delivery_mode = Some(if persistent { 2 } else { 1 });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use node::{ConsumeOptions, Delivered, Node, Options, Properties, Publish, QueueOptions};
+use node::{Consume, DeclareQueue, Delivered, Node, Options, Properties, Publish};
 use node::{Session, Sink, StoreOptions};
 use segment_log::FaultyDisk;
 
@@ -56,8 +56,8 @@ fn acks(session: &mut Session) -> Vec<(u64, bool)> {
 fn confirm_of_a_reply_waits_for_those_before_it() {
     let (node, mut session) = open();
     session.open_channel(1).expect("new");
-    session.declare_queue("q", &QueueOptions { durable: true, ..Default::default() }).expect("new");
-    let no_ack = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+    session.declare_queue("q", &DeclareQueue { durable: true, ..Default::default() }).expect("new");
+    let no_ack = Consume { no_ack: true, ..Consume::default() };
     session.consume(1, "amq.rabbitmq.reply-to", &no_ack).expect("a reply consumer");
     session.consume(1, "q", &no_ack).expect("a consumer");
     let asking = Properties { reply_to: Some("amq.rabbitmq.reply-to"), ..Properties::default() };
@@ -80,7 +80,7 @@ fn confirm_of_a_reply_waits_for_those_before_it() {
 fn transient_message_is_confirmed_at_once_unless_others_wait() {
     let (node, mut session) = open();
     session.open_channel(1).expect("new");
-    session.declare_queue("q", &QueueOptions { durable: true, ..Default::default() }).expect("new");
+    session.declare_queue("q", &DeclareQueue { durable: true, ..Default::default() }).expect("new");
     session.select_confirms(1).expect("not transactional");
     publish(&mut session, "q", &Properties::default());
     assert_eq!(acks(&mut session), [(1, false)]);

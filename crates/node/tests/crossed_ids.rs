@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
-use node::{Node, Options, Publish, QueueOptions, Session, Sink, StoreOptions};
+use node::{DeclareQueue, Node, Options, Publish, Session, Sink, StoreOptions};
 
 const ROUNDS: usize = 60;
 const IDS: usize = 64;
@@ -65,7 +65,7 @@ fn crossed_ids_from_four_threads_are_enqueued_once() {
     };
     let mut arguments = FieldTable::new();
     arguments.insert("x-message-deduplication", FieldValue::Bool(true));
-    let options = QueueOptions { durable: true, arguments, ..QueueOptions::default() };
+    let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
     session().declare_queue("q", &options).expect("a good declaration");
     let (done, is_done) = mpsc::channel();
     for thread in 0..4 {

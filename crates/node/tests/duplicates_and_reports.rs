@@ -5,7 +5,7 @@ mod rig;
 use std::sync::Arc;
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
-use node::{Got, Publish, QueueOptions, Session, Settlement, Sink};
+use node::{DeclareQueue, Got, Publish, Session, Settlement, Sink};
 use rig::Rig;
 
 /// Keeps confirms and what was got.
@@ -40,7 +40,7 @@ fn session(rig: &Rig) -> Session {
 fn declare(session: &mut Session, name: &str, arguments: &[(&str, FieldValue)]) {
     let mut table = FieldTable::new();
     arguments.iter().for_each(|(name, value)| table.insert(*name, value.clone()));
-    let options = QueueOptions { durable: true, arguments: table, ..QueueOptions::default() };
+    let options = DeclareQueue { durable: true, arguments: table, ..DeclareQueue::default() };
     session.declare_queue(name, &options).expect("a good declaration");
 }
 

@@ -6,7 +6,7 @@ mod rig;
 use amqp::FieldTable;
 use node::embedded::Link;
 use node::{
-    BrokerError, ChannelError, ConsumeOptions, Destination, ExchangeOptions, QueueOptions, Session,
+    BrokerError, ChannelError, Consume, DeclareExchange, DeclareQueue, Destination, Session,
     Settlement,
 };
 
@@ -37,12 +37,12 @@ const OF_CHANNEL: [(&str, Act); 10] = [
 /// Methods of no channel in particular, which do their work and leave it to others to tell.
 const OF_SESSION: [(&str, Act); 7] = [
     ("declare_queue", |session, _| {
-        session.declare_queue("new", &QueueOptions::default()).map(drop)
+        session.declare_queue("new", &DeclareQueue::default()).map(drop)
     }),
     ("delete_queue", |session, _| session.delete_queue("q", false, false).map(drop)),
     ("purge_queue", |session, _| session.purge_queue("q").map(drop)),
     ("declare_exchange", |session, _| {
-        session.declare_exchange("new", "fanout", &ExchangeOptions::default())
+        session.declare_exchange("new", "fanout", &DeclareExchange::default())
     }),
     ("delete_exchange", |session, _| session.delete_exchange("none", false)),
     ("bind", |session, _| {
@@ -54,7 +54,7 @@ const OF_SESSION: [(&str, Act); 7] = [
 ];
 
 fn consume(session: &mut Session, channel: u16) -> Result<(), BrokerError> {
-    session.consume(channel, "q", &ConsumeOptions::default()).map(drop)
+    session.consume(channel, "q", &Consume::default()).map(drop)
 }
 
 fn unknown_tag() -> BrokerError {
@@ -116,7 +116,7 @@ fn a_link_tells_with_the_next_call_on_the_channel() {
     let rig = Rig::new(1 << 20);
     let mut link = Link::open(&rig.node, "/", "guest").expect("guest may");
     let (first, second) = (link.open_channel().expect("new"), link.open_channel().expect("new"));
-    link.session().declare_queue("q", &QueueOptions::default()).expect("new");
+    link.session().declare_queue("q", &DeclareQueue::default()).expect("new");
     let fail = |link: &mut Link| {
         link.session().settle(first, 99, false, Settlement::Ack).expect("gathered");
     };
@@ -126,7 +126,7 @@ fn a_link_tells_with_the_next_call_on_the_channel() {
     assert_eq!(link.publish(first, "", "q", &properties, b"x"), Err(unknown_tag()));
     link.publish(first, "", "q", &properties, b"x").expect("it was told");
     fail(&mut link);
-    let options = ConsumeOptions::default();
+    let options = Consume::default();
     assert_eq!(link.consume(first, "q", &options), Err(unknown_tag()));
     fail(&mut link);
     link.consume(second, "q", &options).expect("nothing is wrong there");

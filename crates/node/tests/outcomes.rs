@@ -5,12 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use amqp::{FieldTable, FieldValue};
-use ledger::{IdHash, State, Timeline};
 use node::embedded::{Delivery, Event, Link};
-use node::{
-    ByIdError, ConsumeOptions, Node, Options, Properties, QueueOptions, Settlement, StoreOptions,
-};
-use outcome::Outcome;
+use node::{ByIdError, Consume, DeclareQueue, Node, Options, Properties, Settlement, StoreOptions};
+use outcome::{IdHash, Outcome, State, Timeline};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,7 +35,7 @@ impl Case {
     fn declare(&mut self, queue: &str, arguments: &[(&str, FieldValue)]) {
         let arguments: FieldTable =
             arguments.iter().map(|(name, value)| (*name, value.clone())).collect();
-        let options = QueueOptions { durable: true, arguments, ..QueueOptions::default() };
+        let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
         self.link.declare_queue(queue, &options).expect("a good declaration");
     }
 
@@ -50,7 +47,7 @@ impl Case {
     }
 
     fn consume(&mut self, queue: &str) {
-        let options = ConsumeOptions { tag: queue, ..ConsumeOptions::default() };
+        let options = Consume { tag: queue, ..Consume::default() };
         self.link.consume(self.channel, queue, &options).expect("the queue is there");
     }
 

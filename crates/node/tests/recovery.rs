@@ -4,7 +4,7 @@ mod rig;
 
 use amqp::FieldTable;
 use node::definitions::{Change, DefinitionStore, Permissions, StoredBinding};
-use node::{Destination, ExchangeOptions, NodeError, QueueOptions};
+use node::{DeclareExchange, DeclareQueue, Destination, NodeError};
 use segment_log::Disk;
 
 use rig::{Rig, bodies};
@@ -19,7 +19,7 @@ fn the_summary_counts_what_is_there() {
     let mut client = rig.client();
     client.declare("a", &[]);
     client.declare("b", &[]);
-    let transient = QueueOptions::default();
+    let transient = DeclareQueue::default();
     client.session.declare_queue("transient", &transient).expect("a new name");
     client.publish("", "a", &["1", "2", "3"]);
     client.publish("", "b", &["4"]);
@@ -36,7 +36,7 @@ fn the_summary_counts_what_is_there() {
     assert_eq!(summary.warnings, Vec::<String>::new());
     assert_eq!(rig.node.message_count(), 3);
     assert_eq!(rig.client().bodies("a"), ["2", "3"]);
-    let passive = QueueOptions { passive: true, ..QueueOptions::default() };
+    let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
     assert!(rig.client().session.declare_queue("transient", &passive).is_err());
 }
 
@@ -125,9 +125,9 @@ fn a_message_that_becomes_unreadable_does_not_hold_up_the_others() {
 fn definitions_are_as_they_were() {
     let mut rig = Rig::new(4096);
     let mut client = rig.client();
-    let durable = ExchangeOptions { durable: true, ..ExchangeOptions::default() };
+    let durable = DeclareExchange { durable: true, ..DeclareExchange::default() };
     client.session.declare_exchange("kept", "topic", &durable).expect("a new name");
-    let transient = ExchangeOptions::default();
+    let transient = DeclareExchange::default();
     client.session.declare_exchange("transient", "topic", &transient).expect("a new name");
     client.session.declare_exchange("inner", "fanout", &durable).expect("a new name");
     client.declare("q", &[("x-max-length", 3.into())]);
@@ -149,9 +149,9 @@ fn definitions_are_as_they_were() {
         client.publish("kept", "unbound", &["5"]);
         assert_eq!(client.bodies("q"), ["2", "3", "4"]);
         client.session.purge_queue("q").expect("it is there");
-        let passive = ExchangeOptions { passive: true, ..ExchangeOptions::default() };
+        let passive = DeclareExchange { passive: true, ..DeclareExchange::default() };
         assert!(client.session.declare_exchange("transient", "topic", &passive).is_err());
-        let passive = QueueOptions { passive: true, ..QueueOptions::default() };
+        let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
         assert!(client.session.declare_queue("deleted", &passive).is_err());
         rig.keep(2);
     }
@@ -198,7 +198,7 @@ fn users_virtual_hosts_and_permissions_are_as_they_were() {
         assert!(open("gone", "u").is_err() && open("/", "u").is_err());
         let mut session =
             rig.node.open_session("v", "u", Box::new(rig::Inbox::default())).expect("allowed");
-        let options = QueueOptions { durable: true, ..QueueOptions::default() };
+        let options = DeclareQueue { durable: true, ..DeclareQueue::default() };
         session.declare_queue("q", &options).expect("allowed");
         assert!(session.declare_queue("other", &options).is_err());
         rig.keep(2);
@@ -211,7 +211,7 @@ fn a_later_queue_does_not_find_messages_of_one_that_is_gone() {
     let mut client = rig.client();
     let none = FieldTable::new();
     client.declare("durable", &[]);
-    client.session.declare_queue("transient", &QueueOptions::default()).expect("a new name");
+    client.session.declare_queue("transient", &DeclareQueue::default()).expect("a new name");
     for queue in ["durable", "transient"] {
         client.session.bind("amq.fanout", &Destination::queue(queue), "", &none).expect("bound");
     }
@@ -231,7 +231,7 @@ fn a_later_queue_does_not_find_messages_of_one_that_is_gone() {
 #[test]
 fn a_binding_to_nothing_is_not_found_by_a_later_queue() {
     let mut rig = Rig::new(4096);
-    let options = ExchangeOptions { durable: true, ..ExchangeOptions::default() };
+    let options = DeclareExchange { durable: true, ..DeclareExchange::default() };
     rig.client().session.declare_exchange("x", "fanout", &options).expect("a new name");
     rig.commit();
     rig.crash();

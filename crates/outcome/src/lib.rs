@@ -37,5 +37,5 @@ pub use reason::Reason;
 pub use report::{REPORT_BYTES_MAX, Report, SettledBy};
 pub use request::{DEADLINE_MS_DEFAULT, Notify, OutcomeRequest, RequestError};
 pub use ticket::Ticket;
-pub use timeline::{Entry, Publication, QueueStory, State, Timeline};
+pub use timeline::{Entry, Publication, QueueStory, Stage, Timeline};
 pub use verdict::{Flags, Verdict};

@@ -33,7 +33,7 @@ pub struct Publication {
 
 /// Where a message stands in a queue, or altogether.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum State {
+pub enum Stage {
     /// It waits for a consumer.
     #[default]
     Queued,
@@ -43,7 +43,7 @@ pub enum State {
     Settled,
 }
 
-impl State {
+impl Stage {
     /// In lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ pub struct QueueStory {
     /// The queue's name.
     pub name: String,
     /// Where it stands.
-    pub state: State,
+    pub stage: Stage,
     /// Deliveries so far.
     pub attempts: u16,
     /// Who had it last; empty for nobody yet.
@@ -108,19 +108,19 @@ impl Timeline {
 
 impl Publication {
     /// Where it stands altogether: settled in all its queues, or what the furthest other one is.
-    pub fn state(&self) -> State {
-        let open = self.queues.iter().map(|queue| queue.state).filter(|s| *s != State::Settled);
-        match open.max_by_key(|state| *state == State::Delivered) {
-            Some(state) => state,
+    pub fn stage(&self) -> Stage {
+        let open = self.queues.iter().map(|queue| queue.stage).filter(|s| *s != Stage::Settled);
+        match open.max_by_key(|stage| *stage == Stage::Delivered) {
+            Some(stage) => stage,
             // Routed to none and not yet said to be unroutable.
-            None if self.queues.is_empty() => State::Queued,
-            None => State::Settled,
+            None if self.queues.is_empty() => Stage::Queued,
+            None => Stage::Settled,
         }
     }
 
     /// The worst outcome, once it is settled in all its queues.
     pub fn outcome(&self) -> Option<Outcome> {
-        let is_settled = self.state() == State::Settled;
+        let is_settled = self.stage() == Stage::Settled;
         self.queues.iter().filter_map(QueueStory::outcome).max().filter(|_| is_settled)
     }
 

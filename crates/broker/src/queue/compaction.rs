@@ -6,7 +6,7 @@ use outcome::Reason;
 
 use super::consumers::Endpoint;
 use super::effects::{DeliveryId, Effects};
-use super::index::{Marks, State};
+use super::index::{Marks, Stage};
 use super::state::Queue;
 
 /// A message, and where it stands in the log.
@@ -66,7 +66,7 @@ impl<E: Endpoint> Queue<E> {
         let place = wanted.id.place();
         let entry =
             self.levels.at(place).filter(|entry| entry.position.get() == Some(wanted.position))?;
-        if entry.state == State::Unsettled {
+        if entry.stage == Stage::Unsettled {
             return Some(false);
         }
         self.remove(place, Reason::Cancelled, effects);

@@ -40,7 +40,7 @@ impl ConsumerKey {
 
 /// What a consumer asked for.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ConsumerOptions {
+pub struct ConsumerSettings {
     /// Unsettled messages it may hold; 0 is without limit.
     pub prefetch: u32,
     /// Messages count as settled when they are sent.
@@ -53,7 +53,7 @@ pub struct ConsumerOptions {
 
 pub(super) struct Consumer<E> {
     pub serial: u32,
-    pub options: ConsumerOptions,
+    pub options: ConsumerSettings,
     pub endpoint: E,
     pub unsettled_count: u32,
     waiting: bool,
@@ -102,7 +102,7 @@ impl<E: Endpoint> Consumers<E> {
         })
     }
 
-    pub(super) fn add(&mut self, endpoint: E, options: ConsumerOptions) -> ConsumerKey {
+    pub(super) fn add(&mut self, endpoint: E, options: ConsumerSettings) -> ConsumerKey {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let consumer = Consumer {

@@ -1,6 +1,6 @@
 //! Commands about consumers: they come, stall, go on, and go.
 
-use super::consumers::{ConsumerKey, ConsumerOptions, Endpoint};
+use super::consumers::{ConsumerKey, ConsumerSettings, Endpoint};
 use super::effects::Effects;
 use super::state::Queue;
 use crate::BrokerError;
@@ -11,7 +11,7 @@ impl<E: Endpoint> Queue<E> {
         &mut self,
         now_ms: u64,
         endpoint: E,
-        options: ConsumerOptions,
+        options: ConsumerSettings,
     ) -> Result<ConsumerKey, BrokerError> {
         // Who is to be alone cannot be one of several that stand by for each other.
         let occupied = self.consumers.count() > 0 || self.settings.single_active_consumer;

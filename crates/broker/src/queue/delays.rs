@@ -7,7 +7,7 @@ use outcome::Reason;
 
 use super::consumers::Endpoint;
 use super::effects::{DeliveryId, Effects};
-use super::index::State;
+use super::index::Stage;
 use super::priority_levels::Place;
 use super::state::Queue;
 
@@ -38,7 +38,7 @@ impl<E: Endpoint> Queue<E> {
         if self.delayed.len() as u64 > 64 + 2 * self.delayed_count {
             let levels = &self.levels;
             self.delayed.retain(|&(_, level, number)| {
-                levels.at((level, number)).is_some_and(|entry| entry.state == State::Delayed)
+                levels.at((level, number)).is_some_and(|entry| entry.stage == Stage::Delayed)
             });
         }
         self.note_attempt(id, retry_at_ms, effects);
@@ -53,7 +53,7 @@ impl<E: Endpoint> Queue<E> {
             self.delayed.pop_first();
             let place = (level, number);
             match self.levels.at(place) {
-                Some(entry) if entry.state == State::Delayed && entry.expires_at_ms <= now_ms => {
+                Some(entry) if entry.stage == Stage::Delayed && entry.expires_at_ms <= now_ms => {
                     self.remove(place, Reason::Expired, effects);
                 }
                 _ => self.end_delay(place),
@@ -73,7 +73,7 @@ impl<E: Endpoint> Queue<E> {
 
     fn end_delay(&mut self, place: Place) {
         // It may have been taken out since.
-        if self.levels.at(place).is_none_or(|entry| entry.state != State::Delayed) {
+        if self.levels.at(place).is_none_or(|entry| entry.stage != Stage::Delayed) {
             return;
         }
         let Some(entry) = self.levels.give_back(place) else { return };

@@ -22,7 +22,7 @@ const DELIVERED_CHUNKS_FREE: u64 = 8;
 pub(super) const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum State {
+pub(super) enum Stage {
     #[default]
     Gone,
     Ready,
@@ -65,7 +65,7 @@ pub(super) struct Entry {
     pub body_bytes: u32,
     /// Deliveries so far; also tells one delivery from the next of the same message.
     pub attempt: u16,
-    pub state: State,
+    pub stage: Stage,
     pub marks: Marks,
 }
 
@@ -122,7 +122,7 @@ pub(super) struct Index {
 impl Index {
     /// Adds a ready message at the end and returns its number.
     pub(super) fn push(&mut self, entry: Entry) -> u64 {
-        debug_assert!(entry.state == State::Ready);
+        debug_assert!(entry.stage == Stage::Ready);
         let number = self.end;
         if self.chunks.is_empty() {
             self.base = number - number % CHUNK;
@@ -151,7 +151,7 @@ impl Index {
         }
         while self.cursor < self.end {
             match self.at(self.cursor) {
-                Some(entry) if entry.state == State::Ready => return Some(self.cursor),
+                Some(entry) if entry.stage == Stage::Ready => return Some(self.cursor),
                 _ => self.cursor += 1,
             }
         }
@@ -170,28 +170,28 @@ impl Index {
             self.move_stragglers();
         }
         let entry = self.at_mut(number)?;
-        debug_assert!(entry.state == State::Ready);
-        entry.state = State::Unsettled;
+        debug_assert!(entry.stage == Stage::Ready);
+        entry.stage = Stage::Unsettled;
         entry.attempt = entry.attempt.wrapping_add(1);
         Some(entry)
     }
 
     /// Gives an unsettled or delayed message back to its place.
     pub(super) fn give_back(&mut self, number: u64) -> Option<&mut Entry> {
-        if !matches!(self.at(number)?.state, State::Unsettled | State::Delayed) {
+        if !matches!(self.at(number)?.stage, Stage::Unsettled | Stage::Delayed) {
             return None;
         }
         self.held_count -= 1;
         self.returned.insert(number);
         let entry = self.at_mut(number)?;
-        entry.state = State::Ready;
+        entry.stage = Stage::Ready;
         Some(entry)
     }
 
     /// Has an unsettled message wait in its place, until it is given back.
     pub(super) fn delay(&mut self, number: u64) -> Option<&mut Entry> {
-        let entry = self.at_mut(number).filter(|entry| entry.state == State::Unsettled)?;
-        entry.state = State::Delayed;
+        let entry = self.at_mut(number).filter(|entry| entry.stage == Stage::Unsettled)?;
+        entry.stage = Stage::Delayed;
         Some(entry)
     }
 
@@ -199,13 +199,13 @@ impl Index {
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
         if number < self.base {
             let entry = self.stragglers.remove(&number)?;
-            self.forget(number, entry.state);
+            self.forget(number, entry.stage);
             return Some(entry);
         }
         let slot = ((number - self.base) / CHUNK) as usize;
         let chunk = self.chunks.get_mut(slot)?.as_mut()?;
         let entry = &mut chunk.entries[(number % CHUNK) as usize];
-        if entry.state == State::Gone {
+        if entry.stage == Stage::Gone {
             return None;
         }
         let entry = std::mem::take(entry);
@@ -214,7 +214,7 @@ impl Index {
         if is_empty {
             self.spare = self.chunks[slot].take();
         }
-        self.forget(number, entry.state);
+        self.forget(number, entry.stage);
         if is_empty {
             self.free_front();
             self.move_stragglers();
@@ -227,7 +227,7 @@ impl Index {
             return self.stragglers.get(&number);
         }
         let chunk = self.chunks.get(((number - self.base) / CHUNK) as usize)?.as_ref()?;
-        Some(&chunk.entries[(number % CHUNK) as usize]).filter(|entry| entry.state != State::Gone)
+        Some(&chunk.entries[(number % CHUNK) as usize]).filter(|entry| entry.stage != Stage::Gone)
     }
 
     pub(super) fn at_mut(&mut self, number: u64) -> Option<&mut Entry> {
@@ -236,7 +236,7 @@ impl Index {
         }
         let chunk = self.chunks.get_mut(((number - self.base) / CHUNK) as usize)?.as_mut()?;
         Some(&mut chunk.entries[(number % CHUNK) as usize])
-            .filter(|entry| entry.state != State::Gone)
+            .filter(|entry| entry.stage != Stage::Gone)
     }
 
     /// Every message there is, in order of number, from `from` on.
@@ -248,7 +248,7 @@ impl Index {
             chunk.iter().flat_map(move |chunk| (start..).zip(&chunk.entries))
         });
         self.stragglers.range(from..).map(|(&number, entry)| (number, entry)).chain(
-            in_chunks.filter(move |(number, entry)| *number >= from && entry.state != State::Gone),
+            in_chunks.filter(move |(number, entry)| *number >= from && entry.stage != Stage::Gone),
         )
     }
 
@@ -258,9 +258,9 @@ impl Index {
         self.chunks.len()
     }
 
-    fn forget(&mut self, number: u64, state: State) {
-        match state {
-            State::Unsettled | State::Delayed => self.held_count -= 1,
+    fn forget(&mut self, number: u64, stage: Stage) {
+        match stage {
+            Stage::Unsettled | Stage::Delayed => self.held_count -= 1,
             _ if number < self.cursor => {
                 self.returned.remove(&number);
             }
@@ -288,7 +288,7 @@ impl Index {
             }
             if let Some(Some(mut chunk)) = self.chunks.pop_front() {
                 for (number, entry) in (self.base..).zip(&mut chunk.entries) {
-                    if entry.state != State::Gone {
+                    if entry.stage != Stage::Gone {
                         self.stragglers.insert(number, std::mem::take(entry));
                     }
                 }

@@ -7,7 +7,7 @@ use outcome::{Reason, SettledBy};
 use super::command::{Incoming, Published, Restored, Settlement};
 use super::consumers::{ConsumerKey, Endpoint};
 use super::effects::{Delivery, DeliveryId, Effects};
-use super::index::{Entry, Marks, State};
+use super::index::{Entry, Marks, Stage};
 use super::state::Queue;
 
 /// The largest delivery limit that attempts can be counted against.
@@ -39,7 +39,7 @@ impl<E: Endpoint> Queue<E> {
                 expires_at_ms: ttl,
                 body_bytes: restored.body_bytes,
                 attempt: restored.attempts,
-                state: State::Ready,
+                stage: Stage::Ready,
                 // Deliveries are not logged, so after a restart any message may have been delivered.
                 marks: Marks::REDELIVERED
                     .with(Marks::TRACKED, restored.is_tracked)

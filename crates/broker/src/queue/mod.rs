@@ -31,9 +31,9 @@ mod tests;
 
 pub use command::{Depth, Incoming, Published, Restored, Settlement};
 pub use compaction::EntryRef;
-pub use consumers::{ConsumerKey, ConsumerOptions, Endpoint};
+pub use consumers::{ConsumerKey, ConsumerSettings, Endpoint};
 pub use effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Outgoing, Removed};
 pub use expiry::Tick;
 pub use retry::Retry;
-pub use settings::{DeadLetterTarget, Settings};
+pub use settings::{DeadLetterAddress, Settings};
 pub use state::Queue;

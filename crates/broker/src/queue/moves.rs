@@ -8,7 +8,7 @@ use outcome::{Reason, SettledBy};
 use super::command::Incoming;
 use super::consumers::{ConsumerKey, Endpoint};
 use super::effects::{Attempt, Delivery, DeliveryId, Effects, Noted, Removed};
-use super::index::{Entry, Marks, State};
+use super::index::{Entry, Marks, Stage};
 use super::priority_levels::Place;
 use super::state::Queue;
 
@@ -34,7 +34,7 @@ impl<E: Endpoint> Queue<E> {
                 expires_at_ms,
                 body_bytes,
                 attempt: 0,
-                state: State::Ready,
+                stage: Stage::Ready,
                 marks,
             },
         );
@@ -111,7 +111,7 @@ impl<E: Endpoint> Queue<E> {
     /// Whether a message is unsettled, and by this very delivery.
     pub(super) fn is_unsettled(&self, id: DeliveryId) -> bool {
         let entry = self.levels.at(id.place());
-        entry.is_some_and(|entry| entry.state == State::Unsettled && entry.attempt == id.attempt)
+        entry.is_some_and(|entry| entry.stage == Stage::Unsettled && entry.attempt == id.attempt)
     }
 
     /// Moves an unsettled message back to ready.
@@ -162,12 +162,12 @@ impl<E: Endpoint> Queue<E> {
         effects: &mut Effects,
     ) {
         let Some(entry) = self.levels.remove(place) else { return };
-        match entry.state {
-            State::Ready => {
+        match entry.stage {
+            Stage::Ready => {
                 self.ready_count -= 1;
                 self.ready_bytes -= u64::from(entry.body_bytes);
             }
-            State::Delayed => self.delayed_count -= 1,
+            Stage::Delayed => self.delayed_count -= 1,
             _ => self.unsettled_count -= 1,
         }
         if let Some(message) = &entry.message {

@@ -11,7 +11,7 @@ use crate::arguments::{Overflow, QueueArguments, QueueType};
 
 /// Where a queue sends messages that die.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetterTarget {
+pub struct DeadLetterAddress {
     /// `x-dead-letter-exchange`.
     pub exchange: String,
     /// `x-dead-letter-routing-key`; `None`: with the keys they came with.
@@ -28,7 +28,7 @@ pub struct Settings {
     /// `x-expires`, ms without use.
     pub expires_ms: Option<u64>,
     /// Where messages that die are sent on to, if anywhere.
-    pub dead_letter: Option<DeadLetterTarget>,
+    pub dead_letter: Option<DeadLetterAddress>,
     /// `x-max-length`, ready messages.
     pub length_max: Option<u64>,
     /// `x-max-length-bytes`, bodies of ready messages.
@@ -68,7 +68,7 @@ impl Settings {
             queue_type: arguments.queue_type,
             message_ttl_ms: arguments.message_ttl_ms,
             expires_ms: arguments.expires_ms,
-            dead_letter: arguments.dead_letter_exchange.clone().map(|exchange| DeadLetterTarget {
+            dead_letter: arguments.dead_letter_exchange.clone().map(|exchange| DeadLetterAddress {
                 exchange,
                 routing_key: arguments.dead_letter_routing_key.clone(),
             }),

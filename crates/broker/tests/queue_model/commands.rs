@@ -1,7 +1,7 @@
 //! Random settings and commands.
 
 use broker::arguments::{Overflow, QueueArguments, RetryKind};
-use broker::queue::{ConsumerOptions, DeadLetterTarget, Retry, Settings, Settlement};
+use broker::queue::{ConsumerSettings, DeadLetterAddress, Retry, Settings, Settlement};
 use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(crate) enum Command {
     Get {
         no_ack: bool,
     },
-    AddConsumer(ConsumerOptions, u32),
+    AddConsumer(ConsumerSettings, u32),
     RemoveConsumer(usize),
     /// The endpoint of a consumer has room for so many from now on; whether it says so.
     MakeRoom(usize, u32, bool),
@@ -89,10 +89,10 @@ fn retry() -> impl Strategy<Value = Option<Retry>> {
     .prop_map(|arguments| Settings::resolve(&arguments).retry)
 }
 
-fn consumer() -> impl Strategy<Value = ConsumerOptions> {
+fn consumer() -> impl Strategy<Value = ConsumerSettings> {
     let exclusive = prop_oneof![9 => Just(false), 1 => Just(true)];
     (0u32..5, prop::bool::weighted(0.25), exclusive, -1i32..2).prop_map(
-        |(prefetch, no_ack, exclusive, priority)| ConsumerOptions {
+        |(prefetch, no_ack, exclusive, priority)| ConsumerSettings {
             prefetch,
             no_ack,
             exclusive,
@@ -158,7 +158,7 @@ pub(crate) fn settings() -> impl Strategy<Value = Settings> {
             expires_ms: times.1,
             dead_letter: flags
                 .0
-                .then(|| DeadLetterTarget { exchange: "dlx".to_owned(), routing_key: None }),
+                .then(|| DeadLetterAddress { exchange: "dlx".to_owned(), routing_key: None }),
             length_max: limits.0,
             bytes_max: limits.1,
             overflow,

@@ -1,7 +1,7 @@
 //! A queue as anybody would write it who has never heard of speed: one list of messages, each with
 //! its state, looked through from the front for every question.
 
-use broker::queue::{ConsumerOptions, Published, Settings, Settlement};
+use broker::queue::{ConsumerSettings, Published, Settings, Settlement};
 use outcome::Reason;
 
 use broker::arguments::Overflow;
@@ -53,7 +53,7 @@ pub(crate) struct Gone {
 
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    pub options: ConsumerOptions,
+    pub options: ConsumerSettings,
     pub is_there: bool,
     /// Messages its endpoint still takes.
     pub room: u32,
@@ -249,7 +249,7 @@ impl Model {
     pub(crate) fn add_consumer(
         &mut self,
         now_ms: u64,
-        options: ConsumerOptions,
+        options: ConsumerSettings,
         room: u32,
     ) -> bool {
         let others: Vec<&Consumer> = self.consumers.iter().filter(|c| c.is_there).collect();
@@ -479,7 +479,7 @@ impl Model {
     }
 
     fn is_below_prefetch(&self, consumer: usize) -> bool {
-        let ConsumerOptions { prefetch, no_ack, .. } = self.consumers[consumer].options;
+        let ConsumerSettings { prefetch, no_ack, .. } = self.consumers[consumer].options;
         let mine = self.messages.iter().filter(
             |message| matches!(message.state, State::Unsettled { consumer: Some(c), .. } if c == consumer),
         );

@@ -6,14 +6,16 @@
 
 use std::borrow::Cow;
 
-use outcome::{Details, Flags, Outcome, Reason, Verdict};
+use outcome::{
+    Cursor, Details, Event, Flags, IdHash, Outcome, Published, PublishedQueue, Reason, Settled,
+    Verdict, What,
+};
 
 use super::format::{kind, settled, tag};
 use super::ids::{self, Id};
 use super::strings;
 use super::summary::{HEADER_SIZE, Summary};
 use super::varint::Input;
-use crate::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 
 /// A page's bytes, taken apart into strings, ids, and events to be read.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::ids::{Ids, Met};
 use super::strings::{Role, Strings};
 use super::summary::{HEADER_SIZE, Summary, queue_bits};
 use super::varint;
-use crate::{Cursor, Event, Published, Settled, What};
+use outcome::{Cursor, Event, Published, Settled, What};
 
 /// The page being written.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::strings::{self, Role, Strings};
 use super::varint::{self, Input};
-use crate::IdHash;
+use outcome::IdHash;
 
 /// Only the hash is known.
 const HASH: u8 = 0;

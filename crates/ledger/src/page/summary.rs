@@ -3,9 +3,7 @@
 //! Owns the header's bytes and what a filter can conclude from it. Invariant: a summary may say
 //! "perhaps" too often, never "no" wrongly.
 
-use outcome::Outcome;
-
-use crate::Cursor;
+use outcome::{Cursor, Outcome};
 
 /// Bytes of a page before its strings.
 pub(super) const HEADER_SIZE: usize = 64;

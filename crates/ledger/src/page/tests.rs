@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
-use outcome::{Details, Flags, Outcome, Reason, Verdict};
+use outcome::{
+    Cursor, Details, Event, Flags, IdHash, Outcome, Published, PublishedQueue, Reason, Settled,
+    Verdict, What,
+};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 
 fn text() -> impl Strategy<Value = Cow<'static, str>> {
     prop_oneof![

@@ -1,11 +1,11 @@
 //! The least that has to work.
 
-use outcome::Outcome;
+use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::FaultyDisk;
 
 use super::support::{hash, published, settled, tiny};
 use crate::options::Sizes;
-use crate::{Cursor, Ledger, Options, OutcomeQuery, dedup_key};
+use crate::{Ledger, Options, dedup_key};
 
 #[test]
 fn events_are_found_at_once_and_after_flush_and_reopening() {

@@ -1,11 +1,11 @@
 //! Crashes at every point, full disks, failed syncs.
 
-use outcome::Outcome;
+use outcome::{Cursor, Outcome};
 use segment_log::FaultyDisk;
 
 use super::support::{Model, published, settled, tiny};
 use crate::options::Sizes;
-use crate::{Cursor, Ledger, LedgerError, Options};
+use crate::{Ledger, LedgerError, Options};
 
 /// Numbers that follow from a seed (splitmix64).
 struct Random(u64);

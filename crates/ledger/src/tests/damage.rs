@@ -1,10 +1,10 @@
 //! Damaged and missing files.
 
-use outcome::Outcome;
+use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{Model, hash, published, settled, tiny};
-use crate::{Cursor, Ledger, Options, OutcomeQuery, dedup_key};
+use crate::{Ledger, Options, dedup_key};
 
 fn open(disk: &FaultyDisk) -> Ledger {
     Ledger::open_sized(disk.clone(), Options::default(), tiny()).unwrap()

@@ -1,11 +1,11 @@
 //! What goes by age, by size, by window.
 
-use outcome::Outcome;
+use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{hash, published, settled, tiny};
 use crate::options::Sizes;
-use crate::{Cursor, Ledger, Options, OutcomeQuery, dedup_key};
+use crate::{Ledger, Options, dedup_key};
 
 fn open(disk: &FaultyDisk, options: &Options) -> Ledger {
     Ledger::open_sized(disk.clone(), options.clone(), tiny()).unwrap()

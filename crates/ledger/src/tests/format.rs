@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use outcome::{Flags, Outcome};
+use outcome::{Cursor, Event, Flags, Outcome, What};
 use segment_log::{Disk, FaultyDisk};
 
 use super::support::{Model, hash, published, settled, tiny};
-use crate::{Cursor, Event, Ledger, Options, What};
+use crate::{Ledger, Options};
 
 /// Written by version 1.
 const FILES: [(&str, &[u8]); 7] = [

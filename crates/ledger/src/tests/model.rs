@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
-use outcome::Outcome;
+use outcome::{Cursor, Event, Outcome, OutcomeQuery, What};
 use proptest::prelude::*;
 use segment_log::{FaultyDisk, RealDisk};
 
 use super::support::{Model, hash, published, settled, tiny};
-use crate::{Cursor, Event, Ledger, Options, OutcomeQuery, What};
+use crate::{Ledger, Options};
 
 /// What may happen.
 #[derive(Debug, Clone)]

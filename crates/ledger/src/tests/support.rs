@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use outcome::{Details, Flags, Outcome, Verdict};
+use outcome::{
+    Cursor, Details, Event, Flags, IdHash, Outcome, OutcomeQuery, Published, PublishedQueue,
+    Settled, Verdict, What,
+};
 
 use crate::options::Sizes;
-use crate::{
-    Cursor, Event, IdHash, Ledger, OutcomeQuery, Published, PublishedQueue, Settled, What,
-    dedup_key,
-};
+use crate::{Ledger, dedup_key};
 
 /// Sizes at which a few dozen events fill everything.
 pub(crate) fn tiny() -> Sizes {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-pub use outcome::{Outcome, Published, PublishedQueue, Settled, State, What};
+pub use outcome::{Outcome, Published, PublishedQueue, Settled, Stage, What};
 // How a story is told of events; their places are numbers that module `view` gives them.
 pub(crate) use outcome::Cursor as Place;
 pub(crate) use outcome::{Entry, Event, IdHash, Publication, QueueStory, Timeline};

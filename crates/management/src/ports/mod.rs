@@ -22,7 +22,7 @@ pub use self::event::{
     Cursor, MessageEvent, NAMELESS_QUEUE, OutcomeEvent, OutcomePage, OutcomeQuery,
 };
 pub(crate) use self::event::{Entry, Event, IdHash, Place, Publication, QueueStory, Timeline};
-pub use self::event::{Outcome, Published, PublishedQueue, Settled, State, What};
+pub use self::event::{Outcome, Published, PublishedQueue, Settled, Stage, What};
 pub use self::messages::{Access, Changed, Freshness, Messages};
 pub use self::outgoing::{Outgoing, Placed, Receipt};
 

@@ -156,24 +156,24 @@ fn unknown(id: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ports::State;
+    use crate::ports::Stage;
 
     #[test]
     fn the_only_queue_that_fits_is_meant() {
-        let check = |queues: &[(&str, State)], expected: Result<&str, Kind>| {
-            let story = |(name, state): &(&str, State)| QueueStory {
+        let check = |queues: &[(&str, Stage)], expected: Result<&str, Kind>| {
+            let story = |(name, stage): &(&str, Stage)| QueueStory {
                 name: (*name).to_owned(),
-                state: *state,
+                stage: *stage,
                 ..QueueStory::default()
             };
             let queues = queues.iter().map(story).collect();
             let publication = Publication { queues, ..Publication::default() };
-            let fits = |queue: &QueueStory| queue.state == State::Queued;
+            let fits = |queue: &QueueStory| queue.stage == Stage::Queued;
             let found = only_queue(&publication, fits);
             let found = found.as_deref().map_err(Problem::kind);
             assert_eq!(found, expected);
         };
-        use State::{Queued, Settled};
+        use Stage::{Queued, Settled};
         check(&[("a", Queued)], Ok("a"));
         check(&[("a", Settled)], Ok("a"));
         check(&[("a", Settled), ("b", Queued)], Ok("b"));

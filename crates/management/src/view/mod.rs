@@ -102,7 +102,7 @@ impl PublicationView {
         };
         let published = publication.published.as_ref();
         Self {
-            state: publication.state().name(),
+            state: publication.stage().name(),
             outcome: publication.outcome().map(Outcome::name),
             recovered: publication.is_recovered(),
             exchange: published.map(|it| it.exchange.clone().into_owned()),
@@ -122,7 +122,7 @@ impl QueueView {
         let settled = story.settled.as_ref();
         Self {
             queue: story.name.clone(),
-            state: story.state.name(),
+            state: story.stage.name(),
             attempts: story.attempts,
             worker: story.worker.clone(),
             retry_at: time(story.retry_at_ms),

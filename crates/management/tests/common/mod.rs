@@ -30,7 +30,7 @@ use management::ports::{Outcome, Ports};
 use management::{Management, Options};
 use node::definitions::Permissions;
 use node::embedded::{Event, Link};
-use node::{ConsumeOptions, Node, QueueOptions, Settlement};
+use node::{Consume, DeclareQueue, Node, Settlement};
 use serde_json::Value;
 
 /// Tests of a test program as functions of a fixture, run over each implementation of the ports.
@@ -198,7 +198,7 @@ impl Fixture {
         given.iter().for_each(|(name, value)| arguments.insert(*name, value.clone()));
         let mut link = Link::open(self.node(), "/", "guest").expect("a link");
         link.open_channel().expect("a channel");
-        let options = QueueOptions { durable: true, arguments, ..QueueOptions::default() };
+        let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
         link.declare_queue(queue, &options).expect("a queue");
         link.close();
     }
@@ -274,7 +274,7 @@ impl Fixture {
             };
             let mut link = Link::open(&node, "/", "guest").expect("a link");
             let channel = link.open_channel().expect("a channel");
-            let options = ConsumeOptions { tag: "worker", ..ConsumeOptions::default() };
+            let options = Consume { tag: "worker", ..Consume::default() };
             link.consume(channel, &queue, &options).expect("a consumer");
             while !stopping.load(Ordering::Relaxed) {
                 let event = link.next_event(Some(Duration::from_millis(20)));

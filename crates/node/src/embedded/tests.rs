@@ -23,7 +23,7 @@ fn node(directory: &std::path::Path) -> Arc<Node> {
 fn link(node: &Arc<Node>) -> (Link, u16) {
     let mut link = Link::open(node, "/", "guest").expect("guest may");
     let channel = link.open_channel().expect("new");
-    let options = QueueOptions { durable: true, ..QueueOptions::default() };
+    let options = DeclareQueue { durable: true, ..DeclareQueue::default() };
     link.session().declare_queue("q", &options).expect("new");
     (link, channel)
 }

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use broker::dead_letter::{Death, dead_letter, is_cycle};
-use broker::queue::{DeadLetterTarget, Effects, Incoming, Removed};
+use broker::queue::{DeadLetterAddress, Effects, Incoming, Removed};
 use broker::{BrokerError, Message, Position, QueueId};
 use outcome::Reason;
 
@@ -188,7 +188,7 @@ impl DeadLetter {
         ) else {
             return;
         };
-        let DeadLetterTarget { exchange, routing_key } = target;
+        let DeadLetterAddress { exchange, routing_key } = target;
         let routing_key = routing_key.as_deref();
         let death = Death { queue: &queue.name, reason, exchange, routing_key, now_ms };
         match copy_and_targets(&vhost, message, &death) {

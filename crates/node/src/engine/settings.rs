@@ -26,13 +26,13 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use broker::queue::DeadLetterTarget;
+    use broker::queue::DeadLetterAddress;
     use outcome::{Notify, OutcomeRequest};
     use segment_log::FaultyDisk;
 
     use super::*;
     use crate::embedded::{Event, Link};
-    use crate::{ConsumeOptions, Node, Options, Properties, QueueOptions};
+    use crate::{Consume, DeclareQueue, Node, Options, Properties};
 
     #[test]
     fn everybody_acts_upon_other_settings_at_once() {
@@ -40,7 +40,7 @@ mod tests {
         let mut link = Link::open(&node, "/", "guest").expect("guest may");
         let channel = link.open_channel().expect("new");
         for queue in ["tasks", "dead", "replies"] {
-            link.declare_queue(queue, &QueueOptions::default()).expect("a good declaration");
+            link.declare_queue(queue, &DeclareQueue::default()).expect("a good declaration");
         }
         let properties = Properties {
             message_id: Some("1"),
@@ -51,7 +51,8 @@ mod tests {
             link.publish(channel, "", "tasks", &properties, b"x").expect("accepted");
         };
         publish(&mut link);
-        let target = DeadLetterTarget { exchange: String::new(), routing_key: Some("dead".into()) };
+        let target =
+            DeadLetterAddress { exchange: String::new(), routing_key: Some("dead".into()) };
         let notify = Some(Notify::All);
         let settings = Settings {
             length_max: Some(0),
@@ -64,7 +65,7 @@ mod tests {
         // What was there is over the limit now, and so is what comes.
         publish(&mut link);
         node.commit().expect("a good disk");
-        let options = ConsumeOptions { no_ack: true, ..ConsumeOptions::default() };
+        let options = Consume { no_ack: true, ..Consume::default() };
         let mut count = |queue: &str| {
             link.consume(channel, queue, &options).expect("it is there");
             let next = |link: &mut Link| link.next_event(Some(std::time::Duration::ZERO));

@@ -2,7 +2,7 @@
 //! knows which of them it still holds.
 
 use broker::queue::EntryRef;
-use ledger::{Event, What};
+use outcome::{Event, What};
 
 use super::Engine;
 use crate::registry::LiveQueue;

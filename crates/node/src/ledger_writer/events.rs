@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::{Message, QueueId};
-use ledger::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
+use outcome::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 use segment_log::RecordRef;
 
 use crate::names::QueueNames;

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 use broker::QueueId;
 use event_listener::{Event, EventListener};
 use hashbrown::HashMap;
-use ledger::{IdHash, LedgerError};
+use ledger::LedgerError;
+use outcome::IdHash;
 use segment_log::{LogError, RecordRef};
 
 use crate::NodeError;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use amqp::OwnedProperties;
-use ledger::{Event, IdHash, What};
+use outcome::{Event, IdHash, What};
 use segment_log::FaultyDisk;
 
 use crate::node::Node;
-use crate::session::{Publish, QueueOptions, Session};
+use crate::session::{DeclareQueue, Publish, Session};
 use crate::{Options, Settlement, Sink};
 
 /// Counts deliveries by `basic.get`.
@@ -28,7 +28,7 @@ fn open(disk: &FaultyDisk) -> Arc<Node> {
 fn session(node: &Arc<Node>) -> Session {
     let mut session = node.open_session("/", "guest", Box::<Got>::default()).expect("guest may");
     session.open_channel(1).expect("new");
-    let options = QueueOptions { durable: true, ..QueueOptions::default() };
+    let options = DeclareQueue { durable: true, ..DeclareQueue::default() };
     session.declare_queue("q", &options).expect("a good declaration");
     session
 }

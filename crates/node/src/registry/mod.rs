@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use broker::QueueId;
 use hashbrown::HashMap;
-use ledger::IdHash;
+use outcome::IdHash;
 
 use crate::locks::{Mutex, Rank, RwLock};
 use crate::names::{QueueNames, REPLY_TO};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use amqp::{FieldTable, FieldValue};
-use broker::queue::{ConsumerKey, ConsumerOptions, Delivery, Settlement};
+use broker::queue::{ConsumerKey, ConsumerSettings, Delivery, Settlement};
 use broker::{BrokerError, Message};
 use outcome::SettledBy;
 use segment_log::LogError;
@@ -21,7 +21,7 @@ use crate::sink::Got;
 
 /// What `basic.consume` asks for.
 #[derive(Debug, Clone, Default)]
-pub struct ConsumeOptions<'a> {
+pub struct Consume<'a> {
     /// Names the consumer on its channel; empty: the server names it.
     pub tag: &'a str,
     /// Messages are settled when they are sent.
@@ -95,7 +95,7 @@ impl Session {
         &mut self,
         number: u16,
         queue: &str,
-        options: &ConsumeOptions<'_>,
+        options: &Consume<'_>,
     ) -> Result<Consuming<'_>, BrokerError> {
         self.flush_channel(number)?;
         let tag = self.consumer_tag(number, options.tag)?;
@@ -105,7 +105,7 @@ impl Session {
         self.check(Access::Read, "queue", queue)?;
         let live = self.live_queue(queue)?;
         let handle = self.consumer_handle(number, &tag, options.no_ack)?;
-        let asked = ConsumerOptions {
+        let asked = ConsumerSettings {
             prefetch: self.channel(number)?.prefetch,
             no_ack: options.no_ack,
             exclusive: options.exclusive,
@@ -336,7 +336,7 @@ impl Session {
         &mut self,
         number: u16,
         tag: String,
-        options: &ConsumeOptions<'_>,
+        options: &Consume<'_>,
     ) -> Result<Consuming<'_>, BrokerError> {
         if !options.no_ack {
             let text = "reply consumer cannot acknowledge";

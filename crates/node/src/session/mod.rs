@@ -40,10 +40,10 @@ use publish::PublishBatch;
 use routes::RouteCache;
 use settle::{PendingSettle, Resolved};
 
-pub use consume::{ConsumeOptions, Consuming};
+pub use consume::{Consume, Consuming};
 pub use failed::ChannelError;
 pub use publish::{Placed, Publish};
-pub use topology::{ExchangeOptions, QueueDeclared, QueueOptions};
+pub use topology::{DeclareExchange, DeclareQueue, QueueDeclared};
 
 /// See the module's documentation.
 pub struct Session {

@@ -3,8 +3,7 @@
 
 use amqp::Properties;
 use broker::BrokerError;
-use ledger::IdHash;
-use outcome::{DEADLINE_MS_DEFAULT, REPORT_BYTES_MAX, Report};
+use outcome::{DEADLINE_MS_DEFAULT, IdHash, REPORT_BYTES_MAX, Report};
 
 use super::Session;
 use super::headers::Headers;

@@ -16,7 +16,7 @@ use crate::registry::LiveQueue;
 
 /// What `queue.declare` asks for.
 #[derive(Debug, Clone, Default)]
-pub struct QueueOptions {
+pub struct DeclareQueue {
     /// Only look whether it is there.
     pub passive: bool,
     /// Outlives a restart.
@@ -42,7 +42,7 @@ pub struct QueueDeclared {
 
 /// What `exchange.declare` asks for.
 #[derive(Debug, Clone, Default)]
-pub struct ExchangeOptions {
+pub struct DeclareExchange {
     /// Only look whether it is there.
     pub passive: bool,
     /// Outlives a restart.
@@ -63,7 +63,7 @@ impl Session {
     pub fn declare_queue(
         &mut self,
         name: &str,
-        options: &QueueOptions,
+        options: &DeclareQueue,
     ) -> Result<QueueDeclared, BrokerError> {
         self.carry_out();
         // Clients probe for direct reply-to by declaring its pseudo queue, passively or not.
@@ -190,7 +190,7 @@ impl Session {
         &mut self,
         name: &str,
         kind: &str,
-        options: &ExchangeOptions,
+        options: &DeclareExchange,
     ) -> Result<(), BrokerError> {
         self.carry_out();
         if options.passive {
@@ -345,7 +345,7 @@ impl Session {
     fn check_dead_letter_access(
         &self,
         name: &str,
-        options: &QueueOptions,
+        options: &DeclareQueue,
     ) -> Result<(), BrokerError> {
         let exchange = options.arguments.get("x-dead-letter-exchange").and_then(|v| v.as_str());
         let Some(exchange) = exchange else { return Ok(()) };

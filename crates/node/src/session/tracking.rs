@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use amqp::Properties;
 use broker::{BrokerError, Message, Tracking};
-use ledger::{IdHash, dedup_key};
-use outcome::{DEADLINE_MS_DEFAULT, OutcomeRequest, Ticket};
+use ledger::dedup_key;
+use outcome::{DEADLINE_MS_DEFAULT, IdHash, OutcomeRequest, Ticket};
 
 use super::Session;
 use super::headers::Headers;

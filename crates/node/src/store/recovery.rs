@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use broker::queue::Restored;
 use broker::{Message, QueueId};
-use ledger::IdHash;
+use outcome::IdHash;
 use segment_log::{Disk, Log, RECORD_HEADER_SIZE, RecordRef, Recovery, Reserve};
 
 use super::Store;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use amqp::{FieldTable, FieldValue, OwnedProperties};
 use node::clock::Clock;
 use node::{
-    ConsumeOptions, Delivered, Node, Options, Publish, QueueOptions, Session, Settlement, Sink,
+    Consume, DeclareQueue, Delivered, Node, Options, Publish, Session, Settlement, Sink,
     StoreOptions,
 };
 use segment_log::FaultyDisk;
@@ -131,7 +131,7 @@ impl Client {
     pub(crate) fn declare(&mut self, name: &str, arguments: &[(&str, FieldValue)]) {
         let mut table = FieldTable::new();
         arguments.iter().for_each(|(name, value)| table.insert(*name, value.clone()));
-        let options = QueueOptions { durable: true, arguments: table, ..QueueOptions::default() };
+        let options = DeclareQueue { durable: true, arguments: table, ..DeclareQueue::default() };
         self.session.declare_queue(name, &options).expect("a good declaration");
     }
 
@@ -178,7 +178,7 @@ impl Client {
     }
 
     pub(crate) fn consume(&mut self, channel: u16, queue: &str, tag: &str, no_ack: bool) {
-        let options = ConsumeOptions { tag, no_ack, ..ConsumeOptions::default() };
+        let options = Consume { tag, no_ack, ..Consume::default() };
         self.session.consume(channel, queue, &options).expect("the queue is there");
     }
 

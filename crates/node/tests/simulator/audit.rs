@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ledger::{Event, IdHash, Settled, State as Stage, Timeline, What};
 use node::Node;
-use outcome::Outcome;
+use outcome::{Event, IdHash, Outcome, Settled, Stage, Timeline, What};
 
 use crate::crash::Inventory;
 use crate::message::Published;
@@ -359,7 +358,7 @@ impl World {
             let timeline = Timeline::new(facts.of(id).to_vec());
             let newest = timeline.newest();
             let story = newest.and_then(|newest| newest.queues.iter().find(|q| q.name == key.1));
-            let stage = story.map(|story| story.state);
+            let stage = story.map(|story| story.stage);
             let is_missed = (1..=self.model.now_ms).contains(&message.deadline_at_ms);
             if is_missed && stage == Some(Stage::Settled) {
                 continue;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use node::definitions::{DefinitionStore, Definitions};
-use node::{Node, QueueOptions};
+use node::{DeclareQueue, Node};
 use segment_log::FaultyDisk;
 
 use crate::audit::Facts;
@@ -367,7 +367,7 @@ fn inventory<'a>(
     session.open_channel(1).expect("a new channel");
     let mut queues: BTreeMap<Name, Vec<Seen>> = BTreeMap::new();
     for name in ALL_QUEUES {
-        let passive = QueueOptions { passive: true, ..QueueOptions::default() };
+        let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
         if session.declare_queue(name, &passive).is_err() {
             continue;
         }

@@ -1,7 +1,7 @@
 //! Random commands: each is given to the node and told to the model.
 
 use amqp::FieldTable;
-use node::{ConsumeOptions, Destination, QueueOptions};
+use node::{Consume, DeclareQueue, Destination};
 
 use crate::client::{Channel, Confirms, Consumer, Gathered, Promise};
 use crate::model::Key;
@@ -235,7 +235,7 @@ impl World {
         self.note(|| format!("c{id}.{number} consumes {queue} as {tag}, no_ack {no_ack}"));
         let client = &mut self.clients[index];
         let channel = client.channels.get_mut(&number).expect("open");
-        let options = ConsumeOptions { tag: &tag, no_ack, ..ConsumeOptions::default() };
+        let options = Consume { tag: &tag, no_ack, ..Consume::default() };
         let consumed = client.session.consume(number, queue, &options).map(drop);
         let state = self.model.topology.queues.get_mut(queue);
         assert_eq!(consumed.is_ok(), state.is_some(), "{consumed:?}");
@@ -455,7 +455,7 @@ impl World {
         if kind.expires_ms.is_some() {
             return;
         }
-        let passive = QueueOptions { passive: true, ..QueueOptions::default() };
+        let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
         let monitor = self.monitor.as_mut().expect("open");
         let count = monitor.declare_queue(name, &passive).expect("it is there").message_count;
         let items = || self.model.items_in(name);

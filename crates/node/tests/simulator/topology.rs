@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use amqp::{FieldTable, FieldValue};
-use node::{ExchangeOptions, QueueOptions};
+use node::{DeclareExchange, DeclareQueue};
 use outcome::Notify;
 
 use crate::random::Random;
@@ -148,7 +148,7 @@ impl Kind {
         self.delivery_limit.or(self.is_quorum.then_some(20))
     }
 
-    pub(crate) fn options(&self, exclusive: bool) -> QueueOptions {
+    pub(crate) fn options(&self, exclusive: bool) -> DeclareQueue {
         let mut arguments = FieldTable::new();
         let mut number = |name: &str, value: Option<u64>| {
             if let Some(value) = value {
@@ -188,7 +188,7 @@ impl Kind {
                 arguments.insert("x-dead-letter-routing-key", key);
             }
         }
-        QueueOptions {
+        DeclareQueue {
             passive: false,
             durable: self.durable,
             exclusive,
@@ -319,6 +319,6 @@ pub(crate) fn is_durable_exchange(name: Name) -> bool {
 }
 
 /// How an exchange is declared.
-pub(crate) fn exchange_options(durable: bool) -> ExchangeOptions {
-    ExchangeOptions { durable, ..ExchangeOptions::default() }
+pub(crate) fn exchange_options(durable: bool) -> DeclareExchange {
+    DeclareExchange { durable, ..DeclareExchange::default() }
 }

@@ -8,7 +8,7 @@
 //! outcome of a copy to a copy), a delivery likewise; a late ack to the one whose deadline was
 //! missed. What fits nowhere makes a publication of its own.
 
-use super::{Entry, Publication, QueueStory, State, Timeline};
+use super::{Entry, Publication, QueueStory, Stage, Timeline};
 use crate::{Cursor, Event, Outcome, Published, Settled, What};
 
 /// How a name begins that stands for a queue that was deleted before its name was looked up.
@@ -49,7 +49,7 @@ impl Teller {
             What::Delivered { queue, worker, attempt } => {
                 let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
                 if let Some(story) = self.told[index].queue(queue) {
-                    stand(story, State::Delivered);
+                    stand(story, Stage::Delivered);
                     story.attempts = *attempt;
                     story.worker = worker.clone().into_owned();
                     story.retry_at_ms = 0;
@@ -59,7 +59,7 @@ impl Teller {
             What::Requeued { queue, attempt, retry_at_ms } => {
                 let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
                 if let Some(story) = self.told[index].queue(queue) {
-                    stand(story, State::Queued);
+                    stand(story, Stage::Queued);
                     story.attempts = *attempt;
                     story.retry_at_ms = *retry_at_ms;
                 }
@@ -115,7 +115,7 @@ impl Teller {
             chapter.publication.queues.push(QueueStory { name, ..QueueStory::default() });
         }
         if let Some(story) = chapter.queue(queue) {
-            story.state = State::Settled;
+            story.stage = Stage::Settled;
             story.attempts = verdict.attempts;
             story.retry_at_ms = 0;
             if !details.worker.is_empty() {
@@ -152,7 +152,7 @@ impl Teller {
     fn open(&self, queue: &str, is_copy: Option<bool>) -> Option<usize> {
         self.told.iter().position(|chapter| {
             is_copy.is_none_or(|is_copy| is_copy == chapter.is_copy)
-                && chapter.has(queue, |story| story.state != State::Settled)
+                && chapter.has(queue, |story| story.stage != Stage::Settled)
         })
     }
 
@@ -176,7 +176,7 @@ impl Teller {
     /// The oldest that has a queue whose name nobody knew any more, which now gets it.
     fn nameless(&mut self, queue: &str, is_copy: bool) -> Option<usize> {
         let is_nameless =
-            |story: &QueueStory| story.state != State::Settled && story.name.starts_with(DELETED);
+            |story: &QueueStory| story.stage != Stage::Settled && story.name.starts_with(DELETED);
         let mut told = self.told.iter_mut().enumerate();
         told.find_map(|(index, chapter)| {
             let mut queues = chapter.publication.queues.iter_mut();
@@ -245,9 +245,9 @@ impl Chapter {
 }
 
 /// It is there. With an outcome that is not yet the last word it stays settled.
-fn stand(story: &mut QueueStory, state: State) {
+fn stand(story: &mut QueueStory, stage: Stage) {
     if story.settled.is_none() {
-        story.state = state;
+        story.stage = stage;
     }
 }
 

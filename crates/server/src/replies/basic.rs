@@ -5,7 +5,7 @@ use amqp::{
     BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, BasicGet, BasicGetEmpty, BasicQos,
     BasicQosOk, BasicRecoverOk, Method,
 };
-use node::{BrokerError, ConsumeOptions, Session};
+use node::{BrokerError, Consume, Session};
 
 use super::Done;
 use crate::connection::Connection;
@@ -36,7 +36,7 @@ impl<S: Stream> Connection<S> {
         consume: &BasicConsume<'_>,
     ) -> Result<(), BrokerError> {
         let queue = self.queue_name(channel, consume.queue)?;
-        let options = ConsumeOptions {
+        let options = Consume {
             tag: consume.consumer_tag,
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,

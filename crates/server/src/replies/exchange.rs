@@ -4,12 +4,12 @@ use amqp::{
     ExchangeBind, ExchangeBindOk, ExchangeDeclare, ExchangeDeclareOk, ExchangeDelete,
     ExchangeDeleteOk, ExchangeUnbind, ExchangeUnbindOk, Method,
 };
-use node::{Destination, ExchangeOptions, Session};
+use node::{DeclareExchange, Destination, Session};
 
 use super::Done;
 
 pub(super) fn declare(session: &mut Session, declare: &ExchangeDeclare<'_>) -> Done {
-    let options = ExchangeOptions {
+    let options = DeclareExchange {
         passive: declare.passive,
         durable: declare.durable,
         auto_delete: declare.auto_delete,

@@ -4,7 +4,7 @@ use amqp::{
     Method, QueueBind, QueueBindOk, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk,
     QueuePurge, QueuePurgeOk, QueueUnbind, QueueUnbindOk,
 };
-use node::{BrokerError, Destination, QueueOptions};
+use node::{BrokerError, DeclareQueue, Destination};
 
 use super::Done;
 use crate::connection::Connection;
@@ -16,7 +16,7 @@ impl<S: Stream> Connection<S> {
         channel: u16,
         declare: &QueueDeclare<'_>,
     ) -> Result<(), BrokerError> {
-        let options = QueueOptions {
+        let options = DeclareQueue {
             passive: declare.passive,
             durable: declare.durable,
             exclusive: declare.exclusive,

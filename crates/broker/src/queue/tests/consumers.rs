@@ -154,7 +154,7 @@ fn a_waiting_consumer_that_goes_changes_nothing_for_the_active_one() {
 fn an_exclusive_consumer_is_alone() {
     let mut rig = Rig::plain();
     let add = |rig: &mut Rig, exclusive| {
-        let options = ConsumerOptions { exclusive, ..ConsumerOptions::default() };
+        let options = ConsumerSettings { exclusive, ..ConsumerSettings::default() };
         rig.queue.add_consumer(rig.now_ms, Port::with_room(9), options)
     };
     let alone = add(&mut rig, true).expect("the queue is free");
@@ -175,7 +175,7 @@ fn an_exclusive_consumer_is_alone() {
 #[test]
 fn a_queue_with_a_single_active_consumer_has_no_exclusive_ones() {
     let mut rig = Rig::new(settings(|s| s.single_active_consumer = true));
-    let options = ConsumerOptions { exclusive: true, ..ConsumerOptions::default() };
+    let options = ConsumerSettings { exclusive: true, ..ConsumerSettings::default() };
     let added = rig.queue.add_consumer(rig.now_ms, Port::with_room(9), options);
     assert_eq!(added.map_err(|e| e.reply_code()), Err(amqp::ReplyCode::AccessRefused));
 }

@@ -1,11 +1,11 @@
-//! The index of one level against a map from number to state, in long runs that leave a few
+//! The index of one level against a map from number to stage, in long runs that leave a few
 //! messages behind everywhere.
 
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::super::index::{Entry, Index, State};
+use super::super::index::{Entry, Index, Stage};
 
 /// What to do with so many messages; which of them is told by a pattern of bits.
 #[derive(Debug, Clone)]
@@ -48,35 +48,35 @@ fn step() -> impl Strategy<Value = Step> {
 struct Pair {
     index: Index,
     /// Ready, unsettled or delayed, and deliveries so far.
-    model: BTreeMap<u64, (State, u16)>,
+    model: BTreeMap<u64, (Stage, u16)>,
 }
 
 impl Pair {
     fn push(&mut self) {
-        let state = State::Ready;
-        let number = self.index.push(Entry { state, position: Some(7).into(), ..Entry::default() });
+        let stage = Stage::Ready;
+        let number = self.index.push(Entry { stage, position: Some(7).into(), ..Entry::default() });
         assert!(self.model.last_key_value().is_none_or(|(last, _)| *last < number));
-        self.model.insert(number, (state, 0));
+        self.model.insert(number, (stage, 0));
     }
 
-    fn first(&self, state: State, count: u16, bits: u64) -> Vec<u64> {
-        let numbers = self.model.iter().filter(|(_, (of, _))| *of == state).map(|(n, _)| *n);
+    fn first(&self, stage: Stage, count: u16, bits: u64) -> Vec<u64> {
+        let numbers = self.model.iter().filter(|(_, (of, _))| *of == stage).map(|(n, _)| *n);
         let picked = numbers.take(count.into()).enumerate();
         picked.filter(|(at, _)| bits >> (at % 64) & 1 == 1).map(|(_, number)| number).collect()
     }
 
     fn remove(&mut self, number: u64) {
-        let (state, attempt) = self.model.remove(&number).expect("the model has it");
+        let (stage, attempt) = self.model.remove(&number).expect("the model has it");
         let entry = self.index.remove(number).expect("the model has it");
-        assert_eq!((entry.state, entry.attempt, entry.position.get()), (state, attempt, Some(7)));
+        assert_eq!((entry.stage, entry.attempt, entry.position.get()), (stage, attempt, Some(7)));
         assert!(self.index.remove(number).is_none());
     }
 
     fn deliver(&mut self) -> Option<u64> {
         let number = self.index.first_ready()?;
         let attempt = self.index.deliver(number).expect("it is ready").attempt;
-        let (state, count) = self.model.get_mut(&number).expect("the model has it");
-        assert_eq!(std::mem::replace(state, State::Unsettled), State::Ready);
+        let (stage, count) = self.model.get_mut(&number).expect("the model has it");
+        assert_eq!(std::mem::replace(stage, Stage::Unsettled), Stage::Ready);
         *count += 1;
         assert_eq!(attempt, *count);
         Some(number)
@@ -85,8 +85,8 @@ impl Pair {
     fn give_back(&mut self, numbers: &[u64]) {
         for &number in numbers {
             let entry = self.index.give_back(number).expect("it is unsettled or waits");
-            assert_eq!(entry.state, State::Ready);
-            self.model.get_mut(&number).expect("the model has it").0 = State::Ready;
+            assert_eq!(entry.stage, Stage::Ready);
+            self.model.get_mut(&number).expect("the model has it").0 = Stage::Ready;
             assert!(self.index.give_back(number).is_none());
         }
     }
@@ -95,36 +95,36 @@ impl Pair {
         match *step {
             Step::Push(count) => (0..count).for_each(|_| self.push()),
             Step::Deliver(count) => {
-                for expected in self.first(State::Ready, count, u64::MAX) {
+                for expected in self.first(Stage::Ready, count, u64::MAX) {
                     assert_eq!(self.deliver(), Some(expected));
                 }
             }
             Step::Remove(count, bits) => {
-                for number in self.first(State::Unsettled, count, bits) {
+                for number in self.first(Stage::Unsettled, count, bits) {
                     self.remove(number);
                 }
             }
             Step::GiveBack(count, bits) => {
-                self.give_back(&self.first(State::Unsettled, count, bits));
+                self.give_back(&self.first(Stage::Unsettled, count, bits));
             }
             Step::EndDelay(count, bits) => {
-                self.give_back(&self.first(State::Delayed, count, bits));
+                self.give_back(&self.first(Stage::Delayed, count, bits));
             }
             Step::Delay(count, bits) => {
-                for number in self.first(State::Unsettled, count, bits) {
+                for number in self.first(Stage::Unsettled, count, bits) {
                     let entry = self.index.delay(number).expect("it is unsettled");
-                    assert_eq!(entry.state, State::Delayed);
-                    self.model.get_mut(&number).expect("the model has it").0 = State::Delayed;
+                    assert_eq!(entry.stage, Stage::Delayed);
+                    self.model.get_mut(&number).expect("the model has it").0 = Stage::Delayed;
                     assert!(self.index.delay(number).is_none());
                 }
             }
             Step::RemoveDelayed(count, bits) => {
-                for number in self.first(State::Delayed, count, bits) {
+                for number in self.first(Stage::Delayed, count, bits) {
                     self.remove(number);
                 }
             }
             Step::RemoveReady(count) => {
-                for expected in self.first(State::Ready, count, u64::MAX) {
+                for expected in self.first(Stage::Ready, count, u64::MAX) {
                     assert_eq!(self.index.first_ready(), Some(expected));
                     self.remove(expected);
                 }
@@ -133,17 +133,17 @@ impl Pair {
     }
 
     fn check(&mut self) {
-        let ready = self.first(State::Ready, 1, 1).first().copied();
+        let ready = self.first(Stage::Ready, 1, 1).first().copied();
         assert_eq!(self.index.first_ready(), ready);
         let half = self.model.keys().nth(self.model.len() / 2).copied().unwrap_or_default();
         for from in [0, half] {
             let entries =
-                self.index.iter_from(from).map(|(n, entry)| (n, (entry.state, entry.attempt)));
+                self.index.iter_from(from).map(|(n, entry)| (n, (entry.stage, entry.attempt)));
             assert!(entries.eq(self.model.range(from..).map(|(n, of)| (*n, *of))));
         }
-        for (&number, (state, _)) in self.model.iter().step_by(17) {
-            assert_eq!(self.index.at(number).map(|entry| entry.state), Some(*state));
-            assert_eq!(self.index.at_mut(number).map(|entry| entry.state), Some(*state));
+        for (&number, (stage, _)) in self.model.iter().step_by(17) {
+            assert_eq!(self.index.at(number).map(|entry| entry.stage), Some(*stage));
+            assert_eq!(self.index.at_mut(number).map(|entry| entry.stage), Some(*stage));
         }
     }
 

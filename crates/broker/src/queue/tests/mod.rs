@@ -88,8 +88,8 @@ struct Rig {
 }
 
 /// Some dead-letter exchange.
-fn dlx() -> DeadLetterTarget {
-    DeadLetterTarget { exchange: "dlx".to_owned(), routing_key: None }
+fn dlx() -> DeadLetterAddress {
+    DeadLetterAddress { exchange: "dlx".to_owned(), routing_key: None }
 }
 
 /// Settings to be changed in place.
@@ -153,12 +153,16 @@ impl Rig {
     }
 
     /// A consumer with room for everything.
-    fn consume(&mut self, change: impl FnOnce(&mut ConsumerOptions)) -> ConsumerKey {
+    fn consume(&mut self, change: impl FnOnce(&mut ConsumerSettings)) -> ConsumerKey {
         self.consume_at(Port::with_room(u32::MAX / 2), change)
     }
 
-    fn consume_at(&mut self, port: Port, change: impl FnOnce(&mut ConsumerOptions)) -> ConsumerKey {
-        let mut options = ConsumerOptions::default();
+    fn consume_at(
+        &mut self,
+        port: Port,
+        change: impl FnOnce(&mut ConsumerSettings),
+    ) -> ConsumerKey {
+        let mut options = ConsumerSettings::default();
         change(&mut options);
         self.queue.add_consumer(self.now_ms, port, options).expect("the queue is free")
     }

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use broker::queue::{Effects, Noted, Removed, Settings};
 use broker::verdict::{Decision, Told, deadline_missed, unroutable, verdict};
 use broker::{Message, Position, QueueId, Tracking};
-use ledger::{IdHash, dedup_key};
-use outcome::{Flags, Outcome, OutcomeMessage, REPORT_BYTES_MAX, Reason, SettledBy, Ticket};
+use ledger::dedup_key;
+use outcome::{
+    Flags, IdHash, Outcome, OutcomeMessage, REPORT_BYTES_MAX, Reason, SettledBy, Ticket,
+};
 
 use super::duplicates::Duplicate;
 use super::notes::append_received;

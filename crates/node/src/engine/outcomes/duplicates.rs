@@ -16,8 +16,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use broker::arguments::Overflow;
 use broker::{QueueId, Tracking};
 use hashbrown::HashMap;
-use ledger::{Event, IdHash, Settled, What, dedup_key};
-use outcome::{Flags, Notify, Outcome, OutcomeMessage, Reason, Ticket, Verdict};
+use ledger::dedup_key;
+use outcome::{
+    Event, Flags, IdHash, Notify, Outcome, OutcomeMessage, Reason, Settled, Ticket, Verdict, What,
+};
 
 use super::notifications::OutcomeNotification;
 use super::settled_message::{encode, wants};

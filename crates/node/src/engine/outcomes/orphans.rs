@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use broker::QueueId;
 use broker::queue::{Removed, Restored};
-use ledger::{IdHash, What};
-use outcome::Reason;
+use outcome::{IdHash, Reason, What};
 
 use super::batch::OutcomeBatch;
 use crate::NodeError;

@@ -60,16 +60,16 @@ fn settled(queue: &str, outcome: &str, flags: &[String]) -> Settled<'static> {
     }
 }
 
-/// `state[=outcome][!] queue:state[=outcome][!] ... [+ copies]`, `!` for recovered; publications,
+/// `stage[=outcome][!] queue:stage[=outcome][!] ... [+ copies]`, `!` for recovered; publications,
 /// newest first, after ` | `.
 fn shown(timeline: &Timeline) -> String {
-    let part = |state: State, outcome: Option<Outcome>, is_recovered: bool| {
+    let part = |stage: Stage, outcome: Option<Outcome>, is_recovered: bool| {
         let outcome = outcome.map(|outcome| format!("={}", outcome.name())).unwrap_or_default();
-        format!("{}{outcome}{}", state.name(), if is_recovered { "!" } else { "" })
+        format!("{}{outcome}{}", stage.name(), if is_recovered { "!" } else { "" })
     };
     let stories = |queues: &[QueueStory]| -> String {
         let story = |queue: &QueueStory| {
-            let part = part(queue.state, queue.outcome(), queue.is_recovered);
+            let part = part(queue.stage, queue.outcome(), queue.is_recovered);
             format!(" {}:{part}", queue.name)
         };
         queues.iter().map(story).collect()
@@ -77,7 +77,7 @@ fn shown(timeline: &Timeline) -> String {
     let publication = |it: &Publication| {
         let copies: String =
             it.copies.iter().map(|copy| format!(" +{}", stories(&copy.queues))).collect();
-        let all = part(it.state(), it.outcome(), it.is_recovered());
+        let all = part(it.stage(), it.outcome(), it.is_recovered());
         format!("{all}{}{copies}", stories(&it.queues))
     };
     timeline.publications.iter().map(publication).collect::<Vec<_>>().join(" | ")
