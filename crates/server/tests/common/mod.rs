@@ -50,6 +50,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) async fn frame(&mut self) -> Received {
+        self.frame_or(|| "something".to_owned()).await
+    }
+
+    /// The next frame; `awaited` says what for.
+    pub(crate) async fn frame_or(&mut self, awaited: impl Fn() -> String) -> Received {
         loop {
             if let Some((frame, length)) = decode_frame(&self.input, 0).expect("a frame") {
                 let (kind, channel) = (frame.kind, frame.channel);
@@ -58,7 +63,8 @@ impl Reader {
                 return received;
             }
             let read = timeout(PATIENCE, self.stream.read_buf(&mut self.input));
-            let count = read.await.expect("something comes").expect("open");
+            let read = read.await.unwrap_or_else(|_| panic!("in vain: {}", awaited()));
+            let count = read.expect("open");
             assert!(count > 0, "the server has closed the connection");
         }
     }

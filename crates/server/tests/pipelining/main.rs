@@ -32,7 +32,8 @@ fn mark() -> Vec<u8> {
 async fn listen(reader: &mut common::Reader, heard: &mut Heard, confirmed_count: usize) {
     let mut is_marked = false;
     while !is_marked || heard.confirmed_count() < confirmed_count {
-        let received = reader.frame().await;
+        let heard_so_far = (is_marked, heard.confirmed_count(), confirmed_count);
+        let received = reader.frame_or(|| format!("of mark and confirms: {heard_so_far:?}")).await;
         match received.channel {
             MARK => is_marked |= matches!(received.method(), Method::ChannelFlowOk(_)),
             _ => heard.take(&received),

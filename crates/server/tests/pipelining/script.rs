@@ -2,7 +2,9 @@
 //!
 //! Each channel gets from one queue of its own and consumes from another; all publish to all of them.
 //! So what is answered does not hang on who is faster. For the same reason only what was got is
-//! requeued one by one: in one batch, messages are enqueued before others are requeued.
+//! requeued one by one: in one batch, messages are enqueued before others are requeued. And nobody
+//! settles what was not delivered yet: where settling makes room for the next delivery, a method
+//! follows that has it take effect.
 
 use amqp::{
     BasicAck, BasicCancel, BasicConsume, BasicGet, BasicNack, BasicPublish, BasicQos, BasicRecover,
@@ -62,6 +64,9 @@ struct Channel {
     settled_in_transaction: Vec<Held>,
     /// What comes next needs no settling.
     no_ack: bool,
+    prefetch: u16,
+    /// Some limit was set, which its consumer may have.
+    is_limited: bool,
 }
 
 /// See the module's documentation.
@@ -86,6 +91,10 @@ pub(crate) fn queue_names() -> Vec<String> {
 fn declare(channel: u16, queue: &str) -> Vec<u8> {
     let declare = QueueDeclare { queue, durable: true, ..QueueDeclare::default() };
     encoded(channel, &declare.into())
+}
+
+fn qos(prefetch_count: u16) -> Method<'static> {
+    BasicQos { prefetch_size: 0, prefetch_count, global: false }.into()
 }
 
 impl Script {
@@ -123,8 +132,11 @@ impl Script {
             }
             76 => simple(QueuePurge { queue: &queue, no_wait: false }.into()),
             77..=79 => {
-                let prefetch_count = self.random.below(4) as u16;
-                simple(BasicQos { prefetch_size: 0, prefetch_count, global: false }.into())
+                let prefetch = self.random.below(4) as u16;
+                let channel = self.channel(number);
+                channel.prefetch = prefetch;
+                channel.is_limited |= prefetch > 0;
+                simple(qos(prefetch))
             }
             80..=82 => self.recover(number),
             83..=88 => self.select(number),
@@ -202,7 +214,11 @@ impl Script {
         if channel.mode == Mode::Transaction {
             channel.settled_in_transaction.extend(settled);
         }
-        encoded(number, &method)
+        let settle = encoded(number, &method);
+        if !channel.is_limited {
+            return settle;
+        }
+        [settle, encoded(number, &qos(channel.prefetch))].concat()
     }
 
     fn consume(&mut self, number: u16) -> Vec<u8> {
