@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use amqp::{FieldTable, FieldValue};
 use node::embedded::{Delivery, Event, Link};
 use node::{ByIdError, Consume, DeclareQueue, Node, Options, Properties, Settlement, StoreOptions};
-use outcome::{IdHash, Outcome, State, Timeline};
+use outcome::{IdHash, Outcome, Stage, Timeline};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -229,7 +229,7 @@ fn a_lost_ledger_is_made_anew_from_the_log() {
     assert_eq!(["done", "failed"].map(|id| case.timeline(id)), before);
     let timeline = case.timeline("waiting");
     let newest = timeline.newest().expect("it is in the log");
-    assert!(newest.published.is_some() && newest.state() != State::Settled, "{newest:?}");
+    assert!(newest.published.is_some() && newest.stage() != Stage::Settled, "{newest:?}");
     assert_eq!(case.retry("q", "failed"), Ok(()));
     assert_eq!(case.node.message_count(), 2);
     case.close();
