@@ -8,8 +8,7 @@ use broker::topology::Removal;
 use super::CoreQueue;
 use super::Engine;
 use crate::definitions::{Change, convert};
-use crate::registry::LiveQueue;
-use crate::registry::Vhost;
+use crate::registry::{LiveQueue, Vhost};
 
 impl Engine {
     /// Deletes a queue with its bindings and messages and tells its consumers. Returns the number

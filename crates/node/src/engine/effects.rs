@@ -11,8 +11,7 @@ use broker::{BrokerError, Message, Position, QueueId};
 use outcome::Reason;
 
 use super::{Agenda, Engine};
-use crate::registry::LiveQueue;
-use crate::registry::Vhost;
+use crate::registry::{LiveQueue, Vhost};
 use crate::store::{Appender, records};
 
 /// Removals whose memory is kept for the next effects.

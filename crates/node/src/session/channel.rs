@@ -9,8 +9,7 @@ use outcome::{Report, SettledBy};
 
 use super::confirms::Confirms;
 use super::transactions::Transaction;
-use crate::registry::LiveQueue;
-use crate::registry::{ConsumerHandle, SharedPrefetch};
+use crate::registry::{ConsumerHandle, LiveQueue, SharedPrefetch};
 
 /// One open channel.
 pub(super) struct Channel {

@@ -17,6 +17,7 @@ mod publish;
 mod reports;
 mod routes;
 mod settle;
+mod settle_batch;
 mod topology;
 mod tracking;
 mod transactions;
@@ -38,7 +39,8 @@ use channel::Channel;
 use failed::Failed;
 use publish::PublishBatch;
 use routes::RouteCache;
-use settle::{PendingSettle, Resolved};
+use settle::PendingSettle;
+use settle_batch::SettleBatch;
 
 pub use consume::{Consume, Consuming};
 pub use failed::ChannelError;
@@ -62,7 +64,7 @@ pub struct Session {
     settles: Vec<PendingSettle>,
     failed: Failed,
     /// Memory for [`Session::flush`].
-    resolved: Vec<Resolved>,
+    settle_batch: SettleBatch,
     taken: Vec<Unsettled>,
     barrier: u64,
     has_published: bool,
@@ -109,7 +111,7 @@ impl Session {
             placed: Placed::default(),
             settles: Vec::new(),
             failed: Failed::default(),
-            resolved: Vec::new(),
+            settle_batch: SettleBatch::default(),
             taken: Vec::new(),
             barrier: 0,
             has_published: false,

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use broker::BrokerError;
-use broker::queue::{ConsumerKey, DeliveryId, Effects, Removed, Settlement};
+use broker::queue::{ConsumerKey, Effects, Removed, Settlement};
 use outcome::SettledBy;
 
 use super::Session;
 use super::channel::Channel;
-use crate::registry::{ChannelOutbox, LiveQueue, Unsettled};
+use super::settle_batch::{OfQueue, Resolved, SettleBatch};
+use super::transactions::Gathered;
+use crate::registry::{ChannelOutbox, Unsettled};
 
-/// Settlements whose memory is kept for the next batch.
+/// Deliveries whose memory is kept for the next batch.
 const SPARE_MAX: usize = 1024;
 
 /// One `basic.ack`, `basic.nack` or `basic.reject`.
@@ -27,16 +29,6 @@ impl PendingSettle {
         self.channel == channel
             && (self.tag == tag || self.multiple && (self.tag == 0 || self.tag > tag))
     }
-}
-
-/// A delivery to be settled, with its queue.
-pub(super) struct Resolved {
-    pub queue: Arc<LiveQueue>,
-    pub id: DeliveryId,
-    pub consumer: ConsumerKey,
-    pub settlement: Settlement,
-    /// Who does it, of tracked messages.
-    pub by: Option<Arc<SettledBy>>,
 }
 
 impl Session {
@@ -78,13 +70,32 @@ impl Session {
         if self.settles.is_empty() {
             return;
         }
-        let settles = std::mem::take(&mut self.settles);
-        let mut resolved = std::mem::take(&mut self.resolved);
-        let mut taken = std::mem::take(&mut self.taken);
+        let mut settles = std::mem::take(&mut self.settles);
+        let mut batch = std::mem::take(&mut self.settle_batch);
         // Into transactions: channels, and how many.
-        let mut gathered: Vec<(u16, usize)> = Vec::new();
+        let gathered = self.resolve_all(&settles, &mut batch);
+        for (channel, count) in gathered {
+            if let Err(error) = self.grow_transaction(channel, count, 0) {
+                self.failed.note(channel, error);
+            }
+        }
+        settles.clear();
+        self.settles = settles;
+        self.settle_all(&mut batch);
+        self.settle_batch = batch;
+    }
+
+    /// Finds the deliveries that are meant. Those of transactions stay with their channels; answers
+    /// which channels, and how many.
+    fn resolve_all(
+        &mut self,
+        settles: &[PendingSettle],
+        batch: &mut SettleBatch,
+    ) -> Vec<(u16, usize)> {
+        let mut gathered = Vec::new();
+        let mut taken = std::mem::take(&mut self.taken);
         let mut outbox = self.outbox.lock();
-        for settle in &settles {
+        for settle in settles {
             if self.failed.has(settle.channel) {
                 continue;
             }
@@ -96,87 +107,79 @@ impl Session {
                 continue;
             }
             let Some(owner) = self.channels.get_mut(&settle.channel) else { continue };
-            let resolve = |owner: &mut Channel, unsettled: &Unsettled| Resolved {
-                by: by(owner, unsettled, &self.name),
-                ..resolve(channel, unsettled, settle.settlement)
-            };
-            if owner.transaction.is_some() {
-                let settles: Vec<_> = taken.iter().map(|u| (resolve(owner, u), *u)).collect();
-                owner.transaction.get_or_insert_default().settles.extend(settles);
-                gathered.push((settle.channel, taken.len()));
-            } else {
-                resolved.extend(taken.iter().map(|unsettled| resolve(owner, unsettled)));
-                release_shared(&self.channels, settle.channel, &taken);
+            let is_transaction = owner.transaction.is_some();
+            for unsettled in &taken {
+                let queue = &channel.queues[unsettled.queue as usize];
+                let by = by(owner, unsettled, &self.name);
+                let resolved = resolve(unsettled, settle.settlement, by);
+                match &mut owner.transaction {
+                    Some(transaction) => transaction.gather(queue, resolved, *unsettled),
+                    None => batch.add(queue, resolved),
+                }
+            }
+            match is_transaction {
+                true => gathered.push((settle.channel, taken.len())),
+                false => release_shared(owner, &taken),
             }
         }
         drop(outbox);
-        for (channel, count) in gathered {
-            if let Err(error) = self.grow_transaction(channel, count, 0) {
-                self.failed.note(channel, error);
-            }
-        }
-        self.settles = settles;
-        self.settles.clear();
-        self.settle_all(&mut resolved);
-        resolved.clear();
-        resolved.shrink_to(SPARE_MAX);
         taken.clear();
         taken.shrink_to(SPARE_MAX);
-        (self.resolved, self.taken) = (resolved, taken);
+        self.taken = taken;
+        gathered
     }
 
-    /// Settles deliveries, each queue locked once per run of its own.
-    pub(super) fn settle_all(&mut self, resolved: &mut [Resolved]) {
-        if resolved.is_empty() {
+    /// Settles deliveries, each queue locked once.
+    fn settle_all(&mut self, batch: &mut SettleBatch) {
+        if batch.is_empty() {
             return;
         }
         let now_ms = self.engine.now_ms();
-        resolved.sort_by_key(|resolved| resolved.queue.id);
-        for of_queue in resolved.chunk_by(|a, b| a.queue.id == b.queue.id) {
-            let queue = Arc::clone(&of_queue[0].queue);
-            let mut unused = Vec::new();
-            let settled = self.engine.with_queue(&queue, now_ms, |core, effects: &mut Effects| {
-                for Resolved { id, consumer, settlement, by, .. } in of_queue {
-                    let before = effects.removed.len();
-                    core.settle_by(now_ms, *id, *consumer, *settlement, by.as_ref(), effects);
-                    let report = by.as_ref().filter(|by| by.report.is_some());
-                    if let Some(by) = report.filter(|by| !is_among(by, &effects.removed[before..]))
-                    {
-                        unused.push(Arc::clone(by));
-                    }
-                }
-            });
-            if settled.is_none() {
-                // The queue is deleted, and with it the messages they were about.
-                unused.extend(of_queue.iter().filter_map(|resolved| resolved.by.clone()));
-            }
-            // An attempt, not an outcome: whoever tries next will have something to say.
-            let unused = unused.iter().filter_map(|by| by.report.as_ref());
-            unused.for_each(|report| self.forget_report(report));
-        }
+        batch.take_each(|of_queue| self.settle_of_queue(now_ms, of_queue));
         // What came back may be for consumers of other queues.
         self.give_prefetch(None);
     }
 
+    fn settle_of_queue(&self, now_ms: u64, of_queue: &OfQueue) {
+        let OfQueue { queue, resolved } = of_queue;
+        let mut unused = Vec::new();
+        let settled = self.engine.with_queue(queue, now_ms, |core, effects: &mut Effects| {
+            for Resolved { id, consumer, settlement, by } in resolved {
+                let before = effects.removed.len();
+                core.settle_by(now_ms, *id, *consumer, *settlement, by.as_ref(), effects);
+                let report = by.as_ref().filter(|by| by.report.is_some());
+                if let Some(by) = report.filter(|by| !is_among(by, &effects.removed[before..])) {
+                    unused.push(Arc::clone(by));
+                }
+            }
+        });
+        if settled.is_none() {
+            // The queue is deleted, and with it the messages they were about.
+            unused.extend(resolved.iter().filter_map(|resolved| resolved.by.clone()));
+        }
+        // An attempt, not an outcome: whoever tries next will have something to say.
+        let unused = unused.iter().filter_map(|by| by.report.as_ref());
+        unused.for_each(|report| self.forget_report(report));
+    }
+
     /// Gives everything back that a closed channel held, `gathered` in a transaction or not.
-    pub(super) fn requeue_all(
-        &mut self,
-        mut left: ChannelOutbox,
-        gathered: Vec<(Resolved, Unsettled)>,
-    ) {
+    pub(super) fn requeue_all(&mut self, mut left: ChannelOutbox, gathered: Vec<Gathered>) {
+        let mut batch = SettleBatch::default();
         let mut taken = Vec::new();
         left.unsettled.take_all(&mut taken);
-        let requeued = taken.iter().map(|u| resolve(&left, u, Settlement::Requeue));
-        let mut resolved: Vec<Resolved> = requeued.collect();
-        let gathered = gathered.into_iter().map(|(resolved, _)| resolved);
-        resolved.extend(gathered.map(|r| Resolved { settlement: Settlement::Requeue, ..r }));
-        self.settle_all(&mut resolved);
+        for unsettled in &taken {
+            let queue = &left.queues[unsettled.queue as usize];
+            batch.add(queue, resolve(unsettled, Settlement::Requeue, None));
+        }
+        for Gathered { queue, resolved, .. } in gathered {
+            batch.add(&queue, Resolved { settlement: Settlement::Requeue, ..resolved });
+        }
+        self.settle_all(&mut batch);
     }
 }
 
-fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlement) -> Resolved {
-    let queue = Arc::clone(&channel.queues[unsettled.queue as usize]);
-    Resolved { queue, id: unsettled.id, consumer: unsettled.consumer, settlement, by: None }
+fn resolve(unsettled: &Unsettled, settlement: Settlement, by: Option<Arc<SettledBy>>) -> Resolved {
+    Resolved { id: unsettled.id, consumer: unsettled.consumer, settlement, by }
 }
 
 /// Whether the one who did it is named in one of these removals.
@@ -213,15 +216,9 @@ fn by(channel: &mut Channel, unsettled: &Unsettled, name: &str) -> Option<Arc<Se
 }
 
 /// Gives back room in the channel-wide prefetch.
-pub(super) fn release_shared(
-    channels: &std::collections::BTreeMap<u16, super::channel::Channel>,
-    number: u16,
-    taken: &[Unsettled],
-) {
+pub(super) fn release_shared(channel: &Channel, taken: &[Unsettled]) {
     let counted = taken.iter().filter(|unsettled| unsettled.counted).count() as u32;
-    if counted > 0
-        && let Some(channel) = channels.get(&number)
-    {
+    if counted > 0 {
         channel.shared_prefetch.release(counted);
     }
 }

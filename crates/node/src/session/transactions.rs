@@ -11,21 +11,40 @@ use broker::queue::Effects;
 
 use super::Session;
 use super::publish::{OwnedPublish, Pending};
-use super::settle::{Resolved, release_shared};
+use super::settle::release_shared;
+use super::settle_batch::Resolved;
 use crate::engine::outcomes::batch::OutcomeBatch;
 use crate::engine::{DeadLetter, append_effects};
-use crate::registry::LiveQueue;
-use crate::registry::Unsettled;
+use crate::registry::{LiveQueue, Unsettled};
 
 /// What a channel has gathered since its last commit or rollback.
 #[derive(Default)]
 pub(super) struct Transaction {
     pub publishes: Vec<Pending>,
-    pub settles: Vec<(Resolved, Unsettled)>,
+    pub settles: Vec<Gathered>,
     /// Mandatory messages that reached no queue.
     pub returns: Vec<OwnedPublish>,
     /// Memory that all this takes.
     pub bytes: u64,
+}
+
+/// A settlement that waits for the commit.
+pub(super) struct Gathered {
+    pub queue: Arc<LiveQueue>,
+    pub resolved: Resolved,
+    /// To take it back.
+    pub unsettled: Unsettled,
+}
+
+impl Transaction {
+    pub(super) fn gather(
+        &mut self,
+        queue: &Arc<LiveQueue>,
+        resolved: Resolved,
+        unsettled: Unsettled,
+    ) {
+        self.settles.push(Gathered { queue: Arc::clone(queue), resolved, unsettled });
+    }
 }
 
 /// What a gathered message or settlement takes besides its content.
@@ -57,10 +76,10 @@ impl Session {
             std::mem::take(self.transaction(number)?);
         self.give_back_memory(bytes);
         let now_ms = self.engine.now_ms();
-        let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
+        let unsettled: Vec<Unsettled> = settles.iter().map(|gathered| gathered.unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
         let removed_count = effects.iter().map(|(_, effects)| effects.removed.len()).sum();
-        let mut tellings = self.take_tracked(now_ms, &mut effects);
+        let mut batches = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
         let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
         let mut end = 0;
@@ -77,7 +96,7 @@ impl Session {
                     append_effects(appender, queue.id, effects);
                 }
                 dead.iter_mut().for_each(|dead| dead.log(appender, keeps_bodies));
-                tellings.iter_mut().for_each(|telling| telling.log(appender, keeps_bodies));
+                batches.iter_mut().for_each(|batch| batch.log(appender, keeps_bodies));
                 appender.batch.end_group();
             });
         });
@@ -92,12 +111,14 @@ impl Session {
         self.engine.with_agenda(|agenda| {
             agenda.allow_descendants(removed_count);
             dead.into_iter().for_each(|dead| self.engine.deliver_dead_letter(dead, now_ms, agenda));
-            tellings.into_iter().for_each(|telling| telling.finish(&self.engine, end, agenda));
+            batches.into_iter().for_each(|batch| batch.finish(&self.engine, end, agenda));
         });
         for (queue, _) in effects {
             self.engine.with_queue(&queue, now_ms, |_, _| ());
         }
-        release_shared(&self.channels, number, &unsettled);
+        if let Some(channel) = self.channels.get(&number) {
+            release_shared(channel, &unsettled);
+        }
         self.give_prefetch(Some(number));
         returns.iter().for_each(|returned| self.send_return(number, &returned.as_publish()));
         if !refused.is_empty() {
@@ -114,16 +135,16 @@ impl Session {
         let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
         self.give_back_memory(bytes);
         // What was said of the messages still holds when they are settled after all.
-        let reports = settles.iter().filter_map(|(resolved, unsettled)| {
-            Some((unsettled.tag, resolved.by.as_ref()?.report.clone()?))
+        let reports = settles.iter().filter_map(|gathered| {
+            Some((gathered.unsettled.tag, gathered.resolved.by.as_ref()?.report.clone()?))
         });
         let reports: Vec<_> = reports.collect();
         self.channel(number)?.reports.extend(reports);
         let mut outbox = self.outbox.lock();
         if let Some(channel) = outbox.channels.get_mut(&number) {
-            let back = settles.into_iter().map(|(resolved, unsettled)| Unsettled {
-                queue: channel.index_of(&resolved.queue),
-                ..unsettled
+            let back = settles.into_iter().map(|gathered| Unsettled {
+                queue: channel.index_of(&gathered.queue),
+                ..gathered.unsettled
             });
             let mut back: Vec<Unsettled> = back.collect();
             channel.unsettled.take_all(&mut back);
@@ -139,15 +160,15 @@ impl Session {
         now_ms: u64,
         effects: &mut [(Arc<LiveQueue>, Effects)],
     ) -> Vec<OutcomeBatch> {
-        let mut tellings = Vec::new();
+        let mut batches = Vec::new();
         for (queue, effects) in effects {
-            let mut telling = OutcomeBatch::of_queue(queue, now_ms);
+            let mut batch = OutcomeBatch::of_queue(queue, now_ms);
             let tracked = effects.removed.extract_if(.., |removed| removed.is_tracked);
-            tracked.for_each(|removed| telling.removed(&self.engine, removed));
-            tellings.push(telling);
+            tracked.for_each(|removed| batch.removed(&self.engine, removed));
+            batches.push(batch);
         }
-        tellings.retain(|telling| !telling.is_empty());
-        tellings
+        batches.retain(|batch| !batch.is_empty());
+        batches
     }
 
     /// Takes out what died by a reject: its copies belong to the transaction, too.
@@ -166,11 +187,11 @@ impl Session {
     fn settle_in_core(
         &mut self,
         now_ms: u64,
-        settles: Vec<(Resolved, Unsettled)>,
+        settles: Vec<Gathered>,
     ) -> Vec<(Arc<LiveQueue>, Effects)> {
         let mut effects: BTreeMap<u32, (Arc<LiveQueue>, Effects)> = BTreeMap::new();
-        for (resolved, _) in settles {
-            let Resolved { queue, id, consumer, settlement, by } = resolved;
+        for Gathered { queue, resolved, .. } in settles {
+            let Resolved { id, consumer, settlement, by } = resolved;
             let entry = effects.entry(queue.id.0);
             let (queue, effects) = entry.or_insert_with(|| (queue, Effects::default()));
             let mut state = queue.state.lock();

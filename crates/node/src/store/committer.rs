@@ -166,13 +166,13 @@ impl Store {
         let base = self.device.lock().active_base();
         let mut segments = self.segments.lock();
         segments.add(base);
-        let mut feed = CommittedBatch::default();
+        let mut committed = CommittedBatch::default();
         records(batch.as_bytes(), batch.start()).for_each(|record| {
             segments.account(&record);
-            feed.take(&record);
+            committed.take(&record);
         });
         drop(segments);
-        self.committed_records.push(feed, batch.end());
+        self.committed_records.push(committed, batch.end());
     }
 
     /// Its bytes can be read from the log now; its memory serves the next batch but one.

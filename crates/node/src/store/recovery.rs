@@ -7,7 +7,7 @@
 //! There is no checkpoint: the log holds little else than what is alive, because dead segments are
 //! deleted and mostly dead ones compacted, and every start checks every CRC.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use broker::queue::Restored;
@@ -56,78 +56,22 @@ pub(crate) fn recover<D: Disk + Clone>(
             && definitions.queues.is_empty(),
     };
     let reserve = Reserve::open(disk.clone(), store_options.disk_free_bytes_min);
-    let mut scan = Scan {
-        definitions,
-        applied: definition_store.applied_position(),
-        changes: Vec::new(),
-        changes_end: 0,
-        queues: HashMap::new(),
-        names: HashMap::new(),
-        moved: HashMap::new(),
-        segments: Segments::default(),
-        seen: Vec::new(),
-        unreadable_count: 0,
-        queue_ids_end: 0,
-    };
+    let mut scan = Scan::new(definitions, definition_store.applied_position());
+    for base in segment_bases(&disk)? {
+        scan.segments.found(base);
+    }
     let options = segment_log::Options {
         segment_bytes_max: store_options.segment_bytes_max,
         position_min: followed.position_min(),
     };
-    for base in segment_bases(&disk)? {
-        scan.segments.found(base);
-    }
     let (log, recovery) = Log::open(disk, options, &mut |record| scan.visit(&record))?;
     let losses = followed.losses(&recovery, &log.segments(), store_options.accepts_loss)?;
-    if scan.unreadable_count > 0 {
-        tracing::warn!(
-            "{} records of the log are not understood and left out",
-            scan.unreadable_count
-        );
-    }
-    let loose = scan.definitions.loose_bindings();
-    loose.iter().for_each(|change| scan.definitions.apply(change));
-    scan.changes.extend(loose);
-    if !scan.changes.is_empty() {
-        definition_store.apply(&scan.changes, scan.changes_end.max(scan.applied))?;
-    }
-    let mut segments = scan.segments;
-    segments.retain(&log.segments());
-    // Ids of queues that are gone, or never outlived anything, still stand in the log: a queue to
-    // come must not find their messages.
-    let definitions = &mut scan.definitions;
-    definitions.next_queue_id = definitions.next_queue_id.max(scan.queue_ids_end);
-    let exists: std::collections::HashSet<u32> =
-        scan.definitions.queues.values().map(|queue| queue.id).collect();
-    let mut queues = HashMap::new();
-    let mut orphans = Vec::new();
-    let gone = scan.names.into_iter().filter(|(id, _)| !exists.contains(&id.0));
-    let gone_queues = gone.collect();
-    for (id, queue) in scan.queues {
-        if !exists.contains(&id.0) {
-            let living = queue.into_living().into_iter().filter(|message| message.is_tracked);
-            for message in living {
-                // Its settlement is still to come, and will be counted.
-                segments.add_live(message.position);
-                orphans.push((id, message));
-            }
-            continue;
-        }
-        let living = queue.into_living();
-        living.iter().for_each(|message| segments.add_live(message.position));
-        queues.insert(id, living);
-    }
+    scan.complete_definitions(&definition_store)?;
+    scan.segments.retain(&log.segments());
+    let Living { definitions, segments, queues, orphans, gone_queues } = scan.into_living();
     let reserve = Box::new(reserve);
     let store = Store::new(Box::new(log), definition_store, segments, reserve, store_options);
-    orphans.sort_by_key(|(id, message)| (*id, message.position));
-    Ok(Recovered {
-        store,
-        definitions: scan.definitions,
-        queues,
-        orphans,
-        gone_queues,
-        log: recovery,
-        losses,
-    })
+    Ok(Recovered { store, definitions, queues, orphans, gone_queues, log: recovery, losses })
 }
 
 /// Segment files by the position in their names, so that records can be accounted while scanning.
@@ -154,6 +98,15 @@ struct Scan {
     queue_ids_end: u32,
 }
 
+/// What a scan has found to be alive, and what there is to know of the rest.
+struct Living {
+    definitions: Definitions,
+    segments: Segments,
+    queues: HashMap<QueueId, Vec<Restored>>,
+    orphans: Vec<(QueueId, Restored)>,
+    gone_queues: Vec<(QueueId, QueueNames)>,
+}
+
 #[derive(Default)]
 struct QueueScan {
     messages: Vec<Found>,
@@ -172,6 +125,66 @@ struct Found {
 const DEAD: u64 = u64::MAX;
 
 impl Scan {
+    /// The definitions had followed the log up to `applied`.
+    fn new(definitions: Definitions, applied: u64) -> Self {
+        Self {
+            definitions,
+            applied,
+            changes: Vec::new(),
+            changes_end: 0,
+            queues: HashMap::new(),
+            names: HashMap::new(),
+            moved: HashMap::new(),
+            segments: Segments::default(),
+            seen: Vec::new(),
+            unreadable_count: 0,
+            queue_ids_end: 0,
+        }
+    }
+
+    /// After the last record: brings the definition store up to the log.
+    fn complete_definitions(&mut self, store: &DefinitionStore) -> Result<(), NodeError> {
+        if self.unreadable_count > 0 {
+            let count = self.unreadable_count;
+            tracing::warn!("{count} records of the log are not understood and left out");
+        }
+        let loose = self.definitions.loose_bindings();
+        loose.iter().for_each(|change| self.definitions.apply(change));
+        self.changes.extend(loose);
+        if !self.changes.is_empty() {
+            store.apply(&self.changes, self.changes_end.max(self.applied))?;
+        }
+        // Ids of queues that are gone, or never outlived anything, still stand in the log: a queue
+        // to come must not find their messages.
+        let next_queue_id = &mut self.definitions.next_queue_id;
+        *next_queue_id = (*next_queue_id).max(self.queue_ids_end);
+        Ok(())
+    }
+
+    /// What is alive, counted in the segments that are still there.
+    fn into_living(self) -> Living {
+        let Self { definitions, mut segments, .. } = self;
+        let exists: HashSet<u32> = definitions.queues.values().map(|queue| queue.id).collect();
+        let gone_queues = self.names.into_iter().filter(|(id, _)| !exists.contains(&id.0));
+        let gone_queues = gone_queues.collect();
+        let (mut queues, mut orphans) = (HashMap::new(), Vec::new());
+        for (id, queue) in self.queues {
+            let mut living = queue.into_living();
+            let is_gone = !exists.contains(&id.0);
+            if is_gone {
+                living.retain(|message| message.is_tracked);
+            }
+            // An orphan's settlement is still to come, and will be counted.
+            living.iter().for_each(|message| segments.add_live(message.position));
+            match is_gone {
+                true => orphans.extend(living.into_iter().map(|message| (id, message))),
+                false => _ = queues.insert(id, living),
+            }
+        }
+        orphans.sort_by_key(|(id, message)| (*id, message.position));
+        Living { definitions, segments, queues, orphans, gone_queues }
+    }
+
     fn visit(&mut self, record: &RecordRef<'_>) {
         self.segments.reaches(record);
         self.segments.account(record);

@@ -369,7 +369,7 @@ impl OutcomeBatch {
         engine.wake_when_durable(outboxes);
         let keys = self.settled.iter().filter(|settled| settled.settles);
         let keys = keys.map(|settled| dedup_key(IdHash(settled.tracking.id), self.queue_id.0));
-        engine.ask_after_telling(end, keys);
+        engine.ask_again_after(end, keys);
         engine.notify(end, self.notifications, agenda);
         for dead in self.dead {
             engine.deliver_dead_letter(dead, self.now_ms, agenda);

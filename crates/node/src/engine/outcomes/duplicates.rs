@@ -187,7 +187,7 @@ impl Engine {
     }
 
     /// Those whose originals were settled while they attached may have been missed on both sides.
-    pub(crate) fn ask_after_telling(&self, end: u64, keys: impl Iterator<Item = u128>) {
+    pub(crate) fn ask_again_after(&self, end: u64, keys: impl Iterator<Item = u128>) {
         keys.filter(|key| self.outcomes.duplicates.has(*key))
             .for_each(|key| self.ask_again(end, key));
     }

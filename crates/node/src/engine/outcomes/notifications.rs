@@ -10,9 +10,7 @@ use broker::{Message, Position};
 
 use crate::engine::{Agenda, Engine};
 use crate::locks::Mutex;
-use crate::registry::ConsumerHandle;
-use crate::registry::LiveQueue;
-use crate::registry::Vhost;
+use crate::registry::{ConsumerHandle, LiveQueue, Vhost};
 use crate::store::{Appender, Waiter, records};
 
 /// A message for whoever asked for an outcome.
