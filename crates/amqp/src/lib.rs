@@ -22,9 +22,6 @@ mod method;
 mod properties;
 mod reply_code;
 mod table;
-mod table_ref;
-mod table_writer;
-mod value;
 mod wire;
 
 #[cfg(test)]
@@ -39,10 +36,7 @@ pub use frame::{
 pub use method::*;
 pub use properties::{OwnedProperties, Properties};
 pub use reply_code::ReplyCode;
-pub use table::FieldTable;
-pub use table_ref::{ArrayRef, TableRef, ValueRef};
-pub use table_writer::TableWriter;
-pub use value::FieldValue;
+pub use table::{ArrayRef, FieldTable, FieldValue, TableRef, TableWriter, ValueRef};
 
 /// The class id of `basic`, the only class whose methods carry content.
 pub const CLASS_BASIC: u16 = 60;
