@@ -11,16 +11,15 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
 use crate::manifest::{self, Manifest, Missing};
+use crate::next_segment::NextSegment;
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
 use crate::report::{Damage, Quarantine, Recovery, TornTail};
-use crate::rolling::{NEXT, create_segment};
 use crate::scan::Window;
 use crate::segment::{
     Header, POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name,
     parse_file_name, read_full,
 };
-use crate::spare::Spare;
 
 /// Added to the name of a segment file in which nothing can be read.
 const PUT_ASIDE: &str = ".quarantine";
@@ -28,7 +27,7 @@ const PUT_ASIDE: &str = ".quarantine";
 pub(crate) struct Recovered<D: Disk> {
     pub(crate) segments: Vec<Arc<Segment<D::File>>>,
     pub(crate) active: Arc<Segment<D::File>>,
-    pub(crate) next: Spare<D::File>,
+    pub(crate) next: NextSegment<D::File>,
     pub(crate) file_len: u64,
     /// What the manifest says, if it is there and readable.
     pub(crate) manifest: Option<Manifest>,
@@ -84,14 +83,14 @@ pub(crate) fn recover<D: Disk>(
     }
     disk.sync_directory()
         .map_err(|error| LogError::from_io(Action::SyncDirectory, "the log", error))?;
-    let mut spare = Spare::new(NEXT);
+    let mut next_segment = NextSegment::new();
     let (active, file_len) = match active {
         Some(active) if active.0.end() >= floor => active,
         last => {
             if let Some((segment, file_len)) = last {
                 close(&segment, file_len)?;
             }
-            let segment = Arc::new(create_segment(disk, &mut spare, next.max(floor))?);
+            let segment = Arc::new(next_segment.create(disk, next.max(floor))?);
             segments.push(Arc::clone(&segment));
             (segment, SEGMENT_HEADER_SIZE)
         }
@@ -99,7 +98,7 @@ pub(crate) fn recover<D: Disk>(
     let mut report = run.report;
     report.next_position = active.end();
     report.segment_count = segments.len();
-    Ok(Recovered { segments, active, next: spare, file_len, manifest, report })
+    Ok(Recovered { segments, active, next: next_segment, file_len, manifest, report })
 }
 
 /// Cuts the zeros of the segment that was the last until now.

@@ -8,15 +8,11 @@
 use std::io;
 use std::sync::Arc;
 
+use super::Log;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
-use crate::log::Log;
 use crate::manifest::{Listed, Manifest};
-use crate::segment::{POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, encode_header, file_name};
-use crate::spare::Spare;
-
-/// The name of the next segment's file before it is one.
-pub(crate) const NEXT: &str = "next";
+use crate::segment::{POSITION_MAX, SEGMENT_HEADER_SIZE, file_name};
 
 /// How far beyond what is written the manifest's limit may be, however large segments are.
 const LIMIT_STEP_BYTES_MAX: u64 = 1 << 30;
@@ -32,7 +28,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Rolls for a batch that ends at `end`.
-    pub(crate) fn roll_for(&mut self, end: u64) -> Result<(), LogError> {
+    pub(super) fn roll_for(&mut self, end: u64) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         let base = self.next_position();
         if base == self.active.base {
@@ -49,7 +45,7 @@ impl<D: Disk> Log<D> {
         // What needs room or a descriptor comes before the first change of a name.
         let manifest = self.manifest_of(&[], Some(base), end);
         let filled = self.manifest.fill(&self.disk, &manifest);
-        let created = filled.and_then(|()| create_segment(&self.disk, &mut self.next, base));
+        let created = filled.and_then(|()| self.next.create(&self.disk, base));
         let segment = created.map_err(|error| self.poison_unless_temporary(error))?;
         self.active = Arc::new(segment);
         self.table.push(Arc::clone(&self.active));
@@ -126,7 +122,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Has the manifest list the segments as they are, and allow for positions up to `end`.
-    pub(crate) fn keep_manifest(&mut self, end: u64) -> Result<(), LogError> {
+    pub(super) fn keep_manifest(&mut self, end: u64) -> Result<(), LogError> {
         if self.manifest.covers(end) {
             return Ok(());
         }
@@ -140,7 +136,7 @@ impl<D: Disk> Log<D> {
     /// The segments without some and with one more, and room for positions beyond `end`.
     fn manifest_of(&self, without: &[u64], with: Option<u64>, end: u64) -> Manifest {
         let active = with.unwrap_or(self.active.base);
-        let mut segments = list(&self.table.all(), active);
+        let mut segments = Listed::of(&self.table.all(), active);
         segments.retain(|listed| !without.contains(&listed.base));
         segments.extend(with.map(|base| Listed { base, end: None }));
         let step = self.options.segment_bytes_max.min(LIMIT_STEP_BYTES_MAX);
@@ -148,9 +144,9 @@ impl<D: Disk> Log<D> {
     }
 
     /// Makes ready what the next roll or deletion needs. If it cannot be had now, they try again.
-    pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
+    pub(super) fn prepare(&mut self) -> Result<(), LogError> {
         let count = self.table.all().len() + 1;
-        let prepared = match self.next.prepare(&self.disk, SEGMENT_HEADER_SIZE as usize) {
+        let prepared = match self.next.prepare(&self.disk) {
             Ok(()) => self.manifest.prepare(&self.disk, count),
             failed => failed,
         };
@@ -159,25 +155,4 @@ impl<D: Disk> Log<D> {
             _ => Ok(()),
         }
     }
-}
-
-/// What the manifest says of segments of which the active one has no end yet.
-pub(crate) fn list<F: DiskFile>(segments: &[Arc<Segment<F>>], active: u64) -> Vec<Listed> {
-    let listed = |segment: &Arc<Segment<F>>| Listed {
-        base: segment.base,
-        // An empty one ends nowhere.
-        end: (segment.base != active && segment.end() > segment.base).then(|| segment.end()),
-    };
-    segments.iter().map(listed).collect()
-}
-
-/// Creates an empty segment, durably, before anything can be written to it.
-pub(crate) fn create_segment<D: Disk>(
-    disk: &D,
-    next: &mut Spare<D::File>,
-    base: u64,
-) -> Result<Segment<D::File>, LogError> {
-    next.fill(disk, &encode_header(base))?;
-    let file = next.rename(disk, &file_name(base))?;
-    Ok(Segment::new(base, base, file, Vec::new()))
 }

@@ -1,24 +1,25 @@
 //! The writing end: batches in, sync.
 //!
 //! Owns the active segment's file and the order of operations on it (the commit protocol in the
-//! crate's documentation); how segments come and go is [`rolling`](crate::rolling)'s. Never decides when to sync or what to delete. Invariants: positions grow without
+//! crate's documentation); how segments come and go is `rolling`'s. Never decides when to sync or what to delete. Invariants: positions grow without
 //! a gap and are never used twice; a segment that is not the last is whole, cut to length and
 //! synced; after a temporary error everything is as before; once any other left the files in doubt
 //! nothing is written or claimed durable again.
+
+mod rolling;
 
 use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError, is_disk_full};
-use crate::manifest::ManifestFile;
+use crate::manifest::{Listed, ManifestFile};
+use crate::next_segment::NextSegment;
 use crate::reader::Reader;
 use crate::record::RecordRef;
 use crate::recovery;
 use crate::report::Recovery;
-use crate::rolling;
 use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table};
-use crate::spare::Spare;
 
 /// How far ahead of small batches a segment is filled with zeros. A sync that changes neither the
 /// file's length nor its extents needs no commit of the file system's journal.
@@ -57,18 +58,18 @@ pub struct SegmentStat {
 /// In order: [`open`](Self::open), then [`write`](Self::write) and [`sync`](Self::sync) over and
 /// over. Only what a `sync` that returned `Ok` covers is sure to be found by the next `open`.
 pub struct Log<D: Disk> {
-    pub(crate) disk: D,
-    pub(crate) options: Options,
-    pub(crate) table: Arc<Table<D::File>>,
-    pub(crate) active: Arc<Segment<D::File>>,
+    disk: D,
+    options: Options,
+    table: Arc<Table<D::File>>,
+    active: Arc<Segment<D::File>>,
     /// The file of the segment to come.
-    pub(crate) next: Spare<D::File>,
+    next: NextSegment<D::File>,
     /// The list of segments.
-    pub(crate) manifest: ManifestFile<D::File>,
+    manifest: ManifestFile<D::File>,
     /// File offset up to which the active file extends; zeros beyond its last record.
-    pub(crate) file_len: u64,
+    file_len: u64,
     /// Whether something was written since the last sync.
-    pub(crate) is_dirty: bool,
+    is_dirty: bool,
     /// Whether a part of a batch that found no room still stands behind the last record.
     has_remains: bool,
     is_poisoned: bool,
@@ -92,7 +93,7 @@ impl<D: Disk> Log<D> {
         visit: &mut dyn FnMut(RecordRef<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let recovered = recovery::recover(&disk, options.position_min, visit)?;
-        let segments = rolling::list(&recovered.segments, recovered.active.base);
+        let segments = Listed::of(&recovered.segments, recovered.active.base);
         let mut log = Self {
             disk,
             options,
@@ -198,13 +199,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Offset in the active file where the next record goes.
-    pub(crate) fn end_offset(&self) -> u64 {
+    fn end_offset(&self) -> u64 {
         SEGMENT_HEADER_SIZE + self.active.end() - self.active.base
     }
 
     /// Takes back what a full disk let through of a batch, durably: another batch may come next,
     /// and the remains of this one must not be found behind it.
-    pub(crate) fn cut_remains(&mut self) -> Result<(), LogError> {
+    fn cut_remains(&mut self) -> Result<(), LogError> {
         if !self.has_remains {
             return Ok(());
         }
@@ -244,17 +245,17 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), LogError> {
+    fn refuse_if_poisoned(&self) -> Result<(), LogError> {
         if self.is_poisoned { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
     /// The error for a failed operation on the active segment; poisons unless it is temporary.
-    pub(crate) fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
+    fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
         let error = LogError::from_io(action, &self.active.name(), source);
         self.poison_unless_temporary(error)
     }
 
-    pub(crate) fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
+    fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
         self.is_poisoned |= !error.is_temporary();
         error
     }
