@@ -1,17 +1,17 @@
-//! The segment to come: its file made in advance, its header written, then its name.
+//! The next segment: its file is created in advance, its header written, then it gets its name.
 //!
-//! Owns the name of that file until it is a segment's. Never decides when a segment begins.
-//! Invariant: a segment's name appears with its header durable in it.
+//! Owns the name that the file has until then. Never decides when a segment begins. Invariant: a
+//! segment's name appears with its header durable in it.
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 use crate::segment::{SEGMENT_HEADER_SIZE, Segment, encode_header, file_name};
 use crate::spare::Spare;
 
-/// The name of the file before it is a segment's.
+/// The name of the file before it becomes a segment.
 const NEXT: &str = "next";
 
-/// The file of the next segment, unless there is none at the moment.
+/// The file of the next segment, if there is one at the moment.
 pub(crate) struct NextSegment<F>(Spare<F>);
 
 impl<F: DiskFile> NextSegment<F> {
@@ -20,7 +20,7 @@ impl<F: DiskFile> NextSegment<F> {
         Self(Spare::new(NEXT))
     }
 
-    /// Makes the file if there is none.
+    /// Creates the file if there is none.
     pub(crate) fn prepare<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), LogError> {
         self.0.prepare(disk, SEGMENT_HEADER_SIZE as usize)
     }

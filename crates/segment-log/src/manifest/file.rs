@@ -1,4 +1,4 @@
-//! The manifest's file: read at opening, replaced as a whole.
+//! The manifest's file: read when the log is opened, replaced as a whole.
 //!
 //! Owns the files `segments` and `segments.part`. Never decides which segments live.
 
@@ -12,10 +12,10 @@ use crate::segment::read_full;
 use crate::spare::Spare;
 
 const PART: &str = "segments.part";
-/// A million segments; a longer file is none of ours, and is not read into memory.
+/// Half a million segments; a longer file is not one of ours and is not read into memory.
 const FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// Reads the manifest, if it is among the names.
+/// Reads the manifest, if its file is among `names`.
 pub(crate) fn read<D: Disk>(disk: &D, names: &[String]) -> Result<Found, LogError> {
     if !names.iter().any(|name| name == NAME) {
         return Ok(Found::None);
@@ -31,16 +31,16 @@ pub(crate) fn read<D: Disk>(disk: &D, names: &[String]) -> Result<Found, LogErro
     Manifest::parse(&bytes[..filled])
 }
 
-/// The manifest's file: what it says, and the file that comes next under its name.
+/// What is known of the manifest's file, and the spare file that will replace it.
 pub(crate) struct ManifestFile<F> {
     part: Spare<F>,
     limit: u64,
-    /// Whether it does not list the log's segments as they are.
+    /// Whether the file on disk does not list the log's segments as they are.
     is_stale: bool,
 }
 
 impl<F: DiskFile> ManifestFile<F> {
-    /// `found` is what the disk has, `segments` what it should say.
+    /// `found` is the manifest on disk, `segments` is what it should list.
     pub(crate) fn new(found: Option<&Manifest>, segments: &[Listed]) -> Self {
         let is_stale = found.is_none_or(|found| found.segments != segments);
         let limit = found.map_or(0, |found| found.limit);
@@ -52,12 +52,12 @@ impl<F: DiskFile> ManifestFile<F> {
         !self.is_stale && end <= self.limit
     }
 
-    /// The segments are not those that are listed any more.
+    /// Notes that the log's segments are no longer those that are listed.
     pub(crate) fn mark_stale(&mut self) {
         self.is_stale = true;
     }
 
-    /// Makes ready for a list of `count` segments.
+    /// Prepares for a list of `count` segments.
     pub(crate) fn prepare<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -66,7 +66,7 @@ impl<F: DiskFile> ManifestFile<F> {
         self.part.prepare(disk, encoded_len(count))
     }
 
-    /// Writes what the manifest is to say, without saying it yet: all that needs room.
+    /// Writes the next manifest without publishing it yet: this is all that needs room.
     pub(crate) fn fill<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -75,7 +75,7 @@ impl<F: DiskFile> ManifestFile<F> {
         self.part.fill(disk, &manifest.encode())
     }
 
-    /// Says what was filled in, durably.
+    /// Publishes what was filled in, durably.
     pub(crate) fn publish<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -87,7 +87,7 @@ impl<F: DiskFile> ManifestFile<F> {
         Ok(())
     }
 
-    /// Takes the manifest away, durably: no list rather than a wrong one.
+    /// Removes the manifest, durably: no list is better than a wrong one.
     pub(crate) fn discard<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), LogError> {
         self.is_stale = true;
         let failed = |action| move |error| LogError::from_io(action, NAME, error);

@@ -1,7 +1,7 @@
-//! What the manifest says, and its bytes.
+//! What the manifest says, and how it is encoded.
 //!
 //! Owns the format (byte by byte in the crate's documentation) and the comparison with the segments
-//! that are there. Never touches a file.
+//! that exist. Never touches a file.
 
 use std::sync::Arc;
 
@@ -12,22 +12,22 @@ use crate::segment::{POSITION_MAX, Segment};
 
 const MAGIC: [u8; 8] = *b"wilcoseg";
 const VERSION: u32 = 1;
-/// Bytes before the first base.
+/// Bytes before the first entry.
 const HEAD_BYTES: usize = 24;
-/// Bytes of a segment: its base and its end.
+/// Bytes of an entry: a segment's base and its end.
 const ENTRY_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
 
-/// What the log had and is gone: a segment, or the end of one. Somebody deleted or cut its file, or
-/// the file system did.
+/// What the log had and has lost: a segment, or the end of one. Somebody, or the file system,
+/// deleted or cut its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
     /// Base of the segment.
     pub segment: u64,
-    /// Position at which what is missing begins: the segment's base if that is all of it.
+    /// Position at which the loss begins: the segment's base if all of it is missing.
     pub base: u64,
-    /// Position that it did not go beyond: its end as far as that is known, else where the next one
-    /// begins, or all that it could hold.
+    /// Position that the segment did not go beyond: its end if that is known, otherwise where the
+    /// next one begins, or the manifest's limit.
     pub end: u64,
 }
 
@@ -35,20 +35,20 @@ pub struct Missing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) base: u64,
-    /// Position after its last record; `None` of the one that is being written.
+    /// Position after its last record; `None` for the segment being written.
     pub(crate) end: Option<u64>,
 }
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// The living segments, ascending.
+    /// The live segments, ascending.
     pub(crate) segments: Vec<Listed>,
-    /// Position that the last of them does not go beyond.
+    /// Position that the last one does not go beyond.
     pub(crate) limit: u64,
 }
 
-/// What there was to read.
+/// What reading the manifest found.
 pub(crate) enum Found {
     None,
     Damaged,
@@ -104,7 +104,7 @@ impl Manifest {
         self.segments[at].end
     }
 
-    /// What is listed and not among the bases that are there, which are ascending.
+    /// The listed segments that are not among `there`, the bases that exist, ascending.
     pub(crate) fn missing(&self, there: &[u64]) -> Vec<Missing> {
         let after = |base| {
             let listed = self.segments.iter().map(|listed| listed.base);
@@ -120,11 +120,11 @@ impl Manifest {
 }
 
 impl Listed {
-    /// What there is to say of segments, of which the active one has no end yet.
+    /// How segments are listed; the active one has no end yet.
     pub(crate) fn of<F: DiskFile>(segments: &[Arc<Segment<F>>], active: u64) -> Vec<Self> {
         let listed = |segment: &Arc<Segment<F>>| Self {
             base: segment.base,
-            // An empty one ends nowhere.
+            // The format has no end for an empty segment.
             end: (segment.base != active && segment.end() > segment.base).then(|| segment.end()),
         };
         segments.iter().map(listed).collect()

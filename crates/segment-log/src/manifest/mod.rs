@@ -1,6 +1,6 @@
-//! The list of living segments, by which a file that somebody deleted is missed.
+//! The list of live segments, which tells when somebody else has deleted a file.
 //!
-//! Invariants: a segment is listed only while its file's name is durable, so one that is listed and
+//! Invariants: a segment is listed only while its file's name is durable, so one that is listed but
 //! not there was lost; no position at or above the limit was ever promised in a listed segment.
 
 mod file;
