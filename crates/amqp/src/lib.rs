@@ -5,14 +5,14 @@
 //! from the input; the hot path (`basic.publish`, content header, body, `basic.deliver`,
 //! `basic.ack`) allocates nothing. Encoding appends to the caller's buffer.
 //!
-//! *Invariant:* no input makes it panic, and whatever it encodes it decodes to an equal value.
+//! *Invariant:* no input makes it panic, and whatever it encodes, it decodes to an equal value.
 //!
-//! - [`decode_frame`] takes one [`Frame`] from the front of a buffer, [`Method::decode`] and
+//! - [`decode_frame`] takes one [`Frame`] from the front of a buffer; [`Method::decode`] and
 //!   [`decode_content_header`] read its payload.
 //! - [`write_method`], [`write_content_header`], [`write_body`], [`write_deliver`] and
 //!   [`write_heartbeat`] append whole frames.
 //! - [`Properties`] and [`TableRef`] read message properties and headers on demand; [`FieldTable`]
-//!   and [`OwnedProperties`] are for building them.
+//!   and [`OwnedProperties`] build them.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -41,5 +41,5 @@ pub use table::{ArrayRef, FieldTable, FieldValue, TableRef, TableWriter, ValueRe
 /// The class id of `basic`, the only class whose methods carry content.
 pub const CLASS_BASIC: u16 = 60;
 
-/// Tables and arrays nested deeper than this are refused.
+/// Tables and arrays that are nested deeper than this are refused.
 pub const MAX_DEPTH: usize = 32;

@@ -1,4 +1,4 @@
-//! Reading and writing of the elementary types (AMQP 0-9-1, section 4.2.5), bits packed.
+//! Reads and writes the elementary types (AMQP 0-9-1, section 4.2.5), with bits packed.
 
 use crate::DecodeError;
 
@@ -7,7 +7,7 @@ use crate::DecodeError;
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     bits: u8,
-    /// How many bits of `bits` are still to be read; any other field drops them.
+    /// How many bits of `bits` are still unread; reading any other field drops them.
     bits_left: u8,
 }
 
@@ -175,7 +175,7 @@ impl<'o> Writer<'o> {
         self.out.extend_from_slice(&value[..value.len().min(u32::MAX as usize)]);
     }
 
-    /// The buffer, to append to after all bits so far.
+    /// The buffer to append to, with the bits so far written out.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         self.flush_bits();
         self.out
@@ -189,7 +189,7 @@ impl<'o> Writer<'o> {
 
 /// The longest prefix of `text` that fits a short string (255 bytes) and is still UTF-8.
 ///
-/// Cutting is for text the server makes (reply texts quote names of any length); names of
+/// Only text that the server makes is ever cut (reply texts quote names of any length); names of
 /// exchanges and queues come from short strings and are never too long.
 #[inline]
 pub(crate) fn clip(text: &str) -> &str {

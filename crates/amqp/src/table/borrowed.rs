@@ -1,6 +1,6 @@
-//! Field tables left in their bytes: read an entry without decoding or copying the rest.
+//! Field tables left as bytes: read an entry without decoding or copying the rest.
 //!
-//! Decoding is lazy, so a fault shows when the walk reaches it. Walking by hand costs no stack,
+//! Decoding is lazy, so an error shows only when iteration reaches it. Iterating costs no stack,
 //! however deep the nesting.
 
 use crate::DecodeError;
@@ -71,7 +71,7 @@ impl<'a> ArrayRef<'a> {
     }
 }
 
-/// Repeats `step` until `None` or past the first error, after which the position means nothing.
+/// Repeats `step` until it returns `None` or an error; after an error the position means nothing.
 fn walk<T>(
     mut step: impl FnMut() -> Option<Result<T, DecodeError>>,
 ) -> impl Iterator<Item = Result<T, DecodeError>> {

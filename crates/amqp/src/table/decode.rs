@@ -1,7 +1,7 @@
-//! From borrowed tables and values to owned ones.
+//! Decoding: from borrowed tables and values to owned ones.
 //!
-//! Owns the limit of nesting, since only this recurses. Headers of messages need not be understood:
-//! [`TableRef::to_headers`] keeps what it cannot decode.
+//! Owns the limit on nesting, since nothing else recurses. Headers of messages need not be
+//! understood: [`TableRef::to_headers`] keeps what it cannot decode.
 
 use super::borrowed::{TableRef, ValueRef};
 use super::owned::{FieldTable, FieldValue};
@@ -33,7 +33,7 @@ impl TableRef<'_> {
     /// value that cannot be decoded is kept as it came ([`FieldValue::Undecoded`]).
     ///
     /// # Errors
-    /// When the entries themselves cannot be told apart.
+    /// If the bytes cannot even be split into entries.
     pub fn to_headers(&self) -> Result<FieldTable, DecodeError> {
         self.iter()
             .map(|entry| entry.map(|(name, value)| (name, value.to_owned_or_kept())))
@@ -48,7 +48,7 @@ impl TableRef<'_> {
 }
 
 impl ValueRef<'_> {
-    /// Decodes and copies the value with all that is nested in it.
+    /// Decodes and copies the value with everything nested in it.
     pub fn to_owned(&self) -> Result<FieldValue, DecodeError> {
         self.to_owned_at(0)
     }
@@ -60,7 +60,7 @@ impl ValueRef<'_> {
             (Ok(value), _) => value,
             (Err(_), Self::Table(table)) => kept(b'F', table.0),
             (Err(_), Self::Array(array)) => kept(b'A', array.0),
-            // Whatever holds nothing has been decoded by now.
+            // Only tables and arrays can fail to decode here.
             (Err(_), _) => FieldValue::Void,
         }
     }

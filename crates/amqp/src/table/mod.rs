@@ -1,4 +1,4 @@
-//! Field tables: owned, or left in their bytes, and what leads from one to the other.
+//! Field tables: owned, or borrowed as bytes, and the encoding and decoding between the two.
 
 mod borrowed;
 mod decode;

@@ -1,4 +1,5 @@
-//! Owned field tables and values: arguments, client properties, headers that are built or changed.
+//! Owned field tables and values: arguments, client properties, and headers that are built or
+//! changed.
 //!
 //! One module, because each type holds the other. Never touches encoded bytes.
 
@@ -21,7 +22,7 @@ impl FieldTable {
         }
     }
 
-    /// Appends an entry without looking whether the name is there already.
+    /// Appends an entry without checking whether the name is already there.
     pub fn push(&mut self, name: impl Into<String>, value: impl Into<FieldValue>) {
         self.0.push((name.into(), value.into()));
     }
@@ -41,7 +42,7 @@ impl FieldTable {
         self.get(name).is_some()
     }
 
-    /// Takes every entry of that name out; returns the first value.
+    /// Removes every entry of that name; returns the first value.
     pub fn remove(&mut self, name: &str) -> Option<FieldValue> {
         let at = self.0.iter().position(|(key, _)| key == name)?;
         let (_, value) = self.0.remove(at);
@@ -128,9 +129,9 @@ pub enum FieldValue {
     Void,
     /// `x`
     Bytes(Vec<u8>),
-    /// A table or array that cannot be decoded (nested too deep, an unknown type or a cut value in
-    /// it), carried on as it came. Only [`TableRef::to_headers`](crate::TableRef::to_headers) makes
-    /// these.
+    /// A table or array that cannot be decoded (nested too deep, an unknown type or a truncated
+    /// value in it), passed on as it came. Only
+    /// [`TableRef::to_headers`](crate::TableRef::to_headers) makes these.
     Undecoded {
         /// `F` or `A`.
         octet: u8,
