@@ -1,4 +1,4 @@
-//! What can be wrong with bytes from a peer, and the reply code each fault earns.
+//! What can be wrong with bytes from a peer, and the reply code for each fault.
 
 use crate::ReplyCode;
 
@@ -55,11 +55,11 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The reply code of the `connection.close` this fault is answered with.
+    /// The reply code of the `connection.close` that answers this fault.
     ///
-    /// As RabbitMQ: a frame or method that cannot be cut into fields, and text that is not UTF-8,
-    /// is a frame error. Where RabbitMQ drops the connection without a word (bad field tables,
-    /// unknown methods) the code is the one the specification has for it.
+    /// As in RabbitMQ, a frame or method that cannot be split into fields, and text that is not
+    /// UTF-8, are frame errors. Where RabbitMQ drops the connection without a word (bad field
+    /// tables, unknown methods), the code is the one in the specification.
     pub fn reply_code(&self) -> ReplyCode {
         match self {
             Self::NoFrameEnd(_)

@@ -1,6 +1,6 @@
 //! Frames (AMQP 0-9-1, section 4.2.3): type, channel, size, payload, end octet.
 //!
-//! It cuts input into frames and wraps output in them. Whether a frame may come now, and on which
+//! Splits input into frames and wraps output in them. Whether a frame may come now, and on which
 //! channel, is for the connection to judge.
 
 use crate::wire::{Reader, Writer, clip};
@@ -12,7 +12,7 @@ pub const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
 pub const FRAME_OVERHEAD: usize = 8;
 /// The smallest `frame_max` a peer may negotiate.
 pub const FRAME_MIN_SIZE: u32 = 4096;
-/// The octet every frame ends in.
+/// The octet that ends every frame.
 pub const FRAME_END: u8 = 0xCE;
 
 const FRAME_HEADER: usize = 7;
@@ -37,19 +37,19 @@ pub enum FrameKind {
 /// One frame, its payload borrowed from the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// Its type.
+    /// The type.
     pub kind: FrameKind,
-    /// Its channel; 0 is the connection itself.
+    /// The channel; 0 is the connection itself.
     pub channel: u16,
-    /// What is between frame header and end octet.
+    /// What is between the frame header and the end octet.
     pub payload: &'a [u8],
 }
 
-/// Decodes the frame at the front of `input`: the frame and the bytes it took, `None` while
-/// incomplete.
+/// Decodes the frame at the front of `input`. Returns the frame and the number of bytes it took, or
+/// `None` while it is incomplete.
 ///
-/// `frame_max` is the negotiated size of a whole frame, 0 for no limit. Like RabbitMQ this lets a
-/// payload be as long as `frame_max` itself, since clients disagree whether the overhead counts.
+/// `frame_max` is the negotiated size of a whole frame, 0 for no limit. Like RabbitMQ, this lets a
+/// payload be as long as `frame_max` itself, since clients disagree on whether the overhead counts.
 /// A bad type or size is reported as soon as it is seen, without waiting for the payload.
 #[inline]
 pub fn decode_frame(
@@ -185,7 +185,7 @@ pub struct Delivery<'a> {
     pub body: &'a [u8],
 }
 
-/// Appends all frames of one delivery: `basic.deliver`, content header and body, that in frames of
+/// Appends all frames of one delivery: `basic.deliver`, content header, and the body in frames of
 /// at most `frame_max` bytes (0: no limit).
 #[inline]
 pub fn write_deliver(out: &mut Vec<u8>, channel: u16, delivery: &Delivery<'_>, frame_max: u32) {

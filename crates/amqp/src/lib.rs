@@ -5,14 +5,14 @@
 //! from the input; the hot path (`basic.publish`, content header, body, `basic.deliver`,
 //! `basic.ack`) allocates nothing. Encoding appends to the caller's buffer.
 //!
-//! *Invariant:* no input makes it panic, and whatever it encodes it decodes to an equal value.
+//! *Invariant:* no input makes it panic, and whatever it encodes, it decodes to an equal value.
 //!
-//! - [`decode_frame`] takes one [`Frame`] from the front of a buffer, [`Method::decode`] and
+//! - [`decode_frame`] takes one [`Frame`] from the front of a buffer; [`Method::decode`] and
 //!   [`decode_content_header`] read its payload.
 //! - [`write_method`], [`write_content_header`], [`write_body`], [`write_deliver`] and
 //!   [`write_heartbeat`] append whole frames.
 //! - [`Properties`] and [`TableRef`] read message properties and headers on demand; [`FieldTable`]
-//!   and [`OwnedProperties`] are for building them.
+//!   and [`OwnedProperties`] build them.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
@@ -22,9 +22,6 @@ mod method;
 mod properties;
 mod reply_code;
 mod table;
-mod table_ref;
-mod table_writer;
-mod value;
 mod wire;
 
 #[cfg(test)]
@@ -39,13 +36,10 @@ pub use frame::{
 pub use method::*;
 pub use properties::{OwnedProperties, Properties};
 pub use reply_code::ReplyCode;
-pub use table::FieldTable;
-pub use table_ref::{ArrayRef, TableRef, ValueRef};
-pub use table_writer::TableWriter;
-pub use value::FieldValue;
+pub use table::{ArrayRef, FieldTable, FieldValue, TableRef, TableWriter, ValueRef};
 
 /// The class id of `basic`, the only class whose methods carry content.
 pub const CLASS_BASIC: u16 = 60;
 
-/// Tables and arrays nested deeper than this are refused.
+/// Tables and arrays that are nested deeper than this are refused.
 pub const MAX_DEPTH: usize = 32;

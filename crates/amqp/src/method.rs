@@ -1,7 +1,8 @@
-//! The methods of AMQP 0-9-1 and RabbitMQ's extensions, as one flat enum over one struct each.
+//! The methods of AMQP 0-9-1 and RabbitMQ's extensions: a struct for each, and one flat enum over
+//! all.
 //!
 //! The list itself is in `method/list.rs`; the macro here turns it into structs, the enum, and
-//! decoding and encoding. Reserved fields are skipped when read and written as zero.
+//! decoding and encoding. Reserved fields are skipped on reading and written as zero.
 
 use crate::wire::{Reader, Writer};
 use crate::{DecodeError, FieldTable};

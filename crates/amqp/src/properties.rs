@@ -1,7 +1,7 @@
 //! Message properties of class `basic`: flags, then the fields that are present, in fixed order.
 //!
 //! A broker passes the raw bytes on and decodes only what it needs; [`Properties`] borrows from
-//! them and leaves the headers undecoded. One table below gives flag, field and type of each.
+//! them and leaves the headers undecoded. The table below gives the flag, field and type of each.
 
 use crate::wire::{Reader, Writer};
 use crate::{DecodeError, FieldTable, TableRef};
@@ -63,7 +63,7 @@ macro_rules! properties {
             }
         }
 
-        /// Fails when the headers' entries cannot be told apart; values that cannot be decoded are
+        /// Fails if the headers cannot be split into entries; values that cannot be decoded are
         /// kept as they came.
         impl TryFrom<&Properties<'_>> for OwnedProperties {
             type Error = DecodeError;
@@ -116,11 +116,11 @@ properties! {
     priority: octet, 11;
     /// Ties a reply to its request.
     correlation_id: shortstr, 10;
-    /// Queue to reply to.
+    /// Queue to send the reply to.
     reply_to: shortstr, 9;
     /// Time to live in milliseconds, as decimal digits.
     expiration: shortstr, 8;
-    /// The application's id of the message.
+    /// The application's id for the message.
     message_id: shortstr, 7;
     /// Seconds since 1970.
     timestamp: timestamp, 6;

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum ReplyCode {
     /// Orderly close.
     Success = 200,
-    /// The message is larger than the peer takes.
+    /// The message is larger than the peer accepts.
     ContentTooLarge = 311,
     /// A mandatory message reached no queue.
     NoRoute = 312,
@@ -24,7 +24,7 @@ pub enum ReplyCode {
     NotFound = 404,
     /// Another connection holds the queue.
     ResourceLocked = 405,
-    /// A condition of the request does not hold, such as equivalent arguments.
+    /// A condition of the request does not hold, such as that of equivalent arguments.
     PreconditionFailed = 406,
     /// A frame that cannot be decoded.
     FrameError = 501,

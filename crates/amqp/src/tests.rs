@@ -1,4 +1,4 @@
-//! Known byte vectors, round trips, and input that is cut short or made up.
+//! Known byte sequences, round trips, and input that is truncated or arbitrary.
 
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -117,7 +117,7 @@ fn properties() -> impl Strategy<Value = OwnedProperties> {
     })
 }
 
-/// What is in a table, as bytes.
+/// The content of a table, as bytes.
 fn content(table: &FieldTable) -> Vec<u8> {
     let mut out = Vec::new();
     table.encode_with_length(&mut out);
@@ -133,7 +133,7 @@ proptest! {
             write_method(&mut out, 7, &method);
             let (frame, taken) = decode_frame(&out, 0).unwrap().unwrap();
             prop_assert_eq!((frame.kind, frame.channel, taken), (FrameKind::Method, 7, out.len()));
-            // Debug texts, since a NaN in the table is not equal to itself.
+            // Compares debug texts, since a NaN in the table is not equal to itself.
             let decoded = Method::decode(frame.payload).unwrap();
             prop_assert_eq!(format!("{decoded:?}"), format!("{method:?}"));
             prop_assert_eq!(decoded.name(), method.name());
@@ -397,7 +397,7 @@ fn headers_that_cannot_be_decoded_are_kept_as_they_came() {
         let added = b"\x07x-deathI\0\0\0\x01";
         assert_eq!(encoded[4..], [content.as_slice(), added].concat());
     }
-    // What cannot even be told apart is an error.
+    // What cannot even be split into entries is an error.
     for cut in [&b"\x01kQ"[..], b"\x01kF\0\0\0\x09", b"\x09k"] {
         assert!(TableRef::new(cut).to_headers().is_err(), "{cut:?}");
     }

@@ -1,13 +1,13 @@
-//! Reading and writing of the elementary types (AMQP 0-9-1, section 4.2.5), bits packed.
+//! Reads and writes the elementary types (AMQP 0-9-1, section 4.2.5), with bits packed.
 
-use crate::{DecodeError, FieldTable};
+use crate::DecodeError;
 
 /// Reads fields from the front of a payload.
 #[derive(Clone, Copy)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     bits: u8,
-    /// How many bits of `bits` are still to be read; any other field drops them.
+    /// How many bits of `bits` are still unread; reading any other field drops them.
     bits_left: u8,
 }
 
@@ -94,11 +94,6 @@ impl<'a> Reader<'a> {
         self.take(length as usize, "long string")
     }
 
-    pub(crate) fn table(&mut self) -> Result<FieldTable, DecodeError> {
-        let length = u32::from_be_bytes(self.array("table")?);
-        FieldTable::decode(self.take(length as usize, "table")?)
-    }
-
     #[inline]
     pub(crate) fn finish(self) -> Result<(), DecodeError> {
         if self.rest.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes) }
@@ -180,9 +175,10 @@ impl<'o> Writer<'o> {
         self.out.extend_from_slice(&value[..value.len().min(u32::MAX as usize)]);
     }
 
-    pub(crate) fn table(&mut self, value: &FieldTable) {
+    /// The buffer to append to, with the bits so far written out.
+    pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         self.flush_bits();
-        value.encode_with_length(self.out);
+        self.out
     }
 
     #[inline]
@@ -193,9 +189,18 @@ impl<'o> Writer<'o> {
 
 /// The longest prefix of `text` that fits a short string (255 bytes) and is still UTF-8.
 ///
-/// Cutting is for text the server makes (reply texts quote names of any length); names of
+/// Only text that the server makes is ever cut (reply texts quote names of any length); names of
 /// exchanges and queues come from short strings and are never too long.
 #[inline]
 pub(crate) fn clip(text: &str) -> &str {
     if text.len() <= 255 { text } else { &text[..text.floor_char_boundary(255)] }
+}
+
+/// Appends what `body` writes, with its length in front.
+pub(crate) fn with_length(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let length = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }

@@ -1,4 +1,4 @@
-//! Replays the seeds of the fuzz targets.
+//! Replays the seeds of the fuzz targets for frames and field tables.
 
 #[path = "../../../fuzz/checks/field_table.rs"]
 mod field_table;

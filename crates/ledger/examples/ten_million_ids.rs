@@ -1,9 +1,9 @@
-//! What ten million ids cost: disk, memory, processor, and time to look one up.
+//! What ten million ids cost: disk, memory, processor time, and time to look one up.
 //!
 //! `cargo run --release -p ledger --example ten_million_ids [ids] [events per message] [directory]`
 //!
 //! Events per message are 2 (published, settled), 4 (delivered and received as well) or 5 (requeued
-//! and delivered again instead of received). The directory should be on the disk that is meant.
+//! and delivered again instead of received). The directory should be on the disk to be measured.
 
 use std::error::Error;
 use std::fs;
@@ -17,9 +17,9 @@ use outcome::{
 };
 use segment_log::RealDisk;
 
-/// Messages between two flushes: a quarter of a second's at a hundred thousand a second.
+/// Messages between two flushes: a quarter of a second's worth at a hundred thousand a second.
 const FLUSH_MESSAGES: u64 = 25_000;
-/// Messages under way: so many others come between publishing and settling.
+/// Messages in flight: this many others are published between a message's publishing and settling.
 const UNDER_WAY: u64 = 500;
 const RECORD_BYTES: u64 = 700;
 const START_MS: u64 = 1_760_000_000_000;
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Into::into,
     );
     fs::create_dir_all(&directory)?;
-    // Only what the ledger needs: as if there was room enough for all.
+    // Enough room for everything, to see what the ledger needs.
     let options = Options { bytes_max: 4 << 30, ..Options::default() };
     say("ids", count);
     say("events of each", per_message);
@@ -76,7 +76,7 @@ struct Run {
     disk_bytes_max: u64,
 }
 
-/// Version 4 UUIDs, the same each time.
+/// Version 4 UUIDs, the same in every run.
 fn id(n: u64) -> String {
     let mix = |mut bits: u64| {
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -95,7 +95,8 @@ fn id(n: u64) -> String {
     )
 }
 
-/// Says everything that happens, in the order of a log in which settling follows some time after.
+/// Appends everything that happens, in the order of a log where messages are settled some time
+/// after they are published.
 fn append(
     ledger: &Ledger,
     count: u64,
@@ -148,7 +149,7 @@ fn append(
         }
     }
     let (seconds, cpu) = (started.elapsed().as_secs_f64(), cpu_seconds()? - cpu_started);
-    // What it costs to make the events is no cost of the ledger.
+    // The cost of making the events is not the ledger's.
     let begun = cpu_seconds()?;
     let mut sum = 0;
     for n in 0..count {
@@ -267,7 +268,7 @@ fn status_mb(field: &str) -> Result<u64, Box<dyn Error>> {
     Ok(kib * 1024 / 1_000_000)
 }
 
-/// User and system time of this process; its ticks are of 10 ms.
+/// User and system time of this process, in ticks of 10 ms.
 fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();

@@ -1,8 +1,8 @@
-//! What the window of known ids knows a message by.
+//! How the window of known ids identifies a message.
 
 use outcome::IdHash;
 
-/// What the window of a queue knows a message by: each queue sees an id for itself.
+/// How the window identifies a message in a queue: each queue sees an id on its own.
 pub fn dedup_key(id: IdHash, queue_id: u32) -> u128 {
     // Multiplying by an odd number loses nothing; the queue's number is spread over all bits.
     let spread = u128::from(queue_id)

@@ -1,6 +1,6 @@
-//! The disk behind types of its own, so that the ledger does not carry the disk's type about.
+//! The disk behind trait objects, so that the ledger need not be generic over it.
 //!
-//! Owns nothing but the boxes: the log's writing end, its reading end, and the other files.
+//! Owns nothing but these objects: the log's writing side, its reading side, and the other files.
 
 use std::io;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ pub(crate) trait Device: Send {
     fn reader(&self) -> Box<dyn ReadDevice>;
 }
 
-/// The log's reading side; everybody's.
+/// The log's reading side, for every thread.
 pub(crate) trait ReadDevice: Send + Sync {
     fn read(&self, position: u64, into: &mut Vec<u8>) -> Result<(), LogError>;
     fn read_range(&self, position: u64, bytes: usize, into: &mut Vec<u8>) -> Result<(), LogError>;
 }
 
-/// The other files of the disk.
+/// The files besides the log.
 pub(crate) trait Files: Send + Sync {
     fn list(&self) -> io::Result<Vec<String>>;
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
@@ -34,7 +34,7 @@ pub(crate) trait Files: Send + Sync {
     fn sync_directory(&self) -> io::Result<()>;
 }
 
-/// The other files of a disk.
+/// The files on a disk besides the log.
 pub(crate) fn files<D: Disk>(disk: D) -> Arc<dyn Files> {
     Arc::new(Boxed(disk))
 }
@@ -107,7 +107,7 @@ impl<D: Disk> ReadDevice for Reader<D> {
     }
 }
 
-/// Fills `buffer` from `offset` on as far as the file goes; answers how many bytes that were.
+/// Fills `buffer` from `offset` on, as far as the file goes; returns the number of bytes read.
 pub(crate) fn read_full(file: &dyn DiskFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

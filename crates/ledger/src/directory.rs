@@ -1,8 +1,8 @@
-//! Which pages are on disk, roughly: one entry per stretch of the log.
+//! Roughly which pages are on disk: one entry per stretch of the log.
 //!
 //! Owns the summaries by which outcomes are found without reading what cannot hold them. Never
 //! touches the disk. Invariants: stretches are in the order of the log, lie within one segment
-//! each, and are short, so that the directory of many small pages stays small too.
+//! each, and are short, but long enough that a directory of many small pages stays small.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -10,7 +10,7 @@ use std::ops::Range;
 use crate::page::Summary;
 use outcome::Cursor;
 
-/// Some pages that follow each other in one segment.
+/// Some consecutive pages in one segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stretch {
     /// Base of the segment.
@@ -30,12 +30,12 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Pages are put together up to so many bytes.
+    /// A directory whose stretches hold up to `stretch_bytes` of pages.
     pub(crate) fn new(stretch_bytes: u64) -> Self {
         Self { stretches: VecDeque::new(), stretch_bytes }
     }
 
-    /// Adds the page whose record takes these positions; usually the last, but damage may have hidden
+    /// Adds the page whose record has these positions; usually the last, but damage may have hidden
     /// it at first.
     pub(crate) fn push(&mut self, segment: u64, record: Range<u64>, summary: Summary) {
         let Range { start: position, end } = record;
@@ -53,12 +53,12 @@ impl Directory {
         }
     }
 
-    /// Forgets a segment's.
+    /// Removes the stretches of a segment.
     pub(crate) fn remove_segment(&mut self, segment: u64) {
         self.stretches.retain(|stretch| stretch.segment != segment);
     }
 
-    /// The first stretch with events after the cursor of which this is true.
+    /// The first stretch with events after the cursor for which the predicate holds.
     pub(crate) fn next(
         &self,
         after: Option<Cursor>,
@@ -70,7 +70,7 @@ impl Directory {
         self.stretches.range(start..).find(|stretch| is_wanted(&stretch.summary)).copied()
     }
 
-    /// The least and the greatest time of a segment's events, ms; `None` if it has none.
+    /// The earliest and the latest time of a segment's events, ms; `None` if it has none.
     pub(crate) fn times_ms(&self, segment: u64) -> Option<Range<u64>> {
         let start = self.stretches.partition_point(|stretch| stretch.segment < segment);
         let of_it = self.stretches.range(start..).take_while(|it| it.segment == segment);

@@ -1,4 +1,4 @@
-//! What can go wrong: the disk, and what is found on it.
+//! What can go wrong: the disk, and what is read from it.
 
 /// An error of the ledger.
 #[derive(Debug, thiserror::Error)]

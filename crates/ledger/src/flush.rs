@@ -1,4 +1,4 @@
-//! A flush: everything appended becomes durable, and what is too old or too much goes.
+//! A flush: everything appended becomes durable, and what is too old or too much is forgotten.
 //!
 //! Owns the order of these steps, and nothing else.
 
@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use crate::writer::Writer;
 
 impl Writer {
-    /// Makes durable what was appended, and that the message log was followed up to `applied`.
+    /// Makes durable what was appended, and that the message log has been followed up to `applied`.
     pub(crate) fn flush(
         &mut self,
         shared: &Shared,

@@ -1,8 +1,8 @@
-//! The ledger itself: what is asked of it and told to it, and who answers.
+//! The ledger itself: takes events in, answers queries, and passes both to its parts.
 //!
-//! Owns the parts and the order in which an event reaches them. Never holds a lock while the disk is
-//! at work, but for that of the one writer. Invariant: an event is found by every question from the
-//! moment [`Ledger::append`] returns.
+//! Owns the parts and the order in which an event reaches them. Never holds a lock while the disk
+//! is at work, except the one writer's. Invariant: every query finds an event from the moment
+//! [`Ledger::append`] returns.
 
 use std::sync::atomic::Ordering;
 
@@ -17,7 +17,7 @@ use crate::{LedgerError, dedup_key};
 use crate::{outcomes, recovery};
 use outcome::{Event, IdHash, OutcomeQuery, OutcomesPage, What};
 
-/// See the crate's documentation. One thread appends and flushes; any thread asks.
+/// See the crate's documentation. One thread appends and flushes; any thread may query.
 pub struct Ledger {
     shared: Shared,
     writer: Mutex<Writer>,
@@ -27,7 +27,7 @@ impl Ledger {
     /// Opens the ledger on a disk (a directory) of its own.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Those of the disk.
     pub fn open<D: Disk + Clone>(disk: D, options: Options) -> Result<Self, LedgerError> {
         let sizes = Sizes::of(&options);
         Self::open_sized(disk, options, sizes)
@@ -47,9 +47,9 @@ impl Ledger {
         self.shared.applied.load(Ordering::Acquire)
     }
 
-    /// Takes an event in; it is there for who asks from now on, and durable with the next flush.
-    /// Events come in the order of their cursors; one that is not after the last is ignored, and
-    /// `false` says so.
+    /// Appends an event. Queries find it from now on, and the next flush makes it durable. Events
+    /// come in the order of their cursors; one that is not after the last is ignored, and `false`
+    /// is returned.
     pub fn append(&self, event: &Event<'_>) -> bool {
         let Ok(new_in) = self.shared.pages.append(event) else { return false };
         if let Some(position) = new_in {
@@ -65,25 +65,25 @@ impl Ledger {
         true
     }
 
-    /// Makes everything appended durable, and with it that the message log was followed up to
-    /// `applied`. Forgets what is too old or too much.
+    /// Makes everything appended durable, and with it the fact that the message log has been
+    /// followed up to `applied`. Forgets what is too old or too much.
     ///
     /// # Errors
-    /// Whatever the disk says; what was appended is then tried again with the next flush.
+    /// Those of the disk; the next flush then tries again with what was appended.
     pub fn flush(&self, applied: u64, now_ms: u64) -> Result<(), LedgerError> {
         self.writer.lock().flush(&self.shared, applied, now_ms)
     }
 
-    /// All that is known of a message, in order; the latest of it where an id has been used over and
-    /// over again: what 8 MiB of pages, or about ten thousand events, tell.
+    /// All that is known of a message, in order. If an id has been used over and over again, only
+    /// the latest events: those in 8 MiB of pages, or about ten thousand.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Those of the disk.
     pub fn events(&self, id: IdHash) -> Result<Vec<Event<'static>>, LedgerError> {
         let mut positions = self.shared.index.values(id.0)?;
         positions.sort_unstable();
         positions.dedup();
-        // Page by page, the latest first.
+        // Page by page, the latest page first.
         let mut by_page = Vec::new();
         let (mut event_count, mut bytes) = (0, 0);
         let mut buffer = Vec::new();
@@ -98,7 +98,7 @@ impl Ledger {
             }
             bytes += buffer.len() as u64;
             let Some(page) = Page::parse(&buffer) else { continue };
-            // A key is a part of the hash only: the page tells whether it is the message.
+            // A key is only a part of the hash: the page tells whether this is the message.
             let is_it: Vec<_> = page.ids().iter().map(|other| other.hash() == id).collect();
             let of_it = page.events().filter(|event| is_it[event.id]);
             let events: Vec<_> = of_it.map(|event| page.event(&event)).collect();
@@ -108,19 +108,19 @@ impl Ledger {
         Ok(by_page.into_iter().rev().flatten().collect())
     }
 
-    /// Outcomes in order.
+    /// Outcomes, in order.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Those of the disk.
     pub fn outcomes(&self, query: &OutcomeQuery) -> Result<OutcomesPage, LedgerError> {
         outcomes::outcomes(&self.shared.pages, query, self.shared.sizes.query_bytes)
     }
 
-    /// When an id was seen by a queue ([`crate::dedup_key`]) last, ms since the epoch, if within
+    /// When a queue last saw an id ([`crate::dedup_key`]), ms since the epoch, if that is within
     /// the window as of the last flush.
     ///
     /// # Errors
-    /// Whatever the disk says.
+    /// Those of the disk.
     pub fn first_seen(&self, key: u128) -> Result<Option<u64>, LedgerError> {
         Ok(self.shared.window.latest(key)?)
     }
@@ -130,7 +130,7 @@ impl Ledger {
         self.shared.size_bytes.load(Ordering::Relaxed)
     }
 
-    /// Files that are kept open, as of the last flush.
+    /// Files kept open, as of the last flush.
     pub fn file_count(&self) -> usize {
         self.shared.file_count.load(Ordering::Relaxed)
     }

@@ -1,9 +1,10 @@
-//! Finding by key: which pages tell of a message, when a queue saw an id.
+//! Lookup by key: which pages have a message's events, when a queue saw an id.
 //!
-//! Owns entries of a key and a value: the latest in memory, the others in sorted runs on disk. Never
-//! reads the disk for a key that nobody added, but for the rare case of a wrong "perhaps"; never
-//! holds its lock while the disk is at work. Invariants: an entry is found at every moment, also
-//! while it moves from memory into a run or from run to run; what is below the floor is not.
+//! Owns entries of a key and a value: the latest in memory, the others in sorted runs on disk.
+//! Never reads the disk for a key that nobody added, except for a rare false positive of the
+//! filter; never holds its lock while the disk is at work. Invariants: an entry can be found at
+//! every moment, even while it moves from memory into a run or from run to run; entries below the
+//! floor are not found.
 
 mod bloom;
 mod entry;

@@ -1,7 +1,8 @@
-//! Which runs there are, in a file that is replaced as a whole.
+//! The list of runs, in a file that is replaced as a whole.
 //!
 //! Owns the file `manifest` and its format (see the crate's documentation). Invariants: a run is
-//! durable before a manifest lists it, and goes only after one that does not list it is durable.
+//! durable before a manifest lists it, and is removed only after one that does not list it is
+//! durable.
 
 use std::io;
 
@@ -31,7 +32,7 @@ pub(crate) struct Manifest {
 }
 
 impl Manifest {
-    /// Reads it; `None` if it is missing or damaged.
+    /// Reads the manifest; `None` if it is missing or damaged.
     pub(crate) fn load(files: &dyn Files) -> io::Result<Option<Self>> {
         let file = match files.open(NAME) {
             Ok(file) => file,
@@ -45,7 +46,7 @@ impl Manifest {
         Ok(Self::decode(&bytes[..filled]))
     }
 
-    /// Puts it in the place of the one before, durably.
+    /// Replaces the previous manifest with this one, durably.
     pub(crate) fn store(&self, files: &dyn Files) -> io::Result<()> {
         match files.remove(NEW_NAME) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

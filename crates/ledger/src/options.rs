@@ -3,9 +3,9 @@
 /// How much is kept, and how.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Events older than this go, ms. Default: 7 days.
+    /// Events older than this are forgotten, ms. Default: 7 days.
     pub retention_ms: u64,
-    /// Bytes on disk beyond which the oldest events go. Default: 1 GiB.
+    /// Bytes on disk beyond which the oldest events are forgotten. Default: 1 GiB.
     pub bytes_max: u64,
     /// How long an id is remembered for de-duplication, ms. Default: 7 days.
     pub window_ms: u64,
@@ -27,17 +27,17 @@ pub(crate) struct Sizes {
     pub(crate) stretch_bytes: u64,
     /// Bytes of a segment of the log.
     pub(crate) segment_bytes: u64,
-    /// Bytes of pages that one question about outcomes reads.
+    /// Bytes of pages that one query for outcomes reads.
     pub(crate) query_bytes: u64,
-    /// Bytes of pages that one question about a message reads.
+    /// Bytes of pages that one query for a message reads.
     pub(crate) events_bytes: u64,
-    /// Events beyond which no further page is read for it.
+    /// Events beyond which that query reads no further page.
     pub(crate) events_max: usize,
-    /// Entries of a lookup in memory beyond which they go into a run.
+    /// Entries in memory at which a lookup writes a run.
     pub(crate) memory_entries: usize,
-    /// Runs of about one size that become one.
+    /// Runs of about the same size that are merged into one.
     pub(crate) fan_in: usize,
-    /// Entries that each flush merges at least.
+    /// Entries that each flush merges, at least.
     pub(crate) step_entries: u64,
 }
 

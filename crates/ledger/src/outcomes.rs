@@ -1,7 +1,7 @@
-//! Answering which outcomes there were.
+//! Answers queries for outcomes.
 //!
-//! Owns the walk over the pages and its bounds. Never reads a page whose summary rules it out, and
-//! never more than so many bytes per question.
+//! Owns the walk over the pages and its bounds. Never reads a page that its summary rules out, and
+//! never more than a given number of bytes per query.
 
 use segment_log::records;
 
@@ -11,7 +11,7 @@ use crate::pages::{Candidate, Pages};
 use crate::records::PAGE;
 use outcome::{Cursor, OutcomeQuery, OutcomesPage};
 
-/// Answers a question from at most about `bytes_max` of pages.
+/// Answers a query from at most about `bytes_max` of pages.
 pub(crate) fn outcomes(
     pages: &Pages,
     query: &OutcomeQuery,
@@ -64,7 +64,7 @@ pub(crate) fn outcomes(
     }
 }
 
-/// Whether a page, or several, may hold something that is asked for.
+/// Whether one or more pages, summarized, may hold a match.
 fn may_match(query: &OutcomeQuery, queue_bits: u64, summary: &Summary) -> bool {
     let wanted = query.outcome.map_or(u8::MAX, |outcome| 1 << outcome as u8);
     summary.outcomes & wanted != 0
@@ -80,7 +80,7 @@ struct Walk<'q> {
 }
 
 impl Walk<'_> {
-    /// Goes through a page. Answers whether there is enough now.
+    /// Goes through a page. Returns whether there are enough matches now.
     fn page(&mut self, bytes: &[u8], summary: &Summary) -> bool {
         let after = self.answer.next;
         if let Some(page) = Page::parse(bytes) {

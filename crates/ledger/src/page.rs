@@ -1,8 +1,8 @@
-//! A page: some thousand events in a row, encoded together, one record of the ledger's log.
+//! A page: a few thousand consecutive events, encoded together as one record of the ledger's log.
 //!
 //! Owns the format of a page (see the crate's documentation). Never touches a disk. Invariants: the
-//! events of a page are in the order of their cursors; a page is complete in itself, strings and
-//! ids are said once in it and referred to by number.
+//! events of a page are in the order of their cursors; a page is self-contained: strings and ids
+//! are written once in it and referred to by number.
 
 mod decode;
 mod encode;

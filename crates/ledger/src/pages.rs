@@ -2,7 +2,7 @@
 //!
 //! Owns the open page and the order in which pages become durable. Never holds its lock while the
 //! disk is at work. Invariants: a page's position is fixed when its first event comes, so the index
-//! can name it before it is written; a page is found at every moment, in memory or on disk.
+//! can refer to it before it is written; a page can be found at every moment, in memory or on disk.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::directory::{Directory, Stretch};
 use crate::page::{PageWriter, Summary};
 use outcome::{Cursor, Event, What};
 
-/// Damaged pages that are told of one by one; a disk that is dying has said enough then.
+/// Damaged pages that are logged one by one; after that many, it is clear that the disk is dying.
 const WARNINGS_MAX: usize = 256;
 
 /// All pages.
@@ -23,7 +23,7 @@ pub(crate) struct Pages {
     state: RwLock<State>,
     reader: Box<dyn ReadDevice>,
     page_bytes: usize,
-    /// Damaged pages that were told of.
+    /// Damaged pages that were logged.
     warned: Mutex<HashSet<u64>>,
 }
 
@@ -32,13 +32,13 @@ struct State {
     /// Complete, not yet known to be durable; oldest first.
     sealed: VecDeque<Arc<SealedPage>>,
     open: PageWriter,
-    /// Position the open page will have.
+    /// The position the open page will have.
     open_position: u64,
     /// The last event.
     last: Option<Cursor>,
 }
 
-/// A page that is complete and not yet flushed.
+/// A page that is complete but not yet flushed.
 #[derive(Debug)]
 pub(crate) struct SealedPage {
     pub(crate) position: u64,
@@ -53,13 +53,13 @@ impl SealedPage {
     }
 }
 
-/// Where events after a cursor are.
+/// Where the events after a cursor are.
 pub(crate) enum Candidate {
     /// On disk.
     Stretch(Stretch),
     /// In memory.
     Page(Vec<u8>, Summary),
-    /// Nowhere; this is the last event of all.
+    /// There are none; this is the last event of all.
     End(Option<Cursor>),
 }
 
@@ -70,7 +70,7 @@ pub(crate) struct Sealed {
 }
 
 impl Pages {
-    /// The pages in `directory`; the next group of records begins at `next_position`.
+    /// Starts from the pages in `directory`; the next group of records begins at `next_position`.
     pub(crate) fn new(
         reader: Box<dyn ReadDevice>,
         directory: Directory,
@@ -88,8 +88,8 @@ impl Pages {
         Self { state: RwLock::new(state), reader, page_bytes, warned: Mutex::default() }
     }
 
-    /// Takes an event in. Answers the position of its page if its message is new to that page;
-    /// `None` if not. `Err` if the event is not after the last one.
+    /// Appends an event. Returns the position of its page if its message is new to that page,
+    /// otherwise `None`; `Err` if the event is not after the last one.
     pub(crate) fn append(&self, event: &Event<'_>) -> Result<Option<u64>, NotAfter> {
         let mut state = self.state.write();
         let state = &mut *state;
@@ -102,16 +102,16 @@ impl Pages {
         }
         state.last = Some(event.at);
         let position = state.open.append(event).then_some(state.open_position);
-        // Who asks for the open page gets a copy, which should not be of something large.
+        // A query copies the open page, so it should not be large.
         if state.open.len_bytes() >= self.page_bytes {
             state.seal();
         }
         Ok(position)
     }
 
-    /// Closes the open page for a flush. Answers all pages not yet durable; the records of the next
-    /// flush begin where those of this one, in which these pages are followed by `tail_bytes` of
-    /// other records, end.
+    /// Closes the open page for a flush. Returns all pages not yet durable. In the flush these
+    /// pages are followed by `tail_bytes` of other records; the records of the next flush begin
+    /// after that.
     pub(crate) fn seal(&self, start: u64, tail_bytes: u64) -> Sealed {
         let mut state = self.state.write();
         state.seal();
@@ -120,7 +120,8 @@ impl Pages {
         Sealed { pages: state.sealed.iter().cloned().collect(), last: state.last }
     }
 
-    /// The oldest pages, up to this position, are on disk now, in the segment of that base.
+    /// Notes that the oldest pages, up to this position, are on disk now, in the segment with that
+    /// base.
     pub(crate) fn flushed(&self, end: u64, segment: u64) {
         let mut state = self.state.write();
         let state = &mut *state;
@@ -140,12 +141,12 @@ impl Pages {
         !state.open.is_empty() || !state.sealed.is_empty()
     }
 
-    /// Calls with the directory.
+    /// Calls the function with the directory.
     pub(crate) fn with_directory<T>(&self, call: impl FnOnce(&mut Directory) -> T) -> T {
         call(&mut self.state.write().directory)
     }
 
-    /// Puts the page at a position into `buffer`. `false` if there is none (any more), or a damaged
+    /// Puts the page at a position into `buffer`; `false` if there is none (any more), or a damaged
     /// one.
     pub(crate) fn read(&self, position: u64, buffer: &mut Vec<u8>) -> Result<bool, LogError> {
         {
@@ -179,7 +180,7 @@ impl Pages {
     fn judge(&self, position: u64, read: Result<(), LogError>) -> Result<bool, LogError> {
         match read {
             Ok(()) => Ok(true),
-            // Its segment has been deleted meanwhile.
+            // Its segment has been deleted in the meantime.
             Err(LogError::NotFound(_)) => Ok(false),
             Err(LogError::Corrupt { .. }) => {
                 self.warn_of_damage(position);
@@ -189,7 +190,7 @@ impl Pages {
         }
     }
 
-    /// Tells of a damaged page, once.
+    /// Logs a damaged page, once.
     pub(crate) fn warn_of_damage(&self, position: u64) {
         let mut warned = self.warned.lock();
         if warned.len() < WARNINGS_MAX && warned.insert(position) {
@@ -197,7 +198,7 @@ impl Pages {
         }
     }
 
-    /// Where the first events after a cursor are of which this may be true.
+    /// Where the first events after a cursor are for which the predicate may hold.
     pub(crate) fn next(
         &self,
         after: Option<Cursor>,
@@ -243,7 +244,7 @@ fn first_page_position(group: u64) -> u64 {
     group + RECORD_HEADER_SIZE as u64
 }
 
-/// How much an event adds to a page, roughly.
+/// Roughly how much an event adds to a page.
 fn size_hint(what: &What<'_>) -> usize {
     const PLAIN_BYTES: usize = 128;
     PLAIN_BYTES

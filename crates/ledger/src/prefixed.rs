@@ -1,7 +1,7 @@
-//! A disk within a disk: all names begin with a prefix that nobody within sees.
+//! A disk within a disk: all names begin with a prefix that is hidden from its user.
 //!
 //! Owns the translation of names. Never lists or touches a file without the prefix, so several
-//! owners can share one directory, as long as no one's prefix begins another's names.
+//! owners can share one directory, as long as no name of one begins with the prefix of another.
 
 use std::io;
 

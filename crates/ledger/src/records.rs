@@ -1,18 +1,18 @@
 //! The records of the ledger's log.
 //!
-//! Owns their kinds and the format of the one that is no page (see the crate's documentation).
+//! Owns their kinds and the format of the one that is not a page (see the crate's documentation).
 
 use outcome::Cursor;
 
 /// Kind of record: a page.
 pub(crate) const PAGE: u8 = 1;
-/// Kind of record: how far the message log was followed.
+/// Kind of record: how far the message log has been followed.
 pub(crate) const APPLIED: u8 = 2;
 
 /// Bytes of the payload of [`APPLIED`].
 pub(crate) const APPLIED_SIZE: usize = 20;
 
-/// How far the message log was followed.
+/// How far the message log has been followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Applied {
     pub(crate) position: u64,

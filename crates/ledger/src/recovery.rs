@@ -1,7 +1,7 @@
-//! Opening: what the disk holds, and what has to be built anew from it.
+//! Opening: what the disk holds, and what must be rebuilt from it.
 //!
-//! Owns the one pass over the log and the choice of runs to be believed. Invariants: afterwards
-//! everything that is in a readable page is found; no file is left that nobody knows of.
+//! Owns the one pass over the log and the choice of runs to trust. Invariants: afterwards
+//! everything in a readable page can be found; no unknown file is left.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
@@ -56,7 +56,7 @@ pub(crate) fn open<D: Disk + Clone>(
     let next_position = log.next_position();
     let Pass { directory, applied, index, window, mut upkeep, .. } = pass;
     for run_set in [&mut upkeep.index, &mut upkeep.window] {
-        // The log may have lost what they covered, and use the positions again.
+        // The log may have lost what the runs covered, and will use those positions again.
         run_set.set_covered(run_set.covered().min(next_position));
     }
     index.set_floor(log.segments().first().map_or(0, |segment| segment.base));
@@ -77,27 +77,27 @@ pub(crate) fn open<D: Disk + Clone>(
     Ok((shared, writer))
 }
 
-/// The base in the name of a segment file, as `segment_log` documents it.
+/// The base in a segment file's name, in the form that `segment_log` documents.
 fn segment_base(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log").filter(|digits| digits.len() == 20)?;
     digits.parse().ok()
 }
 
-/// What the pass over the log gathers.
+/// What the pass over the log collects.
 struct Pass {
-    /// Of all segments, in order.
+    /// The bases of all segments, in order.
     bases: Vec<u64>,
     directory: Directory,
     applied: Applied,
     index: Lookup,
     window: Lookup,
     upkeep: Upkeep,
-    /// Pages that were not in a run.
+    /// Number of pages that were not in a run.
     learned: u64,
 }
 
 impl Pass {
-    /// Takes over the runs that the manifest lists, and removes all others.
+    /// Opens the runs that the manifest lists, and removes all others.
     fn load_runs(&mut self, names: &[String]) -> Result<(), LedgerError> {
         let files = self.upkeep.files.clone();
         let numbers = |kind| names.iter().filter_map(move |name| parse_file_name(kind, name));
@@ -114,8 +114,8 @@ impl Pass {
             Some(manifest) => {
                 let index = adopt(&mut self.upkeep.index, &self.index, &*files, &manifest.index)?;
                 let kept = adopt(&mut self.upkeep.window, &self.window, &*files, &manifest.window)?;
-                // An index of which a part is lost is made anew as a whole; a window is not, since
-                // it knows of ids whose pages are gone.
+                // An index that has lost a part is rebuilt as a whole; a window is not, since it
+                // knows ids whose pages are gone.
                 if manifest.index.covered == 0 || index.len() < manifest.index.runs.len() {
                     self.upkeep.index.set_covered(0);
                     self.index = Lookup::new(Kind::Index);
@@ -167,7 +167,7 @@ impl Pass {
         if is_new_to_index || is_new_to_window {
             self.learn(position, record.payload, is_new_to_index, is_new_to_window);
         }
-        // All of an index is made anew if it has to be: it goes into runs on the way.
+        // A whole index may have to be rebuilt: it is written to runs on the way.
         let Self { index, window, upkeep, .. } = self;
         let Upkeep { files, numbers, index: of_index, window: of_window, .. } = upkeep;
         for (lookup, run_set) in [(index, of_index), (window, of_window)] {
@@ -175,7 +175,7 @@ impl Pass {
         }
     }
 
-    /// Puts a page into the directory. `false` if it is of no known format.
+    /// Puts a page into the directory; `false` if its format is unknown.
     fn enter(&mut self, record: RecordRef<'_>) -> bool {
         let position = record.position;
         let Some((summary, ..)) = Summary::decode(record.payload) else {
@@ -210,7 +210,7 @@ impl Pass {
         }
     }
 
-    /// Takes what is intact from the damaged stretches of the log.
+    /// Recovers what is intact in the damaged stretches of the log.
     fn salvage(
         &mut self,
         files: &dyn Files,
@@ -223,7 +223,7 @@ impl Pass {
             let mut page_count = 0;
             salvage(files, &*reader, damage, &mut |record| {
                 page_count += 1;
-                // Whether it is in a run already cannot be known; twice does no harm.
+                // It may be in a run already; having it twice does no harm.
                 if self.enter(record) {
                     self.learn(record.position, record.payload, true, true);
                 }
@@ -236,7 +236,7 @@ impl Pass {
     }
 }
 
-/// Opens the listed runs; answers the numbers of those that are intact.
+/// Opens the listed runs; returns the numbers of those that are intact.
 fn adopt(
     run_set: &mut RunSet,
     lookup: &Lookup,

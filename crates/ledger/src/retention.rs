@@ -1,7 +1,8 @@
 //! Forgetting: whole segments of the log, oldest first.
 //!
-//! Owns the decision what is too old or too much. Never deletes a segment before the window can do
-//! without its pages, nor the one that holds the latest word on how far the message log was followed.
+//! Owns the decision about what is too old or too much. Never deletes a segment before the window
+//! can do without its pages, nor the one that holds the latest record of how far the message log
+//! has been followed.
 
 use std::sync::atomic::Ordering;
 
@@ -11,12 +12,13 @@ use crate::LedgerError;
 use crate::shared::Shared;
 use crate::writer::Writer;
 
-/// A segment takes events for at most this part of the retention time, since it goes as a whole.
+/// A segment takes events for at most this fraction of the retention time, since it is deleted as a
+/// whole.
 const SEGMENTS_PER_RETENTION: u64 = 16;
 
 impl Writer {
-    /// Begins a new segment when the events of the active one have come to differ much in age.
-    /// Answers whether it did.
+    /// Begins a new segment if the events of the active one differ much in age. Returns whether it
+    /// did.
     pub(crate) fn roll_by_age(
         &mut self,
         shared: &Shared,
@@ -36,15 +38,17 @@ impl Writer {
         }
     }
 
-    /// Deletes segments that are too old, or the oldest while there is too much.
+    /// Deletes segments that are too old, and the oldest ones while there is too much.
     pub(crate) fn forget(&mut self, shared: &Shared, now_ms: u64) -> Result<(), LedgerError> {
         let segments = self.log.segments();
         let Some((active, others)) = segments.split_last() else { return Ok(()) };
         if active.base == active.end {
-            // How far the message log was followed is still told by the segment before.
+            // The segment before still holds the latest record of how far the message log has been
+            // followed.
             return Ok(());
         }
-        // The window goes by time alone. However large it is, half of the room is for events.
+        // The window is bounded by time alone. However large it is, half of the space is for
+        // events.
         let window_bytes = self.upkeep.window.size_bytes(&shared.window);
         let uncounted = window_bytes.saturating_sub(shared.options.bytes_max / 2);
         let mut size_bytes = self.size_bytes(shared) - uncounted;
@@ -70,7 +74,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts bytes on disk and files that are open where anybody may look.
+    /// Publishes the bytes on disk and the number of open files.
     pub(crate) fn tell_size(&self, shared: &Shared) {
         shared.size_bytes.store(self.size_bytes(shared), Ordering::Relaxed);
         let run_count = shared.index.run_count() + shared.window.run_count();
@@ -84,7 +88,7 @@ impl Writer {
     }
 }
 
-/// Bytes of a segment's file, but for zeros at its end.
+/// Bytes of a segment's file, without the zeros at its end.
 fn file_bytes(segment: &SegmentStat) -> u64 {
     SEGMENT_HEADER_SIZE + segment.end - segment.base
 }

@@ -1,8 +1,8 @@
 //! What is intact in a damaged stretch of the log.
 //!
 //! The log recovers a group as a whole or not at all. That is right for a group that a crash
-//! interrupted, which is at the end of the log and cut. In a damaged group before the end the other
-//! pages are as good as ever, and each has a checksum of its own.
+//! interrupted, which is at the end of the log and is cut off. In a damaged group before the end,
+//! the other pages are as good as ever, and each has a checksum of its own.
 
 use segment_log::{LogError, Quarantine, RecordRef, SEGMENT_HEADER_SIZE, records};
 
@@ -10,10 +10,10 @@ use crate::LedgerError;
 use crate::device::{Files, ReadDevice, read_full};
 use crate::records::PAGE;
 
-/// A group is what one flush covers; more than this is not read into memory for its sake.
+/// A group is what one flush covers; a longer stretch is not read into memory.
 const STRETCH_BYTES_MAX: u64 = 256 << 20;
 
-/// Visits the intact pages in a damaged stretch as far as the headers lead.
+/// Visits the intact pages in a damaged stretch, as far as intact headers lead.
 pub(crate) fn salvage(
     files: &dyn Files,
     reader: &dyn ReadDevice,

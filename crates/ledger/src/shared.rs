@@ -1,4 +1,4 @@
-//! What the one writer and everybody who asks share.
+//! What the one writer shares with every reader.
 //!
 //! Owns nothing but the parts side by side; each has its own lock. Never decides anything.
 
@@ -19,6 +19,6 @@ pub(crate) struct Shared {
     pub(crate) applied: AtomicU64,
     /// Bytes on disk, as of the last flush.
     pub(crate) size_bytes: AtomicU64,
-    /// Files that are kept open, as of the last flush.
+    /// Files kept open, as of the last flush.
     pub(crate) file_count: AtomicUsize,
 }

@@ -1,4 +1,4 @@
-//! The ledger against what it should be, and a disk that fails.
+//! The ledger against a model, and on a disk that fails.
 
 mod basic;
 mod crash;

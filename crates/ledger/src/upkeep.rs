@@ -1,7 +1,7 @@
-//! Everything that is done beside the log: runs, the manifest, and what may be forgotten.
+//! Everything that is maintained besides the log: runs, the manifest, and what may be forgotten.
 //!
-//! Owns the runs of both lookups and the order in which files come and go. An error of the disk
-//! in here loses nothing: the log has everything, so it is told of, and tried again later.
+//! Owns the runs of both lookups and the order in which files come and go. A disk error here loses
+//! nothing: the log has everything, so the error is logged and the work tried again later.
 
 use std::io;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::lookup::{Lookup, Numbers, RunSet};
 use crate::manifest::{Listing, Manifest};
 use crate::options::Sizes;
 
-/// The writer's part beside the log.
+/// What the writer maintains besides the log.
 pub(crate) struct Upkeep {
     pub(crate) files: Arc<dyn Files>,
     pub(crate) numbers: Numbers,
     pub(crate) index: RunSet,
     pub(crate) window: RunSet,
-    /// Whose turn it is.
+    /// Whether it is the window's turn.
     is_windows_turn: bool,
 }
 
@@ -33,8 +33,8 @@ impl Upkeep {
         }
     }
 
-    /// A step of what there is to do, for index and window by turns: both writing a run at once
-    /// would make for a long flush. All pages before `durable` are durable.
+    /// Does one step of work, for index and window in turn: if both wrote a run at once, the flush
+    /// would take long. All pages before `durable` are durable.
     pub(crate) fn work(&mut self, index: &Lookup, window: &Lookup, durable: u64) {
         if self.is_windows_turn {
             self.window.work(window, &*self.files, &mut self.numbers, durable);
@@ -45,15 +45,15 @@ impl Upkeep {
         self.settle(index, window);
     }
 
-    /// Writes the window's entries to disk, so that it does without the pages before `durable`.
-    /// Answers whether it does.
+    /// Writes the window's entries to disk, so that it can do without the pages before `durable`.
+    /// Returns whether it now can.
     pub(crate) fn detach_window(&mut self, index: &Lookup, window: &Lookup, durable: u64) -> bool {
         self.window.spill(window, &*self.files, &mut self.numbers, durable)
             && self.settle(index, window)
     }
 
-    /// Makes the manifest say what is the case, and removes what nobody needs. Answers whether the
-    /// manifest is right now.
+    /// Brings the manifest up to date, and removes files that are no longer needed. Returns whether
+    /// the manifest is up to date.
     pub(crate) fn settle(&mut self, index: &Lookup, window: &Lookup) -> bool {
         if !self.numbers.is_dirty {
             return true;

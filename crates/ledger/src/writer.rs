@@ -1,8 +1,8 @@
-//! The writing end of the log.
+//! The log's writing side.
 //!
 //! Owns the batch that is being written. Invariants: what one flush covers is one group, so a crash
-//! leaves all of it or nothing; a group that a full disk refused is written as it was before anything
-//! else is, since its pages' positions are known to the index already.
+//! leaves all of it or nothing; a group that a full disk refused is written unchanged before
+//! anything else, since the index already knows its pages' positions.
 
 use std::sync::atomic::Ordering;
 
@@ -13,14 +13,14 @@ use crate::records::{APPLIED, APPLIED_SIZE, Applied, PAGE};
 use crate::shared::Shared;
 use crate::upkeep::Upkeep;
 
-/// The writing side, the follower's.
+/// The log's writing side, used by the one thread that appends.
 pub(crate) struct Writer {
     pub(crate) log: Box<dyn Device>,
     pub(crate) upkeep: Upkeep,
     batch: Batch,
-    /// The batch is yet to be written: there was no room for it.
+    /// Whether the batch is still to be written, because there was no room for it.
     is_pending: bool,
-    /// What the batch says, or the last one said.
+    /// How far the message log has been followed, according to this batch or the last one.
     applied: u64,
 }
 
@@ -35,7 +35,7 @@ impl Writer {
         if self.is_pending { self.write(shared) } else { Ok(()) }
     }
 
-    /// Whether this is not what the last batch said.
+    /// Whether this is not what the last batch recorded.
     pub(crate) fn is_news(&self, applied: u64) -> bool {
         self.applied != applied
     }
@@ -59,7 +59,7 @@ impl Writer {
     }
 
     pub(crate) fn write(&mut self, shared: &Shared) -> Result<(), LogError> {
-        // After a failed sync the batch is in the log already, and the log poisoned.
+        // After a failed sync the batch is already in the log, and the log is poisoned.
         self.log.write(&self.batch)?;
         self.log.sync()?;
         self.is_pending = false;

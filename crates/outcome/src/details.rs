@@ -1,17 +1,19 @@
-//! What there is to say of an outcome beside the [`Verdict`](crate::Verdict): whatever has a length.
+//! What there is to say about an outcome besides the [`Verdict`](crate::Verdict): everything of
+//! variable length.
 //!
-//! Borrowed where it is only passed on (the log's writer allocates nothing), owned where it is kept.
+//! Borrowed where it is only passed on (the log's writer allocates nothing), owned where it is
+//! kept.
 
 use std::borrow::Cow;
 
 /// See the module's documentation.
 ///
-/// A worker's report is an error or a result: at most one of `error` and `result` is there.
+/// A worker's report is either an error or a result: at most one of `error` and `result` is set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details<'a> {
     /// The message's id.
     pub message_id: Cow<'a, str>,
-    /// Who settled it; empty when nobody did.
+    /// Who settled it; empty if nobody did.
     pub worker: Cow<'a, str>,
     /// The worker's error text.
     pub error: Option<Cow<'a, str>>,
@@ -24,7 +26,7 @@ pub struct Details<'a> {
 }
 
 impl Details<'_> {
-    /// The same, borrowed from these.
+    /// These details, borrowed.
     pub fn borrowed(&self) -> Details<'_> {
         fn text<'a>(text: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
             text.as_deref().map(Cow::Borrowed)
@@ -39,7 +41,7 @@ impl Details<'_> {
         }
     }
 
-    /// The same, owned.
+    /// These details, owned.
     pub fn into_owned(self) -> Details<'static> {
         fn text(text: Cow<'_, str>) -> Cow<'static, str> {
             Cow::Owned(text.into_owned())

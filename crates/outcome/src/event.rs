@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::{Details, IdHash, Verdict};
 
-/// Where an event stands in the message log: the position of its record, and the how manieth event
-/// of that record it is. Orders all events; never changes, even when the ledger is built anew.
+/// Where an event stands in the message log: the position of its record, and its number among that
+/// record's events. Orders all events; never changes, even if the ledger is rebuilt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Cursor {
     /// Position of the record in the message log.
@@ -56,7 +56,7 @@ pub struct Event<'a> {
 pub enum What<'a> {
     /// It was published and routed, possibly to no queue at all.
     Published(Published<'a>),
-    /// It was handed over to a consumer.
+    /// It was delivered to a consumer.
     Delivered {
         /// The queue it came from.
         queue: Cow<'a, str>,
@@ -65,7 +65,7 @@ pub enum What<'a> {
         /// Deliveries so far, this one included.
         attempt: u16,
     },
-    /// A delivery ended without settling it; it waits for the next.
+    /// A delivery ended without settling it; it waits for the next one.
     Requeued {
         /// The queue.
         queue: Cow<'a, str>,
@@ -76,12 +76,12 @@ pub enum What<'a> {
     },
     /// Its outcome in one queue.
     Settled(Box<Settled<'a>>),
-    /// The producer acked the outcome message.
+    /// The producer has acked the outcome message.
     Received {
         /// The queue whose outcome that was.
         queue: Cow<'a, str>,
     },
-    /// The message stands somewhere else in the message log now.
+    /// The message is at another place in the message log now.
     Moved {
         /// Its position there.
         position: u64,
@@ -107,16 +107,16 @@ pub struct Published<'a> {
     pub body_bytes: u32,
     /// The producer's deadline, ms since the epoch; 0 for none.
     pub deadline_at_ms: u64,
-    /// Whether it is the copy that a dead-letter exchange sent on.
+    /// Whether it is a copy that was published to a dead-letter exchange.
     pub is_copy: bool,
-    /// Whether its queues look for duplicates of it: each of them remembers the id from now on.
+    /// Whether its queues detect duplicates of it: each of them remembers the id from now on.
     pub is_deduplicated: bool,
 }
 
 /// A queue that a message was routed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedQueue<'a> {
-    /// Names the queue for life.
+    /// The queue's number, never used for another queue.
     pub id: u32,
     /// Its name.
     pub name: Cow<'a, str>,
@@ -127,12 +127,12 @@ pub struct PublishedQueue<'a> {
 pub struct Settled<'a> {
     /// The virtual host.
     pub vhost: Cow<'a, str>,
-    /// The queue; empty when it reached none.
+    /// The queue; empty if the message reached none.
     pub queue: Cow<'a, str>,
     /// What became of it.
     pub verdict: Verdict,
-    /// What else there is to say.
+    /// The rest of what is known.
     pub details: Details<'a>,
-    /// What was published, encoded, where it is kept to be tried again.
+    /// The encoded message, if it is kept so that it can be retried.
     pub message: Option<Cow<'a, [u8]>>,
 }

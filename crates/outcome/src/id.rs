@@ -1,12 +1,13 @@
-//! What the ledger knows a message by: 128 bits of its id.
+//! How the ledger identifies a message: by a 128-bit hash of its id.
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 use std::hash::Hasher;
 
 /// A message id within its virtual host, hashed (SipHash-1-3, 128 bits, key 0).
 ///
-/// A collision of two ids among ten million has a chance below 10^-24. The key is fixed, so an
-/// attacker might find one: of two ids of his own, in a virtual host he may publish to.
+/// The chance that any two of ten million ids collide is below 10^-24. The key is fixed, so an
+/// attacker might find a collision, but only between ids of their own, in a virtual host they may
+/// publish to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdHash(pub u128);
 

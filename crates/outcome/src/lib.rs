@@ -1,17 +1,17 @@
-//! What became of a message: the one description that broker, ledger, HTTP and clients share.
+//! What became of a message, described once for broker, ledger, HTTP and clients.
 //!
-//! An [`Outcome`] is what a producer is told became of its message in a queue. A requeue, a
-//! consumer's crash or its time-out are attempts, not outcomes.
+//! An [`Outcome`] is what a producer is told became of its message in a queue. A requeue, or a
+//! consumer's crash or timeout, ends an attempt; it is not an outcome.
 //!
-//! - Words: [`Outcome`], [`Reason`], and what a producer may ask for, [`OutcomeRequest`].
-//! - What is said of a message in one queue, wherever that is: [`Verdict`] and [`Details`].
+//! - The vocabulary: [`Outcome`], [`Reason`], and what a producer may ask for, [`OutcomeRequest`].
+//! - What is said of a message in one queue, wherever it is said: [`Verdict`] and [`Details`].
 //! - What a worker adds: [`Report`], [`SettledBy`].
 //! - [`OutcomeMessage`]: an outcome as a message, encoded and decoded.
-//! - What happens to a message, as a ledger keeps it: [`Event`], [`Cursor`], [`IdHash`]; told as a
-//!   story, [`Timeline`]; asked for, [`OutcomeQuery`].
+//! - What happens to a message, as a ledger keeps it: [`Event`], [`Cursor`], [`IdHash`]; assembled
+//!   into the story of one message, [`Timeline`]; queried by [`OutcomeQuery`].
 //!
 //! **Never here:** who is told and when, where anything is kept; IO, a clock, a lock. Within the
-//! workspace every enum is matched exhaustively: a new outcome or event must be thought of
+//! workspace every enum is matched exhaustively: a new outcome or event must be considered
 //! everywhere.
 
 mod details;

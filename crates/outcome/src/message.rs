@@ -1,6 +1,6 @@
-//! The outcome message: properties and headers, one for one as `docs/outcomes.md` lists them.
+//! The outcome message: its properties and headers, exactly as `docs/outcomes.md` lists them.
 //!
-//! Owns both directions: what a broker writes, and what a client reads of it.
+//! Owns both directions: what a broker writes, and what a client reads.
 
 mod decode;
 
@@ -15,42 +15,42 @@ pub use decode::OutcomeMessageError;
 /// What a short string can hold (AMQP 0-9-1 section 4.2.5.3).
 const SHORT_STRING_BYTES_MAX: usize = 255;
 
-/// Bytes of an error text that stand in a header: headers go in one frame, and a client may have
-/// agreed to 4096 bytes for that.
+/// Bytes of an error text that go into a header: headers must fit in one frame, and a client may
+/// have negotiated frames of 4096 bytes.
 pub const ERROR_BYTES_MAX: usize = 1024;
 
-/// `content_type` of an error text that is the body.
+/// `content_type` of a body that is an error text.
 const ERROR_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Everything an outcome message says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutcomeMessage<'a> {
-    /// `x-outcome`, `x-reason`, `x-attempts`, `x-queues`, `x-published-at`; as flags `x-unverified`,
-    /// `x-late`, `x-duplicate`, and `x-dead-letter-copy`, which only watchers are told. Whether it
-    /// was sent it does not say of itself.
+    /// `x-outcome`, `x-reason`, `x-attempts`, `x-queues`, `x-published-at`; as flags
+    /// `x-unverified`, `x-late`, `x-duplicate`, and `x-dead-letter-copy`, which only watchers see.
+    /// The flag for a notified outcome is not in the message itself.
     pub verdict: Verdict,
     /// `x-message-id`, `x-worker`, `x-dead-letter-exchange`; the body is the result, with its
-    /// `content_type`. `x-error` has the beginning of an error text that is longer than
-    /// [`ERROR_BYTES_MAX`], and all of it is the body.
+    /// `content_type`. If an error text is longer than [`ERROR_BYTES_MAX`], `x-error` has its
+    /// beginning and the body has all of it.
     pub details: Details<'a>,
-    /// The original's `correlation_id`; the message's id stands in for one that is not there.
+    /// The original's `correlation_id`; if it has none, the message's id.
     pub correlation_id: Option<Cow<'a, str>>,
-    /// `x-queue`: whose outcome it is; empty when the message reached none.
+    /// `x-queue`: whose outcome it is; empty if the message reached none.
     pub queue: Cow<'a, str>,
     /// `x-settled-at`, ms since the epoch.
     pub settled_at_ms: u64,
-    /// `x-result-bytes`: the size of a report of which only the beginning is here.
+    /// `x-result-bytes`: the full size of a report of which only the beginning was kept.
     pub result_bytes: Option<u64>,
 }
 
 impl OutcomeMessage<'_> {
-    /// The id of this event: the same however often it is told.
+    /// The id of this event: the same however often the event is sent.
     pub fn event_id(&self) -> String {
         let Self { verdict, details, queue, .. } = self;
         let late = if verdict.is_late() { "-late" } else { "" };
         let mut id = format!("{}{late}.{queue}.{}", verdict.outcome.name(), details.message_id);
         if id.len() > SHORT_STRING_BYTES_MAX {
-            // What is cut off must not make two events one.
+            // Cutting must not give two events the same id.
             let rest = format!("~{:016x}", fnv1a(id.as_bytes()));
             id.truncate(id.floor_char_boundary(SHORT_STRING_BYTES_MAX - rest.len()));
             id.push_str(&rest);
@@ -58,7 +58,7 @@ impl OutcomeMessage<'_> {
         id
     }
 
-    /// Appends its encoded properties; `scratch` is a buffer to be used again and again.
+    /// Appends the encoded properties; `scratch` is a reusable buffer.
     pub fn encode_properties(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         scratch.clear();
         self.encode_headers(TableWriter::new(scratch));
@@ -119,12 +119,12 @@ impl OutcomeMessage<'_> {
         self.long_error().map_or(result, str::as_bytes)
     }
 
-    /// An error text that is too long for a header.
+    /// The error text, if it is too long for a header.
     fn long_error(&self) -> Option<&str> {
         self.details.error.as_deref().filter(|error| error.len() > ERROR_BYTES_MAX)
     }
 
-    /// What the broker itself must know of these properties to keep the message.
+    /// The properties that the broker itself must know to store the message.
     pub fn kept_properties() -> Properties<'static> {
         Properties { delivery_mode: Some(2), ..Properties::default() }
     }
@@ -142,12 +142,12 @@ impl OutcomeMessage<'_> {
     }
 }
 
-/// As much of an error text as stands in a header.
+/// As much of an error text as goes into a header.
 fn error_beginning(error: &str) -> &str {
     &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]
 }
 
-/// A hash that is the same for ever (Fowler, Noll, Vo: FNV-1a, 64 bits).
+/// A hash that never changes (Fowler, Noll, Vo: FNV-1a, 64 bits).
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

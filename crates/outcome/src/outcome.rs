@@ -1,8 +1,9 @@
-//! The words for what became of a message in a queue.
+//! The possible outcomes of a message in a queue.
 //!
-//! *Invariant:* names and numbers are on the wire and on disks: none ever changes.
+//! *Invariant:* names and numbers are on the wire and on disk: none ever changes.
 
-/// What became of a message in a queue, from the best to the worst: the worst is that of a fan-out.
+/// What became of a message in a queue, from best to worst; a fan-out as a whole has the worst of
+/// its outcomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Outcome {
@@ -10,11 +11,11 @@ pub enum Outcome {
     Processed = 1,
     /// The producer's deadline passed first.
     DeadlineMissed = 2,
-    /// Its time to live passed.
+    /// Its time to live ran out.
     Expired = 3,
-    /// Length limit, purge, queue deleted, cancelled.
+    /// It was removed by a length limit, a purge, the deletion of the queue, or a cancellation.
     Dropped = 4,
-    /// Rejected, or the delivery limit is used up.
+    /// It was rejected, or the delivery limit was reached.
     Failed = 5,
     /// It reached no queue.
     Unroutable = 6,

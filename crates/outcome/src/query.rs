@@ -1,19 +1,19 @@
-//! Questions about outcomes.
+//! Queries for outcomes, and their answers.
 
 use crate::{Cursor, Event, Outcome};
 
-/// Which outcomes, and from where on.
+/// Which outcomes to return, and where to start.
 #[derive(Debug, Clone, Default)]
 pub struct OutcomeQuery {
     /// Only those after this one, in the order of the message log.
     pub after: Option<Cursor>,
-    /// At most so many; 0 is taken as 1.
+    /// At most this many; 0 means 1.
     pub limit: usize,
-    /// Of this virtual host only.
+    /// Only those in this virtual host.
     pub vhost: Option<String>,
-    /// Of this queue only.
+    /// Only those in this queue.
     pub queue: Option<String>,
-    /// Of this kind only.
+    /// Only this outcome.
     pub outcome: Option<Outcome>,
     /// Settled at or after this time, ms since the epoch.
     pub since_ms: Option<u64>,
@@ -21,14 +21,14 @@ pub struct OutcomeQuery {
     pub until_ms: Option<u64>,
 }
 
-/// Some outcomes.
+/// One page of outcomes.
 #[derive(Debug, Clone, Default)]
 pub struct OutcomesPage {
     /// In order; each is a [`crate::What::Settled`].
     pub events: Vec<Event<'static>>,
-    /// Everything up to here was looked at: ask on from here. A page may be empty and yet have
-    /// more behind it, since one question looks at a bounded stretch only.
+    /// Everything up to here was examined: continue from here. A page may be empty and still have
+    /// more after it, since one query examines only a bounded stretch.
     pub next: Option<Cursor>,
-    /// Whether there was more to look at when this was answered.
+    /// Whether there was more to examine when this was answered.
     pub has_more: bool,
 }

@@ -1,6 +1,6 @@
 //! Why a message left a queue.
 //!
-//! *Invariant:* names and numbers are on the wire and on disks: none ever changes.
+//! *Invariant:* names and numbers are on the wire and on disk: none ever changes.
 
 use crate::Outcome;
 
@@ -14,7 +14,7 @@ pub enum Reason {
     AutoAcked = 2,
     /// A consumer rejected it without requeue.
     Rejected = 3,
-    /// Its time to live passed.
+    /// Its time to live ran out.
     Expired = 4,
     /// The queue was longer than its limit: dropped from the head.
     MaxLength = 5,
@@ -24,9 +24,9 @@ pub enum Reason {
     DeliveryLimit = 7,
     /// `queue.purge`.
     Purged = 8,
-    /// The queue was deleted, expired, or its owner went.
+    /// The queue was deleted or expired, or its owner's connection closed.
     QueueDeleted = 9,
-    /// Somebody took it out by its id.
+    /// Somebody removed it by its id.
     Cancelled = 10,
 }
 

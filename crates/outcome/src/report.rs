@@ -1,13 +1,13 @@
-//! What a worker says of a message that it settles.
+//! What a worker reports about a message that it settles.
 
 use std::sync::Arc;
 
 use crate::Ticket;
 
-/// Bytes of a result or an error text that are kept; what is beyond is cut off.
+/// Bytes of a result or an error text that are kept; the rest is cut off.
 pub const REPORT_BYTES_MAX: usize = 64 << 10;
 
-/// Who settled a delivery, and what they said of it.
+/// Who settled a delivery, and what they reported about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SettledBy {
     /// As in `x-worker`.
@@ -25,15 +25,15 @@ pub struct Report {
     pub content_type: Option<String>,
     /// At most [`REPORT_BYTES_MAX`] of what was published.
     pub body: Vec<u8>,
-    /// Bytes that were published.
+    /// Bytes of the whole body as published.
     pub bytes_published: u64,
-    /// Names who waits for the producer to receive it.
+    /// Identifies the confirm that is held until the producer has received the report.
     pub ticket: Option<Ticket>,
 }
 
 impl Report {
-    /// The error text, if it is one; of what is no text, or cut in the middle of a character, as much
-    /// as is text.
+    /// The error text, if it is one; if its bytes are not UTF-8 or were cut in the middle of a
+    /// character, as much as is valid.
     pub fn error(&self) -> Option<&str> {
         let text = || match std::str::from_utf8(&self.body) {
             Ok(text) => text,
@@ -54,7 +54,7 @@ impl Report {
         self.content_type.as_deref().filter(|_| !self.is_error)
     }
 
-    /// The size of what was published, where only the beginning of it is kept.
+    /// The size of what was published, if only its beginning is kept.
     pub fn cut_from_bytes(&self) -> Option<u64> {
         let is_cut = self.bytes_published > self.body.len() as u64;
         is_cut.then_some(self.bytes_published)

@@ -1,34 +1,34 @@
-//! What a producer asks for: `x-notify`, `x-confirm-on`, `x-deadline`, as message header or queue
-//! argument. The message wins.
+//! What a producer asks for: `x-notify`, `x-confirm-on`, `x-deadline`, as message headers or queue
+//! arguments. The message's headers win.
 
 use amqp::{FieldValue, ValueRef};
 
 use crate::Outcome;
 
-/// The deadline of a confirm that waits for an ack, where none is given, ms.
+/// The default deadline of a confirm that waits for an ack, ms.
 pub const DEADLINE_MS_DEFAULT: u64 = 30_000;
-/// The latest deadline, ms from publishing: 49 days, as far as a time to live goes.
+/// The latest deadline, ms from publishing: 49 days, the limit of a time to live.
 const DEADLINE_MS_MAX: i64 = u32::MAX as i64;
 
-/// `x-notify`: of which outcomes a message is sent.
+/// `x-notify`: which outcomes a producer is notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Notify {
     /// Of every one.
     All = 1,
-    /// When it was processed.
+    /// Only if the message was processed.
     Processed = 2,
-    /// When it was not.
+    /// Only if it was not.
     Failed = 3,
 }
 
 impl Notify {
-    /// The value of that number.
+    /// The value with that number.
     pub fn from_number(number: u8) -> Option<Self> {
         [Self::All, Self::Processed, Self::Failed].into_iter().find(|n| *n as u8 == number)
     }
 
-    /// Whether an outcome is one of those asked for.
+    /// Whether this outcome is asked for.
     pub fn wants(self, outcome: Outcome) -> bool {
         match self {
             Self::All => true,
@@ -43,12 +43,12 @@ impl Notify {
 #[error("{0}")]
 pub struct RequestError(String);
 
-/// See the module's documentation. `None` is not said.
+/// See the module's documentation. `None` means not specified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OutcomeRequest {
     /// `x-notify`.
     pub notify: Option<Notify>,
-    /// `x-confirm-on`: whether it is `ack`.
+    /// Whether `x-confirm-on` is `ack`.
     pub confirm_on_ack: Option<bool>,
     /// `x-deadline`, ms from publishing; never 0.
     pub deadline_ms: Option<u64>,
@@ -63,7 +63,7 @@ impl OutcomeRequest {
         *self != Self::default()
     }
 
-    /// What a message asks for, and where it does not say, its queue.
+    /// What the message asks for and, where it does not specify, what its queue asks for.
     pub fn or(self, queue: Self) -> Self {
         Self {
             notify: self.notify.or(queue.notify),
@@ -72,7 +72,7 @@ impl OutcomeRequest {
         }
     }
 
-    /// Takes in one header of a message, if it is one of these.
+    /// Takes over one header of a message, if it is one of these.
     ///
     /// # Errors
     /// A value that makes no sense, with the header's name.
@@ -84,7 +84,7 @@ impl OutcomeRequest {
             .map_err(|text| RequestError(format!("header '{name}': {text}")))
     }
 
-    /// Takes in one argument of a queue, if it is one of these.
+    /// Takes over one argument of a queue, if it is one of these.
     ///
     /// # Errors
     /// A value that makes no sense.

@@ -1,7 +1,7 @@
-//! The story of one message: its publications, what each queue made of them.
+//! The story of one message: its publications, and what became of them in each queue.
 //!
-//! Owns what a story is and what follows from it as a whole. How it comes from [`crate::Event`]s,
-//! module `telling` says.
+//! Owns what a story is and what follows from it as a whole. Module `telling` builds it from
+//! [`crate::Event`]s.
 
 mod telling;
 
@@ -17,9 +17,9 @@ pub struct Timeline {
 /// One time a message was published.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Publication {
-    /// Where its first known event stands.
+    /// The place of its first known event.
     pub at: Cursor,
-    /// How it was published, unless that is forgotten already.
+    /// How it was published, unless that has been forgotten already.
     pub published: Option<Published<'static>>,
     /// When it was published, ms since the epoch; 0 when nobody knows.
     pub published_at_ms: u64,
@@ -31,7 +31,7 @@ pub struct Publication {
     pub entries: Vec<Entry>,
 }
 
-/// Where a message stands in a queue, or altogether.
+/// How far a message has got, in one queue or altogether.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stage {
     /// It waits for a consumer.
@@ -44,7 +44,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// In lower case.
+    /// The name, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -59,19 +59,19 @@ impl Stage {
 pub struct QueueStory {
     /// The queue's name.
     pub name: String,
-    /// Where it stands.
+    /// How far the message has got.
     pub stage: Stage,
     /// Deliveries so far.
     pub attempts: u16,
-    /// Who had it last; empty for nobody yet.
+    /// Who had it last; empty if nobody has yet.
     pub worker: String,
     /// When it can be delivered again, ms since the epoch; 0 for at once.
     pub retry_at_ms: u64,
-    /// Its outcome, and where that event stands.
+    /// Its outcome, with the place and time of that event.
     pub settled: Option<(Cursor, u64, Settled<'static>)>,
     /// When the producer acked the outcome message, ms since the epoch.
     pub received_at_ms: Option<u64>,
-    /// It failed here, and was processed later: its dead-letter copy, or when tried again.
+    /// Whether it failed here and was processed later, as a dead-letter copy or when retried.
     pub is_recovered: bool,
 }
 
@@ -89,7 +89,7 @@ impl QueueStory {
 /// One event of a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it stands in the message log.
+    /// Its place in the message log.
     pub at: Cursor,
     /// When, ms since the epoch.
     pub time_ms: u64,
@@ -100,19 +100,20 @@ pub struct Entry {
 }
 
 impl Timeline {
-    /// The newest publication; `None` when nothing is known.
+    /// The newest publication; `None` if nothing is known.
     pub fn newest(&self) -> Option<&Publication> {
         self.publications.first()
     }
 }
 
 impl Publication {
-    /// Where it stands altogether: settled in all its queues, or what the furthest other one is.
+    /// How far it has got altogether: settled if it is in all its queues, otherwise the furthest of
+    /// the others.
     pub fn stage(&self) -> Stage {
         let open = self.queues.iter().map(|queue| queue.stage).filter(|s| *s != Stage::Settled);
         match open.max_by_key(|stage| *stage == Stage::Delivered) {
             Some(stage) => stage,
-            // Routed to none and not yet said to be unroutable.
+            // Routed to no queue, and not yet known to be unroutable.
             None if self.queues.is_empty() => Stage::Queued,
             None => Stage::Settled,
         }
@@ -124,7 +125,7 @@ impl Publication {
         self.queues.iter().filter_map(QueueStory::outcome).max().filter(|_| is_settled)
     }
 
-    /// Whether something after its outcomes made it good, in every queue that had not processed it.
+    /// Whether it was processed later in every queue whose outcome was not `processed`.
     pub fn is_recovered(&self) -> bool {
         let mut not_processed = self.queues.iter().filter(|queue| !queue.is_processed()).peekable();
         self.outcome().is_some()
@@ -132,7 +133,7 @@ impl Publication {
             && not_processed.all(|queue| queue.is_recovered)
     }
 
-    /// All its queues, those of its copies after its own.
+    /// All its queues, followed by those of its copies.
     pub fn all_queues(&self) -> impl Iterator<Item = &QueueStory> {
         self.queues.iter().chain(self.copies.iter().flat_map(|copy| &copy.queues))
     }

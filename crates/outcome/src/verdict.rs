@@ -1,10 +1,10 @@
 //! The verdict on a message in one queue: the outcome, why, and the few figures that go with it.
 //!
-//! *Invariant:* small and `Copy`. What has a length stands in [`Details`](crate::Details).
+//! *Invariant:* small and `Copy`. What has variable length is in [`Details`](crate::Details).
 
 use crate::{Outcome, Reason};
 
-/// `x-reason` of what reached no queue.
+/// `x-reason` of a message that reached no queue.
 const NO_ROUTE: &str = "no-route";
 /// `x-reason` of a deadline that passed.
 const DEADLINE: &str = "deadline";
@@ -14,7 +14,7 @@ const DEADLINE: &str = "deadline";
 pub struct Verdict {
     /// The outcome.
     pub outcome: Outcome,
-    /// Why it left the queue; `None` when it did not leave one: its deadline passed, or there was no
+    /// Why it left the queue; `None` if it did not leave one: its deadline passed, or there was no
     /// route.
     pub reason: Option<Reason>,
     /// Deliveries.
@@ -23,12 +23,12 @@ pub struct Verdict {
     pub queue_count: u16,
     /// When it was published, ms since the epoch.
     pub published_at_ms: u64,
-    /// What else is so.
+    /// Further facts.
     pub flags: Flags,
 }
 
 impl Verdict {
-    /// As in `x-reason`. Empty where an unknown reason was read.
+    /// As in `x-reason`. Empty if the reason read is unknown here.
     pub fn reason_name(&self) -> &'static str {
         match (self.reason, self.outcome) {
             (Some(reason), _) => reason.name(),
@@ -40,7 +40,7 @@ impl Verdict {
         }
     }
 
-    /// Nobody acked: it was sent to a consumer that does not.
+    /// Nobody acked it: it was sent to a consumer that does not ack.
     pub fn is_unverified(&self) -> bool {
         self.flags.contains(Flags::UNVERIFIED)
     }
@@ -60,13 +60,13 @@ impl Verdict {
         self.flags.contains(Flags::NOTIFIED)
     }
 
-    /// It is told to who published the id once more.
+    /// It is sent to somebody who published the same id again.
     pub fn is_duplicate(&self) -> bool {
         self.flags.contains(Flags::DUPLICATE)
     }
 }
 
-/// What is so of a [`Verdict`]: a set.
+/// A set of facts about a [`Verdict`].
 ///
 /// *Invariant:* the numbers of those in [`Flags::KEPT`] are part of the formats of log and ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,7 +83,7 @@ impl Flags {
     pub const COPY: Self = Self(1 << 2);
     /// See [`Verdict::is_notified`].
     pub const NOTIFIED: Self = Self(1 << 3);
-    /// See [`Verdict::is_duplicate`]. Said of a telling, and never kept.
+    /// See [`Verdict::is_duplicate`]. Only in what is sent, never kept.
     pub const DUPLICATE: Self = Self(1 << 4);
     /// Those that are kept with an outcome.
     pub const KEPT: Self =
@@ -94,7 +94,7 @@ impl Flags {
         self.0 & other.0 == other.0
     }
 
-    /// Sets these, too.
+    /// Adds these.
     pub fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
@@ -105,18 +105,18 @@ impl Flags {
         Self(self.0 | other.0)
     }
 
-    /// The same with these, if that is so.
+    /// These flags, with `other` added if `condition` holds.
     #[must_use]
-    pub const fn with_if(self, is_so: bool, other: Self) -> Self {
-        if is_so { self.with(other) } else { self }
+    pub const fn with_if(self, condition: bool, other: Self) -> Self {
+        if condition { self.with(other) } else { self }
     }
 
-    /// The numbers of those that are kept.
+    /// The bits of the flags that are kept.
     pub const fn kept_bits(self) -> u8 {
         self.0 & Self::KEPT.0
     }
 
-    /// What [`Flags::kept_bits`] gave; other bits are left out.
+    /// The flags that [`Flags::kept_bits`] gave; other bits are ignored.
     pub const fn from_kept_bits(bits: u8) -> Self {
         Self(bits & Self::KEPT.0)
     }

@@ -34,7 +34,7 @@ fn open(directory: &Path, visit: &mut dyn FnMut(u64)) -> Log<RealDisk> {
     Log::open(disk, Options::default(), visit).unwrap().0
 }
 
-/// What a record costs before any disk.
+/// What a record costs before the disk is touched.
 fn append_in_memory() {
     for size in [16, 128, 1024] {
         let payload = vec![7; size];

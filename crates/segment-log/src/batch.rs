@@ -1,4 +1,4 @@
-//! The append buffer: records grown in memory at the positions they will have in the log.
+//! The append buffer: records built in memory at the positions they will have in the log.
 //!
 //! Owns the bytes until [`Log::write`](crate::Log::write) has taken them. Never touches the disk.
 //! Invariant: outside an open group the bytes are whole, sealed records, the first of them at
@@ -6,10 +6,10 @@
 
 use crate::record::{GROUP, Place, RECORD_HEADER_SIZE, RecordHead, RecordRef, record_at, seal};
 
-/// Capacity up to which [`Batch::reset`] keeps the allocation whatever the use.
+/// Capacity up to which [`Batch::reset`] always keeps the allocation.
 const KEPT_CAPACITY_BYTES: usize = 8 << 20;
 
-/// A byte batch of records whose first byte will stand at `start`; reusable.
+/// A reusable buffer of records whose first byte will stand at `start`.
 #[derive(Debug, Default)]
 pub struct Batch {
     start: u64,
@@ -19,7 +19,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch; `start` is the log's next position when the batch will be written.
+    /// An empty batch; `start` is the log's next position at the time the batch is written.
     pub fn new(start: u64) -> Self {
         Self { start, ..Self::default() }
     }
@@ -49,12 +49,12 @@ impl Batch {
         &self.bytes
     }
 
-    /// Whether a group was begun and not ended; such a batch cannot be written.
+    /// Whether a group has been begun and not ended; such a batch cannot be written.
     pub fn has_open_group(&self) -> bool {
         self.open_group.is_some()
     }
 
-    /// Appends a record whose payload is the concatenation of `parts`; answers its position.
+    /// Appends a record whose payload is the concatenation of `parts`; returns its position.
     ///
     /// # Panics
     /// If `kind` is [`GROUP`], or the payload exceeds `u32::MAX` bytes: the caller bounds both.
@@ -74,11 +74,11 @@ impl Batch {
         position
     }
 
-    /// Begins a group: what is appended until [`end_group`](Self::end_group) is recovered as a
+    /// Begins a group: whatever is appended until [`end_group`](Self::end_group) is recovered as a
     /// whole or not at all.
     ///
     /// # Panics
-    /// If a group is open already: groups do not nest.
+    /// If a group is already open: groups do not nest.
     pub fn begin_group(&mut self) {
         assert!(self.open_group.is_none(), "groups do not nest");
         self.open_group = Some(self.bytes.len());
@@ -88,7 +88,7 @@ impl Batch {
     /// Ends the group. An empty group leaves nothing behind.
     ///
     /// # Panics
-    /// If no group is open, or its records exceed `u32::MAX` bytes together.
+    /// If no group is open, or its records together exceed `u32::MAX` bytes.
     pub fn end_group(&mut self) {
         assert!(self.open_group.is_some(), "end_group without begin_group");
         let Some(at) = self.open_group.take() else { return };
@@ -103,7 +103,8 @@ impl Batch {
         seal(&mut self.bytes[at..], position);
     }
 
-    /// A record still in the buffer, alone or a group's member; `None` if none begins there.
+    /// A record still in the buffer, on its own or a member of a group; `None` if none begins
+    /// there.
     pub fn read(&self, position: u64) -> Option<RecordRef<'_>> {
         let at = usize::try_from(position.checked_sub(self.start)?).ok()?;
         record_at(self.bytes.get(at..)?, position)

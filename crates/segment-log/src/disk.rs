@@ -1,9 +1,9 @@
-//! The disk a log stands on: one directory of flat files.
+//! The disk a log lives on: one flat directory of files.
 //!
 //! Owns the two traits and [`RealDisk`], the directory of the operating system. Never decides what
-//! is written when. Assumed of every disk: what a returned `sync_data` covers survives a crash;
-//! what it does not cover may survive in any part; a file's name survives once `sync_directory`
-//! has returned.
+//! is written when. Every disk is assumed to behave like this: what a returned `sync_data` covers
+//! survives a crash; what it does not cover may survive in any part; a file's name survives once
+//! `sync_directory` has returned.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Whoever may read the files reads everybody's messages: the owner alone may.
+/// Whoever can read the files can read everybody's messages, so only the owner may.
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -22,15 +22,15 @@ pub trait Disk: Send + Sync + 'static {
 
     /// The names of all files, in any order.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// Creates an empty file; fails with `AlreadyExists` if there is one of that name.
+    /// Creates an empty file; fails with `AlreadyExists` if that name is taken.
     fn create(&self, name: &str) -> io::Result<Self::File>;
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Self::File>;
-    /// Removes a file; open handles go on working.
+    /// Removes a file; open handles keep working.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Renames a file, replacing one of the new name.
+    /// Renames a file, replacing any file that has the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Makes created, removed and renamed names durable.
+    /// Makes the creation, removal and renaming of files durable.
     fn sync_directory(&self) -> io::Result<()>;
     /// Bytes that can still be written.
     fn free_bytes(&self) -> io::Result<u64>;
@@ -38,22 +38,23 @@ pub trait Disk: Send + Sync + 'static {
 
 /// An open file, read and written at explicit offsets by any thread.
 pub trait DiskFile: Send + Sync + 'static {
-    /// Writes all of `buf` at `offset`, growing the file where needed. After an error any part of
-    /// it may have been written.
+    /// Writes all of `buf` at `offset`, growing the file if needed. After an error, any part of it
+    /// may have been written.
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
-    /// Reads at `offset` as much as there is, at most `buf.len()`; 0 only at the end of the file.
+    /// Reads what there is at `offset`, at most `buf.len()` bytes; returns 0 only at the end of the
+    /// file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Returns when contents and length are durable.
+    /// Returns once contents and length are durable.
     fn sync_data(&self) -> io::Result<()>;
     /// Cuts the file, or grows it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Takes room for so many bytes from the beginning on, which read as zeros, and makes the file as
-    /// long. `false`: the disk cannot do that without writing them.
+    /// Reserves room for the first `len` bytes, which read as zeros, and makes the file that long.
+    /// `false` if the disk cannot do that without writing them.
     fn allocate(&self, len: u64) -> io::Result<bool> {
         let _ = len;
         Ok(false)
     }
-    /// Bytes in the file.
+    /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file has no bytes.
     fn is_empty(&self) -> io::Result<bool> {
@@ -63,18 +64,18 @@ pub trait DiskFile: Send + Sync + 'static {
 
 /// A directory of the operating system: `pread`, `pwrite`, `fdatasync`.
 ///
-/// It is the owner's alone, mode 0700, and so are its files, mode 0600, whatever the umask says and
-/// whatever they were before. Where the file system has no modes, or the files are somebody else's,
-/// they stay as they are.
+/// Only the owner may use the directory (mode 0700) and its files (mode 0600), whatever the umask
+/// and whatever their modes were before. Where the file system has no modes, or the files belong to
+/// somebody else, they stay as they are.
 #[derive(Debug, Clone)]
 pub struct RealDisk {
     path: PathBuf,
-    /// Open for good, so that syncing it needs no descriptor.
+    /// Kept open, so that syncing it needs no new descriptor.
     directory: Arc<File>,
 }
 
 impl RealDisk {
-    /// Uses the directory, creating it (and its parents) durably if it is not there.
+    /// Uses the directory, creating it (and its parents) durably if it does not exist.
     pub fn new(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let path = directory.into();
         make_directory(&path)?;
@@ -89,7 +90,7 @@ impl RealDisk {
     }
 }
 
-/// Creates a directory that is not there, parents first, each durable in its parent.
+/// Creates a missing directory, parents first, and makes each durable in its parent.
 fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -103,12 +104,12 @@ fn make_directory(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
         made => made?,
     }
-    // By its name: an odd umask may have left a directory that cannot be opened.
+    // By name: an odd umask may have left a directory that cannot be opened.
     fs::set_permissions(path, Permissions::from_mode(DIRECTORY_MODE))?;
     File::open(parent)?.sync_all()
 }
 
-/// Takes the file or directory from everybody but its owner.
+/// Denies the file or directory to everybody but its owner.
 fn restrict(file: &File, mode: u32) -> io::Result<()> {
     if file.metadata()?.mode() & 0o777 == mode {
         return Ok(());
@@ -132,7 +133,7 @@ impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
-            // A name that is no UTF-8 is none of ours.
+            // A name that is not UTF-8 is not one of ours.
             names.extend(entry?.file_name().into_string());
         }
         Ok(names)
@@ -144,7 +145,7 @@ impl Disk for RealDisk {
         let path = self.path.join(name);
         let file = options.open(&path)?;
         if let Err(error) = restrict(&file, FILE_MODE) {
-            // What failed has left nothing behind.
+            // A failed creation leaves nothing behind.
             let _ = fs::remove_file(&path);
             return Err(error);
         }

@@ -9,8 +9,8 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// The disk refused an operation. Unless it came from a [`Reader`](crate::Reader) or from
-    /// opening, the log is poisoned from here on.
+    /// The disk refused an operation. Unless the error came from a [`Reader`](crate::Reader) or
+    /// from opening, the log is poisoned from now on.
     #[error("cannot {action} {path}: {source}")]
     Io {
         /// What was tried, as a verb: "write", "sync", "open".
@@ -20,19 +20,19 @@ pub enum LogError {
         /// The operating system's answer.
         source: io::Error,
     },
-    /// There is no room for the batch. Nothing of it was kept; the same batch may be written again.
+    /// There is no room for the batch. None of it was kept; the same batch may be written again.
     #[error("the disk is full")]
     DiskFull,
-    /// The process, or the whole system, has no file descriptors left. Nothing was changed; the same
-    /// may be tried again.
+    /// The process, or the whole system, has no file descriptors left. Nothing was changed; the
+    /// same call may be tried again.
     #[error(
         "too many open files: raise the limit of open files (`ulimit -n`, `LimitNOFILE=` of systemd)"
     )]
     OutOfFiles,
-    /// An earlier IO error left the log in doubt: it takes nothing more until it is opened anew.
+    /// An earlier IO error left the log in doubt: it accepts nothing more until it is reopened.
     #[error("the log is poisoned by an earlier IO error; restart to recover")]
     Poisoned,
-    /// No segment holds this position: never written, or deleted since.
+    /// No segment holds this position: it was never written, or has been deleted since.
     #[error("nothing is stored at position {0}")]
     NotFound(u64),
     /// The bytes at this position are not an intact record.
@@ -41,7 +41,7 @@ pub enum LogError {
         /// Where the damage begins.
         position: u64,
     },
-    /// A file looks like a segment but cannot be one this version understands.
+    /// A file looks like a segment, but not like one this version understands.
     #[error("segment {path} cannot be used: {problem}")]
     Format {
         /// The file's name inside the log's directory.
@@ -55,13 +55,13 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Whether it passes without a restart: the log is as it was before, and the same can be tried
-    /// again when there is room, or a descriptor.
+    /// Whether the error passes without a restart: the log is as it was before, and the same call
+    /// can be tried again once there is room, or a descriptor.
     pub fn is_temporary(&self) -> bool {
         matches!(self, Self::DiskFull | Self::OutOfFiles)
     }
 
-    /// Builds the error for a failed disk operation; what is temporary is told apart.
+    /// Builds the error for a failed disk operation, telling temporary failures apart.
     pub(crate) fn from_io(action: Action, path: &str, source: io::Error) -> Self {
         if action.is_full(&source) {
             Self::DiskFull
@@ -73,7 +73,7 @@ impl LogError {
     }
 }
 
-/// What the disk was asked to do: it decides which of its refusals are temporary.
+/// What the disk was asked to do. This decides which of its refusals are temporary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     List,
@@ -104,14 +104,14 @@ impl Action {
         }
     }
 
-    /// Whether it failed for want of room only. Never a sync: what it should have made durable may
-    /// be gone, whatever the reason. Nor what needs no room.
+    /// Whether it failed only for want of room. Never true of a sync: what it should have made
+    /// durable may be gone, whatever the reason. Nor of an action that needs no room.
     fn is_full(self, error: &io::Error) -> bool {
         !matches!(self, Self::Read | Self::Sync | Self::SyncDirectory) && is_disk_full(error)
     }
 
-    /// Whether it failed for want of a descriptor only. What needs none cannot, and such an answer
-    /// to it is not understood.
+    /// Whether it failed only for want of a descriptor. An action that needs none cannot fail that
+    /// way, so such an answer is not trusted.
     fn is_out_of_files(self, error: &io::Error) -> bool {
         let code = error.raw_os_error().map(Errno::from_raw_os_error);
         match self {
@@ -126,7 +126,7 @@ impl Action {
     }
 }
 
-/// Whether the operation failed for want of room only.
+/// Whether the operation failed only for want of room.
 pub(crate) fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

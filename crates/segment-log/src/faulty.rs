@@ -1,9 +1,9 @@
-//! A disk in memory that fails the way disks do, from a seed: for simulation.
+//! A simulated disk in memory that fails the way disks do, driven by a seed.
 //!
-//! Owns for every file what a reader sees now (live) and what is sure to survive (durable), and the
+//! Owns, for every file, what a reader sees now (live), what is sure to survive (durable), and the
 //! writes in between. A crash keeps the durable image and any part of the writes since, torn at any
-//! byte; a name that was not synced with its directory may be gone, or back. Never touches a real
-//! file. Invariant: the same seed and the same calls give the same disk.
+//! byte; a change of names that was not yet synced may be lost. Never touches a real file.
+//! Invariant: the same seed and the same calls give the same disk.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +19,7 @@ pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
 
-/// An open file of a [`FaultyDisk`]; useless after a crash, as its process is.
+/// An open file of a [`FaultyDisk`]; dead after a crash, like the process that held it.
 #[derive(Debug)]
 pub struct FaultyFile {
     state: Arc<Mutex<State>>,
@@ -33,7 +33,7 @@ struct State {
     files: Vec<FileState>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// Changes of names since the directory was synced.
+    /// Changes of names since the directory was last synced.
     name_changes: Vec<NameChange>,
     capacity_bytes: Option<u64>,
     sync_count: u64,
@@ -41,9 +41,9 @@ struct State {
     crash_at_sync: Option<u64>,
     fails_next_sync: bool,
     is_out_of_files: bool,
-    /// Stopped: everything fails until the crash.
+    /// The machine has stopped: everything fails until the crash.
     is_down: bool,
-    /// Crashes so far; handles from before one are dead.
+    /// Crashes so far; handles from an earlier generation are dead.
     generation: u64,
 }
 
@@ -57,7 +57,7 @@ struct FileState {
 #[derive(Debug)]
 struct Change {
     kind: ChangeKind,
-    /// Its sync failed: it may still reach the disk, but no later sync vouches for it.
+    /// Its sync failed: it may still reach the disk, but no later sync guarantees it.
     is_doomed: bool,
 }
 
@@ -81,38 +81,39 @@ impl FaultyDisk {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Power off and on: back to the durable images plus whatever of the later writes happened to
-    /// reach the disk. Handles from before are dead; the disk works again.
+    /// Power off and on: back to the durable images, plus whichever later writes happened to reach
+    /// the disk. Handles from before are dead; the disk works again.
     pub fn crash(&self) {
         let mut state = lock(&self.state);
         state.crash();
     }
 
-    /// From now on the `n`th sync (1 is the next one; those of the directory count too) fails, and
-    /// so does everything after it until [`crash`](Self::crash).
+    /// The `n`th sync from now (1 is the next one; syncs of the directory count too) fails, and so
+    /// does everything after it until [`crash`](Self::crash).
     pub fn set_crash_at_sync(&self, n: u64) {
         let mut state = lock(&self.state);
         state.crash_at_sync = Some(state.sync_count + n);
     }
 
-    /// Limits the bytes of all files together; writes beyond fail with `StorageFull` after a part.
+    /// Limits the total bytes of all files; a write beyond the limit fails with `StorageFull` after
+    /// writing a part.
     pub fn set_capacity_bytes(&self, capacity_bytes: Option<u64>) {
         lock(&self.state).capacity_bytes = capacity_bytes;
     }
 
-    /// The next sync of a file fails, once. What it should have made durable never is for sure,
-    /// even if a later sync succeeds: that is what kernels do.
+    /// The next sync of a file fails, once. What it should have made durable is never sure to be,
+    /// even if a later sync succeeds: that is how kernels behave.
     pub fn fail_next_sync(&self) {
         lock(&self.state).fails_next_sync = true;
     }
 
-    /// While `true`, no file can be opened or created and no directory listed (`EMFILE`); what is
-    /// open goes on working. A crash ends it, as a new process has descriptors.
+    /// While `true`, no file can be opened or created and the directory cannot be listed
+    /// (`EMFILE`); open files keep working. A crash ends it, since a new process has descriptors.
     pub fn set_out_of_files(&self, is_out_of_files: bool) {
         lock(&self.state).is_out_of_files = is_out_of_files;
     }
 
-    /// Flips one bit of the byte at `offset` of a file, on the disk and in memory alike. Answers
+    /// Flips one bit of the byte at `offset` of a file, on the disk and in memory alike. Returns
     /// whether there is such a byte.
     pub fn flip_byte(&self, name: &str, offset: u64) -> bool {
         let mut state = lock(&self.state);
@@ -138,7 +139,7 @@ impl FaultyDisk {
         state.names.get(name).map(|id| state.files[*id].live.clone())
     }
 
-    /// Puts a file there, durably, replacing one of that name.
+    /// Puts a file on the disk, durably, replacing any file of that name.
     pub fn put(&self, name: &str, contents: &[u8]) {
         let mut state = lock(&self.state);
         let id = state.files.len();
@@ -286,7 +287,7 @@ impl DiskFile for FaultyFile {
 }
 
 impl ChangeKind {
-    /// Applies a part of the bytes; a length is applied whole.
+    /// Applies a part of the bytes; a change of length is applied whole.
     fn apply(&self, image: &mut Vec<u8>, part: std::ops::Range<usize>) {
         match self {
             Self::SetLen(len) => image.resize(*len, 0),
@@ -373,11 +374,12 @@ impl State {
         self.generation += 1;
     }
 
-    /// Decides what of a file's unsynced changes reached the disk.
+    /// Decides which of a file's unsynced changes reached the disk.
     fn crash_file(&mut self, id: usize) {
         let changes = std::mem::take(&mut self.files[id].changes);
         let mut image = std::mem::take(&mut self.files[id].durable);
-        // Nothing, everything, a prefix torn at a byte, or any parts of any of them in any order.
+        // Nothing, everything, a prefix torn at some byte, or any parts of any of them in any
+        // order.
         let style = self.below(4);
         let reached = match style {
             0 => 0,

@@ -1,7 +1,7 @@
-//! Keeping damaged bytes for whoever wants to look at them.
+//! Keeps damaged bytes for whoever wants to look at them.
 //!
 //! Owns the `<base>-<position>.quarantine` files. Never changes the segment. Invariant: a file of
-//! that name is complete; until it is, it is called `.part`.
+//! that name is complete; until then its name ends in `.part`.
 
 use std::ops::Range;
 
@@ -11,12 +11,12 @@ use crate::segment::{SEGMENT_HEADER_SIZE, read_full};
 
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// The file that keeps damaged bytes, and whether it was there before.
+/// The file that holds damaged bytes, and whether it existed before.
 pub(crate) type Kept = (Option<String>, bool);
 
-/// Copies a damaged stretch of a segment to a file of its own, durably. It is named by its place,
-/// so that opening again finds it done. No file if the disk is full: that must not keep a node
-/// down, and the bytes are still where they were.
+/// Copies a damaged stretch of a segment to a file of its own, durably. It is named after its
+/// position, so that the next opening finds it already done. There is no file if the disk is full:
+/// that must not keep a node down, and the bytes are still where they were.
 pub(crate) fn copy_aside<D: Disk>(
     disk: &D,
     segment: &D::File,

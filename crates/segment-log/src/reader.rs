@@ -1,7 +1,7 @@
-//! Reading records back by position, from any thread.
+//! Reads records back by position, from any thread.
 //!
 //! Owns nothing but a share in the table of segments: what the log has written is visible at once,
-//! a deleted segment is gone at once (a read under way ends well). Never changes a file.
+//! and a deleted segment is gone at once (a read under way still succeeds). Never changes a file.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::record::{
 use crate::scan::Window;
 use crate::segment::{Segment, Table};
 
-/// First read of a record: enough for most messages, so that they cost one call.
+/// Size of the first read of a record: enough for most messages, so that they cost one call.
 const FIRST_READ_BYTES: usize = 4 << 10;
 
 /// A handle for reading; cheap to clone, safe to share.
@@ -45,7 +45,7 @@ impl<D: Disk> Reader<D> {
     }
 
     /// Puts the records from `position` on into `buffer`, for read-ahead: as many whole records of
-    /// one segment as fit into `max_bytes`, and at least one. Go through them with
+    /// one segment as fit into `max_bytes`, and at least one. Iterate over them with
     /// [`records`](crate::records); their CRCs are checked here.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl<D: Disk> Reader<D> {
             buffer.truncate(whole);
             return Ok(());
         }
-        // The first record alone is too large, or damaged. Of a group the first member will do.
+        // The first record alone is too large, or damaged. Of a group, the first member is enough.
         let (group, start) = match parse_head(buffer, position) {
             Some((head, Place::Top)) if head.kind == GROUP => {
                 (Some(head.encode(position, Place::Top)), position + RECORD_HEADER_SIZE as u64)
@@ -88,8 +88,9 @@ impl<D: Disk> Reader<D> {
     /// Visits every record of the segment that begins at `base`, groups flattened.
     ///
     /// # Errors
-    /// `NotFound` if there is no such segment. `Corrupt` after everything readable has been visited,
-    /// if there is damage that was not there when the log was opened: do not delete the segment.
+    /// `NotFound` if there is no such segment. `Corrupt`, after everything readable has been
+    /// visited, if there is damage that was not there when the log was opened: do not delete the
+    /// segment then.
     pub fn scan_segment(
         &self,
         base: u64,
@@ -113,7 +114,7 @@ impl<D: Disk> Reader<D> {
     }
 }
 
-/// Reads one whole record; `buffer` comes with as many bytes as to read at first.
+/// Reads one whole record; the length of `buffer` says how many bytes to read at first.
 fn read_first<F: crate::DiskFile>(
     segment: &Segment<F>,
     position: u64,
@@ -123,7 +124,7 @@ fn read_first<F: crate::DiskFile>(
     let filled = segment.read(position, buffer)?;
     let (head, _) = parse_head(&buffer[..filled], position).ok_or_else(corrupt)?;
     let size = head.size();
-    // Bounds the allocation by what is there before believing the length.
+    // Bounds the allocation by what the segment holds before the length is trusted.
     if size > segment.end() - position {
         return Err(corrupt());
     }

@@ -1,32 +1,34 @@
-//! The record: its twelve header bytes, its two checks, and walking a range of bytes record by
-//! record.
+//! The record: its twelve header bytes, its two checks, and the iteration over a range of bytes,
+//! record by record.
 //!
 //! Owns the format of a record. Never looks inside a payload, except that of a group, which is a
 //! sequence of records. Invariants: both checks cover the record's position, so bytes that were
-//! written elsewhere (an old copy of the log inside a message, a reused block) are no record here;
-//! twelve zero bytes are never a record; a group's member is never taken for a record of its own.
+//! written elsewhere (an old copy of the log inside a message, a reused block) are not a record
+//! here; twelve zero bytes are never a record; a group's member is never taken for a record of its
+//! own.
 
 use std::iter;
 
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER_SIZE: usize = 12;
 
-/// The kind that belongs to the log: a payload of whole records that live or die together.
+/// The kind that belongs to the log: a payload of whole records that are recovered together or not
+/// at all.
 pub const GROUP: u8 = 0xFF;
 
-/// Offset of the CRC in the header; what stands before it is covered by it.
+/// Offset of the CRC in the header; it covers the bytes before it.
 const CRC_OFFSET: usize = 8;
 
-/// A record where it lies in somebody's buffer.
+/// A record, borrowed from somebody's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRef<'a> {
     /// Position of the record's first header byte.
     pub position: u64,
-    /// What the record is; the user's to define, never [`GROUP`].
+    /// What the record is; the owner's to define, never [`GROUP`].
     pub kind: u8,
-    /// The user's.
+    /// The owner's.
     pub flags: u8,
-    /// The user's bytes.
+    /// The owner's bytes.
     pub payload: &'a [u8],
 }
 
@@ -36,24 +38,24 @@ impl RecordRef<'_> {
         (RECORD_HEADER_SIZE + self.payload.len()) as u64
     }
 
-    /// The position just after the record.
+    /// The position after the record.
     pub fn end(&self) -> u64 {
         self.position + self.size_bytes()
     }
 }
 
-/// What a record says of itself before its payload.
+/// What a record's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHead {
-    /// What the record is; the user's to define, except [`GROUP`].
+    /// What the record is; the owner's to define, except [`GROUP`].
     pub kind: u8,
-    /// The user's.
+    /// The owner's.
     pub flags: u8,
     /// Bytes of payload.
     pub payload_len: u32,
 }
 
-/// Whether a record stands for itself or inside a group.
+/// Whether a record stands on its own or inside a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Place {
     Top,
@@ -72,7 +74,7 @@ impl RecordHead {
         (mixed >> 48) as u16
     }
 
-    /// The header's bytes, the CRC still zero.
+    /// The header's bytes, with the CRC still zero.
     pub(crate) fn encode(self, position: u64, place: Place) -> [u8; RECORD_HEADER_SIZE] {
         let mut bytes = [0; RECORD_HEADER_SIZE];
         bytes[..4].copy_from_slice(&self.payload_len.to_le_bytes());
@@ -104,7 +106,7 @@ pub(crate) fn parse_head(bytes: &[u8], position: u64) -> Option<(RecordHead, Pla
     }
 }
 
-/// The CRC of a record whose header and payload are `record`, as it is stored: never zero.
+/// The CRC, as stored (never zero), of a record whose header and payload are `record`.
 pub(crate) fn record_crc(record: &[u8], position: u64) -> u32 {
     let mut front = [0; 16];
     front[..8].copy_from_slice(&position.to_le_bytes());
@@ -126,7 +128,8 @@ pub(crate) fn is_sealed(record: &[u8], position: u64) -> bool {
     record[CRC_OFFSET..RECORD_HEADER_SIZE] == record_crc(record, position).to_le_bytes()
 }
 
-/// The record at the front of `bytes` if its header holds and all of it is there. No CRC.
+/// The record at the front of `bytes` if its header check holds and all of it is there. The CRC is
+/// not checked.
 pub(crate) fn record_at(bytes: &[u8], position: u64) -> Option<RecordRef<'_>> {
     let (head, _) = parse_head(bytes, position)?;
     let end = usize::try_from(head.size()).ok()?;
@@ -138,14 +141,14 @@ pub(crate) fn record_at(bytes: &[u8], position: u64) -> Option<RecordRef<'_>> {
 ///
 /// CRCs are not checked: this is for bytes that never left memory, or that
 /// [`Reader::read_range`](crate::Reader::read_range) has checked. Ends at the first bytes that are
-/// no complete record.
+/// not a complete record.
 pub fn records(bytes: &[u8], start: u64) -> impl Iterator<Item = RecordRef<'_>> {
     let mut at = 0;
     iter::from_fn(move || {
         loop {
             let position = start + at as u64;
             let rest = bytes.get(at..)?;
-            // A group's payload is nothing but records, so its header is stepped over like a mark.
+            // A group's payload is nothing but records, so only its header has to be skipped.
             if let (RecordHead { kind: GROUP, .. }, _) = parse_head(rest, position)? {
                 at += RECORD_HEADER_SIZE;
                 continue;
@@ -157,7 +160,8 @@ pub fn records(bytes: &[u8], start: u64) -> impl Iterator<Item = RecordRef<'_>> 
     })
 }
 
-/// Whether a group's payload, whose first byte stands at `position`, is members from end to end.
+/// Whether a group's payload, whose first byte stands at `position`, consists of members from end
+/// to end.
 pub(crate) fn is_whole_group(payload: &[u8], position: u64) -> bool {
     let mut at = 0;
     while at < payload.len() {

@@ -1,9 +1,9 @@
-//! Opening: every segment scanned, the torn tail cut, damage copied aside.
+//! Opening: scans every segment, cuts the torn tail, copies damage aside.
 //!
 //! Owns the only places where a log changes files it finds: it cuts the last segment after its last
-//! record, writes a damaged file header anew, and renames a segment in which nothing can be read.
-//! Never drops an intact record. Invariant: what was visited is durable when it returns, even if it
-//! had only been written and not synced before.
+//! record, rewrites a damaged file header, and renames a segment in which nothing can be read.
+//! Never drops an intact record. Invariant: what was visited is durable when opening returns, even
+//! if it had been written but not synced before.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,16 +11,15 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
 use crate::manifest::{self, Manifest, Missing};
+use crate::next_segment::NextSegment;
 use crate::quarantine::{Kept, copy_aside};
 use crate::record::RecordRef;
 use crate::report::{Damage, Quarantine, Recovery, TornTail};
-use crate::rolling::{NEXT, create_segment};
 use crate::scan::Window;
 use crate::segment::{
     Header, POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, check_header, encode_header, file_name,
     parse_file_name, read_full,
 };
-use crate::spare::Spare;
 
 /// Added to the name of a segment file in which nothing can be read.
 const PUT_ASIDE: &str = ".quarantine";
@@ -28,9 +27,9 @@ const PUT_ASIDE: &str = ".quarantine";
 pub(crate) struct Recovered<D: Disk> {
     pub(crate) segments: Vec<Arc<Segment<D::File>>>,
     pub(crate) active: Arc<Segment<D::File>>,
-    pub(crate) next: Spare<D::File>,
+    pub(crate) next: NextSegment<D::File>,
     pub(crate) file_len: u64,
-    /// What the manifest says, if it is there and readable.
+    /// The manifest, if it exists and is readable.
     pub(crate) manifest: Option<Manifest>,
     pub(crate) report: Recovery,
 }
@@ -52,7 +51,7 @@ pub(crate) fn recover<D: Disk>(
     let mut run = Run { disk, visit, report: Recovery::default(), buffer: Vec::new() };
     let manifest = run.read_manifest(&names, &bases)?;
     let missing = &run.report.missing;
-    // Bases and ends of what is not there any more.
+    // Bases and ends of what has been lost.
     let lost: Vec<u64> = missing.iter().flat_map(|lost| [lost.base, lost.end]).collect();
     let lost_end = lost.iter().copied().max().unwrap_or(0);
     let floor = positions_put_aside(disk, &names)?.max(position_min).max(lost_end);
@@ -84,14 +83,14 @@ pub(crate) fn recover<D: Disk>(
     }
     disk.sync_directory()
         .map_err(|error| LogError::from_io(Action::SyncDirectory, "the log", error))?;
-    let mut spare = Spare::new(NEXT);
+    let mut next_segment = NextSegment::new();
     let (active, file_len) = match active {
         Some(active) if active.0.end() >= floor => active,
         last => {
             if let Some((segment, file_len)) = last {
                 close(&segment, file_len)?;
             }
-            let segment = Arc::new(create_segment(disk, &mut spare, next.max(floor))?);
+            let segment = Arc::new(next_segment.create(disk, next.max(floor))?);
             segments.push(Arc::clone(&segment));
             (segment, SEGMENT_HEADER_SIZE)
         }
@@ -99,10 +98,10 @@ pub(crate) fn recover<D: Disk>(
     let mut report = run.report;
     report.next_position = active.end();
     report.segment_count = segments.len();
-    Ok(Recovered { segments, active, next: spare, file_len, manifest, report })
+    Ok(Recovered { segments, active, next: next_segment, file_len, manifest, report })
 }
 
-/// Cuts the zeros of the segment that was the last until now.
+/// Cuts the zeros off the segment that was the last until now.
 fn close<F: DiskFile>(segment: &Segment<F>, file_len: u64) -> Result<(), LogError> {
     let failed = |action| move |error| LogError::from_io(action, &segment.name(), error);
     let len = SEGMENT_HEADER_SIZE + segment.end() - segment.base;
@@ -113,7 +112,7 @@ fn close<F: DiskFile>(segment: &Segment<F>, file_len: u64) -> Result<(), LogErro
     Ok(())
 }
 
-/// Where the positions of segments end that were put aside: they are not used again.
+/// Where the positions of the segments that were put aside end: they are not used again.
 fn positions_put_aside<D: Disk>(disk: &D, names: &[String]) -> Result<u64, LogError> {
     let mut floor = 0;
     for name in names {
@@ -137,16 +136,16 @@ struct Run<'a, D> {
     buffer: Vec<u8>,
 }
 
-/// What became of one segment file.
+/// What opening one segment file found.
 struct Found<F> {
-    /// The segment and the length of its file, unless it had to be put aside as a whole.
+    /// The segment and the length of its file, unless the whole segment had to be put aside.
     segment: Option<(Segment<F>, u64)>,
     /// Position of the end of the file as it was found: no position before it may be used again.
     data_end: u64,
 }
 
 impl<D: Disk> Run<'_, D> {
-    /// Compares what should be there, by the manifest, with what is.
+    /// Compares the segments that the manifest lists with those that exist.
     fn read_manifest(
         &mut self,
         names: &[String],
@@ -160,7 +159,7 @@ impl<D: Disk> Run<'_, D> {
                 return Ok(None);
             }
         };
-        // What was put aside is reported already, and its file is there.
+        // What was put aside has already been reported, and its file is there.
         let aside = names.iter().filter_map(|name| parse_file_name(name.strip_suffix(PUT_ASIDE)?));
         let mut there: Vec<u64> = aside.chain(bases.iter().copied()).collect();
         there.sort_unstable();
@@ -200,7 +199,8 @@ impl<D: Disk> Run<'_, D> {
                     self.put_aside(base, data_len)?;
                     return Ok(Found { segment: None, data_end });
                 }
-                // Either a crash came while the file was created, or all but its header is good.
+                // Either a crash came while the file was being created, or only its header is
+                // damaged.
                 file.write_at(&encode_header(base), 0).map_err(failed(Action::Write))?;
                 file.sync_data().map_err(failed(Action::Sync))?;
                 file_len = file_len.max(SEGMENT_HEADER_SIZE);
@@ -228,7 +228,7 @@ impl<D: Disk> Run<'_, D> {
                 file_len = SEGMENT_HEADER_SIZE + end - base;
                 file.set_len(file_len).map_err(failed(Action::Cut))?;
             }
-            // Also without a cut: what a killed process wrote may be in the page cache only.
+            // Even without a cut: what a killed process wrote may be in the page cache only.
             file.sync_data().map_err(failed(Action::Sync))?;
         } else if let Some(rest) = rest {
             end = rest.end;
@@ -258,7 +258,7 @@ impl<D: Disk> Run<'_, D> {
         });
     }
 
-    /// Renames a segment in which there is not one record to be read.
+    /// Renames a segment in which not one record can be read.
     fn put_aside(&mut self, base: u64, bytes: u64) -> Result<(), LogError> {
         let name = file_name(base);
         let aside = format!("{name}{PUT_ASIDE}");

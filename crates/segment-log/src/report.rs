@@ -1,6 +1,6 @@
-//! What opening a log found: the words in which recovery tells its caller.
+//! What opening a log found, as recovery reports it to the caller.
 //!
-//! Owns nothing and decides nothing. Positions and lengths are as the log has them after opening.
+//! Owns nothing and decides nothing. Positions and lengths are those of the log after opening.
 
 use crate::manifest::Missing;
 
@@ -13,16 +13,16 @@ pub struct Recovery {
     pub segment_count: usize,
     /// Bytes of records in all segments.
     pub bytes: u64,
-    /// Records visited; a group counts as its members.
+    /// Records visited; the members of a group are counted, not the group.
     pub record_count: u64,
     /// The incomplete end that was cut, if there was one: a write that a crash interrupted.
     pub torn_tail: Option<TornTail>,
-    /// Damage that is no torn tail. Everything readable around it was kept.
+    /// Damage other than the torn tail. Everything readable around it was kept.
     pub quarantined: Vec<Quarantine>,
-    /// Segments that are gone though the log had not deleted them. Told at every opening until
+    /// Segments that are gone although the log did not delete them. Reported at every opening until
     /// something is written to the log.
     pub missing: Vec<Missing>,
-    /// Whether the list of segments was not readable, so that nobody knows what is missing. Told at
+    /// Whether the manifest was not readable, so that nobody knows what is missing. Reported at
     /// every opening until something is written to the log.
     pub is_manifest_damaged: bool,
 }
@@ -43,13 +43,14 @@ pub struct Quarantine {
     pub segment: u64,
     /// Where the damage begins.
     pub position: u64,
-    /// How far it goes. 0 for a damaged file header, which has no positions.
+    /// Its length. 0 for a damaged file header, which has no positions.
     pub bytes: u64,
     /// What is damaged.
     pub damage: Damage,
-    /// The file that keeps the bytes. `None` if there was no room for it; they are still in place.
+    /// The file that holds a copy of the bytes. `None` if there was no room for it; they are still
+    /// in place.
     pub file: Option<String>,
-    /// Whether an earlier opening had found it already.
+    /// Whether an earlier opening had already found it.
     pub is_known: bool,
 }
 
@@ -59,8 +60,8 @@ pub struct Quarantine {
 pub enum Damage {
     /// Records between intact ones, or at the end of a segment that has a successor.
     Records,
-    /// The file header only; it was written anew and no record was lost.
+    /// The file header only; it was rewritten, and no record was lost.
     Header,
-    /// All of a segment; its file was renamed.
+    /// A whole segment; its file was renamed.
     Segment,
 }

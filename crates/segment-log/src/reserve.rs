@@ -1,8 +1,9 @@
-//! Room on the disk that is kept for need: a file to be removed when nothing else helps.
+//! Disk space kept for emergencies: a file that is removed when nothing else helps.
 //!
-//! Owns the files `reserve` and `reserve.part`. Never decides when there is need. Invariants: a
-//! file called `reserve` of the right length really has its room: allocated where the file system can,
-//! else written, every byte of it; giving it up needs neither room nor a descriptor.
+//! Owns the files `reserve` and `reserve.part`. Never decides when there is an emergency.
+//! Invariants: a file called `reserve` of the right length really has its space: allocated where
+//! the file system can do that, otherwise with every byte written; giving it up needs neither space
+//! nor a descriptor.
 
 use std::io;
 
@@ -12,10 +13,10 @@ const NAME: &str = "reserve";
 const PART: &str = "reserve.part";
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A file that takes up room until it is needed.
+/// A file that takes up space until the space is needed.
 ///
-/// What fills a disk with messages also has to write that they are settled, and that stands behind
-/// a batch that does not fit: the disk never becomes free. The reserve is the way out.
+/// A broker whose messages fill the disk must still write their settlements, but those queue behind
+/// a batch that does not fit, so the disk would never become free. The reserve is the way out.
 pub struct Reserve<D: Disk> {
     disk: D,
     bytes: u64,
@@ -23,24 +24,24 @@ pub struct Reserve<D: Disk> {
 }
 
 impl<D: Disk> Reserve<D> {
-    /// Looks whether a reserve of `bytes` is there; makes none.
+    /// Checks whether there is a reserve of `bytes`; creates none.
     pub fn open(disk: D, bytes: u64) -> Self {
         let len = disk.open(NAME).and_then(|file| file.len());
-        // One that cannot be looked at is not relied on, but can still be released.
+        // A reserve that cannot be checked is not relied on, but can still be released.
         let is_held = bytes > 0 && len.is_ok_and(|len| len == bytes);
         Self { disk, bytes, is_held }
     }
 
-    /// Whether there is something to be released, as far as is known.
+    /// Whether there is something to release, as far as is known.
     pub fn is_held(&self) -> bool {
         self.is_held
     }
 
-    /// Removes the reserve, whatever its size, so that its room can be used. Answers whether there
+    /// Removes the reserve, whatever its size, so that its space can be used. Returns whether there
     /// was one. Works on a full disk and without a descriptor.
     ///
     /// # Errors
-    /// Those of the disk; it can be tried again.
+    /// Those of the disk; the call can be repeated.
     pub fn release(&mut self) -> io::Result<bool> {
         // Not synced: if a crash brings it back, it is a reserve again and does no harm.
         remove(&self.disk, PART)?;
@@ -49,13 +50,13 @@ impl<D: Disk> Reserve<D> {
         Ok(was_there)
     }
 
-    /// Makes the reserve if it is not there and the disk has at least twice its size free. Answers
-    /// whether there is one now. Takes as long as writing that many bytes where the file system cannot
+    /// Creates the reserve if there is none and the disk has at least twice its size free. Returns
+    /// whether there is one now. Takes as long as writing that many bytes if the file system cannot
     /// allocate them.
     ///
     /// # Errors
-    /// Those of the disk, a full one and want of descriptors included. What was written of it is
-    /// removed again, and it can be tried again.
+    /// Those of the disk, including a full disk and a want of descriptors. What was written is
+    /// removed again, and the call can be repeated.
     pub fn restore(&mut self) -> io::Result<bool> {
         if self.is_held || self.bytes == 0 {
             return Ok(self.is_held);
@@ -90,7 +91,7 @@ impl<D: Disk> Reserve<D> {
     }
 }
 
-/// Answers whether there was a file of this name.
+/// Returns whether there was a file of this name.
 fn remove<D: Disk>(disk: &D, name: &str) -> io::Result<bool> {
     match disk.remove(name) {
         Ok(()) => Ok(true),
@@ -99,7 +100,7 @@ fn remove<D: Disk>(disk: &D, name: &str) -> io::Result<bool> {
     }
 }
 
-/// Bytes that no file system compresses or finds twice (splitmix64).
+/// Bytes that no file system can compress or deduplicate (splitmix64).
 struct Noise(u64);
 
 impl Noise {
@@ -136,7 +137,7 @@ mod tests {
         let chunks: std::collections::BTreeSet<_> = contents.chunks(4096).collect();
         assert_eq!(chunks.len(), contents.len() / 4096, "no two blocks are the same");
         assert!(Reserve::open(disk.clone(), BYTES).is_held());
-        // One of another size is none, but is released, or replaced.
+        // A reserve of another size does not count, but can be released or replaced.
         let mut other = Reserve::open(disk.clone(), BYTES / 2);
         assert!(!other.is_held());
         disk.set_capacity_bytes(None);
@@ -175,7 +176,7 @@ mod tests {
             reserve = Reserve::open(disk.clone(), BYTES);
             let whole = disk.contents(NAME).is_some_and(|found| found.len() as u64 == BYTES);
             assert_eq!(reserve.is_held(), whole);
-            // A log in the same directory does not mind what is left.
+            // A log in the same directory is not disturbed by what is left.
             Log::open(disk.clone(), Options::default(), &mut |_| {}).expect("opens");
             assert!(reserve.restore().expect("works again"));
             assert!(reserve.release().expect("is removed"));

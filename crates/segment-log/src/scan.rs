@@ -1,9 +1,9 @@
-//! Walking a segment file record by record, past damage where there is some.
+//! Walks a segment file record by record, past any damage.
 //!
-//! Owns the judgement what is a record, what is damage, and where the records go on after it. Never
-//! changes a file. Invariants: bytes inside the extent of a record whose header is intact are never
-//! searched for records, whatever became of its payload; a group is visited as a whole or not at
-//! all.
+//! Owns the judgement of what is a record, what is damage, and where the records continue after it.
+//! Never changes a file. Invariants: bytes inside the extent of a record whose header is intact are
+//! never searched for records, whatever became of its payload; a group is visited as a whole or not
+//! at all.
 
 use std::io;
 use std::ops::Range;
@@ -21,27 +21,27 @@ const CHUNK_BYTES: usize = 512 << 10;
 pub(crate) struct Window<'f, F> {
     file: &'f F,
     base: u64,
-    /// Position of the end of the file, or of what is to be looked at.
+    /// Position at which to stop: the end of the file, or of the part to be read.
     end: u64,
     buffer: Vec<u8>,
     /// Position of the buffer's first byte.
     start: u64,
-    /// Bytes of the buffer that are read.
+    /// Bytes of the buffer that hold data.
     filled: usize,
 }
 
 impl<'f, F: DiskFile> Window<'f, F> {
-    /// Looks at the positions from `base` to `end`. `buffer` is working space to be reused.
+    /// Reads the positions from `base` to `end`. `buffer` is working space to be reused.
     pub(crate) fn new(file: &'f F, base: u64, end: u64, buffer: Vec<u8>) -> Self {
         Self { file, base, end, buffer, start: base, filled: 0 }
     }
 
-    /// The working space back.
+    /// Gives the working space back.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         self.buffer
     }
 
-    /// The bytes from `position` on: `len` of them, or fewer where the end comes first.
+    /// The bytes from `position` on: `len` of them, or fewer if the end comes first.
     pub(crate) fn bytes(&mut self, position: u64, len: usize) -> io::Result<&[u8]> {
         let room = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
         let len = len.min(room);
@@ -56,7 +56,7 @@ impl<'f, F: DiskFile> Window<'f, F> {
         if self.buffer.len() < len {
             self.buffer.resize(len, 0);
         }
-        // Nothing is valid while the read may fail half-way.
+        // The buffer counts as empty until the read has succeeded.
         (self.start, self.filled) = (position, 0);
         let offset = SEGMENT_HEADER_SIZE + (position - self.base);
         self.filled = read_full(self.file, &mut self.buffer[..len], offset)?;
@@ -101,7 +101,7 @@ impl<'f, F: DiskFile> Window<'f, F> {
         Ok(Check::Good { end })
     }
 
-    /// Where the records go on after damage at `position`, if they do.
+    /// Where the records continue after damage at `position`, if they do.
     pub(crate) fn resume_after(&mut self, position: u64) -> io::Result<Option<u64>> {
         let mut at = position;
         // As long as headers are intact their extents lead to the next boundary.
@@ -113,8 +113,8 @@ impl<'f, F: DiskFile> Window<'f, F> {
                 Check::Bad { extent: None } => break,
             }
         }
-        // Then only a record that holds from end to end is believed. The zeros at the end of a file
-        // hold none and need no search.
+        // From here on only a record that is intact from end to end is trusted. The zeros at the
+        // end of a file hold none and need no search.
         let Some(last) = self.last_nonzero(at)? else { return Ok(None) };
         while at < last {
             at += 1;
@@ -125,8 +125,8 @@ impl<'f, F: DiskFile> Window<'f, F> {
         Ok(None)
     }
 
-    /// Visits every intact record from the base on, and tells of the stretches between them.
-    /// Answers where the last record ends.
+    /// Visits every intact record from the base on and reports the stretches between them. Returns
+    /// where the last record ends.
     pub(crate) fn scan(
         &mut self,
         visit: &mut dyn FnMut(RecordRef<'_>),
@@ -158,6 +158,6 @@ impl<'f, F: DiskFile> Window<'f, F> {
 enum Check {
     /// An intact record.
     Good { end: u64 },
-    /// Something else; with an end if at least its header is intact.
+    /// Something else; with its extent if at least the header is intact.
     Bad { extent: Option<u64> },
 }

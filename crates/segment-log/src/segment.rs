@@ -1,9 +1,9 @@
 //! One segment file: its name, its header, and the table of all segments that the log and its
 //! readers share.
 //!
-//! Owns what a segment file is called and how it begins. Never writes records. Invariants: segments
-//! in the table are sorted by base and do not overlap; bytes below a segment's `end` are written
-//! and never change.
+//! Owns a segment file's name and header. Never writes records. Invariants: segments in the table
+//! are sorted by base and do not overlap; bytes below a segment's `end` have been written and never
+//! change.
 
 use std::io;
 use std::ops::Range;
@@ -16,7 +16,8 @@ use crate::error::LogError;
 /// Bytes of a segment file before its first record; they have no positions.
 pub const SEGMENT_HEADER_SIZE: u64 = 32;
 
-/// No log gets this far; a file that says so is not believed, and sums of positions do not overflow.
+/// No log gets this far: a file that claims to is not believed, and so sums of positions cannot
+/// overflow.
 pub(crate) const POSITION_MAX: u64 = u64::MAX / 2;
 
 const MAGIC: [u8; 8] = *b"wilcolog";
@@ -49,7 +50,7 @@ pub(crate) fn encode_header(base: u64) -> [u8; SEGMENT_HEADER_SIZE as usize] {
 /// What the first bytes of a segment file turned out to be.
 pub(crate) enum Header {
     Good,
-    /// Not a header at all: torn when the file was created, or damaged since.
+    /// Not a header at all: torn while the file was being created, or damaged since.
     Damaged,
     /// An intact header that is not for this log to read.
     Foreign(String),
@@ -72,7 +73,7 @@ pub(crate) fn check_header(bytes: &[u8], base: u64) -> Header {
     Header::Good
 }
 
-/// Fills `buf` from `offset` on as far as the file goes; answers how many bytes that were.
+/// Fills `buf` from `offset` on, as far as the file goes; returns the number of bytes read.
 pub(crate) fn read_full<F: DiskFile>(file: &F, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buf.len() {
@@ -107,7 +108,7 @@ impl<F: DiskFile> Segment<F> {
         self.end.load(Ordering::Acquire)
     }
 
-    /// Shows bytes to readers; only after they are written.
+    /// Makes bytes visible to readers; call it only after they have been written.
     pub(crate) fn set_end(&self, end: u64) {
         self.end.store(end, Ordering::Release);
     }
@@ -139,7 +140,7 @@ impl<F: DiskFile> Table<F> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The segment in which a written byte stands at `position`.
+    /// The segment that holds a written byte at `position`.
     pub(crate) fn find(&self, position: u64) -> Option<Arc<Segment<F>>> {
         let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let after = segments.partition_point(|segment| segment.base <= position);
@@ -163,12 +164,12 @@ impl<F: DiskFile> Table<F> {
         let at = segments.binary_search_by_key(&base, |segment| segment.base);
         let removed = at.ok().map(|at| segments.remove(at));
         drop(segments);
-        // To close the last handle of a file that is removed frees its blocks, which takes
-        // milliseconds: not under the lock that every reader asks for.
+        // Closing the last handle of a removed file frees its blocks, which takes milliseconds: not
+        // to be done under the lock that every reader takes.
         drop(removed);
     }
 
-    // A panic while holding the lock cannot leave the vector half changed.
+    // A panic while the lock is held cannot leave the vector half changed.
     fn writer(&self) -> RwLockWriteGuard<'_, Vec<Arc<Segment<F>>>> {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,27 +1,27 @@
-//! A file made before it is needed, so that using it takes no descriptor and next to no room.
+//! A file created before it is needed, so that using it takes no descriptor and hardly any room.
 //!
-//! Owns one name that stands for nothing yet. Never keeps anything under that name: what is in the
-//! file counts from the rename on. Invariant: whatever a crash or an error leaves under the name is
-//! written over as a whole before it is used.
+//! Owns the name that the file has until it is used. What is in the file counts only once it has
+//! been renamed. Invariant: whatever a crash or an error leaves under the name is written over as a
+//! whole before it is used.
 
 use std::io;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
 
-/// The file under its name, unless there is none at the moment.
+/// The spare file, if there is one at the moment.
 pub(crate) struct Spare<F> {
     name: &'static str,
     file: Option<F>,
 }
 
 impl<F: DiskFile> Spare<F> {
-    /// None yet.
+    /// No file yet.
     pub(crate) const fn new(name: &'static str) -> Self {
         Self { name, file: None }
     }
 
-    /// Makes the file if there is none, with `len` bytes of room if the disk has them.
+    /// Creates the file if there is none, with room for `len` bytes if the disk has it.
     pub(crate) fn prepare<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -31,7 +31,7 @@ impl<F: DiskFile> Spare<F> {
             return Ok(());
         }
         let file = match disk.create(self.name) {
-            // Left by a crash. Were it replaced, another crash might bring the old one back just
+            // A crash left it. If it were replaced, another crash might bring the old one back just
             // before it is renamed.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 disk.open(self.name).map_err(self.failed(Action::Open))?
@@ -47,8 +47,7 @@ impl<F: DiskFile> Spare<F> {
         Ok(())
     }
 
-    /// Makes the file hold this and nothing else, durably. It can be filled again until it is
-    /// renamed.
+    /// Makes the file hold exactly `contents`, durably. It can be filled again until it is renamed.
     pub(crate) fn fill<D: Disk<File = F>>(
         &mut self,
         disk: &D,
@@ -61,7 +60,7 @@ impl<F: DiskFile> Spare<F> {
         file.sync_data().map_err(self.failed(Action::Sync))
     }
 
-    /// Gives the filled file its name, durably, and hands it over.
+    /// Gives the filled file its final name, durably, and returns it.
     pub(crate) fn rename<D: Disk<File = F>>(&mut self, disk: &D, to: &str) -> Result<F, LogError> {
         let Some(file) = self.file.take() else {
             return Err(LogError::Misuse("a spare file is renamed before it is filled"));

@@ -1,4 +1,4 @@
-//! Replays the seeds of the fuzz target, and as many inputs made from a seed.
+//! Replays the seeds of the fuzz target, and as many inputs generated from a seed.
 
 use segment_log as _;
 

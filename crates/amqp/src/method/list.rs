@@ -3,7 +3,7 @@
 use super::*;
 
 methods! {
-    /// The server's greeting: version, properties and what it offers.
+    /// The server's greeting: version, properties, and the mechanisms and locales it offers.
     ConnectionStart<'a> (10, 10, "connection.start") [] {
         version_major: octet,
         version_minor: octet,
@@ -120,7 +120,7 @@ methods! {
     } [];
     /// The exchanges are bound (RabbitMQ).
     ExchangeBindOk (40, 31, "exchange.bind-ok") [] {} [];
-    /// Takes a binding between exchanges away (RabbitMQ).
+    /// Removes a binding between exchanges (RabbitMQ).
     ExchangeUnbind<'a> (40, 40, "exchange.unbind") [short] {
         destination: shortstr,
         source: shortstr,
@@ -168,9 +168,9 @@ methods! {
         if_empty: bit,
         no_wait: bit,
     } [];
-    /// How many messages went with the queue.
+    /// How many messages were deleted with the queue.
     QueueDeleteOk (50, 41, "queue.delete-ok") [] { message_count: long } [];
-    /// Takes a binding of a queue away.
+    /// Removes a binding of a queue.
     QueueUnbind<'a> (50, 50, "queue.unbind") [short] {
         queue: shortstr,
         exchange: shortstr,
@@ -198,9 +198,9 @@ methods! {
         no_wait: bit,
         arguments: table,
     } [];
-    /// The consumer is there.
+    /// The consumer exists.
     BasicConsumeOk<'a> (60, 21, "basic.consume-ok") [] { consumer_tag: shortstr } [];
-    /// Ends a consumer; from the server too, when its queue goes (RabbitMQ).
+    /// Ends a consumer; the server sends it, too, when the queue is deleted (RabbitMQ).
     BasicCancel<'a> (60, 30, "basic.cancel") [] { consumer_tag: shortstr, no_wait: bit } [];
     /// The consumer has ended.
     BasicCancelOk<'a> (60, 31, "basic.cancel-ok") [] { consumer_tag: shortstr } [];
@@ -211,7 +211,7 @@ methods! {
         mandatory: bit,
         immediate: bit,
     } [];
-    /// Gives back a message that could not be routed; content follows.
+    /// Returns a message that could not be routed; content follows.
     BasicReturn<'a> (60, 50, "basic.return") [] {
         reply_code: short,
         reply_text: shortstr,
@@ -246,7 +246,7 @@ methods! {
     BasicRecoverAsync (60, 100, "basic.recover-async") [] { requeue: bit } [];
     /// Gives unacknowledged deliveries back to their queues.
     BasicRecover (60, 110, "basic.recover") [] { requeue: bit } [];
-    /// They are given back.
+    /// They have been given back.
     BasicRecoverOk (60, 111, "basic.recover-ok") [] {} [];
     /// Refuses deliveries; from the server, publishes (RabbitMQ).
     BasicNack (60, 120, "basic.nack") [] { delivery_tag: longlong, multiple: bit, requeue: bit } [];

@@ -1,8 +1,8 @@
 //! A filter that says of most keys that they are not in a run.
 //!
-//! Owns 12 bits per entry. A key's six bits are in one line of the processor's cache, so to ask
-//! costs one miss at most; about one answer in 150 is a wrong "perhaps", none a wrong "no". Lines
-//! are in the order of keys, so filling it from sorted entries goes through memory once.
+//! Owns 12 bits per entry. A key's six bits are in one cache line, so a query costs at most one
+//! cache miss; about one answer in 150 is a false positive, none a false negative. Lines are in the
+//! order of keys, so filling the filter from sorted entries goes through memory once.
 
 use super::entry::VALUE_BITS;
 
@@ -12,7 +12,7 @@ const BITS_PER_KEY: u32 = 6;
 /// Bytes of a line.
 pub(super) const LINE_SIZE: usize = 64;
 
-/// A line of the processor's cache.
+/// A cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct Line([u64; 8]);
@@ -24,13 +24,13 @@ pub(super) struct Bloom {
 }
 
 impl Bloom {
-    /// An empty filter for so many entries.
+    /// An empty filter for `entry_count` entries.
     pub(super) fn new(entry_count: u64) -> Self {
         let line_count = (entry_count * ENTRY_BITS).div_ceil(LINE_SIZE as u64 * 8).max(1);
         Self::of_lines(line_count as usize)
     }
 
-    /// An empty filter of so many lines, at least one.
+    /// An empty filter of `line_count` lines, at least one.
     pub(super) fn of_lines(line_count: usize) -> Self {
         Self { lines: vec![Line([0; 8]); line_count.max(1)] }
     }
@@ -51,7 +51,7 @@ impl Bloom {
         }
     }
 
-    /// Whether an entry of this key may be there.
+    /// Whether there may be an entry with this key.
     pub(super) fn may_contain(&self, key: u128) -> bool {
         let line = &self.lines[self.line(key)].0;
         bits(key).all(|bit| line[bit >> 6] & 1 << (bit & 63) != 0)
@@ -74,7 +74,8 @@ impl Bloom {
     }
 }
 
-/// A key's bits in its line, from the lower 64 of its 80 bits: the line comes from the upper ones.
+/// A key's bits in its line, taken from the lower 64 of its 80 bits: the line comes from the upper
+/// ones.
 fn bits(entry: u128) -> impl Iterator<Item = usize> {
     let mixed = ((entry >> VALUE_BITS) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (1..=BITS_PER_KEY).map(move |n| (mixed >> (64 - 9 * n)) as usize & 511)

@@ -1,4 +1,4 @@
-//! An entry: key and value in one number.
+//! An entry: a key and a value in one number.
 
 /// What the values of a key mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Kind {
     }
 }
 
-/// Bits of an entry that are its value; those above are its key, cut to fit.
+/// Bits of an entry that are its value; the bits above are its key, truncated to fit.
 pub(super) const VALUE_BITS: u32 = 48;
 pub(super) const VALUE_MASK: u128 = (1 << VALUE_BITS) - 1;
 

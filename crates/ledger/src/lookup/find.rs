@@ -1,4 +1,4 @@
-//! Adding entries and finding them again, wherever they are.
+//! Adds entries and finds them again, wherever they are.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use super::entry::{Kind, entry};
 use super::memory::Memory;
 use super::run::Run;
 
-/// Entries by key.
+/// Entries, by key.
 pub(crate) struct Lookup {
     pub(super) kind: Kind,
     pub(super) shared: RwLock<Shared>,
-    /// Values below are as good as gone.
+    /// Entries with values below this count as gone.
     floor: AtomicU64,
 }
 
@@ -34,7 +34,7 @@ impl Lookup {
         Self { kind, shared: RwLock::default(), floor: AtomicU64::new(0) }
     }
 
-    /// Adds a value of a key; below 2^48.
+    /// Adds a value, below 2^48, for a key.
     pub(crate) fn insert(&self, key: u128, value: u64) {
         let entry = entry(key, value);
         let mut shared = self.shared.write();
@@ -45,12 +45,12 @@ impl Lookup {
         }
     }
 
-    /// Values below are not found any more.
+    /// Values below `floor` are no longer found.
     pub(crate) fn set_floor(&self, floor: u64) {
         self.floor.store(floor, Ordering::Relaxed);
     }
 
-    /// Runs, each of them an open file.
+    /// The number of runs, each of which is an open file.
     pub(crate) fn run_count(&self) -> usize {
         self.shared.read().runs.len()
     }
@@ -59,8 +59,8 @@ impl Lookup {
         self.floor.load(Ordering::Relaxed)
     }
 
-    /// All values of a key, in any order, some perhaps twice; and of keys that are the same but for
-    /// the bits that were cut.
+    /// All values of a key, in any order, some perhaps twice; and those of keys that differ only in
+    /// the bits that were cut off.
     pub(crate) fn values(&self, key: u128) -> io::Result<Vec<u64>> {
         let mut values = Vec::new();
         let floor = self.floor();
@@ -76,7 +76,7 @@ impl Lookup {
     }
 
     fn visit(&self, key: u128, tell: &mut dyn FnMut(u64)) -> io::Result<()> {
-        // Usually empty, and then it allocates nothing.
+        // Usually stays empty and allocates nothing.
         let mut to_read = Vec::new();
         {
             let shared = self.shared.read();

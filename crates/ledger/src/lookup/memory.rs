@@ -1,6 +1,6 @@
 //! The latest entries, in memory.
 //!
-//! Owns a hash table of entries; a key may have several. The keys are hashes already.
+//! Owns a hash table of entries; a key may have several. The keys are already hashes.
 
 use hashbrown::HashTable;
 
@@ -25,14 +25,14 @@ impl Memory {
         self.entries.len()
     }
 
-    /// Adds an entry beside others of its key.
+    /// Adds an entry, in addition to others with its key.
     pub(super) fn insert(&mut self, entry: u128) {
         if self.entries.find(hash(entry), |other| *other == entry).is_none() {
             self.entries.insert_unique(hash(entry), entry, |other| hash(*other));
         }
     }
 
-    /// Adds an entry, or raises the value of the one of its key.
+    /// Adds an entry, or raises the value of the one with its key.
     pub(super) fn raise(&mut self, entry: u128) {
         match self.entries.find_mut(hash(entry), |other| is_same_key(*other, entry)) {
             Some(other) => *other = entry.max(*other),
@@ -42,7 +42,7 @@ impl Memory {
         }
     }
 
-    /// Tells the values of a key.
+    /// Calls `tell` with the values of a key.
     pub(super) fn values(&self, key: u128, tell: &mut dyn FnMut(u64)) {
         let key = key & !VALUE_MASK;
         for entry in self.entries.iter_hash(hash(key)) {

@@ -1,7 +1,7 @@
-//! Several runs become one.
+//! Merges several runs into one.
 //!
-//! Owns the merge under way and the choice of runs for the next. Works in steps; the runs it reads
-//! stay in use until it is done. What is too old is left out on the way.
+//! Owns the current merge and the choice of runs for the next one. Works in steps; the runs it
+//! reads stay in use until it is done. Entries that are too old are left out on the way.
 
 use std::io;
 use std::sync::Arc;
@@ -12,22 +12,22 @@ use super::run::{BLOCK_SIZE, Run, entries, is_intact};
 use super::write::RunWriter;
 use crate::device::{Files, read_full};
 
-/// Blocks of a run that are read at once.
+/// Blocks of a run that are read at a time.
 const READ_BLOCKS: usize = 16;
-/// Runs that are merged at once, at most.
+/// The most runs merged at a time.
 const WIDTH_MAX: usize = 8;
-/// Times that an entry is merged. Larger runs stay as they are until they are too old: what came at
-/// about one time goes at about one time, as a whole, and no merge needs room for another large run.
+/// How often an entry is merged. Larger runs stay as they are until they are too old: entries of
+/// about the same age go together, and no merge needs room for another large run.
 const TIER_COUNT: u32 = 2;
 
-/// A merge under way.
+/// A merge in progress.
 pub(super) struct Merge {
     kind: Kind,
     inputs: Vec<Scan>,
     writer: RunWriter,
-    /// Values below are left out.
+    /// Entries with values below this are left out.
     floor: u64,
-    /// Not written yet: one of the same key may follow.
+    /// Not written yet: another entry with the same key may follow.
     held: Option<u128>,
 }
 
@@ -49,7 +49,7 @@ impl Merge {
         })
     }
 
-    /// The number of the run it makes.
+    /// The number of the run it writes.
     pub(super) fn number(&self) -> u64 {
         self.writer.number()
     }
@@ -64,12 +64,12 @@ impl Merge {
         self.inputs().any(|number| number == run.stat.number)
     }
 
-    /// Whether a block of one of them could not be read.
+    /// Whether a block of one of the runs could not be read.
     pub(super) fn is_damaged(&self) -> bool {
         self.inputs.iter().any(|input| input.run.is_damaged.load(Ordering::Relaxed))
     }
 
-    /// Takes some entries on. Answers whether all are done.
+    /// Merges some more entries. Returns whether all are done.
     pub(super) fn step(&mut self, entry_count: u64) -> io::Result<bool> {
         for _ in 0..entry_count {
             let mut least: Option<(usize, u128)> = None;
@@ -110,10 +110,10 @@ impl Merge {
     }
 }
 
-/// Goes through a run's entries.
+/// Iterates over a run's entries.
 struct Scan {
     run: Arc<Run>,
-    /// The next block to be read.
+    /// The next block to read.
     block: u64,
     buffer: Vec<u8>,
     entries: Vec<u128>,
@@ -159,8 +159,8 @@ impl Scan {
     }
 }
 
-/// Which runs to merge next: as many of about one size as make it worth while, or one of which more
-/// than half is too old.
+/// Which runs to merge next: enough of about the same size to make it worthwhile, or one of which
+/// more than half is too old.
 pub(super) fn choose(
     runs: &[Arc<Run>],
     memory_entries: usize,

@@ -1,8 +1,8 @@
 //! A run: sorted entries in a file that never changes.
 //!
-//! Owns the format of the file (see the crate's documentation) and looking a key up in it: filter
-//! and the first key of every block are in memory, so a key that is there costs one read of 4 KiB,
-//! and one that is not usually none. Never writes.
+//! Owns the format of the file (see the crate's documentation) and the lookup of a key in it: the
+//! filter and the first key of every block are in memory, so a key that is in the run costs one
+//! read of 4 KiB, and one that is not usually costs none. Never writes.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +15,9 @@ use crate::device::{Files, read_full};
 
 /// Bytes of a block.
 pub(super) const BLOCK_SIZE: usize = 4096;
-/// Entries of a block; 16 bytes each.
+/// Entries in a block; 16 bytes each.
 pub(super) const BLOCK_ENTRIES: usize = 255;
-/// Bytes of a block that are entries; its checksum follows.
+/// Bytes of a block that hold entries; the checksum follows.
 pub(super) const BLOCK_BYTES: usize = BLOCK_ENTRIES * 16;
 pub(super) const FOOTER_SIZE: usize = 64;
 const MAGIC: [u8; 8] = *b"wilcorun";
@@ -53,18 +53,18 @@ pub(crate) struct Run {
     pub(super) bloom: Bloom,
     pub(super) min_value: u64,
     pub(super) max_value: u64,
-    /// A block was found damaged.
+    /// Whether a block was found damaged.
     pub(super) is_damaged: AtomicBool,
 }
 
-/// What the end of the file tells.
+/// What the end of the file says.
 pub(super) struct Footer {
     pub(super) kind: Kind,
     pub(super) entry_count: u64,
     pub(super) min_value: u64,
     pub(super) max_value: u64,
     pub(super) line_count: u64,
-    /// Of fences and filter.
+    /// The checksum of fences and filter.
     pub(super) crc: u32,
 }
 
@@ -101,7 +101,7 @@ impl Footer {
         })
     }
 
-    /// Bytes of the file, if there is any such file.
+    /// Bytes of the file; `None` if there can be no such file.
     fn file_bytes(&self) -> Option<u64> {
         let blocks = self.entry_count.div_ceil(BLOCK_ENTRIES as u64);
         let index = self.line_count.checked_mul(LINE_SIZE as u64)?;
@@ -112,10 +112,10 @@ impl Footer {
     }
 }
 
-/// Why a run cannot be had.
+/// Why a run cannot be opened.
 #[derive(Debug)]
 pub(crate) enum RunError {
-    /// It is missing or damaged: what was in it has to be had from elsewhere.
+    /// It is missing or damaged: its entries must be recovered from elsewhere.
     Lost,
     Io(io::Error),
 }
@@ -132,7 +132,7 @@ pub(super) fn block_crc(number: u64, entries: &[u8]) -> u32 {
 }
 
 impl Run {
-    /// Opens a run. Its filter is made anew from its entries if it is damaged.
+    /// Opens a run. A damaged filter is rebuilt from the entries.
     pub(crate) fn open(
         files: &dyn Files,
         kind: Kind,
@@ -177,7 +177,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Reads fences and filter. `false` if they are damaged.
+    /// Reads fences and filter; `false` if they are damaged.
     fn load(&mut self, footer: &Footer) -> io::Result<bool> {
         const CHUNK_BYTES: usize = 64 << 10;
         let block_count = self.block_count();
@@ -259,7 +259,7 @@ impl Run {
         Ok(Some(entries(&block[..len * 16])))
     }
 
-    /// Tells of damage, once per run.
+    /// Logs damage, once per run.
     pub(super) fn note_damage(&self, block: u64) {
         if !self.is_damaged.swap(true, Ordering::Relaxed) {
             let number = self.stat.number;
@@ -271,11 +271,12 @@ impl Run {
         self.bloom.may_contain(key)
     }
 
-    /// Tells the values of a key. What is in a damaged block is left out.
+    /// Calls `tell` with the values of a key. Entries in a damaged block are left out.
     pub(super) fn values(&self, key: u128, tell: &mut dyn FnMut(u64)) -> io::Result<()> {
         let key = key & !VALUE_MASK;
         let fence = (key >> 64) as u64;
-        // The key may begin at the end of the block before the first that begins with it.
+        // Entries of the key may begin at the end of the block before the first one that starts
+        // with it.
         let start = self.fences.partition_point(|other| *other < fence).saturating_sub(1);
         let mut block = [0; BLOCK_SIZE];
         for number in start..self.fences.len() {

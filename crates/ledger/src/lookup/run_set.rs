@@ -1,9 +1,9 @@
-//! Looking after a lookup: memory into runs, runs into fewer runs.
+//! Maintains a lookup: turns memory into runs, and runs into fewer runs.
 //!
-//! Owns what the one writer knows of a lookup beside its entries. Every call does a bounded amount of
-//! work, the writing of a full memory being the largest. A disk that refuses costs nothing but time:
-//! the entries stay where they are, and it is tried again later. Never deletes a file: it says which
-//! ones may go once the manifest does not list them.
+//! Owns what the one writer knows of a lookup besides its entries. Every call does a bounded amount
+//! of work; the largest is writing a full memory. A disk that refuses costs nothing but time: the
+//! entries stay where they are, and the work is tried again later. Never deletes a file: it says
+//! which ones may be removed once the manifest no longer lists them.
 
 use std::io;
 use std::sync::Arc;
@@ -16,18 +16,19 @@ use super::run::{Run, RunError, RunStat, file_name};
 use super::write::RunWriter;
 use crate::device::Files;
 
-/// Calls during which nothing is tried after the disk has refused.
+/// Calls to skip after the disk has refused.
 const PAUSE_CALLS: u32 = 64;
-/// Entries merged per entry added, beside the fixed share: more than the levels of runs there are.
+/// Entries merged per entry added, in addition to the fixed share: more than there are levels of
+/// runs.
 const MERGED_PER_INSERTED: u64 = 8;
 
-/// Numbers for new runs, and files that nobody needs.
+/// Numbers for new runs, and files that are no longer needed.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     pub(crate) next: u64,
-    /// Files to be removed once a manifest without them is durable.
+    /// Files to remove once a manifest without them is durable.
     pub(crate) garbage: Vec<String>,
-    /// The manifest does not say what is the case.
+    /// Whether the manifest is out of date.
     pub(crate) is_dirty: bool,
 }
 
@@ -38,13 +39,13 @@ impl Numbers {
     }
 }
 
-/// The runs of a lookup, as far as the writer looks after them.
+/// The writer's side of a lookup: what it needs to maintain the runs.
 pub(crate) struct RunSet {
-    /// Entries that are a full memory.
+    /// Entries at which memory is full.
     memory_entries: usize,
-    /// Runs of about one size that become one.
+    /// How many runs of about the same size are merged into one.
     fan_in: usize,
-    /// Entries merged per call at least.
+    /// Entries merged per call, at least.
     step_entries: u64,
     /// The pages before this position are all in runs.
     covered: u64,
@@ -79,7 +80,7 @@ impl RunSet {
         self.covered = covered;
     }
 
-    /// Opens a run and puts it among the others. `false` if it is missing or damaged.
+    /// Opens a run and adds it to the others; `false` if it is missing or damaged.
     pub(crate) fn adopt(
         &self,
         lookup: &Lookup,
@@ -98,7 +99,7 @@ impl RunSet {
     }
 
     /// The runs for the manifest, and what they cover: nothing if one is known to be damaged, so
-    /// that the next opening makes good from the pages what it can.
+    /// that the next opening restores what it can from the pages.
     pub(crate) fn listing(&self, lookup: &Lookup) -> (u64, Vec<RunStat>) {
         let shared = lookup.shared.read();
         let is_damaged = shared.runs.iter().any(|run| run.is_damaged.load(Ordering::Relaxed));
@@ -117,7 +118,7 @@ impl RunSet {
         shared.frozen.is_some() || shared.active.len() >= self.memory_entries
     }
 
-    /// A step of everything there is to do. All pages before `durable` are durable.
+    /// Does one step of whatever there is to do. All pages before `durable` are durable.
     pub(crate) fn work(
         &mut self,
         lookup: &Lookup,
@@ -132,8 +133,8 @@ impl RunSet {
         }
     }
 
-    /// Writes what is in memory to a run if it is enough for one. All pages before `durable` are
-    /// durable.
+    /// Writes the entries in memory to a run if there are enough for one. All pages before
+    /// `durable` are durable.
     pub(crate) fn spill_if_full(
         &mut self,
         lookup: &Lookup,
@@ -147,7 +148,7 @@ impl RunSet {
         }
     }
 
-    /// Writes what is in memory to a run. Answers whether all pages before `durable`, which are
+    /// Writes the entries in memory to a run. Returns whether all pages before `durable`, which are
     /// durable, are in runs now.
     pub(crate) fn spill(
         &mut self,
@@ -156,7 +157,7 @@ impl RunSet {
         numbers: &mut Numbers,
         durable: u64,
     ) -> bool {
-        // A second time around if there was a frozen memory left from a failure.
+        // Twice, in case a failure has left a frozen memory.
         for _ in 0..2 {
             let frozen = {
                 let mut shared = lookup.shared.write();
@@ -218,7 +219,7 @@ impl RunSet {
         }
     }
 
-    /// Drops the runs in which everything is below the floor.
+    /// Drops the runs whose entries are all below the floor.
     fn drop_dead(&self, lookup: &Lookup, numbers: &mut Numbers) {
         let floor = lookup.floor();
         let is_dead = |run: &Run| {
@@ -234,17 +235,17 @@ impl RunSet {
         }
     }
 
-    /// Leaves the run of that number for later.
+    /// Gives up writing the run of that number until later.
     fn give_up(&mut self, lookup: &Lookup, files: &dyn Files, number: u64, error: &io::Error) {
         let kind = lookup.kind.name();
         tracing::warn!(%error, kind, "a run of the ledger could not be written; tried again later");
-        // It may not be there. If it cannot be removed now the next opening does it.
+        // It may not exist. If it cannot be removed now, the next opening removes it.
         drop(files.remove(&file_name(lookup.kind, number)));
         self.pause = PAUSE_CALLS;
     }
 }
 
-/// Puts the run that a merge made in the place of those it read.
+/// Replaces the runs that a merge has read with the one it has written.
 fn replace(
     lookup: &Lookup,
     files: &dyn Files,
@@ -257,7 +258,7 @@ fn replace(
     let run = merge.finish()?;
     files.sync_directory()?;
     match &run {
-        // What was lost on the way is to be made good at the next opening.
+        // What was lost on the way must be restored at the next opening.
         Some(run) => run.is_damaged.store(is_damaged, Ordering::Relaxed),
         None => numbers.garbage.push(name),
     }
@@ -269,7 +270,7 @@ fn replace(
     Ok(())
 }
 
-/// Writes sorted entries to a run whose name is durable too; `None` if there are none.
+/// Writes sorted entries to a run and makes it durable, name included; `None` if there are none.
 fn write(kind: Kind, files: &dyn Files, number: u64, entries: &[u128]) -> io::Result<Option<Run>> {
     if entries.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! Lookups against a naive map, damaged, forgetting, and on a full disk.
+//! Lookups against a naive map; with damage, with forgetting, and on a full disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,7 +91,7 @@ fn a_run_is_the_same_after_opening_and_with_its_filter_made_anew() {
         let before = disk.contents(&name).unwrap();
         disk.flip_byte(&name, offset);
         if offset == 5000 {
-            // A damaged block alone is seen when it is read.
+            // Only a damaged block is noticed when it is read.
             disk.flip_byte(&name, stat.bytes - 10);
         }
         check(Some(stat), with_list);

@@ -1,7 +1,7 @@
-//! Writing a run.
+//! Writes a run.
 //!
-//! Owns a file that nobody knows of until it is whole and durable. Writes and syncs in small steps,
-//! so that no one of them takes long.
+//! Owns a file that nobody knows of until it is complete and durable. Writes and syncs in small
+//! steps, so that no single step takes long.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -13,9 +13,9 @@ use super::entry::{Kind, value_of};
 use super::run::{BLOCK_BYTES, BLOCK_SIZE, Footer, Run, RunStat, block_crc, file_name};
 use crate::device::Files;
 
-/// Bytes that are written at once.
+/// Bytes written at a time.
 const WRITE_BYTES: usize = 256 << 10;
-/// Bytes after which the file is synced, for the last sync not to be a long one.
+/// Bytes after which the file is synced, so that the last sync is short.
 const SYNC_BYTES: u64 = 4 << 20;
 
 /// A run being written.
@@ -27,7 +27,7 @@ pub(super) struct RunWriter {
     buffer: Vec<u8>,
     offset: u64,
     synced: u64,
-    /// Where the block under way begins in `buffer`.
+    /// Where the current block begins in `buffer`.
     block_at: usize,
     block_count: u64,
     entry_count: u64,
@@ -38,7 +38,7 @@ pub(super) struct RunWriter {
 }
 
 impl RunWriter {
-    /// Begins a run of at most so many entries.
+    /// Begins a run of at most `entry_count_max` entries.
     pub(super) fn new(
         files: &dyn Files,
         kind: Kind,
@@ -107,7 +107,7 @@ impl RunWriter {
         Ok(())
     }
 
-    /// Ends the run: it is durable now, but for its name.
+    /// Ends the run: it is durable now, except for its name.
     pub(super) fn finish(mut self) -> io::Result<Run> {
         if self.buffer.len() > self.block_at {
             self.end_block()?;

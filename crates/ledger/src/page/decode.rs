@@ -1,8 +1,8 @@
-//! Reading a page.
+//! Reads a page.
 //!
-//! Owns nothing: a view of bytes that may be anything, although a checksum vouches for them. Reading
-//! never panics; where the bytes are no event the page ends. An event costs no allocation until it
-//! is asked for as an [`Event`].
+//! Owns nothing: it is a view of bytes that may be anything, although a checksum vouches for them.
+//! Reading never panics; the page ends where the bytes are not an event. An event costs no
+//! allocation until it is converted to an [`Event`].
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use super::strings;
 use super::summary::{HEADER_SIZE, Summary};
 use super::varint::Input;
 
-/// A page's bytes, taken apart into strings, ids, and events to be read.
+/// A page's bytes, split into strings, ids, and undecoded events.
 #[derive(Debug)]
 pub(crate) struct Page<'a> {
     strings: Vec<&'a str>,
@@ -26,17 +26,17 @@ pub(crate) struct Page<'a> {
     first: Cursor,
 }
 
-/// An event where it lies.
+/// An event, borrowed from the page.
 #[derive(Debug, Clone)]
 pub(crate) struct RawEvent<'a> {
     pub(crate) at: Cursor,
     pub(crate) time_ms: u64,
-    /// Number of its message in the page.
+    /// Its message's number in the page.
     pub(crate) id: usize,
     pub(crate) body: Body<'a>,
 }
 
-/// As [`What`], without allocations.
+/// Like [`What`], without allocations.
 #[derive(Debug, Clone)]
 pub(crate) enum Body<'a> {
     Published(RawPublished<'a>),
@@ -64,13 +64,13 @@ pub(crate) struct RawPublished<'a> {
 pub(crate) struct RawSettled<'a> {
     pub(crate) queue: &'a str,
     pub(crate) verdict: Verdict,
-    /// Borrowed from the page, but for the message's id, which stands among the page's.
+    /// Borrowed from the page, without the message's id, which is among the page's ids.
     details: Details<'a>,
     message: Option<&'a [u8]>,
 }
 
 impl<'a> Page<'a> {
-    /// `None` for what is no page.
+    /// `None` if the bytes are not a page.
     pub(crate) fn parse(page: &'a [u8]) -> Option<Self> {
         let (summary, strings_len, ids_len) = Summary::decode(page)?;
         let (strings, rest) = page.get(HEADER_SIZE..)?.split_at_checked(strings_len)?;
@@ -80,12 +80,12 @@ impl<'a> Page<'a> {
         Some(Self { strings, ids, events, first: summary.first })
     }
 
-    /// Its messages; an event tells which by number. One may be there more than once.
+    /// The messages' ids; events refer to them by number. One may occur more than once.
     pub(crate) fn ids(&self) -> &[Id<'a>] {
         &self.ids
     }
 
-    /// Its events, in order.
+    /// The events, in order.
     pub(crate) fn events(&self) -> Events<'_, 'a> {
         Events {
             page: self,
@@ -106,7 +106,7 @@ impl<'a> Page<'a> {
             .map_while(move |_| Some((input.small()?, strings::read(&mut input, &self.strings)?)))
     }
 
-    /// The event as the ledger's callers know it.
+    /// The event in the form that the ledger's callers use.
     pub(crate) fn event(&self, raw: &RawEvent<'a>) -> Event<'static> {
         let id = self.ids.get(raw.id);
         let what = match &raw.body {
@@ -158,7 +158,7 @@ fn owned(text: &str) -> Cow<'static, str> {
     Cow::Owned(text.to_owned())
 }
 
-/// Goes through the events of a page.
+/// Iterates over the events of a page.
 #[derive(Debug)]
 pub(crate) struct Events<'p, 'a> {
     page: &'p Page<'a>,
@@ -177,7 +177,7 @@ impl<'a> Iterator for Events<'_, 'a> {
         }
         let event = self.read();
         if event.is_none() {
-            // What is behind it cannot be understood either.
+            // What follows cannot be understood either.
             self.input = Input(&[]);
         }
         event

@@ -1,4 +1,4 @@
-//! Writing a page, event by event.
+//! Writes a page, event by event.
 //!
 //! Owns the page while it grows. Never decides when it is full. What an event looks like is in the
 //! crate's documentation.
@@ -18,7 +18,7 @@ pub(crate) struct PageWriter {
     events: Vec<u8>,
     summary: Summary,
     previous_time_ms: u64,
-    /// For each kind of event, the id to be expected next.
+    /// For each kind of event, the id expected next.
     next_ids: [u32; kind::COUNT],
     /// The queue of the last settlement and its bits.
     recent_queue: (String, u64),
@@ -61,7 +61,7 @@ impl PageWriter {
         page
     }
 
-    /// Begins anew; the memory is kept unless something large was in it.
+    /// Starts over; the memory is kept unless something large was in it.
     pub(crate) fn clear(&mut self) {
         const KEPT_BYTES: usize = 256 << 10;
         self.strings.clear();
@@ -73,7 +73,7 @@ impl PageWriter {
         self.next_ids = [0; kind::COUNT];
     }
 
-    /// Appends an event, whose cursor is after that of the last one. Answers whether its message is
+    /// Appends an event, whose cursor is after that of the last one. Returns whether its message is
     /// new to this page.
     pub(crate) fn append(&mut self, event: &Event<'_>) -> bool {
         let (kind, met) = self.meet(event);
@@ -129,11 +129,11 @@ impl PageWriter {
         }
     }
 
-    /// Cursor, time and id, each as the difference to what is to be expected.
+    /// Cursor, time and id, each as the difference from what is expected.
     fn put_head(&mut self, kind: u8, event: &Event<'_>, met: &Met, tag_at: usize) {
         let Cursor { position, nth } = event.at;
         let (delta, expected_nth) = match self.summary.event_count {
-            // The header tells the first.
+            // The first event's position is in the header.
             0 => (0, nth),
             _ if position == self.summary.last.position => {
                 (0, self.summary.last.nth.wrapping_add(1))
@@ -233,7 +233,7 @@ impl PageWriter {
     }
 }
 
-/// The bits of what is so.
+/// The bits whose condition holds.
 fn collect(bits: &[(bool, u8)]) -> u8 {
     bits.iter().filter(|(is_so, _)| *is_so).fold(0, |all, (_, bit)| all | bit)
 }

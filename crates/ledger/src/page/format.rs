@@ -12,13 +12,13 @@ pub(super) mod kind {
     pub(in crate::page) const COUNT: usize = 6;
 }
 
-/// Bits of an event's first byte beside its kind.
+/// Bits of an event's first byte, besides its kind.
 pub(super) mod tag {
     /// The lower three bits.
     pub(in crate::page) const KIND: u8 = 0b111;
-    /// The time is another than that of the event before.
+    /// The time differs from that of the event before.
     pub(in crate::page) const TIME: u8 = 1 << 3;
-    /// The number within the record is not the one to be expected.
+    /// The number within the record is not the expected one.
     pub(in crate::page) const NTH: u8 = 1 << 4;
     /// Published: it is a copy.
     pub(in crate::page) const COPY: u8 = 1 << 5;
@@ -30,12 +30,12 @@ pub(super) mod tag {
     pub(in crate::page) const PLAIN: u8 = 1 << 5;
 }
 
-/// Bits of the byte with the outcome of a settlement, which is its lower three bits.
+/// Bits of a settlement's second byte, whose lower three bits are the outcome.
 pub(super) mod settled {
     pub(in crate::page) const OUTCOME: u8 = 0b111;
     /// Four bits from here on are the flags that are kept ([`outcome::Flags::kept_bits`]).
     pub(in crate::page) const FLAGS_SHIFT: u32 = 3;
-    /// A byte follows that says what is there of the fields below.
+    /// Another byte follows that says which of the optional fields are there.
     pub(in crate::page) const EXTENDED: u8 = 1 << 7;
 
     pub(in crate::page) const HAS_ERROR: u8 = 1;

@@ -1,7 +1,7 @@
-//! The messages of a page, each said once: by virtual host and id, or by hash alone.
+//! The message ids of a page, each written once: as virtual host and id, or as a hash alone.
 //!
-//! Owns how an id is written: what looks like a UUID takes sixteen bytes, and the hash of what is
-//! written out is not written. Invariant: what is read is the same text, byte by byte.
+//! Owns how an id is written: what looks like a UUID takes sixteen bytes, and the hash is left out
+//! if it follows from the text. Invariant: reading gives back the same text, byte for byte.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ const TEXT: u8 = 1;
 const HYPHENATED: u8 = 2;
 /// 32 lower-case hexadecimal digits.
 const SIMPLE: u8 = 3;
-/// Added: the hash follows, as it is not that of virtual host and id.
+/// Added to a form: the hash follows, since it is not that of virtual host and id.
 const WITH_HASH: u8 = 4;
 
 /// The ids of the page being written.
@@ -37,7 +37,7 @@ struct Entry {
     is_named: bool,
 }
 
-/// An id's number in the page, and whether the page had not met it before.
+/// An id's number in the page, and whether it is new to the page.
 pub(super) struct Met {
     pub(super) number: u32,
     pub(super) is_new: bool,
@@ -54,7 +54,7 @@ impl Ids {
         self.numbers.clear();
     }
 
-    /// For an event that names the message by hash.
+    /// For an event that identifies the message by hash.
     pub(super) fn by_hash(&mut self, id: IdHash) -> Met {
         if let Some(number) = self.find(id.0) {
             return Met { number, is_new: false };
@@ -64,7 +64,7 @@ impl Ids {
         self.push(id.0, false)
     }
 
-    /// For an event that tells the virtual host and the id.
+    /// For an event that names the virtual host and the id.
     pub(super) fn by_name(
         &mut self,
         id: IdHash,
@@ -113,7 +113,7 @@ impl Ids {
     }
 }
 
-/// An id as it stands in a page.
+/// An id as it is stored in a page.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Id<'a> {
     vhost: &'a str,
@@ -130,12 +130,12 @@ enum Text<'a> {
 }
 
 impl<'a> Id<'a> {
-    /// The virtual host; empty where it is not known.
+    /// The virtual host; empty if it is not known.
     pub(crate) fn vhost(&self) -> &'a str {
         self.vhost
     }
 
-    /// The id; empty where it is not known.
+    /// The id; empty if it is not known.
     pub(crate) fn text(&self) -> Cow<'a, str> {
         let mut buffer = [0; 36];
         match self.text {
@@ -191,7 +191,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], strings: &[&'a str]) -> Option<Vec<Id<
     Some(ids)
 }
 
-/// The form an id is written in, and its bytes unless that is [`TEXT`].
+/// The form an id is written in, and its bytes unless the form is [`TEXT`].
 fn pack(text: &str) -> (u8, [u8; 16]) {
     let bytes = text.as_bytes();
     let mut packed = [0; 16];
@@ -215,7 +215,7 @@ fn pack(text: &str) -> (u8, [u8; 16]) {
     (form, packed)
 }
 
-/// The digits of bytes, a hyphen before each of the numbered ones.
+/// The bytes as digits, with a hyphen before each of the numbered bytes.
 fn unpack<'b>(bytes: &[u8], hyphens: &[usize], buffer: &'b mut [u8; 36]) -> &'b str {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut at = 0;

@@ -1,6 +1,7 @@
-//! The strings of a page, each said once.
+//! The strings of a page, each written once.
 //!
-//! Owns their bytes and their numbers. Long strings are not kept here but said where they are used.
+//! Owns their bytes and their numbers. Long strings are not kept here but written where they are
+//! used.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -8,10 +9,10 @@ use hashbrown::HashTable;
 
 use super::varint::{self, Input};
 
-/// Longer strings are unlikely to come twice.
+/// Longer strings are unlikely to occur twice.
 const LEN_MAX: usize = 255;
 
-/// What a string is used as: the same one tends to come again in the same place.
+/// What a string is used as: the same string tends to recur in the same role.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Role {
     Vhost,
@@ -34,13 +35,13 @@ struct Place {
 /// The strings of the page being written.
 #[derive(Debug, Default)]
 pub(super) struct Strings {
-    /// As in the page: each with its length before it.
+    /// As in the page: each preceded by its length.
     bytes: Vec<u8>,
     places: Vec<Place>,
     numbers: HashTable<u32>,
-    /// What each role was last, as number + 1.
+    /// The last string in each role, as its number + 1.
     recent: [u32; ROLE_COUNT],
-    // Somebody outside picks routing keys and worker names.
+    // Clients choose routing keys and worker names, so they must not be able to choose collisions.
     hasher: RandomState,
 }
 
@@ -85,7 +86,7 @@ impl Strings {
         places.push(Place { start: bytes.len() as u32, len: text.len() as u32 });
         bytes.extend_from_slice(text.as_bytes());
         let hasher = &self.hasher;
-        // Hashes a `&[u8]` as `hash_one(text)` hashes a `str`: only what is UTF-8 got in.
+        // Must hash the bytes as `hash_one(text)` hashes a `str`: only UTF-8 is in here.
         self.numbers.insert_unique(hash, number, |number| {
             let text = text_at(bytes, places[*number as usize]);
             hasher.hash_one(str::from_utf8(text).unwrap_or_default())
@@ -108,7 +109,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<&str>> {
     Some(strings)
 }
 
-/// Reads a reference.
+/// Reads a reference to a string.
 pub(super) fn read<'a>(input: &mut Input<'a>, strings: &[&'a str]) -> Option<&'a str> {
     match input.small::<usize>()? {
         0 => input.text(),

@@ -1,7 +1,7 @@
-//! What is known of a page without reading its events: its header.
+//! What is known of a page without reading its events: the contents of its header.
 //!
-//! Owns the header's bytes and what a filter can conclude from it. Invariant: a summary may say
-//! "perhaps" too often, never "no" wrongly.
+//! Owns the header's bytes and what a filter can conclude from it. Invariant: a summary may give
+//! false positives, never false negatives.
 
 use outcome::{Cursor, Outcome};
 
@@ -9,7 +9,7 @@ use outcome::{Cursor, Outcome};
 pub(super) const HEADER_SIZE: usize = 64;
 const VERSION: u8 = 1;
 
-/// What is in a page, or in several that follow each other.
+/// What is in a page, or in several consecutive ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub(crate) first: Cursor,
@@ -19,13 +19,13 @@ pub(crate) struct Summary {
     pub(crate) event_count: u32,
     /// Bit `1 << number` for each outcome among its settlements.
     pub(crate) outcomes: u8,
-    /// [`queue_bits`] of the queues of its settlements.
+    /// The [`queue_bits`] of the queues of its settlements.
     pub(crate) queues: u64,
 }
 
 /// The two bits by which a summary remembers a queue.
 pub(crate) fn queue_bits(queue: &str) -> u64 {
-    // FNV-1a: the same in every version, and a queue's name is short.
+    // FNV-1a: stable across versions, and a queue's name is short.
     let hash = queue.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
     });
@@ -34,7 +34,7 @@ pub(crate) fn queue_bits(queue: &str) -> u64 {
 }
 
 impl Summary {
-    /// Of no events yet.
+    /// The summary of no events.
     pub(crate) const EMPTY: Self = Self {
         first: Cursor { position: u64::MAX, nth: u32::MAX },
         last: Cursor { position: 0, nth: 0 },
@@ -60,7 +60,7 @@ impl Summary {
         self.queues |= queue_bits;
     }
 
-    /// Both together.
+    /// The summary of both together.
     pub(crate) fn and(self, other: Self) -> Self {
         Self {
             first: self.first.min(other.first),
@@ -73,7 +73,7 @@ impl Summary {
         }
     }
 
-    /// The header of a page whose strings and ids take so many bytes.
+    /// The header of a page whose strings and ids have these lengths.
     pub(super) fn encode(&self, strings_len: usize, ids_len: usize) -> [u8; HEADER_SIZE] {
         let mut bytes = [0; HEADER_SIZE];
         bytes[0] = VERSION;
@@ -92,8 +92,8 @@ impl Summary {
         bytes
     }
 
-    /// The summary at the front of a page, and the lengths of its strings and ids; `None` for what
-    /// is no page of this version.
+    /// The summary at the front of a page, and the lengths of its strings and ids; `None` if it is
+    /// not a page of this version.
     pub(crate) fn decode(page: &[u8]) -> Option<(Self, usize, usize)> {
         let u32_at = |at: usize| {
             let bytes = page.get(at..at + 4)?.try_into().ok()?;

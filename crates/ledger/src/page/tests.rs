@@ -1,4 +1,4 @@
-//! Pages: whatever goes in comes out, in little room.
+//! Pages: whatever goes in comes out again, and takes little room.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
-//! Numbers of variable length, and reading bytes that may be anything.
+//! Numbers of variable length, and the reading of bytes that may be anything.
 //!
 //! Owns the encoding: seven bits per byte, the lowest first; the upper bit says that more follow.
-//! Reading never panics: what is not there is `None`.
+//! Reading never panics: it returns `None` for what is not there.
 
 /// Appends a number.
 pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
@@ -18,7 +18,7 @@ pub(super) fn put_difference(out: &mut Vec<u8>, from: u64, to: u64) {
     put(out, ((difference << 1) ^ (difference >> 63)) as u64);
 }
 
-/// Appends bytes with their number before them.
+/// Appends bytes, preceded by their number.
 pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
@@ -53,12 +53,12 @@ impl<'a> Input<'a> {
         None
     }
 
-    /// A number that has to fit.
+    /// A number that must fit its type.
     pub(super) fn small<T: TryFrom<u64>>(&mut self) -> Option<T> {
         T::try_from(self.number()?).ok()
     }
 
-    /// The number that differs so much from `from`.
+    /// A number written as its difference from `from`.
     pub(super) fn difference(&mut self, from: u64) -> Option<u64> {
         let zigzag = self.number()?;
         let difference = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
@@ -71,7 +71,7 @@ impl<'a> Input<'a> {
         Some(taken)
     }
 
-    /// Bytes with their number before them.
+    /// Bytes preceded by their number.
     pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let len = self.small()?;
         self.take(len)

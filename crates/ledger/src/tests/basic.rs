@@ -1,4 +1,4 @@
-//! The least that has to work.
+//! The basics.
 
 use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::FaultyDisk;

@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// Some events more, of so many messages; answers the position after them.
+/// Appends the events of `messages` more messages; returns the position after them.
 fn grow(model: &mut Model, random: &mut Random, messages: u64, ledger: &Ledger) -> u64 {
     let mut position = model.events.last().map_or(1, |event| event.at.position + 10);
     for _ in 0..random.below(30) + 1 {
@@ -47,7 +47,8 @@ fn after_a_crash_the_ledger_is_as_of_a_flush_and_following_on_makes_it_whole() {
         let disk = FaultyDisk::new(seed);
         let mut random = Random(seed);
         let mut model = Model::default();
-        // What the ledger may say after a crash: as of the last flush, or the one under way.
+        // What the ledger may hold after a crash: the state of the last flush, or of the one under
+        // way.
         let mut promised = 0;
         let mut tried = 0;
         let mut crash_count = 0;

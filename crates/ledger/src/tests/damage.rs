@@ -58,7 +58,7 @@ fn without_manifest_or_runs_everything_is_made_anew_from_the_pages() {
 }
 
 impl Model {
-    /// A run that is damaged inside is met when it is read; what opens the ledger next mends it.
+    /// Damage inside a run is found when it is read; the next opening repairs it.
     fn check_all_but_damaged_runs(&self, disk: &FaultyDisk, is_damaged_inside: bool) {
         if is_damaged_inside {
             let ledger = open(disk);
@@ -67,7 +67,7 @@ impl Model {
             }
             ledger.append(&published(self.applied, 5000, 1000));
             for n in 0..30 {
-                // Enough for the manifest to be written again.
+                // Enough flushes for the manifest to be written again.
                 ledger.append(&published(self.applied + 10 + n, 5000, 1001 + n));
             }
             ledger.flush(self.applied + 100, 5000).unwrap();

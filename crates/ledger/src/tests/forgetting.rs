@@ -1,4 +1,4 @@
-//! What goes by age, by size, by window.
+//! What is forgotten by age, by size, and by the window.
 
 use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::{Disk, FaultyDisk};
@@ -41,7 +41,7 @@ fn events_go_by_age_and_their_ids_by_the_window() {
     }
     let check = |ledger: &Ledger| {
         let oldest = oldest(ledger);
-        // Whole segments go, of at most a sixteenth of the retention each.
+        // Whole segments are deleted, each at most a sixteenth of the retention.
         assert!((1770..=1800).contains(&oldest), "{oldest}");
         for n in 0..2000 {
             let events = ledger.events(hash(n)).unwrap();
@@ -54,11 +54,11 @@ fn events_go_by_age_and_their_ids_by_the_window() {
     check(&ledger);
     drop(ledger);
     let ledger = open(&disk, &options);
-    // Times are known with the first flush only.
+    // Times are known only after the first flush.
     assert!((1000..2000).all(|n| ledger.first_seen(dedup_key(hash(n), 1)).unwrap() == Some(n)));
     ledger.flush(40_000, 2000).unwrap();
     check(&ledger);
-    // Nothing happens any more, and yet everything goes in the end.
+    // Nothing happens any more, and yet everything is forgotten in the end.
     for now_ms in [2300, 2301, 3500, 3501] {
         for _ in 0..200 {
             ledger.flush(40_000, now_ms).unwrap();
@@ -81,7 +81,7 @@ fn oldest_or_none(ledger: &Ledger) -> Option<u64> {
 fn events_go_when_they_are_too_much_and_the_window_stays() {
     let disk = FaultyDisk::new(1);
     let options = Options { bytes_max: 120_000, ..Options::default() };
-    // Runs are no smaller than a block, so tiny ones take more room than they should.
+    // A run is at least one block, so tiny ones take more space than they should.
     let sizes = Sizes { memory_entries: 300, step_entries: 300, ..tiny() };
     let open = || Ledger::open_sized(disk.clone(), options.clone(), sizes.clone()).unwrap();
     let ledger = open();

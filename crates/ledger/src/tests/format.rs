@@ -1,4 +1,4 @@
-//! Files that version 1 wrote must stay readable for ever.
+//! Files that version 1 wrote must stay readable forever.
 
 use std::borrow::Cow;
 
@@ -19,7 +19,7 @@ const FILES: [(&str, &[u8]); 7] = [
     ("window-0000000003.run", include_bytes!("../../tests/data/v1/window-0000000003.run")),
 ];
 
-/// What was appended then: every kind of event, with everything in it.
+/// What was appended then: every kind of event, with every field set.
 fn contents() -> Vec<Event<'static>> {
     let mut events = Vec::new();
     for n in 0..24 {
@@ -81,7 +81,8 @@ fn what_version_1_wrote_is_read_and_its_runs_are_not_made_anew() {
     }
 }
 
-/// Writes the files to `tests/data/v1`; only to be run for a new version, in a directory of its own.
+/// Writes the files to `tests/data/v1`; to be run only for a new version, into a directory of its
+/// own.
 #[test]
 #[ignore = "writes the files that the other test reads"]
 fn write_the_files_of_this_version() {

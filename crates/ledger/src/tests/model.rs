@@ -1,4 +1,4 @@
-//! Random work against a list of all events; large events; many askers.
+//! Random work against a list of all events; large events; many readers.
 
 use std::borrow::Cow;
 
@@ -22,7 +22,7 @@ enum Step {
         blob: usize,
     },
     Flush,
-    /// Without a flush: what came since the last one is appended again.
+    /// Reopens without a flush: what came since the last one is appended again.
     Reopen,
     Ask(OutcomeQuery),
 }
@@ -121,7 +121,7 @@ proptest! {
                     model.events.push(event);
                 }
                 Step::Flush => {
-                    // A record is followed as a whole.
+                    // A record is always followed as a whole.
                     at = Cursor { position: at.position + 10, nth: 0 };
                     ledger.flush(at.position, time_ms).unwrap();
                     model.applied = at.position;
@@ -222,7 +222,7 @@ fn large_results_and_messages_come_back() {
     ledger.flush(1000, 2000).unwrap();
     drop(ledger);
     model.check(&open());
-    // Each question reads a bounded stretch: 20 MiB are no single page.
+    // Each query reads a bounded stretch: 20 MiB do not fit in one.
     let ledger = open();
     let page = ledger.outcomes(&OutcomeQuery { limit: 100, ..OutcomeQuery::default() }).unwrap();
     assert!(page.has_more && (3..15).contains(&page.events.len()), "{}", page.events.len());
@@ -238,7 +238,7 @@ fn what_comes_before_the_time_asked_for_is_not_read() {
     ledger.flush(500, 500).unwrap();
     let query = OutcomeQuery { since_ms: Some(495), limit: 100, ..OutcomeQuery::default() };
     let page = ledger.outcomes(&query).unwrap();
-    // One question is enough, although it reads only so much.
+    // One query is enough, although it reads a bounded amount.
     assert_eq!((page.events.len(), page.has_more), (5, false));
     assert_eq!(page.next, Some(Cursor { position: 499, nth: 0 }));
     let query = OutcomeQuery { outcome: Some(Outcome::Failed), ..OutcomeQuery::default() };

@@ -77,13 +77,13 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// What it knew when the message log was followed up to there.
+    /// What the ledger knew when the message log had been followed up to that position.
     pub(crate) fn until(&self, applied: u64) -> Self {
         let events = self.events.iter().filter(|event| event.at.position < applied);
         Self { events: events.cloned().collect(), applied }
     }
 
-    /// Appends everything from a position on, as one does who opens the ledger.
+    /// Appends everything from a position on, as its writer does after opening the ledger.
     pub(crate) fn follow_from(&self, applied: u64, ledger: &Ledger) {
         let events = self.events.iter().filter(|event| event.at.position >= applied);
         events.for_each(|event| {
@@ -91,7 +91,7 @@ impl Model {
         });
     }
 
-    /// Whether the ledger answers everything rightly.
+    /// Checks that the ledger answers every query correctly.
     pub(crate) fn check(&self, ledger: &Ledger) {
         let mut by_id: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut seen = BTreeMap::new();
@@ -115,7 +115,7 @@ impl Model {
         }
     }
 
-    /// Whether the ledger answers a question rightly, page by page.
+    /// Checks that the ledger answers a query correctly, page by page.
     pub(crate) fn check_outcomes(&self, ledger: &Ledger, query: &OutcomeQuery) {
         let matches = |event: &&Event<'_>| {
             let What::Settled(settled) = &event.what else { return false };
@@ -146,7 +146,7 @@ impl Model {
 }
 
 impl Model {
-    /// Whether the ledger knows every id, and of the events exactly those after some point.
+    /// Checks that the ledger knows every id, and exactly the events after some point.
     pub(crate) fn check_what_is_kept(&self, ledger: &Ledger) {
         let mut oldest = self.events.len();
         let mut seen = BTreeMap::new();

@@ -1,8 +1,8 @@
 //! Reading an outcome message.
 //!
-//! Strict on what makes it one: without the outcome, one that is known, and the message's id nobody
-//! can tell what became of what. Everything else may be missing, of another type, or new: a newer
-//! server has more to say, and that must not hide the outcome from an older client.
+//! Strict about the essentials: without a known outcome and the message's id, nobody can tell what
+//! became of what. Everything else may be missing, of another type, or new: a newer server may say
+//! more, and that must not hide the outcome from an older client.
 
 use std::borrow::Cow;
 
@@ -11,29 +11,29 @@ use amqp::{DecodeError, Properties, TableRef, ValueRef};
 use super::{ERROR_BYTES_MAX, ERROR_CONTENT_TYPE, OutcomeMessage, error_beginning};
 use crate::{Details, Flags, Outcome, Reason, Verdict};
 
-/// Why a message tells no outcome.
+/// Why a message cannot be read as an outcome message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutcomeMessageError {
-    /// A header that it must have is not there, or is no text.
+    /// A required header is missing or is not text.
     #[error("it is no outcome message: header '{0}' is missing")]
     Missing(&'static str),
     /// An outcome that only newer versions know.
     #[error("the outcome '{0}' is unknown here; update the client")]
     Unknown(String),
-    /// Headers that cannot be taken apart.
+    /// Headers that cannot be decoded.
     #[error("it is no outcome message: {0}")]
     Headers(#[from] DecodeError),
 }
 
 impl<'a> OutcomeMessage<'a> {
-    /// What a message says that came with these properties and this body.
+    /// Decodes a message from its properties and body.
     ///
-    /// The correlation id is always there: where the original had none, it is the message's id. A
+    /// The correlation id is always set: where the original had none, it is the message's id. A
     /// reason that only newer versions know is left out.
     ///
     /// # Errors
-    /// It is no outcome message, or its outcome is unknown here.
+    /// The message is not an outcome message, or its outcome is unknown here.
     pub fn decode(
         properties: &Properties<'a>,
         body: &'a [u8],
@@ -70,7 +70,7 @@ impl<'a> OutcomeMessage<'a> {
     }
 }
 
-/// The error text, and whether it is the body: then the header has the beginning of it.
+/// The error text, and whether it is the body: then the header has only its beginning.
 fn whole_error<'a>(
     header: Option<&'a str>,
     content_type: Option<&str>,
@@ -84,7 +84,7 @@ fn whole_error<'a>(
     }
 }
 
-/// The headers that are known, as they are there.
+/// The known headers, as received.
 #[derive(Default)]
 struct Headers<'a> {
     outcome: Option<&'a str>,
@@ -136,12 +136,12 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// What is no number, or a negative one, is none.
+/// `None` for anything but a non-negative number.
 fn number(value: &ValueRef<'_>) -> Option<u64> {
     value.as_i64().and_then(|number| u64::try_from(number).ok())
 }
 
-/// More than can be counted here is as much as can.
+/// A count that is too large becomes the largest possible one.
 fn count(value: &ValueRef<'_>) -> u16 {
     number(value).map_or(0, |number| u16::try_from(number).unwrap_or(u16::MAX))
 }

@@ -32,7 +32,7 @@ fn full() -> OutcomeMessage<'static> {
     }
 }
 
-/// As little as can be said.
+/// The least that can be said.
 fn least() -> OutcomeMessage<'static> {
     let mut least = full();
     least.verdict = Verdict {
@@ -47,7 +47,7 @@ fn least() -> OutcomeMessage<'static> {
     OutcomeMessage { correlation_id: None, queue: "".into(), result_bytes: None, ..least }
 }
 
-/// The same with other details.
+/// The same message with other details.
 fn with(
     mut message: OutcomeMessage<'static>,
     change: impl FnOnce(&mut Details<'static>),
@@ -56,7 +56,7 @@ fn with(
     message
 }
 
-/// As a client reads it: the properties but for the headers, and the headers as texts.
+/// As a client reads it: the properties without the headers, and the headers as text.
 fn read(message: &OutcomeMessage<'_>) -> (OwnedProperties, Vec<(String, String)>) {
     let (mut scratch, mut encoded) = (b"used before".to_vec(), Vec::new());
     message.encode_properties(&mut scratch, &mut encoded);
@@ -313,7 +313,7 @@ proptest! {
     }
 }
 
-/// What is read of these headers.
+/// What is decoded from these headers.
 fn decoded(headers: &[(&str, FieldValue)]) -> Result<OutcomeMessage<'static>, OutcomeMessageError> {
     let headers = headers.iter().map(|(name, value)| (*name, value.clone())).collect();
     let mut encoded = Vec::new();

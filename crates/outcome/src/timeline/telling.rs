@@ -1,21 +1,21 @@
-//! Telling the story: from [`Event`]s to a [`Timeline`].
+//! Builds the story: from [`Event`]s to a [`Timeline`].
 //!
-//! Pure: no IO, no clock. Never drops an event because something before it is missing: old events are
-//! forgotten first, so a story may begin in its middle.
+//! Pure: no IO, no clock. Never drops an event because something before it is missing: old events
+//! are forgotten first, so a story may begin in the middle.
 //!
 //! *Which publication an event belongs to*: an id can be published more than once, and events name
-//! only the queue. A settlement goes to the oldest publication that has this queue unsettled (an
-//! outcome of a copy to a copy), a delivery likewise; a late ack to the one whose deadline was
-//! missed. What fits nowhere makes a publication of its own.
+//! only the queue. A settlement belongs to the oldest publication that is not settled in this queue
+//! (a copy's outcome to a copy), and so does a delivery; a late ack belongs to the one whose
+//! deadline was missed. What fits nowhere begins a publication of its own.
 
 use super::{Entry, Publication, QueueStory, Stage, Timeline};
 use crate::{Cursor, Event, Outcome, Published, Settled, What};
 
-/// How a name begins that stands for a queue that was deleted before its name was looked up.
+/// How the placeholder for a queue begins that was deleted before its name was looked up.
 const DELETED: &str = "(deleted queue ";
 
 impl Timeline {
-    /// Tells the story of events that are all of one message, in their order.
+    /// Builds the story from the events of one message, in their order.
     pub fn new(events: Vec<Event<'static>>) -> Self {
         let mut teller = Teller::default();
         events.into_iter().for_each(|event| teller.take(event));
@@ -23,7 +23,7 @@ impl Timeline {
     }
 }
 
-/// A publication or copy while the story is being told, oldest first.
+/// The publications and copies while the story is being built, oldest first.
 #[derive(Default)]
 struct Teller {
     told: Vec<Chapter>,
@@ -126,8 +126,8 @@ impl Teller {
         index
     }
 
-    /// The publication that was acked late before it was said that its deadline had passed: the
-    /// ack is the last word, whichever came into the log first.
+    /// The publication that was acked late before its missed deadline was logged: the ack has the
+    /// last word, whichever entered the log first.
     fn overtaken(&self, settled: &Settled<'static>) -> Option<usize> {
         if settled.verdict.outcome != Outcome::DeadlineMissed
             || self.open(&settled.queue, None).is_some()
@@ -140,7 +140,7 @@ impl Teller {
         self.told.iter().rposition(|chapter| chapter.has(&settled.queue, is_late))
     }
 
-    /// A publication of which only the middle is known.
+    /// Begins a publication of which only the middle is known.
     fn begin(&mut self, at: Cursor, queue: &str, is_copy: bool) -> usize {
         let queues = vec![QueueStory { name: queue.to_owned(), ..QueueStory::default() }];
         let publication = Publication { at, queues, ..Publication::default() };
@@ -148,7 +148,7 @@ impl Teller {
         self.told.len() - 1
     }
 
-    /// The oldest that is not settled in this queue.
+    /// The oldest publication that is not settled in this queue.
     fn open(&self, queue: &str, is_copy: Option<bool>) -> Option<usize> {
         self.told.iter().position(|chapter| {
             is_copy.is_none_or(|is_copy| is_copy == chapter.is_copy)
@@ -156,7 +156,7 @@ impl Teller {
         })
     }
 
-    /// The oldest that may still be in this queue: with its deadline missed it is.
+    /// The oldest that may still be in this queue; one whose deadline was missed still is.
     fn there(&self, queue: &str) -> Option<usize> {
         self.open(queue, None).or_else(|| self.missed(queue))
     }
@@ -167,13 +167,13 @@ impl Teller {
         self.told.iter().rposition(|chapter| chapter.has(queue, missed))
     }
 
-    /// The oldest that was routed to no queue and is not said to be unroutable yet.
+    /// The oldest that was routed to no queue and is not yet known to be unroutable.
     fn without_queues(&self, is_copy: bool) -> Option<usize> {
         let mut told = self.told.iter();
         told.position(|chapter| chapter.is_copy == is_copy && chapter.publication.queues.is_empty())
     }
 
-    /// The oldest that has a queue whose name nobody knew any more, which now gets it.
+    /// The oldest that has a queue whose name was no longer known, and which gets its name now.
     fn nameless(&mut self, queue: &str, is_copy: bool) -> Option<usize> {
         let is_nameless =
             |story: &QueueStory| story.stage != Stage::Settled && story.name.starts_with(DELETED);
@@ -186,7 +186,7 @@ impl Teller {
         })
     }
 
-    /// The oldest whose outcome in this queue was sent and not acked yet.
+    /// The oldest whose outcome in this queue has been sent and not yet acked.
     fn notified(&self, queue: &str) -> Option<usize> {
         let waits = |story: &QueueStory| {
             let is_notified =
@@ -244,7 +244,7 @@ impl Chapter {
     }
 }
 
-/// It is there. With an outcome that is not yet the last word it stays settled.
+/// The message is still in the queue. If it has an outcome that is not yet final, it stays settled.
 fn stand(story: &mut QueueStory, stage: Stage) {
     if story.settled.is_none() {
         story.stage = stage;

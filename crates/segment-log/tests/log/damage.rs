@@ -1,4 +1,4 @@
-//! Damage by hand: torn at every byte, flipped at every byte, headers, whole segments.
+//! Damage done by hand: torn at every byte, flipped at every byte, headers, whole segments.
 
 use segment_log::{Batch, Damage, Disk, FaultyDisk, Log, LogError, Options, SEGMENT_HEADER_SIZE};
 
@@ -13,7 +13,7 @@ fn sample() -> (Vec<u8>, Vec<Owned>) {
     let disk = FaultyDisk::new(0);
     let mut batch = Batch::new(0);
     batch.append(1, 0, &[b"first"]);
-    // Zeros, but not at the end: a tear there that leaves zeros behind would be none.
+    // Zeros, but not at the end: a tear that leaves only zeros behind would be none.
     batch.append(2, 9, &[&[0; 39], b"."]);
     batch.begin_group();
     batch.append(3, 0, &[b"one of two"]);
@@ -35,7 +35,7 @@ fn disk_with(bytes: &[u8]) -> FaultyDisk {
     disk
 }
 
-/// Bytes of all files together.
+/// Total bytes of all files.
 pub(crate) fn used_bytes(disk: &FaultyDisk) -> u64 {
     let names = disk.list().expect("the disk is up");
     names.iter().filter_map(|name| disk.contents(name)).map(|bytes| bytes.len() as u64).sum()
@@ -145,7 +145,7 @@ fn a_full_disk_does_not_keep_a_damaged_log_from_opening() {
 fn records_inside_a_payload_are_never_taken_for_records_of_the_log() {
     let (inner, _) = sample();
     let mut batch = Batch::new(0);
-    // The very bytes that would be right at this position.
+    // Exactly the bytes that would be right at this position.
     let mut forged = Batch::new(12);
     forged.append(66, 0, &[b"forged"]);
     batch.append(1, 0, &[forged.as_bytes(), &inner]);

@@ -42,7 +42,7 @@ fn is_temporary(call: Call, errno: Errno) -> bool {
     }
 }
 
-/// A disk that refuses one call, the one of this number.
+/// A disk that refuses one call, chosen by its number.
 #[derive(Clone)]
 struct Refusing {
     disk: FaultyDisk,
@@ -157,13 +157,13 @@ impl DiskFile for RefusingFile {
     }
 }
 
-/// What came of one piece of work.
+/// What one run of the work led to.
 struct Outcome {
     /// Positions and contents of what the log said is durable and did not delete.
     promised: BTreeMap<u64, u8>,
     /// Errors that were temporary.
     temporary_count: usize,
-    /// The error that ended it.
+    /// The error that ended the run.
     fatal: Option<LogError>,
 }
 
@@ -216,7 +216,7 @@ fn try_work(disk: &Refusing, outcome: &mut Outcome) -> Result<(), LogError> {
         }
         let segments = log.segments();
         let (gone, kept) = segments.split_at(segments.len() / 2);
-        // What is asked for may be done even if the answer is an error.
+        // The deletion may have been done even if it answered with an error.
         outcome.promised.retain(|position, _| *position >= kept[0].base);
         for segment in gone {
             let deleted = twice(count, || {

@@ -1,4 +1,4 @@
-//! Segments that earlier versions wrote must stay readable for ever.
+//! Segments that earlier versions wrote must stay readable forever.
 
 use segment_log::{Batch, FaultyDisk};
 

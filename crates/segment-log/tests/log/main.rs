@@ -1,4 +1,4 @@
-//! The log from outside: against a model, damaged, on a real disk, and in old formats.
+//! The log from the outside: against a model, damaged, on a real disk, and in old formats.
 
 mod damage;
 mod errors;

@@ -22,7 +22,8 @@ fn append(log: &mut Log<FaultyDisk>, payload: &[u8]) -> Result<u64, LogError> {
     Ok(position)
 }
 
-/// A log of five segments of three records each but for the last, which has one; their bases.
+/// A log of five segments with three records each, except for the last, which has one; and their
+/// bases.
 fn five_segments(disk: &FaultyDisk) -> (Log<FaultyDisk>, Vec<u64>) {
     let mut log = open(disk.clone(), SEGMENT_BYTES_MAX).expect("opens").log;
     for _ in 0..13 {
@@ -50,7 +51,7 @@ fn a_deleted_segment_is_told_at_every_opening_until_something_is_written() {
         let disk = FaultyDisk::new(lost);
         let (log, bases) = five_segments(&disk);
         let lost = lost as usize;
-        // The last could have grown to a segment's size beyond the batch that it was begun for.
+        // The last one could have grown by a segment's size beyond the batch it was begun for.
         let end = bases.get(lost + 1).copied().unwrap_or(1344 + 112 + SEGMENT_BYTES_MAX);
         drop(log);
         lose(&disk, &[name(bases[lost])]);
@@ -70,7 +71,7 @@ fn a_deleted_segment_is_told_at_every_opening_until_something_is_written() {
 #[test]
 fn a_closed_segment_that_was_cut_is_told_with_what_is_gone() {
     for cut in 0..4 {
-        // To nothing, within the header, to it, within a record, to the end of one.
+        // Cut to nothing, within the header, to the header, within a record, to the end of one.
         for len in [0, 20, SEGMENT_HEADER_SIZE, 32 + 50, 32 + 112] {
             let disk = FaultyDisk::new(1);
             let (log, bases) = five_segments(&disk);
@@ -93,7 +94,7 @@ fn a_closed_segment_that_was_cut_is_told_with_what_is_gone() {
 fn positions_of_lost_segments_are_not_used_again_even_if_all_are_lost() {
     let disk = FaultyDisk::new(1);
     let (mut log, bases) = five_segments(&disk);
-    // Larger than a segment, into one that is empty: the list has to allow for it first.
+    // A batch larger than a segment, into an empty one: the manifest must allow for it first.
     log.roll().expect("rolls");
     let large = append(&mut log, &[1; 5000]).expect("writes");
     let end = log.next_position();
@@ -130,7 +131,7 @@ fn what_the_log_itself_deletes_is_never_missing_wherever_it_crashes() {
         let opened = reopen(&disk);
         assert_eq!(opened.recovery.missing, []);
         assert!(!opened.recovery.is_manifest_damaged && !is_done);
-        // One that came back is listed again.
+        // A segment that came back is listed again.
         let segments = opened.log.segments();
         let oldest = segments[0].base;
         assert!(segments.len() > 1);
@@ -238,7 +239,7 @@ fn the_log_goes_on_where_its_owner_says_if_it_ends_before() {
         assert_eq!(recovery.next_position, 9000);
         disk.crash();
     }
-    // Nothing but the last segment ends in zeros.
+    // Only the last segment ends in zeros.
     assert_eq!(disk.contents(&name(1344)).map(|contents| contents.len()), Some(32 + 112));
     let mut opened = reopen(&disk);
     assert_eq!(append(&mut opened.log, b"there").expect("writes"), 9000);

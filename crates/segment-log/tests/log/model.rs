@@ -74,7 +74,7 @@ struct World {
     pending: Vec<Entry>,
     /// What was written, by position.
     written: BTreeMap<u64, Entry>,
-    /// A write failed half-way: these may or may not be found after a crash.
+    /// A write failed halfway: these may or may not be found after a crash.
     in_doubt: Vec<Entry>,
     /// Everything before it must survive.
     synced_end: u64,
@@ -105,7 +105,7 @@ impl World {
 
     fn append(&mut self, kind: u8, len: usize, group: Option<u64>) {
         self.next_fill = self.next_fill.wrapping_add(1);
-        // Zeros are the hardest to tell from nothing.
+        // Zeros are the hardest to tell from empty space.
         let fill = if self.next_fill.is_multiple_of(3) { 0 } else { self.next_fill };
         let payload = vec![fill; len];
         let (a, b) = payload.split_at(len / 3);
@@ -113,7 +113,7 @@ impl World {
         self.pending.push(Entry { record: Owned { position, kind, flags: fill, payload }, group });
     }
 
-    /// Gives up on errors as a node does: a restart, here with a crash.
+    /// On errors, gives up as a node does: it restarts, here after a crash.
     fn settle(&mut self, result: Result<(), LogError>) {
         match result {
             Ok(()) => {}
@@ -178,7 +178,7 @@ impl World {
         self.written.retain(|at, _| !(lost.base..lost.end).contains(at));
         let end = self.recover(|missing| missing.iter().map(|lost| lost.base).eq([lost.base]));
         assert!(end >= lost.end, "its positions are not used again");
-        // With that it is told no more.
+        // After this write it is not reported any more.
         self.append(1, 5, None);
         self.write();
     }
@@ -187,7 +187,7 @@ impl World {
         self.recover(<[Missing]>::is_empty);
     }
 
-    /// Crashes, opens, and compares; answers the next position.
+    /// Crashes, opens, and compares; returns the next position.
     fn recover(&mut self, is_missing_right: impl Fn(&[Missing]) -> bool) -> u64 {
         self.disk.crash();
         self.disk.set_capacity_bytes(None);

@@ -90,7 +90,7 @@ fn directory_and_files_are_their_owners_alone() {
     assert!(files().count() > 0);
     assert!(files().all(|file| mode(&file.path()) == 0o600));
 
-    // As an earlier version left them.
+    // Modes as an earlier version left them.
     let segment = directory.join("00000000000000000000.log");
     fs::set_permissions(&directory, Permissions::from_mode(0o755)).expect("is ours");
     fs::set_permissions(&segment, Permissions::from_mode(0o644)).expect("is ours");

@@ -21,10 +21,6 @@ use modules::Modules;
 
 pub(super) const RULE: &str = "circles";
 
-/// Crates that may have a circle between their folders, for now. The list only shrinks: who breaks
-/// the last circle of a crate takes it out.
-const KNOWN_CIRCLES: [&str; 2] = ["amqp", "segment-log"];
-
 /// What the rule says of a workspace.
 #[derive(Default)]
 pub(super) struct Checked {
@@ -48,29 +44,17 @@ pub(super) fn check(
             let path = path.strip_prefix(&source)?;
             Some((path, text.as_str()))
         });
-        check_crate(&package.name, &Modules::read(own), &KNOWN_CIRCLES, &mut checked);
+        check_crate(&package.name, &Modules::read(own), &mut checked);
     }
     checked
 }
 
-fn check_crate(name: &str, modules: &Modules, known: &[&str], checked: &mut Checked) {
+fn check_crate(name: &str, modules: &Modules, checked: &mut Checked) {
     let mut graphs = modules.graphs();
     let between = graphs.remove(&Vec::new()).unwrap_or_default().largest_circle();
-    let is_known = known.contains(&name);
-    match between {
-        Some(circle) if is_known => {
-            let text = format!("{name}: {} (known)", tell(&circle, "folders"));
-            checked.findings.push(Finding::warning(RULE, text));
-        }
-        Some(circle) => {
-            let text = format!("{name}: {}", tell(&circle, "folders"));
-            checked.findings.push(Finding::failure(RULE, text));
-        }
-        None if is_known => {
-            let text = format!("{name} has no circle any more: take it out of KNOWN_CIRCLES");
-            checked.findings.push(Finding::failure(RULE, text));
-        }
-        None => {}
+    if let Some(circle) = between {
+        let text = format!("{name}: {}", tell(&circle, "folders"));
+        checked.findings.push(Finding::failure(RULE, text));
     }
     let within =
         graphs.iter().filter_map(|(folder, graph)| Some((folder, graph.largest_circle()?)));

@@ -3,22 +3,22 @@
 use super::*;
 
 /// What is found in a crate named `c`: whether it fails, the findings, the line.
-fn check(known: &[&str], files: &[(&str, &str)]) -> (bool, Vec<String>, String) {
+fn check(files: &[(&str, &str)]) -> (bool, Vec<String>, String) {
     let mut checked = Checked::default();
-    check_crate("c", &Modules::read(files.iter().copied()), known, &mut checked);
+    check_crate("c", &Modules::read(files.iter().copied()), &mut checked);
     let fails = checked.findings.iter().any(|finding| finding.fatal);
     let findings = checked.findings.into_iter().map(|finding| finding.text).collect();
     (fails, findings, checked.lines.concat())
 }
 
 fn passes(files: &[(&str, &str)]) -> String {
-    let (fails, findings, line) = check(&[], files);
+    let (fails, findings, line) = check(files);
     assert!(!fails && findings.is_empty(), "{findings:?}");
     line
 }
 
 fn fails(files: &[(&str, &str)]) -> String {
-    let (fails, findings, _) = check(&[], files);
+    let (fails, findings, _) = check(files);
     assert!(fails, "no finding");
     findings.concat()
 }
@@ -116,15 +116,4 @@ fn tests_do_not_count() {
         ("b/tests/more.rs", "use crate::a;"),
     ]);
     assert_eq!(line, "c: no circle");
-}
-
-#[test]
-fn a_known_circle_is_a_warning_until_it_is_gone() {
-    let circle = [LIB, ("a.rs", "use crate::b;"), ("b.rs", "use crate::a;")];
-    let (fails, findings, _) = check(&["c"], &circle);
-    assert!(!fails);
-    assert_eq!(findings, ["c: 2 folders in a circle: a → b → a (known)"]);
-    let (fails, findings, _) = check(&["c"], &[LIB, ("a.rs", "use crate::b;"), ("b.rs", "")]);
-    assert!(fails, "{findings:?}");
-    assert!(findings[0].contains("KNOWN_CIRCLES"));
 }

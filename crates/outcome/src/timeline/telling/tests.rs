@@ -1,11 +1,11 @@
-//! Stories, told in short: each event a line, and what is to come out of it.
+//! Stories in short form: a script of events, and what should come out of it.
 
 use super::*;
 use crate::{Details, Flags, IdHash, PublishedQueue, Verdict};
 
 /// Reads a script: `publish a b`, `copy dlq`, `deliver a w1`, `requeue a`, `settle a processed`
 /// (flags `late`, `copy`, `notified`, `dlx`), `receive a`, `move`. An empty queue is `-`,
-/// `~7` one that is deleted.
+/// `~7` is one that was deleted.
 fn tell(script: &str) -> Timeline {
     let lines = script.split(", ").enumerate();
     Timeline::new(lines.map(|(number, line)| event(number as u64 + 1, line)).collect())
@@ -103,12 +103,12 @@ fn each_story_is_told_as_it_was() {
     // No queue at all.
     check("publish", "queued");
     check("publish, settle - unroutable", "settled=unroutable :settled=unroutable");
-    // A late ack turns it once.
+    // A late ack changes the outcome once.
     check(
         "publish a, deliver a w, settle a deadline-missed, settle a processed late",
         "settled=processed a:settled=processed",
     );
-    // It goes on after its deadline, and stays settled until then.
+    // Deliveries go on after its deadline, and it stays settled meanwhile.
     check(
         "publish a b, settle a deadline-missed, deliver a w, requeue a, deliver a w",
         "queued a:settled=deadline-missed b:queued",
@@ -117,7 +117,7 @@ fn each_story_is_told_as_it_was() {
         "publish a, settle a deadline-missed, deliver a w, settle a processed late",
         "settled=processed a:settled=processed",
     );
-    // Dead letters: the copy is told with its original, and may make it good.
+    // Dead letters: the copy is shown with its original, and may recover it.
     check(
         "publish a, settle a failed dlx, copy dlq",
         "settled=failed a:settled=failed + dlq:queued",
@@ -158,7 +158,7 @@ fn receipt_goes_to_the_outcome_that_was_sent() {
     );
     let received: Vec<_> =
         timeline.publications.iter().map(|it| it.queues[0].received_at_ms).collect();
-    // A second receipt changes the time and nothing else.
+    // A second receipt changes only the time.
     assert_eq!(received, [Some(60), None]);
     assert_eq!(timeline.publications[0].entries.len(), 4);
 }

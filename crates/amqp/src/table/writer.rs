@@ -1,9 +1,9 @@
-//! Writes a field table straight into a buffer, for who makes many and keeps none.
+//! Writes a field table straight into a buffer, for callers that build many and keep none.
 
 use crate::wire::Writer;
 
-/// Appends a table's entries to a buffer, without the length in front; [`TableRef`](crate::TableRef)
-/// reads them.
+/// Appends a table's entries to a buffer, without the length in front;
+/// [`TableRef`](crate::TableRef) reads them.
 ///
 /// ```
 /// let mut content = Vec::new();

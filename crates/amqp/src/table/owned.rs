@@ -1,7 +1,91 @@
-//! One owned value of a field table or array.
+//! Owned field tables and values: arguments, client properties, and headers that are built or
+//! changed.
+//!
+//! One module, because each type holds the other. Never touches encoded bytes.
 
-use crate::FieldTable;
-use crate::wire::Writer;
+/// Named values in the order they were added or read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FieldTable(pub(super) Vec<(String, FieldValue)>);
+
+impl FieldTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets `name`, replacing the value it had.
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<FieldValue>) {
+        let (name, value) = (name.into(), value.into());
+        match self.0.iter_mut().find(|(key, _)| *key == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// Appends an entry without checking whether the name is already there.
+    pub fn push(&mut self, name: impl Into<String>, value: impl Into<FieldValue>) {
+        self.0.push((name.into(), value.into()));
+    }
+
+    /// The value of `name`: the first, if the sender gave several.
+    pub fn get(&self, name: &str) -> Option<&FieldValue> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The value of `name`, to be changed in place.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut FieldValue> {
+        self.0.iter_mut().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Whether there is an entry of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Removes every entry of that name; returns the first value.
+    pub fn remove(&mut self, name: &str) -> Option<FieldValue> {
+        let at = self.0.iter().position(|(key, _)| key == name)?;
+        let (_, value) = self.0.remove(at);
+        self.0.retain(|(key, _)| key != name);
+        Some(value)
+    }
+
+    /// Entries in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &FieldValue)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<N: Into<String>, V: Into<FieldValue>> FromIterator<(N, V)> for FieldTable {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(entries: I) -> Self {
+        Self(entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+impl<N: Into<String>, V: Into<FieldValue>> Extend<(N, V)> for FieldTable {
+    fn extend<I: IntoIterator<Item = (N, V)>>(&mut self, entries: I) {
+        self.0.extend(entries.into_iter().map(|(name, value)| (name.into(), value.into())));
+    }
+}
+
+impl IntoIterator for FieldTable {
+    type Item = (String, FieldValue);
+    type IntoIter = std::vec::IntoIter<(String, FieldValue)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
 
 /// A field value, with the type octets RabbitMQ uses.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,9 +129,9 @@ pub enum FieldValue {
     Void,
     /// `x`
     Bytes(Vec<u8>),
-    /// A table or array that cannot be decoded (nested too deep, an unknown type or a cut value in
-    /// it), carried on as it came. Only [`TableRef::to_headers`](crate::TableRef::to_headers) makes
-    /// these.
+    /// A table or array that cannot be decoded (nested too deep, an unknown type or a truncated
+    /// value in it), passed on as it came. Only
+    /// [`TableRef::to_headers`](crate::TableRef::to_headers) makes these.
     Undecoded {
         /// `F` or `A`.
         octet: u8,
@@ -110,62 +194,6 @@ impl FieldValue {
             _ => None,
         }
     }
-
-    /// Appends type octet and value.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Bool(v) => out.extend_from_slice(&[b't', u8::from(*v)]),
-            Self::I8(v) => out.extend_from_slice(&[b'b', *v as u8]),
-            Self::U8(v) => out.extend_from_slice(&[b'B', *v]),
-            Self::I16(v) => tagged(out, b's', &v.to_be_bytes()),
-            Self::U16(v) => tagged(out, b'u', &v.to_be_bytes()),
-            Self::I32(v) => tagged(out, b'I', &v.to_be_bytes()),
-            Self::U32(v) => tagged(out, b'i', &v.to_be_bytes()),
-            Self::I64(v) => tagged(out, b'l', &v.to_be_bytes()),
-            Self::F32(v) => tagged(out, b'f', &v.to_be_bytes()),
-            Self::F64(v) => tagged(out, b'd', &v.to_be_bytes()),
-            Self::Decimal { scale, value } => {
-                out.extend_from_slice(&[b'D', *scale]);
-                out.extend_from_slice(&value.to_be_bytes());
-            }
-            Self::LongString(v) => {
-                out.push(b'S');
-                Writer::new(out).longstr(v);
-            }
-            Self::Array(values) => {
-                out.push(b'A');
-                with_length(out, |out| values.iter().for_each(|value| value.encode(out)));
-            }
-            Self::Timestamp(v) => tagged(out, b'T', &v.to_be_bytes()),
-            Self::Table(table) => {
-                out.push(b'F');
-                table.encode_with_length(out);
-            }
-            Self::Void => out.push(b'V'),
-            Self::Bytes(v) => {
-                out.push(b'x');
-                Writer::new(out).longstr(v);
-            }
-            Self::Undecoded { octet, content } => {
-                out.push(*octet);
-                Writer::new(out).longstr(content);
-            }
-        }
-    }
-}
-
-fn tagged(out: &mut Vec<u8>, octet: u8, bytes: &[u8]) {
-    out.push(octet);
-    out.extend_from_slice(bytes);
-}
-
-/// Appends what `body` writes, with its length in front.
-pub(crate) fn with_length(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
-    let start = out.len();
-    out.extend_from_slice(&[0; 4]);
-    body(out);
-    let length = (out.len() - start - 4) as u32;
-    out[start..start + 4].copy_from_slice(&length.to_be_bytes());
 }
 
 macro_rules! from {

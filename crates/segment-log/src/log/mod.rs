@@ -1,37 +1,38 @@
 //! The writing end: batches in, sync.
 //!
 //! Owns the active segment's file and the order of operations on it (the commit protocol in the
-//! crate's documentation); how segments come and go is [`rolling`](crate::rolling)'s. Never decides when to sync or what to delete. Invariants: positions grow without
-//! a gap and are never used twice; a segment that is not the last is whole, cut to length and
-//! synced; after a temporary error everything is as before; once any other left the files in doubt
-//! nothing is written or claimed durable again.
+//! crate's documentation); how segments come and go is the business of `rolling`. Never decides
+//! when to sync or what to delete. Invariants: positions grow without a gap and are never used
+//! twice; every segment but the last is whole, cut to length and synced; after a temporary error
+//! everything is as before; after any other error nothing is written or claimed durable again.
+
+mod rolling;
 
 use std::sync::Arc;
 
 use crate::batch::Batch;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError, is_disk_full};
-use crate::manifest::ManifestFile;
+use crate::manifest::{Listed, ManifestFile};
+use crate::next_segment::NextSegment;
 use crate::reader::Reader;
 use crate::record::RecordRef;
 use crate::recovery;
 use crate::report::Recovery;
-use crate::rolling;
 use crate::segment::{SEGMENT_HEADER_SIZE, Segment, Table};
-use crate::spare::Spare;
 
-/// How far ahead of small batches a segment is filled with zeros. A sync that changes neither the
+/// How far beyond small batches a segment is filled with zeros. A sync that changes neither the
 /// file's length nor its extents needs no commit of the file system's journal.
 const ZERO_AHEAD_BYTES: u64 = 256 << 10;
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
-/// What can be chosen about a log.
+/// How a log is opened.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Size of a segment file above which a new one is begun.
     pub segment_bytes_max: u64,
-    /// The next position is at least this: if the log ends before, a new segment is begun there.
-    /// For an owner that knows of positions which the log has lost.
+    /// The next position is at least this: if the log ends before it, a new segment is begun there.
+    /// For an owner that knows of positions that the log has lost.
     pub position_min: u64,
 }
 
@@ -41,7 +42,7 @@ impl Default for Options {
     }
 }
 
-/// A segment as it stands.
+/// A segment as it is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SegmentStat {
     /// Position of its first record; its identity.
@@ -54,45 +55,45 @@ pub struct SegmentStat {
 
 /// The log. One owner writes; any number of [`Reader`]s read.
 ///
-/// In order: [`open`](Self::open), then [`write`](Self::write) and [`sync`](Self::sync) over and
-/// over. Only what a `sync` that returned `Ok` covers is sure to be found by the next `open`.
+/// In order: [`open`](Self::open), then [`write`](Self::write) and [`sync`](Self::sync) repeatedly.
+/// Only what a successful `sync` covers is sure to be found by the next `open`.
 pub struct Log<D: Disk> {
-    pub(crate) disk: D,
-    pub(crate) options: Options,
-    pub(crate) table: Arc<Table<D::File>>,
-    pub(crate) active: Arc<Segment<D::File>>,
-    /// The file of the segment to come.
-    pub(crate) next: Spare<D::File>,
+    disk: D,
+    options: Options,
+    table: Arc<Table<D::File>>,
+    active: Arc<Segment<D::File>>,
+    /// The file of the next segment.
+    next: NextSegment<D::File>,
     /// The list of segments.
-    pub(crate) manifest: ManifestFile<D::File>,
-    /// File offset up to which the active file extends; zeros beyond its last record.
-    pub(crate) file_len: u64,
+    manifest: ManifestFile<D::File>,
+    /// Length of the active file; beyond its last record it holds zeros.
+    file_len: u64,
     /// Whether something was written since the last sync.
-    pub(crate) is_dirty: bool,
-    /// Whether a part of a batch that found no room still stands behind the last record.
+    is_dirty: bool,
+    /// Whether part of a batch that found no room is still there behind the last record.
     has_remains: bool,
     is_poisoned: bool,
 }
 
 impl<D: Disk> Log<D> {
-    /// Opens the log in `disk`, or begins one, and calls `visit` for every record, oldest first,
-    /// the members of groups one by one.
+    /// Opens the log on `disk`, or begins one, and calls `visit` for every record, oldest first,
+    /// and for the members of groups one by one.
     ///
-    /// A torn tail is cut; damage before the last record is copied aside and stepped over; of a
-    /// segment whose file is gone no position is used again. All is in the [`Recovery`], for the
-    /// caller to report. Who will not go on after that had better write nothing: what is missing is
-    /// told again until something is written.
+    /// A torn tail is cut; damage before the last record is copied aside and stepped over; no
+    /// position of a segment whose file is gone is used again. The [`Recovery`] says all of this,
+    /// for the caller to report. A caller that will not go on after a loss must write nothing: what
+    /// is missing is reported at every opening until something is written.
     ///
     /// # Errors
-    /// `Io`, `DiskFull` and `OutOfFiles` from the disk, `Format` for a segment of another version or place, `Misuse`
-    /// for a `position_min` beyond 2^63.
+    /// `Io`, `DiskFull` and `OutOfFiles` from the disk, `Format` for a segment of another version
+    /// or base, `Misuse` for a `position_min` beyond 2^63.
     pub fn open(
         disk: D,
         options: Options,
         visit: &mut dyn FnMut(RecordRef<'_>),
     ) -> Result<(Self, Recovery), LogError> {
         let recovered = recovery::recover(&disk, options.position_min, visit)?;
-        let segments = rolling::list(&recovered.segments, recovered.active.base);
+        let segments = Listed::of(&recovered.segments, recovered.active.base);
         let mut log = Self {
             disk,
             options,
@@ -109,7 +110,7 @@ impl<D: Disk> Log<D> {
         if report.missing.is_empty() && !report.is_manifest_damaged {
             match log.keep_manifest(log.next_position()) {
                 Err(error) if !error.is_temporary() => return Err(error),
-                // The first write comes back to it.
+                // The first write tries again.
                 _ => {}
             }
         }
@@ -122,15 +123,16 @@ impl<D: Disk> Log<D> {
         self.active.end()
     }
 
-    /// Writes a batch, which must start at [`next_position`](Self::next_position). Readers see it at
-    /// once; it is not durable until [`sync`](Self::sync).
+    /// Writes a batch, which must start at [`next_position`](Self::next_position). Readers see it
+    /// at once; it is not durable until [`sync`](Self::sync).
     ///
     /// Begins a new segment first if the batch would overfill the active one; a batch larger than a
     /// segment gets one of its own.
     ///
     /// # Errors
-    /// `DiskFull`, `OutOfFiles`: nothing was kept, the same batch may be written again. `Misuse`: the batch starts
-    /// elsewhere or has an open group; nothing happened. Any other poisons the log.
+    /// `DiskFull`, `OutOfFiles`: nothing was kept, and the same batch may be written again.
+    /// `Misuse`: the batch starts elsewhere or has an open group; nothing happened. Any other error
+    /// poisons the log.
     pub fn write(&mut self, batch: &Batch) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         if batch.has_open_group() {
@@ -165,8 +167,8 @@ impl<D: Disk> Log<D> {
     /// Makes everything written so far durable.
     ///
     /// # Errors
-    /// `Io` if the disk failed: what was written since the last sync may be lost, nobody can tell,
-    /// and the log is poisoned.
+    /// `Io` if the disk failed: what was written since the last sync may or may not be lost, and
+    /// the log is poisoned.
     pub fn sync(&mut self) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         self.cut_remains()?;
@@ -182,7 +184,7 @@ impl<D: Disk> Log<D> {
         Reader { table: Arc::clone(&self.table) }
     }
 
-    /// The disk the log stands on.
+    /// The disk the log lives on.
     pub fn disk(&self) -> &D {
         &self.disk
     }
@@ -198,13 +200,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Offset in the active file where the next record goes.
-    pub(crate) fn end_offset(&self) -> u64 {
+    fn end_offset(&self) -> u64 {
         SEGMENT_HEADER_SIZE + self.active.end() - self.active.base
     }
 
-    /// Takes back what a full disk let through of a batch, durably: another batch may come next,
-    /// and the remains of this one must not be found behind it.
-    pub(crate) fn cut_remains(&mut self) -> Result<(), LogError> {
+    /// Durably removes what was written of a batch before the disk was full: another batch may come
+    /// next, and the remains of this one must not be found behind it.
+    fn cut_remains(&mut self) -> Result<(), LogError> {
         if !self.has_remains {
             return Ok(());
         }
@@ -217,8 +219,8 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Extends the file with zeros when a small batch has reached its end. Large batches go without:
-    /// for them writing everything twice would cost more than the journal does.
+    /// Extends the file with zeros when a small batch has reached its end. Large batches do
+    /// without: for them, writing everything twice would cost more than the journal does.
     fn write_zeros_ahead(&mut self, end: u64, batch_len: u64) -> Result<(), LogError> {
         if end <= self.file_len {
             return Ok(());
@@ -232,8 +234,8 @@ impl<D: Disk> Log<D> {
             let len = (target - self.file_len).min(ZEROS.len() as u64);
             match self.active.file.write_at(&ZEROS[..len as usize], self.file_len) {
                 Ok(()) => self.file_len += len,
-                // It is an optimisation: the next batch will find out whether it fits. Some zeros
-                // may have been written, so the length is not known any more.
+                // This is only an optimisation: the next batch will find out whether it fits. Some
+                // zeros may have been written, so the length is no longer known.
                 Err(error) if is_disk_full(&error) => {
                     self.file_len = target;
                     break;
@@ -244,17 +246,18 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    pub(crate) fn refuse_if_poisoned(&self) -> Result<(), LogError> {
+    fn refuse_if_poisoned(&self) -> Result<(), LogError> {
         if self.is_poisoned { Err(LogError::Poisoned) } else { Ok(()) }
     }
 
-    /// The error for a failed operation on the active segment; poisons unless it is temporary.
-    pub(crate) fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
+    /// The error for a failed operation on the active segment; poisons the log unless it is
+    /// temporary.
+    fn failed(&mut self, action: Action, source: std::io::Error) -> LogError {
         let error = LogError::from_io(action, &self.active.name(), source);
         self.poison_unless_temporary(error)
     }
 
-    pub(crate) fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
+    fn poison_unless_temporary(&mut self, error: LogError) -> LogError {
         self.is_poisoned |= !error.is_temporary();
         error
     }

@@ -1,22 +1,18 @@
-//! How segments come and go: the next one begun, dead ones deleted.
+//! How segments come and go: the next one is begun, dead ones are deleted.
 //!
-//! Owns the order of operations on names (the commit protocol in the crate's documentation). Never
-//! decides which segments are dead. Invariants: a segment's name appears with its header durable in
-//! it; the manifest lists it before anything in it is promised, and no longer when its file is
-//! removed; after a temporary error the log goes on with the segments it had.
+//! Owns the order in which files are created, renamed and removed (the commit protocol in the
+//! crate's documentation). Never decides which segments are dead. Invariants: the manifest lists a
+//! segment before anything in it is promised, and no longer lists it when its file is removed;
+//! after a temporary error the log goes on with the segments it had.
 
 use std::io;
 use std::sync::Arc;
 
+use super::Log;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Action, LogError};
-use crate::log::Log;
 use crate::manifest::{Listed, Manifest};
-use crate::segment::{POSITION_MAX, SEGMENT_HEADER_SIZE, Segment, encode_header, file_name};
-use crate::spare::Spare;
-
-/// The name of the next segment's file before it is one.
-pub(crate) const NEXT: &str = "next";
+use crate::segment::{POSITION_MAX, SEGMENT_HEADER_SIZE, file_name};
 
 /// How far beyond what is written the manifest's limit may be, however large segments are.
 const LIMIT_STEP_BYTES_MAX: u64 = 1 << 30;
@@ -26,13 +22,14 @@ impl<D: Disk> Log<D> {
     /// if the active segment is empty.
     ///
     /// # Errors
-    /// `DiskFull`, `OutOfFiles`: the active segment stays the active one. Any other poisons the log.
+    /// `DiskFull`, `OutOfFiles`: the active segment stays the active one. Any other error poisons
+    /// the log.
     pub fn roll(&mut self) -> Result<(), LogError> {
         self.roll_for(self.next_position())
     }
 
     /// Rolls for a batch that ends at `end`.
-    pub(crate) fn roll_for(&mut self, end: u64) -> Result<(), LogError> {
+    pub(super) fn roll_for(&mut self, end: u64) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         let base = self.next_position();
         if base == self.active.base {
@@ -46,10 +43,10 @@ impl<D: Disk> Log<D> {
             self.is_dirty = true;
         }
         self.sync()?;
-        // What needs room or a descriptor comes before the first change of a name.
+        // Whatever needs room or a descriptor comes before the first renaming.
         let manifest = self.manifest_of(&[], Some(base), end);
         let filled = self.manifest.fill(&self.disk, &manifest);
-        let created = filled.and_then(|()| create_segment(&self.disk, &mut self.next, base));
+        let created = filled.and_then(|()| self.next.create(&self.disk, base));
         let segment = created.map_err(|error| self.poison_unless_temporary(error))?;
         self.active = Arc::new(segment);
         self.table.push(Arc::clone(&self.active));
@@ -60,7 +57,7 @@ impl<D: Disk> Log<D> {
         self.prepare()
     }
 
-    /// Deletes a segment for good; as [`delete_segments`](Self::delete_segments) with one.
+    /// Deletes one segment for good; see [`delete_segments`](Self::delete_segments).
     ///
     /// # Errors
     /// As there.
@@ -69,13 +66,13 @@ impl<D: Disk> Log<D> {
     }
 
     /// Deletes segments for good. Everything written before is synced first, because it is the
-    /// reason why they are not needed; the deletion is durable when this returns. A crash on the way
-    /// leaves any of them: none may be the reason why another is not needed.
+    /// reason why they are no longer needed; the deletion is durable when this returns. A crash on
+    /// the way may leave any of them behind: none may be the reason why another is not needed.
     ///
     /// # Errors
-    /// `Misuse` for the active segment, `NotFound` for one that is not there; nothing happened.
-    /// `DiskFull`, `OutOfFiles`: what [`segments`](Self::segments) still has can be deleted again.
-    /// Any other poisons the log.
+    /// `Misuse` for the active segment, `NotFound` for one that does not exist; nothing happened.
+    /// `DiskFull`, `OutOfFiles`: what [`segments`](Self::segments) still lists can be deleted
+    /// again. Any other error poisons the log.
     pub fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError> {
         self.refuse_if_poisoned()?;
         if bases.contains(&self.active.base) {
@@ -92,7 +89,7 @@ impl<D: Disk> Log<D> {
         unlisted.map_err(|error| self.poison_unless_temporary(error))?;
         let removed = bases.iter().try_for_each(|base| self.remove_file(*base));
         if removed.is_err() {
-            // It stays, and must be missed if it goes.
+            // It stays, so it must be listed again.
             self.manifest.mark_stale();
         }
         let synced = self.disk.sync_directory();
@@ -102,7 +99,7 @@ impl<D: Disk> Log<D> {
     }
 
     /// Writes the manifest without these segments. Deleting is what helps against a full disk, so
-    /// it must not need room: without any the manifest goes altogether until there is some.
+    /// it must not need room: if there is none, the manifest is removed altogether until there is.
     fn unlist(&mut self, bases: &[u64]) -> Result<(), LogError> {
         let manifest = self.manifest_of(bases, None, self.next_position());
         let filled = self.manifest.fill(&self.disk, &manifest);
@@ -115,7 +112,7 @@ impl<D: Disk> Log<D> {
     fn remove_file(&self, base: u64) -> Result<(), LogError> {
         let name = file_name(base);
         match self.disk.remove(&name) {
-            // Somebody else did it.
+            // Somebody else has removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => {
                 removed.map_err(|error| LogError::from_io(Action::Remove, &name, error))?;
@@ -125,8 +122,8 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    /// Has the manifest list the segments as they are, and allow for positions up to `end`.
-    pub(crate) fn keep_manifest(&mut self, end: u64) -> Result<(), LogError> {
+    /// Makes the manifest list the segments as they are and allow for positions up to `end`.
+    pub(super) fn keep_manifest(&mut self, end: u64) -> Result<(), LogError> {
         if self.manifest.covers(end) {
             return Ok(());
         }
@@ -137,20 +134,21 @@ impl<D: Disk> Log<D> {
         self.prepare()
     }
 
-    /// The segments without some and with one more, and room for positions beyond `end`.
+    /// The manifest without some segments and with one more, and with room for positions beyond
+    /// `end`.
     fn manifest_of(&self, without: &[u64], with: Option<u64>, end: u64) -> Manifest {
         let active = with.unwrap_or(self.active.base);
-        let mut segments = list(&self.table.all(), active);
+        let mut segments = Listed::of(&self.table.all(), active);
         segments.retain(|listed| !without.contains(&listed.base));
         segments.extend(with.map(|base| Listed { base, end: None }));
         let step = self.options.segment_bytes_max.min(LIMIT_STEP_BYTES_MAX);
         Manifest { segments, limit: end.saturating_add(step).min(POSITION_MAX) }
     }
 
-    /// Makes ready what the next roll or deletion needs. If it cannot be had now, they try again.
-    pub(crate) fn prepare(&mut self) -> Result<(), LogError> {
+    /// Prepares what the next roll or deletion needs. If that fails for now, they try again.
+    pub(super) fn prepare(&mut self) -> Result<(), LogError> {
         let count = self.table.all().len() + 1;
-        let prepared = match self.next.prepare(&self.disk, SEGMENT_HEADER_SIZE as usize) {
+        let prepared = match self.next.prepare(&self.disk) {
             Ok(()) => self.manifest.prepare(&self.disk, count),
             failed => failed,
         };
@@ -159,25 +157,4 @@ impl<D: Disk> Log<D> {
             _ => Ok(()),
         }
     }
-}
-
-/// What the manifest says of segments of which the active one has no end yet.
-pub(crate) fn list<F: DiskFile>(segments: &[Arc<Segment<F>>], active: u64) -> Vec<Listed> {
-    let listed = |segment: &Arc<Segment<F>>| Listed {
-        base: segment.base,
-        // An empty one ends nowhere.
-        end: (segment.base != active && segment.end() > segment.base).then(|| segment.end()),
-    };
-    segments.iter().map(listed).collect()
-}
-
-/// Creates an empty segment, durably, before anything can be written to it.
-pub(crate) fn create_segment<D: Disk>(
-    disk: &D,
-    next: &mut Spare<D::File>,
-    base: u64,
-) -> Result<Segment<D::File>, LogError> {
-    next.fill(disk, &encode_header(base))?;
-    let file = next.rename(disk, &file_name(base))?;
-    Ok(Segment::new(base, base, file, Vec::new()))
 }

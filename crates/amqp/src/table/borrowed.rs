@@ -1,15 +1,14 @@
-//! Field tables left in their bytes: read an entry without decoding or copying the rest.
+//! Field tables left as bytes: read an entry without decoding or copying the rest.
 //!
-//! Decoding is lazy, so a fault shows when the walk reaches it. The depth limit is for
-//! [`TableRef::to_table`] and [`ValueRef::to_owned`], which recurse; walking by hand costs no stack.
-//! Headers of messages need not be understood: [`TableRef::to_headers`] keeps what it cannot decode.
+//! Decoding is lazy, so an error shows only when iteration reaches it. Iterating costs no stack,
+//! however deep the nesting.
 
+use crate::DecodeError;
 use crate::wire::Reader;
-use crate::{DecodeError, FieldTable, FieldValue, MAX_DEPTH};
 
 /// An undecoded table: its content, without the length in front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TableRef<'a>(&'a [u8]);
+pub struct TableRef<'a>(pub(super) &'a [u8]);
 
 impl<'a> TableRef<'a> {
     /// Wraps a table's content. Nothing is checked yet.
@@ -53,33 +52,11 @@ impl<'a> TableRef<'a> {
         }
         Ok(None)
     }
-
-    /// Decodes and copies the whole table.
-    pub fn to_table(&self) -> Result<FieldTable, DecodeError> {
-        self.to_table_at(0)
-    }
-
-    /// Decodes and copies a message's headers. A broker passes on what it need not understand: a
-    /// value that cannot be decoded is kept as it came ([`FieldValue::Undecoded`]).
-    ///
-    /// # Errors
-    /// When the entries themselves cannot be told apart.
-    pub fn to_headers(&self) -> Result<FieldTable, DecodeError> {
-        self.iter()
-            .map(|entry| entry.map(|(name, value)| (name, value.to_owned_or_kept())))
-            .collect()
-    }
-
-    fn to_table_at(self, depth: usize) -> Result<FieldTable, DecodeError> {
-        self.iter()
-            .map(|entry| entry.and_then(|(name, value)| Ok((name, value.to_owned_at(depth)?))))
-            .collect()
-    }
 }
 
 /// An undecoded array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ArrayRef<'a>(&'a [u8]);
+pub struct ArrayRef<'a>(pub(super) &'a [u8]);
 
 impl<'a> ArrayRef<'a> {
     /// Elements in order; ends after the first error.
@@ -94,7 +71,7 @@ impl<'a> ArrayRef<'a> {
     }
 }
 
-/// Repeats `step` until `None` or past the first error, after which the position means nothing.
+/// Repeats `step` until it returns `None` or an error; after an error the position means nothing.
 fn walk<T>(
     mut step: impl FnMut() -> Option<Result<T, DecodeError>>,
 ) -> impl Iterator<Item = Result<T, DecodeError>> {
@@ -109,7 +86,7 @@ fn walk<T>(
     })
 }
 
-/// A value of an undecoded table: the borrowed counterpart of [`FieldValue`].
+/// A value of an undecoded table: the borrowed counterpart of [`FieldValue`](crate::FieldValue).
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[expect(missing_docs, reason = "documented at FieldValue")]
 pub enum ValueRef<'a> {
@@ -177,53 +154,6 @@ impl<'a> ValueRef<'a> {
             Self::Array(array) => Some(array),
             _ => None,
         }
-    }
-
-    /// Decodes and copies the value with all that is nested in it.
-    pub fn to_owned(&self) -> Result<FieldValue, DecodeError> {
-        self.to_owned_at(0)
-    }
-
-    fn to_owned_or_kept(self) -> FieldValue {
-        let kept =
-            |octet, content: &[u8]| FieldValue::Undecoded { octet, content: content.to_vec() };
-        match (self.to_owned(), self) {
-            (Ok(value), _) => value,
-            (Err(_), Self::Table(table)) => kept(b'F', table.0),
-            (Err(_), Self::Array(array)) => kept(b'A', array.0),
-            // Whatever holds nothing has been decoded by now.
-            (Err(_), _) => FieldValue::Void,
-        }
-    }
-
-    fn to_owned_at(self, depth: usize) -> Result<FieldValue, DecodeError> {
-        if depth >= MAX_DEPTH {
-            return Err(DecodeError::TooDeep);
-        }
-        Ok(match self {
-            Self::Bool(v) => FieldValue::Bool(v),
-            Self::I8(v) => FieldValue::I8(v),
-            Self::U8(v) => FieldValue::U8(v),
-            Self::I16(v) => FieldValue::I16(v),
-            Self::U16(v) => FieldValue::U16(v),
-            Self::I32(v) => FieldValue::I32(v),
-            Self::U32(v) => FieldValue::U32(v),
-            Self::I64(v) => FieldValue::I64(v),
-            Self::F32(v) => FieldValue::F32(v),
-            Self::F64(v) => FieldValue::F64(v),
-            Self::Decimal { scale, value } => FieldValue::Decimal { scale, value },
-            Self::LongString(v) => FieldValue::LongString(v.to_vec()),
-            Self::Array(array) => FieldValue::Array(
-                array
-                    .iter()
-                    .map(|value| value.and_then(|value| value.to_owned_at(depth + 1)))
-                    .collect::<Result<_, _>>()?,
-            ),
-            Self::Timestamp(v) => FieldValue::Timestamp(v),
-            Self::Table(table) => FieldValue::Table(table.to_table_at(depth + 1)?),
-            Self::Void => FieldValue::Void,
-            Self::Bytes(v) => FieldValue::Bytes(v.to_vec()),
-        })
     }
 }
 

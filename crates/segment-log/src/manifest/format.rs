@@ -1,38 +1,33 @@
-//! The list of living segments, by which a file that somebody deleted is missed.
+//! What the manifest says, and how it is encoded.
 //!
-//! Owns the files `segments` and `segments.part`. Never decides which segments live. Invariants: a
-//! segment is listed only while its file's name is durable, so one that is listed and not there was
-//! lost; no position at or above the limit was ever promised in a listed segment.
+//! Owns the format (byte by byte in the crate's documentation) and the comparison with the segments
+//! that exist. Never touches a file.
 
-use std::io;
+use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile};
-use crate::error::{Action, LogError};
-use crate::segment::{POSITION_MAX, read_full};
-use crate::spare::Spare;
+use super::NAME;
+use crate::disk::DiskFile;
+use crate::error::LogError;
+use crate::segment::{POSITION_MAX, Segment};
 
-const NAME: &str = "segments";
-const PART: &str = "segments.part";
 const MAGIC: [u8; 8] = *b"wilcoseg";
 const VERSION: u32 = 1;
-/// Bytes before the first base.
+/// Bytes before the first entry.
 const HEAD_BYTES: usize = 24;
-/// Bytes of a segment: its base and its end.
+/// Bytes of an entry: a segment's base and its end.
 const ENTRY_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
-/// A million segments; a longer file is none of ours, and is not read into memory.
-const FILE_BYTES_MAX: u64 = 8 << 20;
 
-/// What the log had and is gone: a segment, or the end of one. Somebody deleted or cut its file, or
-/// the file system did.
+/// What the log had and has lost: a segment, or the end of one. Somebody, or the file system,
+/// deleted or cut its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missing {
     /// Base of the segment.
     pub segment: u64,
-    /// Position at which what is missing begins: the segment's base if that is all of it.
+    /// Position at which the loss begins: the segment's base if all of it is missing.
     pub base: u64,
-    /// Position that it did not go beyond: its end as far as that is known, else where the next one
-    /// begins, or all that it could hold.
+    /// Position that the segment did not go beyond: its end if that is known, otherwise where the
+    /// next one begins, or the manifest's limit.
     pub end: u64,
 }
 
@@ -40,20 +35,20 @@ pub struct Missing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) base: u64,
-    /// Position after its last record; `None` of the one that is being written.
+    /// Position after its last record; `None` for the segment being written.
     pub(crate) end: Option<u64>,
 }
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// The living segments, ascending.
+    /// The live segments, ascending.
     pub(crate) segments: Vec<Listed>,
-    /// Position that the last of them does not go beyond.
+    /// Position that the last one does not go beyond.
     pub(crate) limit: u64,
 }
 
-/// What there was to read.
+/// What reading the manifest found.
 pub(crate) enum Found {
     None,
     Damaged,
@@ -61,7 +56,7 @@ pub(crate) enum Found {
 }
 
 impl Manifest {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(encoded_len(self.segments.len()));
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -76,7 +71,7 @@ impl Manifest {
         bytes
     }
 
-    fn parse(bytes: &[u8]) -> Result<Found, LogError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Found, LogError> {
         let Some((bytes, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
             return Ok(Found::Damaged);
         };
@@ -109,7 +104,7 @@ impl Manifest {
         self.segments[at].end
     }
 
-    /// What is listed and not among the bases that are there, which are ascending.
+    /// The listed segments that are not among `there`, the bases that exist, ascending.
     pub(crate) fn missing(&self, there: &[u64]) -> Vec<Missing> {
         let after = |base| {
             let listed = self.segments.iter().map(|listed| listed.base);
@@ -125,103 +120,29 @@ impl Manifest {
 }
 
 impl Listed {
+    /// How segments are listed; the active one has no end yet.
+    pub(crate) fn of<F: DiskFile>(segments: &[Arc<Segment<F>>], active: u64) -> Vec<Self> {
+        let listed = |segment: &Arc<Segment<F>>| Self {
+            base: segment.base,
+            // The format has no end for an empty segment.
+            end: (segment.base != active && segment.end() > segment.base).then(|| segment.end()),
+        };
+        segments.iter().map(listed).collect()
+    }
+
     fn parse(entry: &[u8]) -> Self {
         let (base, end) = (number(&entry[..8]), number(&entry[8..]));
         Self { base, end: (end > 0).then_some(end) }
     }
 }
 
-fn encoded_len(count: usize) -> usize {
+pub(super) fn encoded_len(count: usize) -> usize {
     HEAD_BYTES + ENTRY_BYTES * count + CRC_BYTES
 }
 
 /// A little-endian number of at most eight bytes.
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// Reads the manifest, if it is among the names.
-pub(crate) fn read<D: Disk>(disk: &D, names: &[String]) -> Result<Found, LogError> {
-    if !names.iter().any(|name| name == NAME) {
-        return Ok(Found::None);
-    }
-    let failed = |action| move |error| LogError::from_io(action, NAME, error);
-    let file = disk.open(NAME).map_err(failed(Action::Open))?;
-    let len = file.len().map_err(failed(Action::Read))?;
-    if len > FILE_BYTES_MAX {
-        return Ok(Found::Damaged);
-    }
-    let mut bytes = vec![0; len as usize];
-    let filled = read_full(&file, &mut bytes, 0).map_err(failed(Action::Read))?;
-    Manifest::parse(&bytes[..filled])
-}
-
-/// The manifest's file: what it says, and the file that comes next under its name.
-pub(crate) struct ManifestFile<F> {
-    part: Spare<F>,
-    limit: u64,
-    /// Whether it does not list the log's segments as they are.
-    is_stale: bool,
-}
-
-impl<F: DiskFile> ManifestFile<F> {
-    /// `found` is what the disk has, `segments` what it should say.
-    pub(crate) fn new(found: Option<&Manifest>, segments: &[Listed]) -> Self {
-        let is_stale = found.is_none_or(|found| found.segments != segments);
-        let limit = found.map_or(0, |found| found.limit);
-        Self { part: Spare::new(PART), limit, is_stale }
-    }
-
-    /// Whether positions up to `end` may be promised.
-    pub(crate) fn covers(&self, end: u64) -> bool {
-        !self.is_stale && end <= self.limit
-    }
-
-    /// The segments are not those that are listed any more.
-    pub(crate) fn mark_stale(&mut self) {
-        self.is_stale = true;
-    }
-
-    /// Makes ready for a list of `count` segments.
-    pub(crate) fn prepare<D: Disk<File = F>>(
-        &mut self,
-        disk: &D,
-        count: usize,
-    ) -> Result<(), LogError> {
-        self.part.prepare(disk, encoded_len(count))
-    }
-
-    /// Writes what the manifest is to say, without saying it yet: all that needs room.
-    pub(crate) fn fill<D: Disk<File = F>>(
-        &mut self,
-        disk: &D,
-        manifest: &Manifest,
-    ) -> Result<(), LogError> {
-        self.part.fill(disk, &manifest.encode())
-    }
-
-    /// Says what was filled in, durably.
-    pub(crate) fn publish<D: Disk<File = F>>(
-        &mut self,
-        disk: &D,
-        manifest: &Manifest,
-    ) -> Result<(), LogError> {
-        self.part.rename(disk, NAME)?;
-        self.limit = manifest.limit;
-        self.is_stale = false;
-        Ok(())
-    }
-
-    /// Takes the manifest away, durably: no list rather than a wrong one.
-    pub(crate) fn discard<D: Disk<File = F>>(&mut self, disk: &D) -> Result<(), LogError> {
-        self.is_stale = true;
-        let failed = |action| move |error| LogError::from_io(action, NAME, error);
-        match disk.remove(NAME) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => removed.map_err(failed(Action::Remove))?,
-        }
-        disk.sync_directory().map_err(failed(Action::SyncDirectory))
-    }
 }
 
 #[cfg(test)]
