@@ -7,13 +7,10 @@
 
 use std::fmt;
 
-pub use outcome::{Outcome, Published, PublishedQueue, Settled, Stage, What};
+pub use outcome::{NAMELESS_QUEUE, Outcome, Published, PublishedQueue, Settled, Stage, What};
 // How a story is told of events; their places are numbers that module `view` gives them.
 pub(crate) use outcome::Cursor as Place;
 pub(crate) use outcome::{Entry, Event, IdHash, Publication, QueueStory, Timeline};
-
-/// How a name begins that stands for a queue that was deleted before its name was known.
-pub const NAMELESS_QUEUE: &str = "(deleted queue ";
 
 /// Where an event stands in the order of all. Only the port that made it knows how to read it, so
 /// it is text here: shown to clients, and handed back by them ([`super::Messages::cursor`]).

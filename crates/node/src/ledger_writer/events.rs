@@ -59,7 +59,7 @@ impl Visit<'_> {
                 vhost = vhost.take().or(Some(of).filter(|of| !of.is_empty()));
                 PublishedQueue { id: id.0, name: name.to_string().into() }
             }
-            None => PublishedQueue { id: id.0, name: format!("(deleted queue {})", id.0).into() },
+            None => PublishedQueue { id: id.0, name: PublishedQueue::nameless(id.0).into() },
         });
         let queues = queues.collect();
         let properties = message.properties().ok()?;

@@ -9,10 +9,7 @@
 //! missed. What fits nowhere makes a publication of its own.
 
 use super::{Entry, Publication, QueueStory, Stage, Timeline};
-use crate::{Cursor, Event, Outcome, Published, Settled, What};
-
-/// How a name begins that stands for a queue that was deleted before its name was looked up.
-const DELETED: &str = "(deleted queue ";
+use crate::{Cursor, Event, NAMELESS_QUEUE, Outcome, Published, Settled, What};
 
 impl Timeline {
     /// Tells the story of events that are all of one message, in their order.
@@ -175,8 +172,9 @@ impl Teller {
 
     /// The oldest that has a queue whose name nobody knew any more, which now gets it.
     fn nameless(&mut self, queue: &str, is_copy: bool) -> Option<usize> {
-        let is_nameless =
-            |story: &QueueStory| story.stage != Stage::Settled && story.name.starts_with(DELETED);
+        let is_nameless = |story: &QueueStory| {
+            story.stage != Stage::Settled && story.name.starts_with(NAMELESS_QUEUE)
+        };
         let mut told = self.told.iter_mut().enumerate();
         told.find_map(|(index, chapter)| {
             let mut queues = chapter.publication.queues.iter_mut();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker::QueueId;
 use broker::queue::{Removed, Restored};
-use outcome::{IdHash, Reason, What};
+use outcome::{IdHash, PublishedQueue, Reason, What};
 
 use super::batch::OutcomeBatch;
 use crate::NodeError;
@@ -75,6 +75,6 @@ impl Engine {
                 return Arc::from(&*queue.name);
             }
         }
-        format!("(deleted queue {})", queue_id.0).into()
+        PublishedQueue::nameless(queue_id.0).into()
     }
 }
