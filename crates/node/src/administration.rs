@@ -60,6 +60,11 @@ impl Node {
         self.accounts.definitions.read().users.values().cloned().collect()
     }
 
+    /// A user's tags; `None` when there is no such user.
+    pub fn user_tags(&self, name: &str) -> Option<Vec<String>> {
+        self.accounts.definitions.read().users.get(name).map(|user| user.tags.clone())
+    }
+
     /// Adds a virtual host with the predeclared exchanges.
     ///
     /// # Errors
@@ -164,7 +169,7 @@ impl Node {
     /// Dropping the future leaves the queue.
     ///
     /// # Errors
-    /// [`LoginError`]. Whoever answers should take his time, so that guessing does.
+    /// [`LoginError`]. Whoever answers should delay the answer, so that guessing takes time.
     pub async fn log_in(
         &self,
         peer: std::net::IpAddr,
@@ -174,7 +179,13 @@ impl Node {
         self.accounts.log_in(peer, user, password).await
     }
 
-    /// Whether a user may access a queue or an exchange of a virtual host so.
+    /// Whether there is such a virtual host and the user has permissions in it.
+    pub fn may_enter(&self, vhost: &str, user: &str) -> bool {
+        let exists = self.accounts.definitions.read().vhosts.contains(vhost);
+        exists && self.accounts.access.may_open(vhost, user)
+    }
+
+    /// Whether a user has this access to a queue or an exchange of a virtual host.
     pub fn may(&self, vhost: &str, user: &str, access: Access, name: &str) -> bool {
         self.accounts.access.allow(vhost, user, access, name)
     }
