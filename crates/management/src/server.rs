@@ -50,12 +50,12 @@ impl Management {
         let address = listener.local_addr()?;
         let stop = Stop::new();
         let stopping = stop.listen();
-        let settings = webhooks::Settings {
+        let of_webhooks = webhooks::Options {
             data: &options.data,
             allow_private_addresses: options.allow_private_addresses,
             retry_delays: options.retry_delays.clone(),
         };
-        let webhooks = Webhooks::open(ports.clone(), settings)?;
+        let webhooks = Webhooks::open(ports.clone(), of_webhooks)?;
         let app = App::new(ports, webhooks, options.waiting_count_max, stopping.clone());
         let router = router(app.clone());
         let Options { admission, connections_max, .. } = &options;

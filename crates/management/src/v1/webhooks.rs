@@ -16,9 +16,9 @@ use crate::problem::{Answer, Kind, Problem};
 use crate::time::now_ms;
 use crate::webhooks::connection::Kept;
 use crate::webhooks::delivery;
+use crate::webhooks::endpoint::{Endpoint, EndpointError};
 use crate::webhooks::model::{Status, Webhook};
 use crate::webhooks::signature::Secret;
-use crate::webhooks::target::{Target, TargetError};
 use crate::webhooks::{Attempt, unknown};
 
 /// Bytes of a URL.
@@ -240,9 +240,9 @@ fn checked_url(app: &App, url: String) -> Answer<String> {
         return Err(Problem::bad(format!("url: it is longer than {URL_BYTES_MAX} bytes")));
     }
     let allows_private = app.webhooks().client().allows_private();
-    match Target::parse(&url, allows_private) {
+    match Endpoint::parse(&url, allows_private) {
         Ok(_) => Ok(url),
-        Err(reason @ TargetError::Private) => {
+        Err(reason @ EndpointError::Private) => {
             Err(Problem::new(Kind::PrivateAddress, format!("url: {reason}")))
         }
         Err(reason) => Err(Problem::bad(format!("url: {reason}"))),

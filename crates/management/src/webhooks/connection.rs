@@ -1,6 +1,6 @@
 //! A connection to the receiver of a webhook, and when it may be used again.
 //!
-//! Owns the bounds of keeping: only for the same target, never after a failure, never unread, not
+//! Owns the bounds of keeping: only for the same endpoint, never after a failure, never unread, not
 //! for ever. Addresses are checked when a connection is made, so no kept one may outlive what it was
 //! made for; its age is bounded, so that a name that has come to mean another address is asked again.
 
@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::target::Target;
+use super::endpoint::Endpoint;
 
 /// A connection is used for so long.
 const AGE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -76,7 +76,7 @@ impl Drop for Driver {
 
 /// The connection of one webhook between its calls, if there is one.
 #[derive(Default)]
-pub(crate) struct Kept(Option<(Target, Connection)>);
+pub(crate) struct Kept(Option<(Endpoint, Connection)>);
 
 impl Kept {
     /// Closes it.
@@ -84,21 +84,21 @@ impl Kept {
         self.0 = None;
     }
 
-    /// The connection, if it is one to this target and fit to be used; else it is closed.
-    pub(super) fn take(&mut self, target: &Target) -> Option<Connection> {
+    /// The connection, if it is one to this endpoint and fit to be used; else it is closed.
+    pub(super) fn take(&mut self, endpoint: &Endpoint) -> Option<Connection> {
         let (of, connection) = self.0.take()?;
-        let is_fit = of == *target
+        let is_fit = of == *endpoint
             && connection.opened_at.elapsed() < AGE_MAX
             && !connection.sender.is_closed();
         is_fit.then_some(connection)
     }
 
     /// Keeps a connection, unless its answer goes on and on.
-    pub(super) async fn put(&mut self, target: &Target, answered: Answered) {
+    pub(super) async fn put(&mut self, endpoint: &Endpoint, answered: Answered) {
         let Answered { connection, rest } = answered;
         let rest = Limited::new(rest, REST_BYTES_MAX).collect();
         if timeout(REST_TIMEOUT, rest).await.is_ok_and(|rest| rest.is_ok()) {
-            self.0 = Some((target.clone(), connection));
+            self.0 = Some((endpoint.clone(), connection));
         }
     }
 }

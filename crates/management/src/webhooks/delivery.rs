@@ -13,9 +13,9 @@ use tokio::time::{sleep, timeout};
 
 use super::Webhooks;
 use super::connection::Kept;
+use super::endpoint::Endpoint;
 use super::model::Webhook;
 use super::schedule::{Attempt, Noted, note};
-use super::target::Target;
 use crate::caller::Caller;
 use crate::follow::Follower;
 use crate::ports::{Cursor, OutcomeEvent};
@@ -147,8 +147,8 @@ pub(crate) async fn attempt(
     body: Bytes,
 ) -> Attempt {
     let client = webhooks.client();
-    let target = match Target::parse(&webhook.url, client.allows_private()) {
-        Ok(target) => target,
+    let endpoint = match Endpoint::parse(&webhook.url, client.allows_private()) {
+        Ok(endpoint) => endpoint,
         Err(reason) => return Attempt::Failed(reason.to_string(), None),
     };
     let timestamp_s = now_ms() / 1000;
@@ -157,7 +157,7 @@ pub(crate) async fn attempt(
         ("webhook-timestamp", timestamp_s.to_string()),
         ("webhook-signature", webhook.secret.sign(event_id, timestamp_s, &body)),
     ];
-    match client.post(connection, &target, headers, body).await {
+    match client.post(connection, &endpoint, headers, body).await {
         Ok(status) if status.is_success() => Attempt::Delivered(status),
         Ok(StatusCode::GONE) => Attempt::Gone,
         Ok(status) => Attempt::Failed(format!("it answered {status}"), Some(status)),

@@ -7,15 +7,15 @@ use super::address::is_public;
 
 /// A place to call, checked as far as that goes without resolving it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct Endpoint {
     uri: Uri,
     authority: Authority,
     is_tls: bool,
 }
 
-/// Why a URL is no target.
+/// Why a URL is no endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TargetError {
+pub(crate) enum EndpointError {
     /// It is no such URL.
     #[error("{0}")]
     Url(&'static str),
@@ -24,10 +24,10 @@ pub(crate) enum TargetError {
     Private,
 }
 
-impl Target {
+impl Endpoint {
     /// Reads a URL.
-    pub(crate) fn parse(url: &str, allow_private: bool) -> Result<Self, TargetError> {
-        let wrong = |reason| Err(TargetError::Url(reason));
+    pub(crate) fn parse(url: &str, allow_private: bool) -> Result<Self, EndpointError> {
+        let wrong = |reason| Err(EndpointError::Url(reason));
         let Ok(uri) = url.parse::<Uri>() else { return wrong("it is no URL") };
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -45,18 +45,18 @@ impl Target {
         {
             return wrong("its path has characters that are to be percent-encoded");
         }
-        let target = Self { uri, authority, is_tls };
-        let port = target.authority.as_str().strip_prefix(target.authority.host());
+        let endpoint = Self { uri, authority, is_tls };
+        let port = endpoint.authority.as_str().strip_prefix(endpoint.authority.host());
         if port.is_none_or(|port| !port.is_empty() && !is_port(port)) {
             return wrong("its port is not one from 1 to 65535");
         }
         let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        let host = target.host();
+        let host = endpoint.host();
         match host.parse() {
             // A name is checked when it is resolved, each time; a literal address now as well.
-            Ok(ip) if !allow_private && !is_public(ip) => Err(TargetError::Private),
-            Ok(_) => Ok(target),
-            Err(_) if !host.is_empty() && host.bytes().all(is_name_byte) => Ok(target),
+            Ok(ip) if !allow_private && !is_public(ip) => Err(EndpointError::Private),
+            Ok(_) => Ok(endpoint),
+            Err(_) if !host.is_empty() && host.bytes().all(is_name_byte) => Ok(endpoint),
             Err(_) => wrong("its host is neither a name nor an address"),
         }
     }
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn urls_are_checked_before_they_are_called() {
         let check = |url: &str, allow_private, expected: Result<(&str, u16), &str>| {
-            let target = Target::parse(url, allow_private);
-            let found = target.as_ref().map(|target| (target.host(), target.port()));
+            let endpoint = Endpoint::parse(url, allow_private);
+            let found = endpoint.as_ref().map(|endpoint| (endpoint.host(), endpoint.port()));
             match (found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{url}"),
                 (Err(found), Err(expected)) => {

@@ -11,12 +11,12 @@ use crate::error::ManagementError;
 const WEBHOOKS: TableDefinition<'_, &str, &str> = TableDefinition::new("webhooks");
 
 /// See the module's documentation.
-pub(crate) struct Store {
+pub(crate) struct WebhookFile {
     database: Database,
     path: String,
 }
 
-impl Store {
+impl WebhookFile {
     /// Opens or makes the file in a directory. Nobody but its owner may read it: it has secrets.
     ///
     /// `has_history`: the broker's store was there before.
@@ -40,9 +40,9 @@ impl Store {
         let database = Database::builder()
             .create_with_backend(backend)
             .map_err(|error| wrong(&path, error))?;
-        let store = Self { database, path };
-        store.write(|_| Ok(()))?;
-        Ok(store)
+        let this = Self { database, path };
+        this.write(|_| Ok(()))?;
+        Ok(this)
     }
 
     /// All webhooks.
@@ -102,13 +102,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (one, two) = (Webhook::example("1"), Webhook::example("2"));
         {
-            let store = Store::open(directory.path(), false).expect("opened");
-            store.put(&[one.clone(), two]).expect("kept");
-            store.put(&[Webhook { description: "new".to_owned(), ..one }]).expect("kept");
-            store.remove("2").expect("removed");
-            store.remove("3").expect("nothing to remove");
+            let file = WebhookFile::open(directory.path(), false).expect("opened");
+            file.put(&[one.clone(), two]).expect("kept");
+            file.put(&[Webhook { description: "new".to_owned(), ..one }]).expect("kept");
+            file.remove("2").expect("removed");
+            file.remove("3").expect("nothing to remove");
         }
-        let all = Store::open(directory.path(), false).expect("opened").all().expect("read");
+        let all = WebhookFile::open(directory.path(), false).expect("opened").all().expect("read");
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].id.as_str(), all[0].description.as_str()), ("1", "new"));
         let file = std::fs::metadata(directory.path().join("management.redb")).expect("a file");

@@ -52,7 +52,7 @@ impl Webhooks {
         let _writing = self.0.writing.lock();
         self.0.noted.lock().retain(|id| !ids.contains(id));
         let webhooks: Vec<Webhook> = ids.iter().filter_map(|id| self.find(id)).collect();
-        let written = self.0.store.put(&webhooks);
+        let written = self.0.file.put(&webhooks);
         if written.is_err() {
             self.0.noted.lock().extend(ids);
         }

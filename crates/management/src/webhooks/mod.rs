@@ -13,12 +13,12 @@ mod address;
 mod client;
 pub(crate) mod connection;
 pub(crate) mod delivery;
+pub(crate) mod endpoint;
+mod file;
 mod keeping;
 pub(crate) mod model;
 mod schedule;
 pub(crate) mod signature;
-mod store;
-pub(crate) mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use self::client::Client;
+use self::file::WebhookFile;
 use self::model::Webhook;
-use self::store::Store;
 use crate::error::ManagementError;
 use crate::follow::Follower;
 use crate::ports::{OutcomeQuery, Ports};
@@ -43,7 +43,7 @@ pub(crate) use schedule::{Attempt, RETRY_DELAYS};
 const COUNT_MAX: usize = 100;
 
 /// What an operator sets.
-pub(crate) struct Settings<'s> {
+pub(crate) struct Options<'s> {
     /// The directory of the file.
     pub(crate) data: &'s Path,
     /// Whether private addresses may be called.
@@ -59,7 +59,7 @@ pub(crate) struct Webhooks(Arc<Inner>);
 struct Inner {
     ports: Ports,
     client: Client,
-    store: Store,
+    file: WebhookFile,
     retry_delays: Vec<Duration>,
     /// Held while the file is written.
     writing: Mutex<()>,
@@ -72,15 +72,15 @@ struct Inner {
 
 impl Webhooks {
     /// Reads the webhooks and starts to deliver.
-    pub(crate) fn open(ports: Ports, settings: Settings<'_>) -> Result<Self, ManagementError> {
+    pub(crate) fn open(ports: Ports, options: Options<'_>) -> Result<Self, ManagementError> {
         let has_history = ports.broker.has_history();
-        let store = Store::open(settings.data, has_history)?;
-        let all = store.all()?;
+        let file = WebhookFile::open(options.data, has_history)?;
+        let all = file.all()?;
         let webhooks = Self(Arc::new(Inner {
             ports,
-            client: Client::new(settings.allow_private_addresses),
-            store,
-            retry_delays: settings.retry_delays,
+            client: Client::new(options.allow_private_addresses),
+            file,
+            retry_delays: options.retry_delays,
             writing: Mutex::new(()),
             webhooks: Mutex::new(all.into_iter().map(|w| (w.id.clone(), w)).collect()),
             noted: Mutex::default(),
@@ -127,7 +127,7 @@ impl Webhooks {
                 let detail = format!("there may be {COUNT_MAX} webhooks; delete one");
                 return Err(Problem::new(Kind::TooManyWebhooks, detail));
             }
-            this.0.store.put(std::slice::from_ref(&webhook)).map_err(Problem::store)?;
+            this.0.file.put(std::slice::from_ref(&webhook)).map_err(Problem::store)?;
             this.0.webhooks.lock().insert(webhook.id.clone(), webhook.clone());
             Ok(webhook)
         });
@@ -145,7 +145,7 @@ impl Webhooks {
             if this.0.webhooks.lock().remove(&id).is_none() {
                 return Err(unknown(&id));
             }
-            this.0.store.remove(&id).map_err(Problem::store)
+            this.0.file.remove(&id).map_err(Problem::store)
         });
         deleted.await.map_err(Problem::store)?
     }
