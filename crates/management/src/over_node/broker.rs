@@ -1,4 +1,4 @@
-//! Users, and how the node is doing.
+//! Users, and the state of the node.
 
 use std::net::IpAddr;
 

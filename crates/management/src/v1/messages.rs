@@ -1,4 +1,4 @@
-//! One message: look it up, wait for its outcome, cancel it, have it tried again.
+//! Calls for one message: look it up, wait for its outcome, cancel it, have it tried again.
 
 use axum::Extension;
 use axum::extract::State;
@@ -47,7 +47,7 @@ pub(crate) async fn show(
     Ok(json(&MessageView::new(&seen).ok_or_else(|| unknown(&id))?))
 }
 
-/// Answers when the message is settled everywhere, or time is up.
+/// Answers when the message is settled in all queues, or when time is up.
 pub(crate) async fn wait_for_outcome(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -56,7 +56,7 @@ pub(crate) async fn wait_for_outcome(
 ) -> Answer {
     let sight = app.sight(&caller, params.vhost)?;
     let wait = parameters::wait(params.wait)?;
-    // What may not be seen is not waited for: it is as unknown as what nobody has heard of.
+    // What may not be seen is not waited for: it is as unknown as an id that was never used.
     if sight.look_for_known(&id).await?.newest().is_none() {
         return Err(unknown(&id));
     }
@@ -134,7 +134,7 @@ fn only_queue(newest: &Publication, fits: impl Fn(&QueueStory) -> bool) -> Answe
     let all: Vec<&QueueStory> =
         newest.all_queues().filter(|queue| !queue.name.is_empty()).collect();
     let fitting: Vec<&QueueStory> = all.iter().copied().filter(|queue| fits(queue)).collect();
-    // Where none fits the port says why, if there is just one that could be asked about.
+    // If none fits, the port says why, provided that there is just one to ask about.
     let chosen = if fitting.is_empty() { all } else { fitting };
     match chosen.as_slice() {
         [queue] => Ok(queue.name.clone()),

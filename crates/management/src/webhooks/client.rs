@@ -1,8 +1,9 @@
-//! Posting to a webhook: resolves, checks the addresses, connects to a checked one, and reads the
-//! status. Follows no redirect.
+//! Posts to a webhook: resolves the host, checks its addresses, connects to a checked one, and
+//! reads the status. Follows no redirects.
 //!
-//! A connection is kept for the next call to the same endpoint ([`Kept`]). What was kept may have been
-//! closed by the receiver just as it is used again; then the call is made once more, over a new one.
+//! A connection is kept for the next call to the same endpoint ([`Kept`]). The receiver may have
+//! closed a kept connection just as it is used again; then the call is made once more, over a new
+//! one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use super::address::is_public;
 use super::connection::{Answered, Connection, Kept};
 use super::endpoint::{Endpoint, EndpointError};
 
-/// How long a call may take, everything included.
+/// How long a call may take in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Calls webhooks.
@@ -40,8 +41,8 @@ impl Client {
         self.allow_private
     }
 
-    /// Posts JSON with these headers, over the connection that is kept if it can be. The error says
-    /// what went wrong before there was a status.
+    /// Posts JSON with these headers, over the kept connection if possible. The error says what
+    /// went wrong before there was a status.
     pub(crate) async fn post(
         &self,
         kept: &mut Kept,
@@ -84,7 +85,7 @@ impl Client {
         connection.send(request).await.map_err(|error| format!("HTTP: {error}"))
     }
 
-    /// A new connection.
+    /// Opens a new connection.
     async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, String> {
         let stream = self.dial(endpoint).await?;
         if !endpoint.is_tls() {
@@ -96,8 +97,8 @@ impl Client {
         Connection::over(stream.map_err(|error| format!("TLS: {error}"))?).await
     }
 
-    /// Connects to one of the endpoint's addresses: each is checked, and it is the checked address
-    /// itself that is connected to, so the name cannot mean something else a moment later.
+    /// Connects to one of the endpoint's addresses: each is checked, and the connection goes to the
+    /// checked address itself, so the name cannot stand for something else a moment later.
     async fn dial(&self, endpoint: &Endpoint) -> Result<TcpStream, String> {
         let resolved = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
         let addresses = resolved.map_err(|error| format!("cannot resolve the host: {error}"))?;
@@ -119,7 +120,7 @@ impl Client {
         connected.map_err(|error| format!("cannot connect: {error}"))
     }
 
-    /// Reads the machine's certificates, once.
+    /// Reads the machine's certificates on first use.
     async fn tls(&self) -> Result<&TlsConnector, String> {
         let make = || async {
             let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;

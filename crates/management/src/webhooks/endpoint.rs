@@ -1,11 +1,11 @@
-//! Where a webhook is posted to: a URL, checked as far as that goes without resolving it.
+//! Where a webhook is posted to: a URL, checked as far as is possible without resolving it.
 
 use axum::http::Uri;
 use axum::http::uri::{Authority, Scheme};
 
 use super::address::is_public;
 
-/// A place to call, checked as far as that goes without resolving it.
+/// A URL to post to, checked as far as is possible without resolving it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     uri: Uri,
@@ -13,13 +13,13 @@ pub(crate) struct Endpoint {
     is_tls: bool,
 }
 
-/// Why a URL is no endpoint.
+/// Why a URL cannot be an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EndpointError {
-    /// It is no such URL.
+    /// It is not a URL of the required form.
     #[error("{0}")]
     Url(&'static str),
-    /// Its address is not one of the public internet.
+    /// Its address does not belong to the public internet.
     #[error("it is at a private address, which webhooks.allow_private_addresses does not allow")]
     Private,
 }
@@ -40,7 +40,7 @@ impl Endpoint {
         }
         let rest = url.split_once("://").map_or("", |(_, rest)| rest);
         let path = rest.strip_prefix(authority.as_str()).unwrap_or_default();
-        // RFC 3986, section 3.3 and 3.4; there is no use for a fragment.
+        // RFC 3986, sections 3.3 and 3.4; there is no use for a fragment.
         if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%".contains(&b))
         {
             return wrong("its path has characters that are to be percent-encoded");
@@ -53,7 +53,7 @@ impl Endpoint {
         let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
         let host = endpoint.host();
         match host.parse() {
-            // A name is checked when it is resolved, each time; a literal address now as well.
+            // A name is checked each time it is resolved; a literal address is checked now as well.
             Ok(ip) if !allow_private && !is_public(ip) => Err(EndpointError::Private),
             Ok(_) => Ok(endpoint),
             Err(_) if !host.is_empty() && host.bytes().all(is_name_byte) => Ok(endpoint),
@@ -69,12 +69,12 @@ impl Endpoint {
         self.is_tls
     }
 
-    /// What is asked for at the host.
+    /// The path and query of the request.
     pub(super) fn path(&self) -> &str {
         self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
-    /// The host, an IPv6 address without its brackets.
+    /// The host; an IPv6 address without its brackets.
     pub(super) fn host(&self) -> &str {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
@@ -84,7 +84,7 @@ impl Endpoint {
     }
 }
 
-/// Whether this is `:` and a port.
+/// Whether this is `:` followed by a port.
 fn is_port(text: &str) -> bool {
     let number = text.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     number.and_then(|number| number.parse::<u16>().ok()).is_some_and(|port| port != 0)

@@ -17,9 +17,9 @@ pub(crate) struct WebhookFile {
 }
 
 impl WebhookFile {
-    /// Opens or makes the file in a directory. Nobody but its owner may read it: it has secrets.
+    /// Opens or creates the file in a directory. Only its owner may read it: it holds secrets.
     ///
-    /// `has_history`: the broker's store was there before.
+    /// `has_history`: whether the broker's store existed before.
     pub(crate) fn open(directory: &Path, has_history: bool) -> Result<Self, ManagementError> {
         use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         std::fs::create_dir_all(directory)?;
@@ -58,7 +58,7 @@ impl WebhookFile {
         webhooks.map_err(|error| wrong(&self.path, error))
     }
 
-    /// Keeps webhooks as they are now; durable on return.
+    /// Stores webhooks as they are now; durable on return.
     pub(crate) fn put(&self, webhooks: &[Webhook]) -> Result<(), ManagementError> {
         let text = |webhook: &Webhook| Ok((webhook.id.clone(), serde_json::to_string(webhook)?));
         let texts: Result<Vec<(String, String)>, serde_json::Error> =
@@ -70,7 +70,7 @@ impl WebhookFile {
         })
     }
 
-    /// Forgets a webhook.
+    /// Removes a webhook.
     pub(crate) fn remove(&self, id: &str) -> Result<(), ManagementError> {
         self.write(|table| table.remove(id).map(drop))
     }

@@ -1,13 +1,13 @@
-//! Webhooks: outcomes posted to URLs, after the Standard Webhooks specification.
+//! Webhooks: outcomes posted to URLs, according to the Standard Webhooks specification.
 //!
-//! Owns the list of webhooks, a task for each that is enabled, and the file they are kept in. A
-//! webhook stands at a cursor; its task goes on from there (module `delivery`).
+//! Owns the list of webhooks, a task for each that is enabled, and the file in which they are kept.
+//! A webhook has a cursor; its task continues from there (module `delivery`).
 //!
-//! *Invariants:* the file is written from what memory says, one writer at a time (module `keeping`).
-//! What a user or a failure has changed is in the file before anybody is told; how far deliveries
-//! have come, within about a second, so a delivery costs no commit. A secret is shown once, when the
-//! webhook is made. A webhook is told what its user sees, who is an administrator; without one it is
-//! disabled.
+//! *Invariants:* the file is written from the state in memory, one writer at a time (module
+//! `keeping`). A change by a user or a failure is in the file before anybody is told of it; how far
+//! deliveries have come follows within about a second, so a delivery costs no commit. A secret is
+//! shown once, when the webhook is created. A webhook is sent what its user sees, who must be an
+//! administrator; without that user it is disabled.
 
 mod address;
 mod client;
@@ -39,12 +39,12 @@ use crate::stopping::Stop;
 
 pub(crate) use schedule::{Attempt, RETRY_DELAYS};
 
-/// Webhooks at most; each that lags reads outcomes by itself.
+/// The most webhooks; each one that lags reads outcomes by itself.
 const COUNT_MAX: usize = 100;
 
-/// What an operator sets.
+/// How webhooks are opened.
 pub(crate) struct Options<'s> {
-    /// The directory of the file.
+    /// The directory that holds the file.
     pub(crate) data: &'s Path,
     /// Whether private addresses may be called.
     pub(crate) allow_private_addresses: bool,
@@ -64,7 +64,7 @@ struct Inner {
     /// Held while the file is written.
     writing: Mutex<()>,
     webhooks: Mutex<BTreeMap<String, Webhook>>,
-    /// Those that the file is behind of.
+    /// Webhooks for which the file is out of date.
     noted: Mutex<BTreeSet<String>>,
     tasks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     stop: Stop,
@@ -92,13 +92,13 @@ impl Webhooks {
         Ok(webhooks)
     }
 
-    /// Ends all deliveries; what was under way is delivered again after the next start.
+    /// Ends all deliveries; those under way are repeated after the next start.
     pub(crate) async fn stop(&self) {
         self.0.stop.stop();
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
         for (_, task) in tasks {
             task.abort();
-            // Its end is wanted, so being aborted is no error.
+            // It is meant to end, so being aborted is no error.
             let _ = task.await;
         }
         if let Err(error) = self.keep().await {
@@ -106,17 +106,17 @@ impl Webhooks {
         }
     }
 
-    /// All of them, in order of their making.
+    /// All webhooks, in the order of their creation.
     pub(crate) fn all(&self) -> Vec<Webhook> {
         self.0.webhooks.lock().values().cloned().collect()
     }
 
-    /// One of them.
+    /// The webhook with an id.
     pub(crate) fn find(&self, id: &str) -> Option<Webhook> {
         self.0.webhooks.lock().get(id).cloned()
     }
 
-    /// Adds a webhook, which is told what is settled from now on.
+    /// Adds a webhook, which is sent everything that is settled from now on.
     pub(crate) async fn add(&self, mut webhook: Webhook) -> Answer<Webhook> {
         let end = self.0.ports.messages.end().await?;
         webhook.cursor = end.map(|cursor| cursor.to_string());
@@ -150,7 +150,7 @@ impl Webhooks {
         deleted.await.map_err(Problem::store)?
     }
 
-    /// Begins to deliver to a webhook, anew if it is under way already.
+    /// Starts to deliver to a webhook; if delivery is under way already, starts it anew.
     pub(crate) fn start(&self, id: &str) {
         self.end(id);
         if self.0.stop.is_stopped() || self.find(id).is_none_or(|webhook| !webhook.enabled) {
