@@ -1,6 +1,6 @@
-//! What all requests share. Which path leads to what, `router` says.
+//! What all requests share. Module `router` says which path leads where.
 //!
-//! Owns the bounds: requests that wait, bytes of bodies under way.
+//! Owns the bounds: how many requests may wait, how many bytes of bodies may be under way.
 
 use std::sync::Arc;
 
@@ -14,9 +14,10 @@ use crate::stopping::Stopping;
 use crate::view::Sight;
 use crate::webhooks::Webhooks;
 
-/// Bytes of bodies that may be under way at once, over those of single requests.
+/// Bytes of larger request bodies that may be under way at once.
 const BODY_ROOM_BYTES: usize = 256 << 20;
-/// What a request has around its payload: other fields, JSON's escapes of a few of them.
+/// What a request has around its payload: its other fields, and the escapes JSON needs in a few of
+/// them.
 const ENVELOPE_BYTES: usize = 256 << 10;
 
 /// See the module's documentation. Cloning is cheap.
@@ -51,7 +52,7 @@ impl App {
         &self.0.ports
     }
 
-    /// What a caller sees in a virtual host, `/` unless named, which is there and which it may
+    /// What a caller sees in a virtual host (`/` if none is named) that exists and that it may
     /// enter.
     pub(crate) fn sight(&self, caller: &Caller, vhost: Option<String>) -> Answer<Sight> {
         let vhost = vhost.unwrap_or_else(|| "/".to_owned());
@@ -67,7 +68,7 @@ impl App {
         &self.0.webhooks
     }
 
-    /// The largest body of a request: the largest message, in base64, and what is around it.
+    /// The largest body of a request: the largest message in base64, and what is around it.
     pub(crate) fn body_bytes_max(&self) -> usize {
         let message =
             usize::try_from(self.ports().broker.message_bytes_max()).unwrap_or(usize::MAX / 4);
@@ -76,7 +77,7 @@ impl App {
 
     /// Room for the body of one request; given back when dropped.
     pub(crate) fn room_for_body(&self, bytes: usize) -> Answer<OwnedSemaphorePermit> {
-        // One body of any allowed size always fits.
+        // A single body of any allowed size always fits.
         let bytes = u32::try_from(bytes.min(BODY_ROOM_BYTES)).unwrap_or(u32::MAX);
         let room = Arc::clone(&self.0.body_room).try_acquire_many_owned(bytes);
         room.map_err(|_| busy("too many large requests are under way; try again in a second"))

@@ -1,6 +1,7 @@
-//! Who asks: HTTP basic authentication with the broker's users. What it may, `caller` says.
+//! Who is asking: HTTP basic authentication against the broker's users. What a user may do,
+//! `caller` says.
 //!
-//! Never keeps a password.
+//! Never stores a password.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,14 +20,15 @@ use crate::caller::Caller;
 use crate::ports::LoginRefused;
 use crate::problem::{Answer, Kind, Problem};
 
-/// Who failed too often is told so after this, so that trying on takes time.
+/// How long the answer to an address with too many failed logins is delayed, so that trying again
+/// takes time.
 const REFUSED_DELAY: Duration = Duration::from_millis(500);
 
 /// Where a request came from; set by the listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// Lets a request through that names a user and its password.
+/// Lets a request through if it names a user and that user's password.
 pub(crate) async fn authenticate(
     State(app): State<App>,
     mut request: Request,
@@ -38,7 +40,7 @@ pub(crate) async fn authenticate(
         return Err(Problem::new(Kind::Unauthenticated, detail));
     };
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
-    // A request of which nobody knows where it comes from comes from far away.
+    // A request from an unknown address is treated as coming from far away.
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let caller = match Caller::log_in(app.ports(), peer, name, &password).await {
         Ok(caller) => caller,

@@ -1,24 +1,24 @@
-//! Who asks, and what it may. Permissions are asked of the ports each time: what is taken away is
-//! gone at once.
+//! Who is asking, and what that user may do. Permissions are looked up in the ports each time, so
+//! one that is taken away is gone at once.
 
 use std::net::IpAddr;
 
 use crate::ports::{Access, LoginRefused, Ports};
 use crate::problem::{Answer, Kind, Problem};
 
-/// The tag of who may do everything, webhooks too.
+/// The tag of users who may do everything, including webhooks.
 const ADMINISTRATOR: &str = "administrator";
-/// The tag of who may see what is nobody's.
+/// The tag of users who may see what belongs to no queue.
 const MONITORING: &str = "monitoring";
 
-/// The user who asks, authenticated. Nothing else makes one, so whoever has one may act for it.
+/// An authenticated user. Values are made nowhere else, so whoever holds one may act for that user.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     name: String,
 }
 
 impl Caller {
-    /// The user who comes from this address with this password.
+    /// Logs in the user who comes from this address with this password.
     pub(crate) async fn log_in(
         ports: &Ports,
         peer: IpAddr,
@@ -29,34 +29,34 @@ impl Caller {
         Ok(Self { name })
     }
 
-    /// The administrator in whose name something is done that it asked for earlier; `None` when
-    /// there is none of this name any more.
+    /// The administrator on whose behalf something is done that they asked for earlier; `None` if
+    /// there is no administrator of this name any more.
     pub(crate) fn absent(ports: &Ports, name: &str) -> Option<Self> {
         let caller = Self { name: name.to_owned() };
         caller.has_tag(ports, &[ADMINISTRATOR]).then_some(caller)
     }
 
-    /// Its name.
+    /// The user's name.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it may enter a virtual host, and there is one.
+    /// Whether the virtual host exists and the user may enter it.
     pub(crate) fn may_enter(&self, ports: &Ports, vhost: &str) -> bool {
         ports.broker.may_enter(&self.name, vhost)
     }
 
-    /// Whether it may access a queue or an exchange so.
+    /// Whether the user has this access to a queue or an exchange.
     pub(crate) fn may(&self, ports: &Ports, vhost: &str, access: Access, name: &str) -> bool {
         ports.messages.may(&self.name, vhost, access, name)
     }
 
-    /// Whether it may know of what is in no queue that anybody could name.
+    /// Whether the user may know about messages that are in no queue anybody could name.
     pub(crate) fn oversees(&self, ports: &Ports, vhost: &str) -> bool {
         self.has_tag(ports, &[ADMINISTRATOR, MONITORING]) && self.may_enter(ports, vhost)
     }
 
-    /// That it may take messages out of a queue and put them in.
+    /// Checks that the user may take messages out of a queue and put them in.
     pub(crate) fn check_change(&self, ports: &Ports, vhost: &str, queue: &str) -> Answer<()> {
         for access in [Access::Read, Access::Write] {
             if !self.may(ports, vhost, access, queue) {
@@ -73,7 +73,7 @@ impl Caller {
         Ok(())
     }
 
-    /// That it is an administrator.
+    /// Checks that the user is an administrator.
     pub(crate) fn check_administrator(&self, ports: &Ports) -> Answer<()> {
         if self.has_tag(ports, &[ADMINISTRATOR]) {
             return Ok(());

@@ -4,10 +4,10 @@
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManagementError {
-    /// The listener.
+    /// The listener failed.
     #[error("the HTTP listener: {0}")]
     Io(#[from] std::io::Error),
-    /// The file of the webhooks.
+    /// The file with the webhooks cannot be used.
     #[error("the webhooks ({path}): {reason}")]
     Webhooks {
         /// The file.

@@ -1,4 +1,4 @@
-//! What a request says, read strictly: query, JSON body, path. Whatever is unknown is an error.
+//! What a request says, read strictly: query, JSON body, path. Anything unknown is an error.
 
 use std::time::Duration;
 
@@ -64,14 +64,14 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     }
 }
 
-/// For fields that may be left out and yet not be `null`, or for which that means something else.
+/// For fields that may be left out but may not be `null`, or in which `null` means something else.
 pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     T::deserialize(from).map(Some)
 }
 
-/// A whole number that may be left out. JSON knows one kind of numbers: `3.0` is whole, too.
+/// A whole number that may be left out. JSON has only one kind of number, so `3.0` is whole, too.
 pub(crate) fn whole<'de, T: TryFrom<u32>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
@@ -84,7 +84,7 @@ pub(crate) fn whole<'de, T: TryFrom<u32>, D: Deserializer<'de>>(
         .ok_or_else(|| D::Error::custom("a whole number of the allowed range is expected"))
 }
 
-/// Reads a body, within the bounds of one and those of all bodies together.
+/// Reads a body, within the bounds for one body and for all of them together.
 async fn read(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
     let bytes_max = app.body_bytes_max();
     let too_large = || {
@@ -97,7 +97,7 @@ async fn read(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
     if length.is_some_and(|length| length > bytes_max) {
         return Err(too_large());
     }
-    // Held until the body is parsed; the handler has its own copy then.
+    // Held until the body is parsed; by then the handler has its own copy.
     let _room = match expected {
         0..=SMALL_BODY_BYTES => None,
         _ => Some(app.room_for_body(expected)?),

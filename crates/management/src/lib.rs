@@ -4,18 +4,18 @@
 //! publish, look up, wait for an outcome, list, feed of server-sent events, cancel, retry, webhooks.
 //! Users and permissions are the broker's.
 //!
-//! The broker is behind two traits ([`ports`]); [`over_node`] implements them. Modules know those
-//! to the left of them only:
+//! The broker is behind two traits ([`ports`]); [`over_node`] implements them. A module knows only
+//! those to its left:
 //!
 //! ```text
 //! ports ← over_node
 //! ports ← caller ← view ← webhooks ← app ← v1, auth ← router ← server
 //! ```
 //!
-//! Never here: what a message's state is (`ledger`, `node`), AMQP, threads of its own.
+//! Never here: deciding the state of a message (`ledger` and `node` do), AMQP, threads of its own.
 //!
 //! *Invariants:* every error is a problem detail (RFC 9457, module `problem`); whatever waits or
-//! buffers is bounded; reading a feed slowly costs nobody else anything.
+//! buffers is bounded; a slow reader of a feed costs nobody else anything.
 
 mod answer;
 mod app;

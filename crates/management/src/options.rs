@@ -1,4 +1,4 @@
-//! How to serve: the settings of the whole server.
+//! How to open the HTTP server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,21 +7,21 @@ use listener::Admission;
 
 use crate::webhooks::RETRY_DELAYS;
 
-/// How to serve; every default in one place.
+/// How to open the HTTP server; every default in one place.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Directory of the store: webhooks are kept in `management.redb` there.
+    /// The directory of the store; webhooks are kept there in `management.redb`.
     pub data: PathBuf,
-    /// Connections at a time.
+    /// The most connections at a time.
     pub connections_max: usize,
     /// What bounds the connections of all listeners of the process.
     pub admission: Admission,
-    /// Requests that may wait at a time: long polls and feeds.
+    /// The most requests that may wait at a time: long polls and feeds.
     pub waiting_count_max: usize,
     /// Whether webhooks may call private addresses: this machine, the local network.
     pub allow_private_addresses: bool,
-    /// How long to wait after each failed attempt to deliver to a webhook; after the last one it
-    /// is disabled. Give or take a fifth of it.
+    /// How long to wait after each failed attempt to deliver to a webhook, give or take a fifth;
+    /// after the last one the webhook is disabled.
     pub retry_delays: Vec<Duration>,
 }
 

@@ -1,7 +1,8 @@
-//! Errors as clients see them: problem details (RFC 9457), each of a kind that has a page.
+//! Errors as clients see them: problem details (RFC 9457), each of a kind that has a page of its
+//! own.
 //!
 //! Owns the list of kinds, with the status of each and a text that says what to do. Never says more
-//! than the caller may know: what a user may not read does not exist for it.
+//! than the caller may know: to a user, what it may not read does not exist.
 
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,14 +12,14 @@ use crate::ports::MessagesError;
 
 macro_rules! kinds {
     ($($kind:ident, $name:literal, $status:ident, $title:literal, $page:literal;)*) => {
-        /// What is wrong, of a fixed list.
+        /// What is wrong, from a fixed list.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub(crate) enum Kind {
             $(#[doc = $title] $kind,)*
         }
 
         impl Kind {
-            /// All of them.
+            /// All kinds.
             pub(crate) const ALL: &[Self] = &[$(Self::$kind),*];
 
             /// The last part of its `type`.
@@ -36,7 +37,7 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $title,)* }
             }
 
-            /// What it means and what to do.
+            /// What it means and what to do about it.
             pub(crate) fn page(self) -> &'static str {
                 match self { $(Self::$kind => $page,)* }
             }
@@ -135,20 +136,20 @@ impl Problem {
         Self::new(Kind::BadRequest, detail)
     }
 
-    /// For `map_err`: whatever goes wrong with the store. The log has the details.
+    /// For `map_err`: any failure of the store. The log has the details.
     pub(crate) fn store(error: impl std::fmt::Display) -> Self {
         tracing::error!("HTTP: {error}");
         Self::new(Kind::Store, "the store cannot be read or written; the server's log says why")
     }
 
-    /// Whose kind it is.
+    /// The kind of a problem.
     #[cfg(test)]
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 }
 
-/// What each error of the port is to a client.
+/// How each error of the port appears to a client.
 impl From<MessagesError> for Problem {
     fn from(error: MessagesError) -> Self {
         let kind = match &error {

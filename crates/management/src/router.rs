@@ -1,4 +1,4 @@
-//! The table of paths, and what is at none of them.
+//! The table of paths, and the answers at all other paths.
 
 use axum::Router;
 use axum::extract::State;
@@ -13,7 +13,7 @@ use crate::extract::Id;
 use crate::problem::{Answer, Kind, Problem};
 use crate::v1::{events, messages, outcomes, publish, webhooks};
 
-/// The description of everything below.
+/// The description of the API.
 const OPENAPI: &str = include_str!("../openapi.json");
 
 /// The paths, and what serves them.

@@ -1,7 +1,7 @@
-//! The HTTP listener and its connections, and a stop that leaves nobody hanging.
+//! The HTTP listener and its connections, and a stop that leaves no client hanging.
 //!
-//! Who may come in is the admission's business; here is said when a connection counts as silent:
-//! whenever no request is under way.
+//! Admission decides who may come in; this module says when a connection counts as silent: whenever
+//! no request is under way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,10 +26,10 @@ use crate::stopping::{Stop, Stopping};
 use crate::under_way::UnderWay;
 use crate::webhooks::{self, Webhooks};
 
-/// How long a request's head may take, and a connection may idle.
+/// How long a request's head may take, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The HTTP server, running.
+/// The running HTTP server.
 pub struct Management {
     address: SocketAddr,
     stop: Stop,
@@ -38,7 +38,7 @@ pub struct Management {
 }
 
 impl Management {
-    /// Starts to serve, and to deliver webhooks.
+    /// Starts to serve requests and to deliver to webhooks.
     ///
     /// # Errors
     /// [`ManagementError`]: the webhooks cannot be read, the listener is broken.
@@ -50,12 +50,12 @@ impl Management {
         let address = listener.local_addr()?;
         let stop = Stop::new();
         let stopping = stop.listen();
-        let settings = webhooks::Settings {
+        let of_webhooks = webhooks::Options {
             data: &options.data,
             allow_private_addresses: options.allow_private_addresses,
             retry_delays: options.retry_delays.clone(),
         };
-        let webhooks = Webhooks::open(ports.clone(), settings)?;
+        let webhooks = Webhooks::open(ports.clone(), of_webhooks)?;
         let app = App::new(ports, webhooks, options.waiting_count_max, stopping.clone());
         let router = router(app.clone());
         let Options { admission, connections_max, .. } = &options;
@@ -64,12 +64,12 @@ impl Management {
         Ok(Self { address, stop, serving, app })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Stops: feeds and long polls end at once, other requests are finished, within seconds.
+    /// Stops: feeds and long polls end at once, other requests are finished, all within seconds.
     pub async fn stop(self) {
         self.stop.stop();
         self.app.webhooks().stop().await;
@@ -87,7 +87,7 @@ async fn serve(listener: Listener, router: Router, stopping: Stopping) {
     connections.farewell().await;
 }
 
-/// One connection.
+/// Serves one connection.
 async fn converse(
     place: Place,
     stream: TcpStream,

@@ -1,12 +1,12 @@
-//! The word that the server stops, for whoever waits for something else.
+//! Tells everything that waits that the server is stopping.
 
 use tokio::sync::watch;
 
-/// Says so.
+/// Says that the server is stopping.
 #[derive(Debug)]
 pub(crate) struct Stop(watch::Sender<bool>);
 
-/// Hears of it. Cloning is cheap.
+/// Learns that the server is stopping. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopping(watch::Receiver<bool>);
 
@@ -30,9 +30,9 @@ impl Stop {
 }
 
 impl Stopping {
-    /// Returns when the server stops.
+    /// Returns when the server is stopping.
     pub(crate) async fn stopped(&mut self) {
-        // An error says that nobody is left who could say so: then it has stopped as well.
+        // An error means that the sender is gone: then the server has stopped as well.
         let _ = self.0.wait_for(|stopped| *stopped).await.map(|_| ());
     }
 }

@@ -13,7 +13,7 @@ pub(crate) fn rfc3339(ms: u64) -> String {
     format!("{:.3}", timestamp.unwrap_or(Timestamp::MAX))
 }
 
-/// Reads either form; milliseconds since the epoch. Times before it are 0.
+/// Reads either form as milliseconds since the epoch. Earlier times become 0.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     if let Ok(ms) = text.parse() {
         return Some(ms).filter(|ms| *ms <= MS_MAX);
@@ -25,7 +25,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 /// Now, ms since the epoch.
 pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 is not set at all.
+    // A clock that says a time before 1970 has not been set.
     now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -1,8 +1,8 @@
-//! When a request is under way: from its head to the end of its answer's body. Meanwhile, from the
-//! moment its user has given a right password, its connection is not ended to make room for others.
+//! When a request is under way: from its head to the end of the response's body. Meanwhile, once
+//! its user has given a correct password, its connection is not ended to make room for others.
 //!
-//! Owns nothing but the telling. Once hyper has all of an answer nothing is under way, even if the
-//! peer has not read it: not reading must not be a way to keep a place.
+//! Owns nothing but the marking. Once hyper has the whole response, nothing is under way, even if
+//! the peer has not read it: not reading must not be a way to keep a place.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 use listener::Place;
 
-/// A request that is under way, until dropped. One after the other on each connection.
+/// A request that is under way until this is dropped. A connection has one at a time.
 pub(crate) struct UnderWay(Arc<Place>);
 
 impl UnderWay {
-    /// Its head has come. The place is known once the request's user is
-    /// ([`authenticate`](crate::auth::authenticate)), and silent again when this is dropped.
+    /// A request's head has arrived. The place is marked as known once the request's user is known
+    /// ([`authenticate`](crate::auth::authenticate)), and as silent again when this is dropped.
     pub(crate) fn new(place: &Arc<Place>) -> Self {
         Self(Arc::clone(place))
     }
 
-    /// It stays under way until this body, its answer's, is at its end or dropped.
+    /// Keeps the request under way until the body of its response has ended or is dropped.
     pub(crate) fn until_end_of(self, body: Body) -> AnswerBody {
         AnswerBody { body, _under_way: self }
     }
@@ -34,7 +34,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// See [`UnderWay::until_end_of`]. Hyper drops a body once it is at its end.
+/// See [`UnderWay::until_end_of`]. Hyper drops a body at its end.
 pub(crate) struct AnswerBody {
     body: Body,
     _under_way: UnderWay,

@@ -109,7 +109,7 @@ fn only_so_many_wait_at_once() {
     busy.problem(503, "busy");
     assert_eq!(busy.headers["retry-after"], "1");
     fixture.get("/v1/events").problem(503, "busy");
-    // Who does not wait is served.
+    // A request that does not wait is served.
     assert_eq!(fixture.get("/v1/messages/m/outcome").status, 202);
     drop(feeds);
     fixture.eventually("/v1/messages/m/outcome?wait=1", |reply| reply.status == 202);

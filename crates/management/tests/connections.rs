@@ -1,4 +1,4 @@
-//! Too many connections: silent ones make room, those with a request under way do not.
+//! With too many connections, silent ones make room and those with a request under way do not.
 
 mod common;
 
@@ -21,7 +21,7 @@ fn silent_connections_do_not_lock_out_a_request() {
     let mut connections: Vec<_> = (0..100).map(|_| silent(&fixture)).collect();
     let reply = fixture.get("/v1/outcomes");
     assert_eq!(reply.status, 200, "{reply:?}");
-    // The first was ended for a later one, without a word.
+    // The first connection was ended silently to make room for a later one.
     assert_eq!(connections[0].read(&mut [0]).expect("its end"), 0);
 }
 
@@ -34,7 +34,7 @@ fn a_feed_and_a_long_poll_keep_their_places() {
     let mut feed = fixture.feed("/v1/events", None);
     std::thread::scope(|scope| {
         let poll = scope.spawn(|| fixture.get("/v1/messages/m/outcome?wait=30"));
-        // The poll is under way by the time that others come, or soon after.
+        // By now the poll is under way, or soon will be.
         std::thread::sleep(Duration::from_millis(300));
         let silent: Vec<_> = (0..50).map(|_| silent(&fixture)).collect();
         assert_eq!(fixture.get("/v1/messages/m").status, 200);

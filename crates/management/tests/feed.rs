@@ -1,4 +1,5 @@
-//! The feed of outcomes: nothing missed, nothing twice, across reconnects and under load.
+//! The feed of outcomes: nothing is missed and nothing comes twice, across reconnects and under
+//! load.
 
 mod common;
 
@@ -27,7 +28,7 @@ fn a_feed_begins_with_what_comes_from_now_on(fixture: &Fixture) {
     let event = feed.next_event().expect("an event");
     assert_eq!((event.name.as_str(), &event.data["message_id"]), ("processed", &json!("after")));
     assert_eq!(event.data["cursor"], event.id);
-    // From the beginning, by a cursor before it.
+    // From the beginning: the cursor is before everything.
     let from_beginning = format!("/v1/events?after={}", fixture.beginning());
     let mut feed = fixture.feed(&from_beginning, None);
     assert_eq!(feed.next_event().expect("an event").data["message_id"], "before");
@@ -82,7 +83,7 @@ fn a_reader_that_comes_and_goes_under_load_gets_each_event_once() {
             link.close();
         });
         let mut feed = first;
-        // How many events it stays for: a few, none, many.
+        // How many events the reader stays for: a few, none, many.
         for stay in [1, 7, 0, 100, 3, 1000, 0, 250].into_iter().cycle() {
             for _ in 0..stay {
                 if seen.len() == COUNT {
@@ -97,8 +98,8 @@ fn a_reader_that_comes_and_goes_under_load_gets_each_event_once() {
             let last_id = feed.last_id.take();
             drop(feed);
             feed = fixture.feed("/v1/events", last_id.as_deref());
-            // A reader that left before any id was told would begin anew; an `EventSource` that
-            // knew one keeps it.
+            // A reader that left before it was given any id would begin anew; an `EventSource` that
+            // had an id keeps it.
             feed.last_id = last_id;
         }
     });

@@ -152,7 +152,7 @@ fn a_duplicate_is_told_the_outcome_of_the_original() {
     let first = fixture.post("/v1/messages?wait=20", message.clone());
     assert_eq!((first.status, &first.json["duplicate"]), (200, &json!(false)), "{first:?}");
     drop(worker);
-    // Nobody works any more, and nobody has to.
+    // There is no worker any more, and none is needed.
     let again = fixture.post("/v1/messages?wait=20", message);
     assert_eq!((again.status, &again.json["outcome"]), (200, &json!("processed")), "{again:?}");
     assert_eq!(again.json["duplicate"], true, "{again:?}");

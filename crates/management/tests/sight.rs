@@ -1,4 +1,5 @@
-//! Who may not read a queue learns nothing of it, whatever it asks: every call by permissions.
+//! A caller that may not read a queue learns nothing about it, whatever it asks: every call, with
+//! various permissions.
 
 mod common;
 
@@ -15,11 +16,11 @@ use node::embedded::{Event, Link};
 use node::{Consume, Destination, Properties, Settlement};
 use serde_json::{Value, json};
 
-/// What is only in the queue `payroll`: its name, what its worker said, who that is.
+/// What occurs only in the queue `payroll`: its name, what its worker said, who the worker is.
 const SECRETS: [&str; 6] =
     ["payroll", "4200 euro", "NDIwMCBldXJv", "no money", "paymaster", "graveyard"];
 
-/// A worker that says something of each message, settles it, and is gone.
+/// A worker that reports on each message, settles it, and leaves.
 fn work(fixture: &Fixture, queue: &str, tag: &str, said: (&str, bool), count: usize) {
     let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
     let channel = link.open_channel().expect("a channel");
@@ -30,7 +31,7 @@ fn work(fixture: &Fixture, queue: &str, tag: &str, said: (&str, bool), count: us
         let Some(Event::Delivered(delivery)) = event else { panic!("no message in {queue}") };
         let properties = delivery.message.properties().expect("properties");
         let id = properties.message_id.expect("an id");
-        // No time of the one queue is one of the other.
+        // So that no time in one queue is also one in the other.
         std::thread::sleep(Duration::from_millis(5));
         let mut headers = FieldTable::new();
         let (text, is_good) = said;
@@ -68,7 +69,7 @@ fn publish(fixture: &Fixture, exchange: &str, key: &str, id: &str) {
     link.close();
 }
 
-/// A node where much has happened in `payroll`, some of it also in `open`.
+/// A node on which much has happened in `payroll`, and some of it also in `open`.
 fn fixture() -> Fixture {
     let fixture = Fixture::new();
     let to = |name: &str| FieldValue::from(name.to_owned());
@@ -90,13 +91,13 @@ fn fixture() -> Fixture {
     publish(&fixture, "", "payroll", "hidden-bad");
     work(&fixture, "payroll", "paymaster", bad, 1);
     work(&fixture, "graveyard", "paymaster", good, 1);
-    // Routed to both, by a key that is a name, and failed in one of them.
+    // Routed to both by a key that is a queue's name, and failed in one of them.
     publish(&fixture, "amq.fanout", "payroll", "both");
     work(&fixture, "open", "clerk", ("fine", true), 1);
     work(&fixture, "payroll", "paymaster", bad, 1);
     publish(&fixture, "amq.fanout", "", "both-open");
     work(&fixture, "open", "clerk", ("fine", true), 1);
-    // Its copy is made good where it is hidden.
+    // Its dead-letter copy is processed in a hidden queue.
     publish(&fixture, "", "open", "dead");
     work(&fixture, "open", "clerk", ("oh", false), 1);
     work(&fixture, "graveyard", "paymaster", good, 2);
@@ -121,7 +122,7 @@ const IDS: [&str; 8] = [
     "unroutable",
 ];
 
-/// All times of hidden queues: of what is settled, and on lines of timelines.
+/// All times in hidden queues: of outcomes, and of entries in timelines.
 fn hidden_times(fixture: &Fixture) -> Vec<String> {
     let mut times = Vec::new();
     let mut shown_times = Vec::new();
@@ -150,7 +151,7 @@ fn no_call_tells_anything_of_a_queue_that_may_not_be_read() {
             assert!(!text.contains(secret), "{what} tells {secret}: {text}");
         }
     };
-    // From everything but reading the queue to nothing.
+    // From all permissions but reading the queue, down to none.
     for (write, read) in [
         (".*", "^open$"),
         ("^(open|amq.default)$", "^open$"),
@@ -178,7 +179,7 @@ fn no_call_tells_anything_of_a_queue_that_may_not_be_read() {
                 ("DELETE", format!("/v1/messages/{id}?queue=graveyard")),
             ]);
             if id != "cancelled" || write != ".*" {
-                // Where it is allowed it changes what the next user finds.
+                // Where it is allowed, it changes what the next user finds.
                 calls.push(("DELETE", format!("/v1/messages/{id}")));
             }
             if !(write.contains("open") || write == ".*") {
@@ -239,12 +240,13 @@ fn publishing_an_id_again_tells_nothing_of_who_had_it_before() {
             let message = json!({"routing_key": "payroll", "payload": "", "message_id": id});
             let start = Instant::now();
             let reply = fixture.post(path, message);
-            // A duplicate: it was taken, and that is all.
+            // A duplicate: the answer says that it was taken, and no more.
             let expected = json!({"message_id": id, "routed": true, "state": "queued"});
             assert_eq!((reply.status, &reply.json), (202, &expected), "{path}");
             assert!(start.elapsed() < Duration::from_millis(900), "nothing is waited for");
         }
-        // Not looked for there: it is a message of its own, and seen as that alone.
+        // That queue does not look for duplicates: it is a message of its own, and only that is
+        // seen.
         let message = json!({"routing_key": "graveyard", "payload": "", "message_id": id});
         let reply = fixture.post("/v1/messages?wait=0", message);
         assert_eq!((reply.status, &reply.json["duplicate"]), (202, &json!(false)), "{reply:?}");
@@ -264,7 +266,7 @@ fn a_publisher_sees_what_becomes_of_its_own_where_it_may_not_read() {
     fixture.declare("mine");
     fixture.add_user("eve", &[], "^(amq.default|amq.fanout)$", "^$");
     fixture.user = "eve:eve".to_owned();
-    // Somebody else has published this id before, and it is worked on.
+    // Somebody else has published this id before, and it is being worked on.
     publish(&fixture, "", "mine", "m");
     work(&fixture, "mine", "clerk", ("theirs", true), 1);
     std::thread::scope(|scope| {
@@ -323,12 +325,12 @@ fn waiting_for_what_may_not_be_read_ends_at_once() {
         reply.problem(404, "unknown-message");
         assert!(start.elapsed() < Duration::from_secs(2), "{id}");
     }
-    // What is hidden of a message is not waited for.
+    // The hidden part of a message is not waited for.
     let start = Instant::now();
     let reply = fixture.get("/v1/messages/both-open/outcome?wait=5");
     assert_eq!((reply.status, &reply.json["outcome"]), (200, &json!("processed")), "{reply:?}");
     assert!(start.elapsed() < Duration::from_secs(2));
-    // A permission that is taken away while one waits counts.
+    // A permission that is taken away during the wait counts.
     publish(&fixture, "", "open", "waited-for");
     fixture.eventually("/v1/messages/waited-for", |reply| reply.status == 200);
     std::thread::scope(|scope| {
@@ -366,7 +368,7 @@ fn a_page_is_filled_with_what_may_be_read() {
     assert_eq!(seen, ["open-9", "open-19", "open-29", "open-39"]);
 }
 
-/// What a feed says at once.
+/// What a feed sends at once.
 fn read_feed(fixture: &Fixture, path: &str) -> String {
     let mut stream = TcpStream::connect(fixture.address).expect("a connection");
     stream.set_read_timeout(Some(Duration::from_millis(300))).expect("a time-out");

@@ -1,5 +1,5 @@
-//! What webhooks cost and repeat: one connection for many deliveries, none for ever, and after a
-//! crash nothing again but the last.
+//! What webhooks cost and repeat: one connection serves many deliveries, none is kept for ever, and
+//! after a crash only the last deliveries are repeated.
 
 mod common;
 
@@ -18,24 +18,24 @@ use serde_json::{Value, json};
 #[derive(Clone, Copy, PartialEq)]
 enum Habit {
     Keeps,
-    /// Closes after each answer, and does not say so.
+    /// Closes after each answer, without saying so.
     Closes,
-    /// The same, and says so.
+    /// Closes after each answer, and says so.
     SaysItCloses,
-    /// Answers after so long.
+    /// Answers after this long.
     Slow(Duration),
-    /// Promises more of an answer than it gives.
+    /// Promises a longer answer than it gives.
     GoesOn,
 }
 
 /// A call: the message's id and the header `webhook-id`.
 type Call = (String, String);
 
-/// A receiver that takes everything.
+/// A receiver that accepts everything.
 struct Receiver {
     url: String,
     calls: Calls<Call>,
-    /// Connections that were ever opened, and those that are open.
+    /// How many connections were ever opened, and how many are open.
     opened: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
 }
@@ -87,10 +87,10 @@ fn converse(stream: TcpStream, habit: Habit, calls: &Sender<Call>) {
             std::thread::sleep(delay);
         }
         let closing = if habit == Habit::SaysItCloses { "connection: close\r\n" } else { "" };
-        // A body, so that it must be read before the next call.
+        // With a body, so that it must be read before the next call.
         let length = if habit == Habit::GoesOn { 1000 } else { 5 };
         let answer = format!("HTTP/1.1 200 OK\r\n{closing}content-length: {length}\r\n\r\nthank");
-        // Before the answer, after which the next call may come over another connection.
+        // Sent before the answer, after which the next call may come over another connection.
         let is_heard = calls.send(call).is_ok();
         let is_sent = reader.get_mut().write_all(answer.as_bytes()).is_ok();
         let is_closed = matches!(habit, Habit::Closes | Habit::SaysItCloses);
@@ -127,7 +127,7 @@ fn hook(fixture: &Fixture, receiver: &Receiver) -> String {
     format!("/v1/webhooks/{}", reply.json["id"].as_str().expect("an id"))
 }
 
-/// Publishes messages with these numbers as their ids, each settled before the next.
+/// Publishes messages with these numbers as their ids, each one settled before the next.
 fn publish(fixture: &Fixture, numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers
         .map(|number| {
@@ -139,7 +139,7 @@ fn publish(fixture: &Fixture, numbers: std::ops::Range<usize>) -> Vec<String> {
         .collect()
 }
 
-/// Waits until the answer to the last call is noted.
+/// Waits until the answer to the last call has been noted.
 fn settled(fixture: &Fixture, path: &str) {
     let page = fixture.get("/v1/outcomes?limit=1000").json;
     let last = page["outcomes"].as_array().and_then(|all| all.last()).expect("an outcome");
@@ -155,7 +155,7 @@ fn many_deliveries_go_over_one_connection(fixture: &Fixture) {
     assert_eq!(receiver.ids(50), ids);
     assert_eq!(receiver.opened(), 1);
     settled(fixture, &path);
-    // A kept connection does not outlive what it was made for.
+    // A kept connection is not used for another endpoint.
     let other = Receiver::new(Habit::Keeps);
     assert_eq!(fixture.call("PATCH", &path, Some(json!({"url": other.url}))).status, 200);
     let next = publish(fixture, 50..52);
@@ -226,10 +226,10 @@ fn deliveries_are_not_written_down_one_by_one(fixture: &Fixture) {
         receiver.next();
         times.insert(written_at());
     }
-    // A write may be seen while it is under way.
+    // A write may be visible while it is under way.
     let expected = 3 * (start.elapsed().as_secs() as usize + 2);
     assert!(times.len() <= expected, "{} writes", times.len());
-    // Shown is how far it has come all the same.
+    // How far it has come is shown all the same.
     settled(fixture, &path);
 }
 
@@ -250,7 +250,7 @@ fn a_crash_repeats_at_most_what_was_delivered_since_the_last_write() {
     hook(&fixture, &receiver);
     publish(&fixture, 0..5);
     receiver.ids(5);
-    // Longer than the file may be behind.
+    // Longer than the file may lag behind.
     std::thread::sleep(Duration::from_millis(1500));
     publish(&fixture, 5..10);
     let last: Vec<Call> = (0..5).map(|_| receiver.next()).collect();

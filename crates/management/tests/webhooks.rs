@@ -16,7 +16,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use node::Settlement;
 use serde_json::{Value, json};
 
-/// What a receiver got.
+/// A request that a receiver got.
 #[derive(Debug)]
 struct Call {
     path: String,
@@ -113,7 +113,7 @@ impl Hook {
     }
 }
 
-/// Fast enough for a test: two retries.
+/// Fast enough for a test, with two retries.
 fn fast(options: &mut management::Options) {
     options.retry_delays = vec![Duration::from_millis(20), Duration::from_millis(50)];
 }
@@ -198,12 +198,13 @@ fn a_webhook_is_told_what_its_user_may_read() {
     publish_to("hidden", "1");
     publish_to("nowhere", "2");
     publish_to("q", "3");
-    // Nobody knows any more whose the unroutable one could have been: administrators are told.
+    // Nobody knows whose queue the unroutable one should have reached: administrators are told.
     assert_eq!(
         ["2", "3"],
         [(); 2].map(|()| receiver.next().message_id()).each_ref().map(|id| &**id)
     );
-    // A change before the answer is noted would have it told again: the cursor stands still then.
+    // A change before the answer is noted would make it be sent again, for the cursor has not moved
+    // yet.
     let is_noted = || {
         let cursor = || fixture.call("GET", &path, None).json["cursor"].clone();
         let mut before = cursor();
@@ -217,7 +218,7 @@ fn a_webhook_is_told_what_its_user_may_read() {
         }
     };
     is_noted();
-    // Who changes it must see it itself.
+    // Whoever changes it must be allowed to see the outcomes.
     let changed = fixture.call("PATCH", &path, Some(json!({"description": "mine"})));
     assert_eq!(changed.json["user"], "guest", "{changed:?}");
     publish_to("hidden", "4");
@@ -295,7 +296,7 @@ fn deliveries_go_on_after_a_restart_where_they_stood() {
     assert_eq!(receiver.next().message_id(), "1");
     fixture.eventually(&path, |reply| !reply.json["cursor"].is_null());
     std::thread::sleep(Duration::from_millis(100));
-    // Away while something happens.
+    // The webhook is disabled while something happens.
     let disabled = fixture.call("PATCH", &path, Some(json!({"enabled": false})));
     assert_eq!(disabled.json["enabled"], false);
     publish(&fixture, "2");
@@ -367,7 +368,7 @@ fn private_addresses_are_refused_unless_allowed() {
     for url in ["http://127.0.0.1/", "http://10.0.0.1:8080/", "http://[::1]/"] {
         fixture.post("/v1/webhooks", json!({"url": url})).problem(403, "private-address");
     }
-    // A name is looked up, and what it stands for is checked, with every call.
+    // On every call the name is resolved and its addresses are checked.
     let receiver = Hook::new(&[]);
     let port = receiver.url.split(':').nth(2).expect("a port").to_owned();
     let (path, _) = add(&fixture, json!({"url": format!("http://localhost:{port}")}));

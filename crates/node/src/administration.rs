@@ -1,4 +1,4 @@
-//! Users, virtual hosts and permissions: what an operator changes while the node lives.
+//! Users, virtual hosts and permissions: what an operator changes while the node is running.
 
 use std::sync::Arc;
 
@@ -60,6 +60,11 @@ impl Node {
         self.accounts.definitions.read().users.values().cloned().collect()
     }
 
+    /// A user's tags; `None` when there is no such user.
+    pub fn user_tags(&self, name: &str) -> Option<Vec<String>> {
+        self.accounts.definitions.read().users.get(name).map(|user| user.tags.clone())
+    }
+
     /// Adds a virtual host with the predeclared exchanges.
     ///
     /// # Errors
@@ -73,8 +78,8 @@ impl Node {
         Ok(())
     }
 
-    /// Deletes a virtual host with all its queues and messages. Connections to it are closed with
-    /// whatever they ask for next.
+    /// Deletes a virtual host with all its queues and messages. Connections to it are closed at
+    /// their next request.
     ///
     /// # Errors
     /// [`NodeError::Missing`].
@@ -93,7 +98,8 @@ impl Node {
         }
         self.change_accounts(Change::VhostDeleted { name: name.to_owned() });
         self.accounts.access.remove_vhost(name);
-        // Last, so that a new one of this name cannot come before the log has forgotten this one.
+        // Last, so that a new virtual host of this name cannot come before the log has forgotten
+        // this one.
         self.engine.registry.vhosts.write().remove(name);
         self.engine.registry.connections.wake_all();
         Ok(())
@@ -104,10 +110,10 @@ impl Node {
         self.accounts.definitions.read().vhosts.iter().cloned().collect()
     }
 
-    /// Grants a user permissions in a virtual host, instead of those it had there.
+    /// Grants a user permissions in a virtual host, in place of those it had there.
     ///
     /// # Errors
-    /// [`NodeError::Missing`], or [`NodeError::Auth`] for what is no regular expression.
+    /// [`NodeError::Missing`], or [`NodeError::Auth`] if one is not a regular expression.
     pub fn set_permissions(
         &self,
         vhost: &str,
@@ -164,7 +170,7 @@ impl Node {
     /// Dropping the future leaves the queue.
     ///
     /// # Errors
-    /// [`LoginError`]. Whoever answers should take his time, so that guessing does.
+    /// [`LoginError`]. The caller should delay its answer, so that guessing takes time.
     pub async fn log_in(
         &self,
         peer: std::net::IpAddr,
@@ -174,7 +180,13 @@ impl Node {
         self.accounts.log_in(peer, user, password).await
     }
 
-    /// Whether a user may access a queue or an exchange of a virtual host so.
+    /// Whether there is such a virtual host and the user has permissions in it.
+    pub fn may_enter(&self, vhost: &str, user: &str) -> bool {
+        let exists = self.accounts.definitions.read().vhosts.contains(vhost);
+        exists && self.accounts.access.may_open(vhost, user)
+    }
+
+    /// Whether a user has this access to a queue or an exchange of a virtual host.
     pub fn may(&self, vhost: &str, user: &str, access: Access, name: &str) -> bool {
         self.accounts.access.allow(vhost, user, access, name)
     }
@@ -184,8 +196,8 @@ impl Node {
         self.accounts.may_connect_from(user, peer)
     }
 
-    /// What a new store begins with: the virtual host `/`, and the user `guest` that may do
-    /// everything there. All of it, or nothing if the first start does not get that far.
+    /// What a new store begins with: the virtual host `/`, and the user `guest`, who may do
+    /// everything there. If the first start does not get that far, the store has none of it.
     pub(crate) fn add_defaults(&self) -> Result<(), NodeError> {
         let (vhost, name) = (DEFAULT_VHOST.to_owned(), "guest".to_owned());
         let tags = vec!["administrator".to_owned()];
@@ -208,8 +220,8 @@ impl Node {
         self.change_all(vec![change]);
     }
 
-    /// Changes in memory and in the log, under one lock so that both have the same order; all of
-    /// them or none survive a crash.
+    /// Changes in memory and in the log, under one lock so that both have the same order; either
+    /// all changes survive a crash or none.
     fn change_all(&self, changes: Vec<Change>) {
         let mut accounts = self.accounts.definitions.write();
         changes.iter().for_each(|change| accounts.apply(change));
@@ -226,7 +238,7 @@ impl Node {
         }
     }
 
-    /// Sessions keep what they may do with their routes; have them ask again.
+    /// Sessions cache permissions with their routes; this makes them ask again.
     fn permissions_changed(&self) {
         self.engine.registry.vhosts.read().values().for_each(|vhost| vhost.changed());
     }

@@ -1,6 +1,6 @@
-//! What others may ask about tracked messages, and do to them by id: the ledger, cancel, retry.
+//! What others may ask about tracked messages and do to them by id: the ledger, cancel, retry.
 //!
-//! Who may do so is the caller's to check ([`Node::may`]).
+//! The caller must check who may do so ([`Node::may`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::registry::LiveQueue;
 use crate::store::records;
 
-/// How often, and how many times, the ledger is asked whether it has followed the log.
+/// How often, and how many times, to ask whether the ledger has caught up with the log.
 const FOLLOW_AGAIN: Duration = Duration::from_millis(1);
 const FOLLOW_TRIES_MAX: u32 = 5000;
 
@@ -24,7 +24,7 @@ const FOLLOW_TRIES_MAX: u32 = 5000;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ByIdError {
-    /// Nobody has heard of the id, or not in this queue.
+    /// Nobody knows the id, or not in this queue.
     #[error("no message with this id is known here")]
     Unknown,
     /// A worker has it.
@@ -33,18 +33,18 @@ pub enum ByIdError {
     /// It has an outcome already.
     #[error("the message has its outcome already")]
     Settled,
-    /// Only what has failed can be tried again.
+    /// Only a message that has failed can be tried again.
     #[error("the message has not failed, so there is nothing to try again")]
     NotFailed,
-    /// What was published is no longer there.
+    /// The content of the message is gone.
     #[error(
         "the message's content is not kept: its body was larger than 64 KiB, or it was processed"
     )]
     ContentGone,
-    /// The queue it failed in is deleted.
+    /// The queue in which it failed has been deleted.
     #[error("the queue '{0}' is deleted")]
     QueueGone(String),
-    /// The queue it failed in is at its limit and refuses more.
+    /// The queue in which it failed is at its limit and refuses more.
     #[error("the queue '{0}' is full")]
     QueueFull(String),
     /// The ledger or the log cannot be read.
@@ -58,8 +58,8 @@ impl Node {
         &self.engine.ledger
     }
 
-    /// Waits (as a future, or blocking) for the ledger to have more events than now. Get it before
-    /// looking, then look, then wait.
+    /// Waits (as a future, or blocking) until the ledger has more events than now. Get this first,
+    /// then look, then wait.
     pub fn ledger_changed(&self) -> event_listener::EventListener {
         self.writer.changed()
     }
@@ -78,8 +78,8 @@ impl Node {
         Err(if events.iter().any(is_settled) { ByIdError::Settled } else { ByIdError::Unknown })
     }
 
-    /// Publishes a message that failed (or expired, or was dropped) in a queue into that queue
-    /// again, under the same id. A copy that was dead-lettered and still waits is taken out.
+    /// Publishes a message that failed (or expired, or was dropped) in a queue to that queue again,
+    /// under the same id. If a dead-letter copy of it is still queued, that is removed.
     ///
     /// # Errors
     /// [`ByIdError`]; nothing has changed then.
@@ -134,7 +134,8 @@ impl Node {
         self.engine.store.sync_all().map_err(|error| ByIdError::Store(error.to_string()))
     }
 
-    /// Copies of a message in dead-letter queues, which now has another chance itself.
+    /// Removes copies of a message from dead-letter queues: the message itself now has another
+    /// chance.
     fn take_out_copies(&self, events: &[Event<'_>]) -> Result<(), ByIdError> {
         let copies = events.iter().filter_map(|event| match &event.what {
             What::Published(published) if published.is_copy => Some(published),
@@ -145,7 +146,7 @@ impl Node {
                 let live = self.engine.registry.queue_named(&copy.vhost, &of.name);
                 if let Some(live) = live.filter(|live| live.id.0 == of.id) {
                     match self.take_out(&live, &positions(events, of.id)) {
-                        // Somebody is at it already.
+                        // A worker has it already.
                         Ok(_) | Err(ByIdError::Delivered) => {}
                         Err(error) => return Err(error),
                     }
@@ -155,7 +156,7 @@ impl Node {
         Ok(())
     }
 
-    /// Takes a message out that stands at one of these positions. `false` when none is there.
+    /// Takes out a message that stands at one of these positions. `false` if none does.
     fn take_out(&self, queue: &Arc<LiveQueue>, wanted: &[u64]) -> Result<bool, ByIdError> {
         let Some(entry) = find(queue, wanted) else { return Ok(false) };
         let now_ms = self.engine.now_ms();
@@ -174,7 +175,7 @@ impl Node {
         }
     }
 
-    /// All events of a message up to this moment: waits for the ledger to have followed the log.
+    /// All events of a message up to this moment: waits for the ledger to catch up with the log.
     /// Blocks for a commit of the store.
     ///
     /// # Errors

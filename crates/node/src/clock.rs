@@ -1,4 +1,4 @@
-//! What time it is: asked once per batch, and by a simulator's own clock in tests.
+//! The time: asked for once per batch; tests have a simulated clock.
 
 /// A clock in ms since the epoch.
 pub trait Clock: Send + Sync {

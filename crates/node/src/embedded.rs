@@ -26,10 +26,10 @@
 //! # }
 //! ```
 //!
-//! A [`Link`] blocks the thread that calls it, never the node. [`Link::publish`] waits while the node
-//! has more to write than it should, or holds publishers because it is short of disk or memory. Where
-//! whoever publishes must not wait, above all where the same thread consumes what would make room,
-//! there is [`Link::try_publish`], and [`Link::poll_ready`] for an event loop.
+//! A [`Link`] blocks the thread that calls it, never the node. [`Link::publish`] waits while the
+//! node has too much to write, or holds publishers because it is short of disk or memory. A
+//! publisher that must not wait, above all one whose thread also consumes what would make room,
+//! uses [`Link::try_publish`]; an event loop has [`Link::poll_ready`].
 //!
 //! For anything that it does not offer (transactions, exchanges) use a [`Session`] with a [`Sink`]
 //! directly: that is all the AMQP server does, too.
@@ -48,7 +48,7 @@ use crate::node::Node;
 use crate::session::{ChannelError, Consume, DeclareQueue, Publish, QueueDeclared, Session};
 use crate::sink::{Delivered, Got, Returned, Sink};
 
-/// How long a wait sleeps at most before it looks again.
+/// The longest a wait sleeps before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
@@ -69,7 +69,7 @@ pub enum Event {
         /// Its body.
         body: Vec<u8>,
     },
-    /// The queue of a consumer is gone.
+    /// The queue of a consumer has been deleted.
     Cancelled {
         /// The consumer's channel.
         channel: u16,
@@ -85,7 +85,7 @@ pub struct Delivery {
     pub channel: u16,
     /// The consumer's tag; empty for what [`Link::get`] took.
     pub consumer_tag: String,
-    /// To settle it by.
+    /// The tag by which it is settled.
     pub tag: u64,
     /// Whether it may have been delivered before.
     pub redelivered: bool,
@@ -98,7 +98,7 @@ pub struct Link {
     session: Session,
     next_channel: u16,
     events: VecDeque<Event>,
-    /// Numbers of messages published and confirmed, and of those refused, by channel.
+    /// Numbers of published, confirmed and refused messages, by channel.
     confirms: HashMap<u16, Confirmed>,
 }
 
@@ -113,13 +113,13 @@ struct Confirmed {
 #[derive(Default)]
 struct Inbox {
     events: Vec<Event>,
-    /// Channel, number, whether up to it, whether accepted.
+    /// Channel, number, whether it covers all up to the number, whether accepted.
     confirms: Vec<(u16, u64, bool, bool)>,
     got: Option<Delivery>,
 }
 
 impl Link {
-    /// Opens a link as a user that the embedding program vouches for.
+    /// Opens a link as a user for whom the embedding program vouches.
     ///
     /// # Errors
     /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
@@ -128,8 +128,8 @@ impl Link {
         Ok(Self { session, next_channel: 1, events: VecDeque::new(), confirms: HashMap::new() })
     }
 
-    /// The session underneath, for what a link has no method for. Call [`Link::wait_until_durable`]
-    /// after a method that must be durable.
+    /// The session underneath, for anything the link has no method for. Call
+    /// [`Link::wait_until_durable`] after a method whose effect must be durable.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session
     }
@@ -169,7 +169,7 @@ impl Link {
         Ok(())
     }
 
-    /// Publishes a message; waits first until the node can take it.
+    /// Publishes a message, after waiting until the node can take it.
     ///
     /// # Errors
     /// As [`Session::publish`]; `INTERNAL_ERROR` when the store has failed.
@@ -185,7 +185,8 @@ impl Link {
         self.publish_now(channel, exchange, routing_key, properties, body)
     }
 
-    /// Publishes a message if the node can take it now. `false`: it cannot, and nothing was done.
+    /// Publishes a message if the node can take it now. `false`: it cannot, and nothing has
+    /// happened.
     ///
     /// # Errors
     /// As [`Link::publish`].
@@ -206,8 +207,8 @@ impl Link {
         Ok(true)
     }
 
-    /// Ready when [`Link::try_publish`] would publish; else the task is woken when it is worth
-    /// asking again. A link has one waker: who blocks on another of its methods takes its place.
+    /// Ready when [`Link::try_publish`] would publish; otherwise the task is woken when it is worth
+    /// asking again. A link has one waker: blocking in another of its methods replaces it.
     ///
     /// # Errors
     /// `INTERNAL_ERROR` when the store has failed.
@@ -261,13 +262,13 @@ impl Link {
             if confirms.confirmed >= confirms.published {
                 return Ok(std::mem::take(&mut confirms.refused));
             }
-            // Also tells a store that has failed.
+            // Also reports a store that has failed.
             self.session.is_settled_in_store()?;
             self.sleep(LOOK_AGAIN);
         }
     }
 
-    /// Adds a consumer; its messages come with [`Link::next_event`].
+    /// Adds a consumer; its messages arrive as events ([`Link::next_event`]).
     ///
     /// # Errors
     /// As [`Session::consume`].
@@ -281,7 +282,7 @@ impl Link {
         Ok(())
     }
 
-    /// Takes one message out of a queue, to be settled as any other; `None` when there is none.
+    /// Takes one message out of a queue, to be settled like any other; `None` when there is none.
     ///
     /// # Errors
     /// As [`Session::get`].
@@ -310,7 +311,7 @@ impl Link {
         self.session.flush_channel(channel)
     }
 
-    /// The next event; waits for it, at most as long as given. `None`: there was none in time.
+    /// The next event; waits for it, at most for the given time. `None`: there was none in time.
     pub fn next_event(&mut self, timeout: Option<Duration>) -> Option<Event> {
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         loop {
@@ -329,7 +330,7 @@ impl Link {
         }
     }
 
-    /// Waits until what the last method changed is durable.
+    /// Waits until the changes of the last method are durable.
     ///
     /// # Errors
     /// `INTERNAL_ERROR` when the store has failed.
@@ -341,8 +342,8 @@ impl Link {
         Ok(())
     }
 
-    /// Closes the link: what it holds unsettled goes back to its queues. Returns what was wrong on
-    /// its channels and was not told yet.
+    /// Closes the link: its unsettled messages go back to their queues. Returns errors on its
+    /// channels that have not been reported yet.
     pub fn close(mut self) -> Vec<ChannelError> {
         self.session.close()
     }

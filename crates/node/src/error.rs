@@ -5,7 +5,7 @@ use broker::BrokerError;
 use crate::auth::AuthError;
 use crate::definitions::DefinitionError;
 
-/// An error of the node. What a client did wrong is a [`BrokerError`] instead.
+/// An error of the node. A client's mistake is a [`BrokerError`] instead.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NodeError {
@@ -25,28 +25,28 @@ pub enum NodeError {
         /// The operating system's answer.
         source: std::io::Error,
     },
-    /// The message log.
+    /// The message log failed.
     #[error("the message log: {0}")]
     Log(#[from] segment_log::LogError),
-    /// The ledger.
+    /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] ledger::LedgerError),
-    /// The definitions.
+    /// The definitions cannot be read or written.
     #[error(transparent)]
     Definitions(#[from] DefinitionError),
-    /// Users and permissions.
+    /// A problem with users or permissions.
     #[error(transparent)]
     Auth(#[from] AuthError),
     /// A write or sync failed earlier: nothing is confirmed any more until a restart.
     #[error("an earlier write to the store failed; restart wilco to recover")]
     Poisoned,
-    /// Something of the store is gone, and going on would lose more.
+    /// Part of the store is gone, and going on would lose more.
     #[error("{text}")]
     Loss {
         /// What is gone, and what to do.
         text: String,
     },
-    /// The directory of the store cannot be kept from others.
+    /// The directory of the store cannot be protected from other users.
     #[error(
         "{path} cannot be the directory of a store: others may write to it; choose a directory of its own with --data"
     )]
@@ -54,7 +54,7 @@ pub enum NodeError {
         /// The directory.
         path: String,
     },
-    /// Something with that name is there already.
+    /// Something with that name exists already.
     #[error("{kind} '{name}' exists already")]
     Exists {
         /// `user`, `virtual host`.
@@ -62,7 +62,7 @@ pub enum NodeError {
         /// Its name.
         name: String,
     },
-    /// Nothing with that name is there.
+    /// Nothing with that name exists.
     #[error("there is no {kind} '{name}'")]
     Missing {
         /// `user`, `virtual host`.

@@ -2,9 +2,9 @@
 //! are threads, a clock and a disk.
 //!
 //! A [`Node`] opens a store and owns it. Whoever talks to it opens a [`Session`] per connection:
-//! the AMQP server does, and a program that embeds the broker does through [`embedded`]. No socket,
-//! no frame, no async here: a session is called, and what others have for it waits in its
-//! [`Outbox`], which wakes a [`std::task::Waker`].
+//! the AMQP server does so, and a program that embeds the broker does through [`embedded`]. There
+//! is no socket, no frame and no async here: a session is called, and what others have for it waits
+//! in its [`Outbox`], which wakes a [`std::task::Waker`].
 //!
 //! See [`node`](mod@node) for threads and locks, module `store` for what durable means.
 

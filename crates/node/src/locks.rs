@@ -1,12 +1,13 @@
-//! The node's locks: each has a [`Rank`], and which others may be taken while it is held is said
-//! here, nowhere else.
+//! The node's locks. Each has a [`Rank`]; only this module says which other locks may be taken
+//! while it is held.
 //!
 //! *Never two at once* is the rule; [`Rank::covers`] has the exceptions. A debug build checks every
-//! lock that is taken against what its thread holds, so every test and the simulator do. A release
-//! build has parking_lot's locks and nothing else. The same list, with reasons, stands in
-//! ARCHITECTURE.md; a test compares them.
+//! lock that a thread takes against those it holds, in every test and in the simulator. A release
+//! build has parking_lot's locks and nothing else. The same list, with reasons, is in
+//! ARCHITECTURE.md; a test compares the two.
 //!
-//! Locks of a single object that calls nothing while it holds them (the ledger's, redb's) have none.
+//! Locks inside an object that calls nothing while it holds them (the ledger's, redb's) have no
+//! rank.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -31,14 +32,14 @@ pub(crate) enum Rank {
     Outbox,
     /// The append buffer.
     Appending,
-    /// The log's files, to write; the committer's.
+    /// The log's files, for writing; only the committer takes it.
     Device,
     /// Calls nothing while it is held.
     Leaf,
 }
 
 impl Rank {
-    /// All of them.
+    /// All ranks.
     #[cfg(test)]
     const ALL: [Self; 10] = [
         Self::LedgerProgress,
@@ -57,7 +58,8 @@ impl Rank {
     #[cfg(debug_assertions)]
     fn covers(self) -> &'static [Self] {
         match self {
-            // It reads names of queues, takes ids out of flight, and syncs the log before the ledger.
+            // It reads names of queues, takes ids out of flight, and syncs the log before the
+            // ledger.
             Self::LedgerProgress => &[
                 Self::Vhosts,
                 Self::Topology,
@@ -66,9 +68,10 @@ impl Rank {
                 Self::Device,
                 Self::Leaf,
             ],
-            // A change is logged while what it changes is locked: the log has them in order.
+            // A change is logged while what it changes is locked, so that the log has changes in
+            // order.
             Self::Accounts | Self::Topology => &[Self::Appending],
-            // To look, to log and to mark are one step.
+            // Looking, logging and marking are one step.
             Self::IdsInFlight => &[Self::Appending],
             Self::Vhosts
             | Self::Queue
@@ -90,7 +93,7 @@ mod held {
         static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Notes, until it is dropped, that this thread holds a lock.
+    /// Notes that this thread holds a lock, until dropped.
     pub(super) struct Held(Rank);
 
     impl Held {
@@ -110,7 +113,7 @@ mod held {
     impl Drop for Held {
         fn drop(&mut self) {
             HELD.with_borrow_mut(|held| {
-                // Mostly the last; guards may be dropped in any order.
+                // Usually the last one, but guards may be dropped in any order.
                 if let Some(place) = held.iter().rposition(|rank| *rank == self.0) {
                     held.remove(place);
                 }
@@ -119,7 +122,7 @@ mod held {
     }
 }
 
-/// In a release build nothing is noted.
+/// A release build notes nothing.
 #[cfg(not(debug_assertions))]
 mod held {
     use super::Rank;
@@ -157,7 +160,7 @@ pub(crate) struct Guard<G> {
 /// A held mutex.
 pub(crate) type MutexGuard<'a, T> = Guard<parking_lot::MutexGuard<'a, T>>;
 
-/// To wait for something while a mutex is let go.
+/// Waits for something while a mutex is released.
 #[derive(Default)]
 pub(crate) struct Condvar(parking_lot::Condvar);
 
@@ -171,7 +174,7 @@ impl<T> Mutex<T> {
         Guard { inner: self.inner.lock(), _held: held }
     }
 
-    /// Without locking: nobody else has it.
+    /// Access without locking, since nobody else can have it.
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -191,7 +194,7 @@ impl<T: Default> Default for RwLock<T> {
     }
 }
 
-/// What is in it is not shown: that would have to be locked.
+/// Does not show the contents, which would need the lock.
 impl<T: ?Sized> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex").field("rank", &self.rank).finish_non_exhaustive()
@@ -243,12 +246,12 @@ impl Condvar {
         self.0.notify_all();
     }
 
-    /// Waits for a notice, at most so long.
+    /// Waits for a notification, but no longer than `at_most`.
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, at_most: Duration) {
         self.0.wait_for(&mut guard.inner, at_most);
     }
 
-    /// Waits for a notice until then. `false` when there was none.
+    /// Waits for a notification until a moment. `false` when there was none.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> bool {
         !self.0.wait_until(&mut guard.inner, until).timed_out()
     }
@@ -265,7 +268,7 @@ mod tests {
             let inner = inner.read();
             drop((outer, inner));
         };
-        // In a thread of its own: what is noted of it goes with it.
+        // In a thread of its own, so that what is noted about it goes away with it.
         std::thread::spawn(nest).join().is_ok()
     }
 
@@ -280,7 +283,7 @@ mod tests {
         }
     }
 
-    /// Nobody can wait in a circle: what a lock covers stands after it.
+    /// No circular wait is possible: the locks that a lock covers come after it in the list.
     #[test]
     fn there_is_no_circle() {
         let place = |rank: &Rank| Rank::ALL.iter().position(|other| other == rank);

@@ -1,8 +1,9 @@
-//! What is done by time, and what nobody should wait for: a thread of its own in a living node.
+//! What is done at certain times, and what nobody should wait for: a thread of its own in a living
+//! node.
 //!
-//! Queues are looked at when their first deadline comes. Every [`ROUND`] the definition store is
-//! brought up to date, the log compacted, and free disk and memory looked at, to hold publishers or
-//! let them go.
+//! Queues are looked at when their first deadline comes. In every [`ROUND`] the definition store is
+//! brought up to date, the log is compacted, and free disk and memory are checked, to hold
+//! publishers or let them go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,14 +12,14 @@ use std::time::{Duration, Instant};
 use crate::engine::Engine;
 use crate::memory::Memory;
 
-/// How often a round is made.
+/// How much time passes between two rounds.
 const ROUND: Duration = Duration::from_millis(250);
 
 /// See the module's documentation.
 pub(crate) struct Maintenance {
     engine: Arc<Engine>,
     memory: Memory,
-    /// The definitions could not be written, and that was said.
+    /// The definitions could not be written, and that has been logged.
     definitions_fail: AtomicBool,
 }
 
@@ -45,7 +46,8 @@ impl Maintenance {
         match engine.store.apply_definitions() {
             Ok(()) => self.definitions_fail.store(false, Ordering::Relaxed),
             Err(error) => {
-                // They stay in the log, and are tried again every round: said once.
+                // They stay in the log and are tried again every round, but this is logged only
+                // once.
                 if !self.definitions_fail.swap(true, Ordering::Relaxed) {
                     tracing::error!("the definition store cannot be written, and waits: {error}");
                 }

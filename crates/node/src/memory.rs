@@ -1,9 +1,9 @@
-//! How much memory the process takes, and whether that is too much.
+//! How much memory the process uses, and whether that is too much.
 //!
-//! What counts is what is in use. What is resident is more: an allocator keeps freed memory for the
-//! next who asks, and a figure that does not fall would hold publishers for ever. So where the
-//! allocator can be asked ([`Heap`](crate::Heap)) it is made to give back what it need not have, at
-//! most now and then, and then both figures must be too high.
+//! What counts is the memory in use. Resident memory is more: an allocator keeps freed memory for
+//! reuse, and a figure that does not fall would hold publishers for ever. So where the allocator
+//! can be asked ([`Heap`](crate::Heap)), it is now and then made to give back what it does not
+//! need, and publishers are held only if both figures are too high.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,12 +14,12 @@ use crate::options::Limits;
 
 /// How often the allocator is asked to give memory back.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
-/// It is asked when it keeps so much for itself.
+/// How much the allocator may keep for itself before it is asked.
 const KEPT_BYTES_MAX: u64 = 16 << 20;
 
 /// The process's memory.
 pub(crate) struct Memory {
-    /// Held open: when no descriptor is left this must still be known.
+    /// Held open, because memory must still be known when no descriptor is left.
     statm: Option<File>,
     trimmed_at: Mutex<Option<Instant>>,
 }

@@ -113,6 +113,9 @@ pub struct Published<'a> {
     pub is_deduplicated: bool,
 }
 
+/// How a name begins that stands for a queue which was deleted before its name was looked up.
+pub const NAMELESS_QUEUE: &str = "(deleted queue ";
+
 /// A queue that a message was routed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedQueue<'a> {
@@ -120,6 +123,13 @@ pub struct PublishedQueue<'a> {
     pub id: u32,
     /// Its name.
     pub name: Cow<'a, str>,
+}
+
+impl PublishedQueue<'_> {
+    /// What a queue is called whose name is no longer known.
+    pub fn nameless(id: u32) -> String {
+        format!("{NAMELESS_QUEUE}{id})")
+    }
 }
 
 /// The outcome of a message in one queue.

@@ -28,7 +28,9 @@ mod timeline;
 mod verdict;
 
 pub use details::Details;
-pub use event::{Cursor, CursorError, Event, Published, PublishedQueue, Settled, What};
+pub use event::{
+    Cursor, CursorError, Event, NAMELESS_QUEUE, Published, PublishedQueue, Settled, What,
+};
 pub use id::IdHash;
 pub use message::{ERROR_BYTES_MAX, OutcomeMessage, OutcomeMessageError};
 pub use outcome::Outcome;

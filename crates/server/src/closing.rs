@@ -1,8 +1,8 @@
-//! How a channel or a connection ends: by an error, by its client's wish, by the server's stop. The
-//! phases are in module `connection`.
+//! How a channel or a connection ends: by an error, at its client's wish, or because the server
+//! stops. The phases are in module `connection`.
 //!
-//! *Invariant:* errors are told in the order of what they are about: what was gathered before takes
-//! effect first.
+//! *Invariant:* errors are reported in the order of what caused them: what was gathered earlier
+//! takes effect first.
 
 use std::time::Duration;
 
@@ -28,11 +28,11 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// An error in what was taken in last: what was gathered before it takes effect first, and so
-    /// its errors are told first.
+    /// An error in what was taken in last: what was gathered before it takes effect first, so its
+    /// errors are reported first.
     pub(crate) fn fault_in_turn(&mut self, channel: u16, fault: &Fault) {
         self.flush();
-        // On a channel that they closed nothing that follows counts.
+        // If one of those closed this channel, nothing that follows on it counts.
         if channel == 0 || !self.closing_channels.contains(&channel) {
             self.fault(channel, fault);
         }
@@ -82,14 +82,14 @@ impl<S: Stream> Connection<S> {
         self.close_timer = Some(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
     }
 
-    /// The connection ends, so what was wrong on its channels is told to nobody else.
+    /// Closes the session. The connection ends, so errors left on its channels are only logged.
     fn close_session(&mut self) {
         for (channel, error) in self.session.close() {
             tracing::info!(peer = %self.peer, channel, "the connection is over, but also: {error}");
         }
     }
 
-    /// What was taken in is made durable and confirmed, then the peer is told.
+    /// Makes what was taken in durable, confirms it, and then tells the peer that the server stops.
     pub(crate) fn say_goodbye(&mut self) {
         self.flush();
         match self.session.is_settled_in_store() {
@@ -102,7 +102,8 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// The peer has closed: it is told so behind what is still to be written, if it reads that.
+    /// The peer has closed: `close-ok` goes out after what is still to be written, if the peer
+    /// reads that.
     pub(crate) fn leave(&mut self) {
         self.close_session();
         self.reply(0, &Method::ConnectionCloseOk(ConnectionCloseOk {}));
@@ -110,7 +111,7 @@ impl<S: Stream> Connection<S> {
         self.close_timer = Some(Box::pin(tokio::time::sleep(LEAVE_TIMEOUT)));
     }
 
-    /// All is said: waits for the peer to hang up.
+    /// Everything has been said: waits for the peer to hang up.
     pub(crate) fn linger(&mut self) {
         self.phase = Phase::Lingering;
         self.kept = Vec::new();

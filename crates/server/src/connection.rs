@@ -1,11 +1,11 @@
 //! One connection after its handshake, as a hand-written future.
 //!
-//! A turn: say what has become durable, write the outbox, read once, take in every complete frame,
-//! flush the session, write again. After [`READS_PER_TURN`] it lets others run. It sleeps until the
-//! socket is ready, the outbox is woken, or a heartbeat is due.
+//! A turn: pass on what has become durable, write the outbox, read once, take in every complete
+//! frame, flush the session, write again. After [`READS_PER_TURN`] it lets others run. It sleeps
+//! until the socket is ready, the outbox is woken, or a heartbeat is due.
 //!
 //! *Invariant:* it sleeps in one place, behind [`Connection::poll_may_read`], which has registered
-//! what ends each reason for not reading: the store, the socket, the node, a timer.
+//! with whatever ends each reason for not reading: the store, the socket, the node, a timer.
 //!
 //! ```text
 //!            error of ours                 close-ok, or time-out
@@ -14,8 +14,8 @@
 //!     └───────────────────────▶ Leaving ─────────────────────────────┘    or time-out
 //! ```
 //!
-//! Lingering reads on and discards, so that the kernel does not reset the connection under a peer
-//! that still had something under way (module [`farewell`]).
+//! Lingering reads on and discards, so that the kernel does not reset the connection while the peer
+//! still has something under way (module [`farewell`]).
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -83,7 +83,7 @@ pub(crate) struct Connection<S> {
     writing_room: usize,
     /// The client has asked for more than it reads; nothing is taken in until it has read.
     pub(crate) has_unread_replies: bool,
-    /// A reply that waits for the store, and for what position.
+    /// A reply that waits for the store to reach a position.
     pub(crate) held_reply: Option<(u64, Vec<u8>)>,
     heartbeat: Heartbeat,
     hang_up: HangUpWatch,
@@ -127,7 +127,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Puts a reply on the wire, or holds it until the store is as far as it must be.
+    /// Puts a reply on the wire, or holds it until the store has reached the position it waits for.
     pub(crate) fn reply(&mut self, channel: u16, method: &Method<'_>) {
         match self.session.barrier() {
             Some(position) => {
@@ -139,7 +139,7 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// Puts a method on the wire, whatever is durable.
+    /// Puts a method on the wire without waiting for anything to become durable.
     pub(crate) fn send(&self, channel: u16, method: &Method<'_>) {
         wire::send(&self.outbox, channel, method);
     }
@@ -164,7 +164,7 @@ impl<S: Stream> Connection<S> {
             }
             self.release_held_reply();
             if self.has_frames && self.may_take_in() {
-                // They may leave another reply to be held.
+                // These frames may leave another reply to be held.
                 self.has_frames = false;
                 self.take_in_kept();
                 continue;
@@ -208,20 +208,20 @@ impl<S: Stream> Connection<S> {
             Phase::Leaving => return Poll::Pending,
             Phase::Open | Phase::Closed => {}
         }
-        // Woken by the store ([`Self::release_held_reply`], [`Self::say_goodbye`]).
+        // The store wakes us ([`Self::release_held_reply`], [`Self::say_goodbye`]).
         let waits_for_store = self.held_reply.is_some();
         let is_stopping = self.shared.is_stopping.load(Ordering::Acquire);
-        // Woken by the socket. Deliveries are bounded by the room they reserve. Replies are bounded
-        // by this: whoever does not read them is not read either.
+        // The socket wakes us. Deliveries are bounded by the room they reserve, replies by this: we
+        // do not read from a peer that does not read its replies.
         let waits_for_socket = !is_written && (self.has_unread_replies || self.is_choked());
         if waits_for_store || is_stopping || waits_for_socket {
             return Poll::Pending;
         }
-        // Woken by the committer when there is room, or by the node when it lets publishers go.
+        // The committer wakes us when there is room, or the node when it lets publishers go.
         self.session.poll_ready(cx)
     }
 
-    /// A held reply goes out once the store is as far as it must be; until then the store will wake
+    /// Sends a held reply once the store has reached its position; until then the store will wake
     /// us.
     fn release_held_reply(&mut self) {
         let Some((position, frame)) = &self.held_reply else { return };
@@ -235,16 +235,16 @@ impl<S: Stream> Connection<S> {
         }
     }
 
-    /// While lingering nothing more is written, and the peer is to see that. The socket takes no more of
-    /// ours, or all is written.
+    /// While lingering nothing more is written, which the peer should see: by now everything is
+    /// written, or the socket takes no more.
     fn poll_end(&mut self, cx: &mut Context<'_>) {
         if self.phase == Phase::Lingering && !self.has_ended {
-            // An error shows when reading.
+            // An error shows at the next read.
             self.has_ended = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
         }
     }
 
-    /// Whether more replies wait to be written than a client should leave lying.
+    /// Whether more replies wait to be written than a client should leave unread.
     pub(crate) fn is_choked(&self) -> bool {
         let waiting = self.outbox.with_sink::<FrameSink, _>(|sink, room| (sink.len(), *room));
         let (bytes, room) = waiting.unwrap_or_default();
@@ -252,7 +252,7 @@ impl<S: Stream> Connection<S> {
         bytes.saturating_sub(room + self.writing_room) > REPLY_BYTES_MAX
     }
 
-    /// Reads once and takes in what is complete.
+    /// Reads once and takes in the complete frames.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         let kept = std::mem::take(&mut self.kept);
         reading::with_buffer(&kept, |buffer| {
@@ -298,8 +298,9 @@ impl<S: Stream> Connection<S> {
         self.kept.extend_from_slice(&kept[taken..]);
     }
 
-    /// Writes the outbox as far as the socket takes it; ready when all is written. What its consumers
-    /// put there as they get room is for the next call: a peer that reads fast is also listened to.
+    /// Writes the outbox as far as the socket takes it; ready when all is written. Deliveries that
+    /// are added as room comes back wait for the next call, so that a peer that reads fast is also
+    /// listened to.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
         let mut has_written = self.written < self.writing.len();
         loop {
@@ -345,7 +346,7 @@ impl<S: Stream> Connection<S> {
             match self.phase {
                 Phase::Closing => {
                     self.linger();
-                    // Its first reading has yet to be asked for.
+                    // Nothing has registered for its first read yet.
                     cx.waker().wake_by_ref();
                 }
                 _ => self.phase = Phase::Closed,
@@ -376,7 +377,7 @@ impl<S: Stream> Connection<S> {
         self.outbox.wake();
     }
 
-    /// `connection.blocked` and `unblocked`, to a client that publishes and understands them.
+    /// Sends `connection.blocked` and `unblocked` to a client that publishes and understands them.
     fn tell_blocked(&mut self) {
         let is_held = self.session.is_held();
         if !self.knows_blocked || is_held == self.was_told_blocked || self.phase != Phase::Open {

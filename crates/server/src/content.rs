@@ -9,10 +9,10 @@ use node::{BrokerError, Publish};
 /// Memory reserved at once for a body that is announced; the rest grows as it arrives.
 const RESERVED_BYTES: u64 = 1 << 20;
 
-/// What a message under way takes besides what it is made of.
+/// What an incomplete message takes besides its parts.
 const OVERHEAD_BYTES: u64 = 256;
 
-/// A message under way on one channel.
+/// A message on one channel of which parts are still to come.
 pub(crate) struct Content {
     exchange: String,
     routing_key: String,
@@ -33,7 +33,7 @@ impl Content {
         }
     }
 
-    /// Memory it takes, as far as it has come.
+    /// The memory it takes so far.
     pub(crate) fn bytes(&self) -> u64 {
         let properties = self.header.as_ref().map_or(0, |(properties, _)| properties.len());
         let names = self.exchange.len() + self.routing_key.len();
@@ -61,7 +61,7 @@ impl Content {
         Ok(())
     }
 
-    /// The message, once it is whole.
+    /// The message, once it is complete.
     pub(crate) fn whole(&self) -> Option<Publish<'_>> {
         let (properties, body_bytes) = self.header.as_ref()?;
         (self.body.len() as u64 == *body_bytes).then(|| Publish {

@@ -1,5 +1,5 @@
-//! What each frame does: methods to the session, content together (module `publishing`), errors to the
-//! right level (module `closing`).
+//! What each frame does: methods go to the session, content is put together (module `publishing`),
+//! errors act at the right level (module `closing`).
 
 use amqp::{
     ChannelCloseOk, ChannelFlowOk, ChannelOpenOk, ConnectionCloseOk, ConnectionUpdateSecretOk,
@@ -13,8 +13,8 @@ use crate::fault::Fault;
 use crate::stream::Stream;
 
 impl<S: Stream> Connection<S> {
-    /// Takes in bytes; returns how many. Stops at an unfinished frame, or where what follows must
-    /// wait.
+    /// Takes in bytes and returns how many. Stops at an incomplete frame, or where what follows
+    /// must wait.
     pub(crate) fn take_in(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         while self.may_take_in() {
@@ -37,12 +37,13 @@ impl<S: Stream> Connection<S> {
             }
         }
         self.flush();
-        // What is left may hold complete frames, for later.
+        // The rest may hold complete frames, for later.
         self.has_frames = at < input.len() && !self.may_take_in();
         if self.phase == Phase::Closed { input.len() } else { at }
     }
 
-    /// One frame. Returns the further bytes of `rest` it used, `None` to come again with more.
+    /// Takes one frame. Returns how many further bytes of `rest` it used, or `None` if it must come
+    /// again with more.
     fn take_frame(&mut self, frame: &Frame<'_>, rest: &[u8]) -> Result<Option<usize>, Fault> {
         let channel = frame.channel;
         if frame.kind == FrameKind::Heartbeat {
@@ -105,10 +106,10 @@ impl<S: Stream> Connection<S> {
                 settled.map_err(about)?;
             }
             method => {
-                // Whatever was gathered happens before.
+                // Whatever was gathered comes first.
                 self.flush();
                 if self.phase != Phase::Open || self.closing_channels.contains(&channel) {
-                    // It crosses a close of ours, as if it had come later.
+                    // It crosses our close, just as if it had come later.
                     self.take_while_closing(&Frame { kind: FrameKind::Method, channel, payload });
                     return Ok(Some(0));
                 }
@@ -125,7 +126,8 @@ impl<S: Stream> Connection<S> {
         match method {
             Method::ConnectionClose(_) => self.leave(),
             Method::ConnectionUpdateSecret(_) => {
-                // PLAIN and AMQPLAIN have no secret that expires; taken note of, as by RabbitMQ.
+                // PLAIN and AMQPLAIN have no secret that expires; acknowledged and ignored, as in
+                // RabbitMQ.
                 self.reply(0, &Method::ConnectionUpdateSecretOk(ConnectionUpdateSecretOk {}));
             }
             other => {
@@ -153,13 +155,13 @@ impl<S: Stream> Connection<S> {
                 self.reply(channel, &Method::ChannelOpenOk(ChannelOpenOk {}));
                 return Ok(());
             }
-            // Nobody asked for it: it crossed something, and says nothing new.
+            // Nobody asked for it: it crossed something else, and has no effect.
             Method::ChannelCloseOk(_) => {}
             _ if !self.session.has_channel(channel) => {
                 return Err(BrokerError::channel_error("expected 'channel.open'"));
             }
             Method::ChannelClose(_) => {
-                // All that was gathered has taken effect, or it would be closed already.
+                // All that was gathered has taken effect, or the channel would be closed already.
                 self.session.close_channel(channel)?;
                 self.drop_content(channel);
                 self.last_queues.remove(&channel);
@@ -177,8 +179,9 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// While a close of ours is on its way only its answer, or the peer's own close, matters: that is
-    /// answered, and ours still waits for its answer (AMQP 0-9-1, channel.close and connection.close).
+    /// While our close is on its way, only its answer or the peer's own close matters: the latter
+    /// is answered, and ours still waits for its answer (AMQP 0-9-1, channel.close and
+    /// connection.close).
     fn take_while_closing(&mut self, frame: &Frame<'_>) {
         if frame.kind != FrameKind::Method {
             return;

@@ -22,12 +22,12 @@ use crate::wire::FrameSink;
 
 /// Largest frame before the limits are negotiated, as in RabbitMQ 4.1.
 const FRAME_MAX_BEFORE_TUNE: u32 = 8192;
-/// A failed login is answered after this, so that guessing takes time.
+/// How long the answer to a failed login is delayed, so that guessing takes time.
 const LOGIN_FAILED_DELAY: Duration = Duration::from_millis(500);
-/// How long a peer that we refuse may take to say that it has read why.
+/// How long a peer that we refuse may take to confirm that it has read why.
 const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the handshake settled.
+/// What the handshake has settled.
 pub(crate) struct Greeted {
     pub session: Session,
     pub channel_max: u16,
@@ -39,7 +39,7 @@ pub(crate) struct Greeted {
     pub rest: Vec<u8>,
 }
 
-/// Greets a client; `None` when it was refused or went away.
+/// Greets a client; `None` when it was refused or has left.
 pub(crate) async fn greet(
     stream: &mut impl Stream,
     peer: SocketAddr,
@@ -60,13 +60,13 @@ pub(crate) async fn greet(
 struct Handshake<'a, S> {
     stream: &'a mut S,
     peer: SocketAddr,
-    /// Known once the virtual host is open, before the client hears of it.
+    /// Marked as known once the virtual host is open, before the client hears of it.
     place: Option<&'a Place>,
     shared: &'a Arc<Shared>,
     buffer: Vec<u8>,
 }
 
-/// A method's payload, out of the buffer.
+/// A method's payload, copied out of the buffer.
 type Payload = Vec<u8>;
 
 impl<S: Stream> Handshake<'_, S> {
@@ -155,7 +155,7 @@ impl<S: Stream> Handshake<'_, S> {
         }
         let logged_in = tokio::select! {
             logged_in = self.shared.node.log_in(self.peer.ip(), &user, &password) => logged_in,
-            // Who hangs up leaves the queue.
+            // A client that hangs up leaves the queue.
             () = hung_up(self.stream, &mut self.buffer) => return Ok(None),
         };
         match logged_in {
@@ -204,7 +204,7 @@ impl<S: Stream> Handshake<'_, S> {
         }
     }
 
-    /// The next method's payload; `None` when the peer sent something else and was told.
+    /// The next method's payload; `None` when the peer sent something else and was refused.
     async fn read_method(&mut self) -> io::Result<Option<Payload>> {
         loop {
             let decoded = decode_frame(&self.buffer, FRAME_MAX_BEFORE_TUNE);
@@ -266,7 +266,7 @@ impl<S: Stream> Handshake<'_, S> {
         self.refuse(&BrokerError::access_refused(text), (0, 0)).await
     }
 
-    /// Says why with `connection.close`, and waits a moment for `close-ok`.
+    /// Sends the reason with `connection.close`, and waits a moment for `close-ok`.
     async fn refuse<T>(&mut self, error: &BrokerError, ids: (u16, u16)) -> io::Result<Option<T>> {
         let text = error.reply_text();
         tracing::info!(peer = %self.peer, "connection refused: {text}");
@@ -274,7 +274,7 @@ impl<S: Stream> Handshake<'_, S> {
         let mut close_ok = Vec::new();
         write_method(&mut close_ok, 0, &Method::ConnectionCloseOk(amqp::ConnectionCloseOk {}));
         let answered = async {
-            // Whatever else it had under way comes before and is discarded.
+            // Whatever else it had under way comes first and is discarded.
             while self.stream.read_buf(&mut self.buffer).await? > 0
                 && !self.buffer.ends_with(&close_ok)
             {
@@ -283,7 +283,7 @@ impl<S: Stream> Handshake<'_, S> {
             }
             io::Result::Ok(())
         };
-        // Time is up: then it is told that nothing more will come.
+        // If time runs out, we only stop writing.
         let _ = tokio::time::timeout(CLOSE_OK_TIMEOUT, answered).await;
         Ok(None)
     }
@@ -295,15 +295,15 @@ impl<S: Stream> Handshake<'_, S> {
     }
 }
 
-/// Returns when the peer has hung up. One that sends out of turn is not watched any more: what came
-/// is looked at when its turn comes.
+/// Returns when the peer has hung up. A peer that sends out of turn is no longer watched: what it
+/// sent is looked at in its turn.
 async fn hung_up(stream: &mut impl Stream, buffer: &mut Vec<u8>) {
     if matches!(stream.read_buf(buffer).await, Ok(1..)) {
         std::future::pending::<()>().await;
     }
 }
 
-/// `connection.close`; the text is cut to what a short string holds.
+/// `connection.close`; the text is cut to the length of a short string.
 pub(crate) fn close_method(code: ReplyCode, text: &str, ids: (u16, u16)) -> Method<'_> {
     Method::ConnectionClose(ConnectionClose {
         reply_code: code.code(),
@@ -313,7 +313,7 @@ pub(crate) fn close_method(code: ReplyCode, text: &str, ids: (u16, u16)) -> Meth
     })
 }
 
-/// At most 255 bytes of a text.
+/// The first 255 bytes of a text, at most.
 pub(crate) fn short(text: &str) -> &str {
     let mut end = text.len().min(255);
     while !text.is_char_boundary(end) {
@@ -322,7 +322,7 @@ pub(crate) fn short(text: &str) -> &str {
     &text[..end]
 }
 
-/// What a client says it understands, and what it is called.
+/// What a client says it understands, and its name.
 #[derive(Default)]
 struct Capabilities {
     connection_name: Option<String>,
@@ -347,7 +347,7 @@ impl Capabilities {
     }
 }
 
-/// What the server says of itself; `docs/amqp.md` explains each.
+/// What the server says about itself; `docs/amqp.md` explains each entry.
 fn server_properties() -> FieldTable {
     let capabilities = [
         "publisher_confirms",
@@ -369,7 +369,7 @@ fn server_properties() -> FieldTable {
     properties.insert("information", FieldValue::from("Licensed under MIT OR Apache-2.0"));
     let platform = concat!("wilco ", env!("CARGO_PKG_VERSION"));
     properties.insert("platform", FieldValue::from(platform));
-    // Clients that look at the product take RabbitMQ's extensions for granted only from RabbitMQ.
+    // Clients that look at the product assume RabbitMQ's extensions only of RabbitMQ.
     properties.insert("product", FieldValue::from("RabbitMQ"));
     properties.insert("version", FieldValue::from("4.1.0"));
     properties

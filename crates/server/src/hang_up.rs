@@ -1,11 +1,12 @@
-//! Noticing that a peer is gone while nothing is read from it.
+//! Notices that a peer is gone while nothing is read from it.
 //!
 //! A connection that is held (no room for its messages, a reply that waits for the disk) does not
-//! read, so it sees neither end of stream nor reset. What it keeps meanwhile, unfinished messages
-//! above all, would stay for as long as it is held, and may be the very reason for that. So while
-//! nothing is read the kernel is asked now and then. That is not enough for a peer that died with
-//! more under way than fits: its end stands behind that. So it is also sent heartbeats, negotiated or
-//! not: where nobody has the socket open any more the answer is a reset.
+//! read, so it sees neither end of stream nor reset. What it keeps meanwhile, above all incomplete
+//! messages, would stay for as long as it is held, and may be the very reason why it is. So while
+//! nothing is read, the kernel is asked now and then. That is not enough if the peer died with more
+//! under way than fits in the socket's buffer, for its end comes after that. So such a peer is also
+//! sent heartbeats, whether negotiated or not: where nobody has the socket open any more, the
+//! answer is a reset.
 
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -17,17 +18,17 @@ use tokio::time::{Instant, Sleep};
 
 /// How often the kernel is asked.
 const TICK: Duration = Duration::from_secs(1);
-/// How long what a peer sent before it went may still be waited for, ticks: most holds are short.
+/// How many ticks to wait for what a peer sent before it left: most holds are short.
 const PATIENCE_TICKS: u8 = 5;
 
-/// How often a peer is probed, ticks.
+/// Ticks between probes of a peer.
 const PROBE_TICKS: u8 = 5;
 
-/// What is known of the peer of a connection that is not read.
+/// What is known about the peer of a connection that is not being read.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     There,
-    /// Nothing is known for some time: to be sent something.
+    /// Nothing has been known for some time: it must be sent something.
     Silent,
     Gone,
 }
@@ -40,7 +41,8 @@ pub(crate) struct HangUpWatch {
 }
 
 impl HangUpWatch {
-    /// How the peer is that is not listened to. Wakes the task when it is time to ask again.
+    /// The state of the peer. `listens`: the connection reads, so there is nothing to watch. Wakes
+    /// the task when it is time to ask again.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &impl AsFd, listens: bool) -> Peer {
         if listens {
             self.ticks = 0;
@@ -73,7 +75,7 @@ impl HangUpWatch {
     }
 }
 
-/// Whether the peer has closed its side or is gone, whatever is left to be read.
+/// Whether the peer has closed its side or is gone, even if there is something left to read.
 fn is_hung_up(stream: &impl AsFd) -> bool {
     let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
     let mut asked = [PollFd::new(stream, PollFlags::RDHUP)];

@@ -1,5 +1,5 @@
-//! Heartbeats both ways (AMQP 0-9-1 section 4.2.7): something is sent at least every interval, and
-//! a peer that was silent for two intervals and a half is gone.
+//! Heartbeats both ways (AMQP 0-9-1 section 4.2.7): we send something at least once per interval,
+//! and a peer that has been silent for two and a half intervals is gone.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// A tick is half an interval.
+/// How long a peer may be silent. A tick is half an interval.
 const TICKS_SILENT_MAX: u8 = 5;
 
-/// The heartbeat of one connection; `None` inside when it was negotiated away.
+/// The heartbeat of one connection; `None` inside if it was negotiated away.
 pub(crate) struct Heartbeat {
     timer: Option<Pin<Box<Sleep>>>,
     tick: Duration,
-    /// Ticks since something was received.
+    /// Ticks since something was last received.
     ticks_silent: u8,
     has_sent: bool,
 }
@@ -42,7 +42,7 @@ impl Heartbeat {
         self.has_sent = true;
     }
 
-    /// What is due. `listens` is false while the connection does not read on purpose.
+    /// What is due. `listens` is false while the connection deliberately does not read.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, listens: bool) -> Beat {
         let Some(timer) = &mut self.timer else { return Beat::Nothing };
         if timer.as_mut().poll(cx) == Poll::Pending {

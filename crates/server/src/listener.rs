@@ -1,6 +1,6 @@
 //! The AMQP listener and the life of each of its connections.
 //!
-//! Who may come in is the admission's business; here is said when a peer is known: once its
+//! Admission decides who may come in; this module says when a peer counts as known: once its
 //! handshake is done.
 
 use std::io;
@@ -21,7 +21,7 @@ use crate::options::Options;
 use crate::shared::Shared;
 use crate::stream::Stream;
 
-/// A server that listens.
+/// A listening server.
 pub struct Server {
     socket: TcpListener,
     address: SocketAddr,
@@ -32,20 +32,20 @@ impl Server {
     /// Binds the listening socket.
     ///
     /// # Errors
-    /// What the operating system says: the port is taken, the address is not ours.
+    /// Those of the operating system: the port is taken, or the address is not one of ours.
     pub async fn bind(node: Arc<Node>, options: Options) -> io::Result<Self> {
         let socket = listener::bind(options.address)?;
         let shared = Shared::new(node, options);
         Ok(Self { address: socket.local_addr()?, socket, shared })
     }
 
-    /// Where it listens: the port is a real one even where any was asked for.
+    /// Where it listens: with the actual port, even if any was asked for.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown` is done; then closes every connection in good order, with what can
-    /// be confirmed confirmed, and returns.
+    /// Serves until `shutdown` is done; then confirms what can be confirmed, closes every
+    /// connection in good order, and returns.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { socket, shared, .. } = self;
         let Options { admission, connections_max, .. } = &shared.options;
@@ -58,8 +58,8 @@ impl Server {
     }
 }
 
-/// Serves one stream that was accepted elsewhere, or never was: from the client's greeting to the end.
-/// `peer` is where its client is taken to be.
+/// Serves a stream that this server did not accept itself, from the client's greeting to the end.
+/// `peer` is taken as its client's address.
 pub async fn serve_stream<S>(node: Arc<Node>, options: Options, stream: S, peer: SocketAddr)
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin,
@@ -73,7 +73,7 @@ async fn serve(
     peer: SocketAddr,
     shared: Arc<Shared>,
 ) {
-    // Boxed, so that an idle connection does not keep the room the handshake needed.
+    // Boxed, so that an idle connection does not keep the memory that the handshake needed.
     let greeted = Box::pin(handshake::greet(&mut stream, peer, place.as_ref(), &shared)).await;
     match greeted {
         Ok(Some(greeted)) => {

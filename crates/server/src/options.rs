@@ -1,23 +1,23 @@
-//! What an AMQP listener is told; every default in one place.
+//! How to open an AMQP listener; every default in one place.
 
 use std::net::SocketAddr;
 
 use listener::Admission;
 
-/// What the server offers in `connection.tune`, and its bounds.
+/// What the server offers in `connection.tune`, and its limits.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Where to listen; port 0 for any.
+    /// Where to listen; port 0 for any port.
     pub address: SocketAddr,
-    /// Channels per connection, at most.
+    /// The most channels per connection.
     pub channel_max: u16,
-    /// Bytes of a frame, at most.
+    /// The largest frame, bytes.
     pub frame_max: u32,
-    /// Seconds between heartbeats; 0 for none.
+    /// Seconds between heartbeats; 0 for no heartbeats.
     pub heartbeat_s: u16,
-    /// Time from connecting to `connection.open`, ms.
+    /// Time allowed from connecting to `connection.open`, ms.
     pub handshake_timeout_ms: u64,
-    /// Connections at once, at most.
+    /// The most connections at a time.
     pub connections_max: usize,
     /// What bounds the connections of all listeners of the process.
     pub admission: Admission,

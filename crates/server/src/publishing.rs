@@ -1,4 +1,4 @@
-//! Messages on their way in: whole in the read buffer, as most are, or in pieces (module `content`).
+//! Incoming messages: complete in the read buffer, as most are, or in pieces (module `content`).
 
 use amqp::{BasicPublish, ContentHeader, FrameKind, decode_content_header, decode_frame};
 use node::{BrokerError, Publish};
@@ -10,7 +10,7 @@ use crate::stream::Stream;
 
 /// How a message was found in the read buffer.
 enum InBuffer {
-    /// Whole; published; this many bytes after the method.
+    /// Complete and published; it took this many bytes after the method.
     Whole(usize),
     /// Its end is still to come.
     Incomplete,
@@ -37,7 +37,7 @@ impl<S: Stream> Connection<S> {
             InBuffer::Whole(taken) => Ok(Some(taken)),
             InBuffer::Incomplete => Ok(None),
             InBuffer::InPieces => {
-                // Before its body takes memory.
+                // Checked before its body takes memory.
                 self.session.check_publish(publish.exchange).map_err(Fault::about_publish)?;
                 let content = Content::new(publish);
                 let bytes = content.bytes();

@@ -1,11 +1,11 @@
 //! The buffer that connections read into: one per thread, lent for the length of a read.
 //!
-//! An idle connection so keeps no read buffer; what a read left of an unfinished frame it keeps
-//! itself, and that comes before the next read's bytes.
+//! So an idle connection keeps no read buffer. It keeps only what a read left of an incomplete
+//! frame, and that goes in front of the next read's bytes.
 
 use std::cell::RefCell;
 
-/// Room for new bytes in one read.
+/// Room for new bytes in each read.
 const READ_BYTES: usize = 128 << 10;
 
 thread_local! {

@@ -1,4 +1,5 @@
-//! What the connections of a listener share, and never change but for the word that it stops.
+//! What the connections of a listener share. Only the flag that the server is stopping ever
+//! changes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -11,7 +12,7 @@ use crate::options::Options;
 pub(crate) struct Shared {
     pub node: Arc<Node>,
     pub options: Options,
-    /// The server stops: say goodbye.
+    /// The server is stopping: say goodbye.
     pub is_stopping: AtomicBool,
 }
 

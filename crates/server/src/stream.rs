@@ -1,5 +1,5 @@
-//! What a connection runs over: a TCP socket, or whatever else reads, writes and has a socket below it
-//! that can be asked whether its peer is gone.
+//! What a connection runs over: a TCP socket, or anything else that reads, writes and has a socket
+//! below it that can tell whether its peer is gone.
 
 use std::os::fd::AsFd;
 

@@ -7,10 +7,10 @@ use amqp::{
 };
 use node::{Delivered, Got, Outbox, Returned, Sink};
 
-/// Memory an idle connection's buffer may keep.
+/// How much memory an idle connection's buffer may keep.
 const KEPT_BYTES: usize = 4 << 10;
 
-/// Puts a method without content behind what is to be written already.
+/// Puts a method without content after what is already waiting to be written.
 pub(crate) fn send(outbox: &Outbox, channel: u16, method: &Method<'_>) {
     outbox.with_sink::<FrameSink, _>(|sink, _| sink.send(channel, method));
 }
@@ -26,12 +26,12 @@ impl FrameSink {
         Self { out: Vec::new(), frame_max }
     }
 
-    /// Bytes that wait to be written.
+    /// How many bytes wait to be written.
     pub(crate) fn len(&self) -> usize {
         self.out.len()
     }
 
-    /// Encoded frames.
+    /// Adds encoded frames.
     pub(crate) fn append(&mut self, frames: &[u8]) {
         self.out.extend_from_slice(frames);
     }
@@ -46,7 +46,7 @@ impl FrameSink {
         write_body(&mut self.out, channel, body, self.frame_max);
     }
 
-    /// Swaps what there is to write with `written`, an emptied buffer.
+    /// Swaps what is to be written with `written`, an emptied buffer.
     pub(crate) fn take(&mut self, written: &mut Vec<u8>) {
         debug_assert!(written.is_empty());
         std::mem::swap(&mut self.out, written);

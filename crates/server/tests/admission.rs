@@ -1,4 +1,4 @@
-//! Too many connections: those that do not log in make room, those that have stay.
+//! With too many connections, those that have not logged in make room and those that have stay.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// A client that does as much as the handshake takes.
+/// A client that can do just enough for the handshake.
 struct Client {
     stream: TcpStream,
     input: Vec<u8>,
@@ -27,8 +27,8 @@ impl Client {
         Self { stream, input: Vec::new() }
     }
 
-    /// Logs in as guest and opens a channel: the answer to that says that the server has noted who
-    /// this is. Whether the server let it.
+    /// Logs in as guest and opens a channel: the answer shows that the server has noted who this
+    /// is. Returns whether the server let it.
     async fn opens(&mut self) -> bool {
         let start = ConnectionStartOk {
             client_properties: FieldTable::new(),
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    /// Reads what comes next; whether that was the end.
+    /// Reads what comes next; returns whether that was the end.
     async fn is_ended(&mut self) -> bool {
         let read = self.stream.read_buf(&mut self.input);
         let read = timeout(Duration::from_secs(20), read).await.expect("something happens");
@@ -91,7 +91,7 @@ async fn check_flood(admission: Admission, connections_max: usize) {
     for _ in 0..50 {
         silent.push(Client::connect(address).await);
     }
-    // Two places are left to those who log in, whoever else is there.
+    // Two places are left for clients that log in, whoever else is there.
     let mut second = Client::connect(address).await;
     assert!(second.opens().await, "locked out");
     assert!(silent[0].is_ended().await);

@@ -1,5 +1,5 @@
-//! `docs/amqp.md` names everything that a client can send: a method or a queue argument cannot be
-//! added without a line there that says what becomes of it.
+//! `docs/amqp.md` names everything that a client can send: no method or queue argument can be added
+//! without a line there that says how it is treated.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ const ARGUMENTS: [&str; 3] = [
     include_str!("../../broker/src/arguments/equivalence.rs"),
 ];
 
-/// What stands between quotes in a source text and looks like a name.
+/// Whatever stands between quotes in a source text and looks like a name.
 fn quoted_names(source: &str) -> BTreeSet<&str> {
     let is_name = |text: &&str| {
         let mut bytes = text.bytes();

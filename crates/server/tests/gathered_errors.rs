@@ -1,4 +1,4 @@
-//! An ack of an unknown tag closes its channel, whatever comes in the same write.
+//! An ack of an unknown tag closes its channel, whatever else comes in the same write.
 
 mod common;
 
@@ -11,7 +11,7 @@ use common::{Client, encoded, open_node};
 
 const CLOSED: &str = "channel.close 406";
 
-/// What is answered on each channel to methods in one write, and a `channel.flow` behind.
+/// The answers on each channel to methods in one write, followed by a `channel.flow`.
 async fn answers(client: &mut Client, methods: &[(u16, Method<'_>)]) -> Vec<(u16, String)> {
     let mut bytes = Vec::new();
     methods.iter().for_each(|(channel, method)| bytes.extend(encoded(*channel, method)));
@@ -60,7 +60,7 @@ async fn an_unknown_tag_is_told_before_what_follows() {
             client.send(&encoded(1, &ChannelCloseOk {}.into())).await;
             client.open_channel(1).await;
         }
-        // On the same channel nothing else is answered, but for a close, which crosses ours.
+        // On the same channel nothing else is answered, except for a close, which crosses ours.
         let mut expected = vec![(1, CLOSED.to_owned())];
         if matches!(method, Method::ChannelClose(_)) {
             expected.push((1, answer.to_owned()));

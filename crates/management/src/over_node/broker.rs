@@ -1,4 +1,4 @@
-//! Users, and how the node is doing.
+//! Users, and the state of the node.
 
 use std::net::IpAddr;
 
@@ -20,14 +20,11 @@ impl Broker for OverNode {
     }
 
     fn tags(&self, user: &str) -> Option<Vec<String>> {
-        let users = self.node.users();
-        users.into_iter().find(|it| it.name == user).map(|user| user.tags)
+        self.node.user_tags(user)
     }
 
     fn may_enter(&self, user: &str, vhost: &str) -> bool {
-        let permissions = self.node.permissions();
-        permissions.iter().any(|(of, who, _)| of == vhost && who == user)
-            && self.node.vhosts().iter().any(|name| name == vhost)
+        self.node.may_enter(vhost, user)
     }
 
     fn message_bytes_max(&self) -> u64 {

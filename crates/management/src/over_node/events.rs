@@ -1,4 +1,5 @@
-//! The ledger's events as the ports tell them: cursors become text, places in the log go.
+//! The ledger's events as the ports present them: cursors become text, positions in the log are
+//! left out.
 
 use outcome::{Event, What};
 
@@ -10,12 +11,12 @@ pub(super) fn cursor(at: outcome::Cursor) -> Cursor {
     Cursor::new(at.to_string())
 }
 
-/// Reads a cursor back.
+/// Reads a cursor that a client hands back.
 pub(super) fn place(text: &str) -> Result<outcome::Cursor, CursorError> {
     text.parse::<outcome::Cursor>().map_err(|error| CursorError(error.to_string()))
 }
 
-/// The same question to the ledger.
+/// The same query, as the ledger takes it.
 pub(super) fn ledger_query(query: OutcomeQuery) -> Result<outcome::OutcomeQuery, MessagesError> {
     let after = query.after.map(|cursor| place(cursor.as_str())).transpose();
     Ok(outcome::OutcomeQuery {
@@ -37,14 +38,14 @@ pub(super) fn outcome_page(page: outcome::OutcomesPage) -> OutcomePage {
     }
 }
 
-/// `None` for what is no outcome, of which a page has none.
+/// `None` if it is no outcome; a page of outcomes has none of those.
 fn outcome_event(event: Event<'static>) -> Option<OutcomeEvent> {
     let MessageEvent { cursor, time_ms, what } = message_event(event)?;
     let What::Settled(settled) = what else { return None };
     Some(OutcomeEvent { cursor, time_ms, settled })
 }
 
-/// `None` for what is of no concern to anybody but the store.
+/// `None` if the event concerns nobody but the store.
 pub(super) fn message_event(event: Event<'static>) -> Option<MessageEvent> {
     let Event { at, time_ms, mut what, .. } = event;
     match &mut what {

@@ -1,4 +1,4 @@
-//! Messages by id, and outcomes in order: what the node and its ledger answer.
+//! Messages by id, and outcomes in order, as the node and its ledger answer.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::ports::{
 };
 use crate::time::now_ms;
 
-/// Outcomes looked at at a time on the way to the end.
+/// How many outcomes are looked at in one step on the way to the end.
 const STEP: usize = 1000;
 
 impl OverNode {
-    /// Does what may block.
+    /// Runs work that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Node) -> Result<T, MessagesError> + Send + 'static,

@@ -1,7 +1,7 @@
-//! The ports over `node`: the one place in this crate that knows it.
+//! The ports over `node`: the only place in this crate that knows it.
 //!
-//! Owns the translation of values and errors. Never decides who may see what. What blocks (the
-//! ledger's disk, a commit of the store) goes to threads for blocking work.
+//! Owns the translation of values and errors. Never decides who may see what. Blocking work (the
+//! ledger's disk, a commit of the store) runs on threads for blocking work.
 
 mod broker;
 mod events;

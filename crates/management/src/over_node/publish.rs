@@ -17,9 +17,9 @@ use super::events::cursor;
 use crate::ports::{MessagesError, Outgoing, Placed, Receipt};
 use crate::time::now_ms;
 
-/// The session's one channel.
+/// The session's only channel.
 const CHANNEL: u16 = 1;
-/// How long the confirmation of the store is waited for.
+/// How long to wait for the store's confirm.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// See [`crate::ports::Messages::publish`].
@@ -60,13 +60,13 @@ pub(super) async fn publish(
     Ok(Placed { routed: !answers.returned, is_duplicate, receipt: receipt(placed) })
 }
 
-/// A record of the log that is a message has one event, the first.
+/// For a record of the log that is a message, the cursor of its first and only event.
 fn receipt(placed: node::Placed) -> Option<Receipt> {
     let published = placed.position.map(|position| cursor(outcome::Cursor { position, nth: 0 }));
     Some(Receipt { published, published_at_ms: placed.published_at_ms? })
 }
 
-/// Waits for the one confirm.
+/// Waits for the only confirm.
 async fn confirmed(session: &mut Session) -> Result<Answers, MessagesError> {
     poll_fn(|context| {
         session.outbox().register(context.waker());
@@ -76,7 +76,7 @@ async fn confirmed(session: &mut Session) -> Result<Answers, MessagesError> {
         if let Some(answers) = seen.filter(|answers| answers.accepted.is_some()) {
             return Poll::Ready(Ok(answers));
         }
-        // Also tells a store that has failed.
+        // Also reports a store that has failed.
         match session.is_settled_in_store() {
             Ok(_) => Poll::Pending,
             Err(error) => Poll::Ready(Err(refused(error))),
@@ -85,7 +85,7 @@ async fn confirmed(session: &mut Session) -> Result<Answers, MessagesError> {
     .await
 }
 
-/// A session that is closed in the end, come what may.
+/// A session that is closed in the end, whatever happens.
 struct Closing(Session);
 
 impl Drop for Closing {
@@ -94,7 +94,7 @@ impl Drop for Closing {
     }
 }
 
-/// What the node answers to one message.
+/// What the node answers for one message.
 #[derive(Debug, Clone, Copy, Default)]
 struct Answers {
     accepted: Option<bool>,
@@ -115,7 +115,7 @@ impl Sink for Answers {
     }
 }
 
-/// What a refusal of the broker is to whoever publishes.
+/// What a refusal by the broker means to a publisher.
 fn refused(error: BrokerError) -> MessagesError {
     let text = error.to_string();
     match error.reply_code() {

@@ -1,16 +1,16 @@
-//! Users, and how the server is doing.
+//! Users, and the state of the server.
 
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 
-/// Why somebody is not let in. The texts are for the one who asked.
+/// Why somebody is not let in. The texts are for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoginRefused {
-    /// No such user, not its password, or not from there: which of them is not told.
+    /// No such user, the wrong password, or not from this address: the client is not told which.
     #[error("name or password is wrong, or the user may not come from this address")]
     Wrong,
-    /// So many logins from this address have failed lately that this one was not looked at.
+    /// So many logins from this address have failed lately that this one was not checked.
     #[error("too many failed logins from this address; try again in a second")]
     TooManyFailures,
     /// The password could not be compared.
@@ -18,11 +18,11 @@ pub enum LoginRefused {
     Unavailable,
 }
 
-/// A broker but for its messages.
+/// A broker apart from its messages.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
-    /// Lets a user in who comes from this address with this password. A wrong name costs as much
-    /// time as a wrong password.
+    /// Lets a user in who comes from this address with this password. A wrong name takes as long as
+    /// a wrong password.
     ///
     /// # Errors
     /// [`LoginRefused`].
@@ -31,15 +31,15 @@ pub trait Broker: Send + Sync + 'static {
     /// A user's tags; `None` when there is no such user. Answers from memory.
     fn tags(&self, user: &str) -> Option<Vec<String>>;
 
-    /// Whether there is such a virtual host and the user has permissions in it. Answers from memory.
+    /// Whether this virtual host exists and the user has permissions in it. Answers from memory.
     fn may_enter(&self, user: &str, vhost: &str) -> bool;
 
-    /// The largest body a message may have, bytes.
+    /// The largest body that a message may have, bytes.
     fn message_bytes_max(&self) -> u64;
 
-    /// Whether publishers are held right now, for want of memory or disk.
+    /// Whether publishers are being held, for want of memory or disk.
     fn holds_publishers(&self) -> bool;
 
-    /// Whether this broker ran before with the same store.
+    /// Whether this broker has run before on the same store.
     fn has_history(&self) -> bool;
 }

@@ -1,6 +1,6 @@
-//! What can go wrong with messages. `problem` says what a client is told of each.
+//! What can go wrong with messages. `problem` says what a client is told about each error.
 
-/// The text is no cursor of this broker's.
+/// The text is not a cursor of this broker.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct CursorError(
@@ -8,11 +8,11 @@ pub struct CursorError(
     pub String,
 );
 
-/// Why something could not be done. Every implementation has to fit its errors in here, and every
-/// one of them has its answer, so the list is complete on purpose.
+/// Why something could not be done. Every implementation has to map its errors to these, and each
+/// of these has its answer, so the list is deliberately complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MessagesError {
-    /// Nobody has heard of the id, or not in this queue.
+    /// Nobody knows the id, or not in this queue.
     #[error("no message with this id is known here")]
     Unknown,
     /// A worker has it.
@@ -21,18 +21,18 @@ pub enum MessagesError {
     /// It has an outcome already.
     #[error("the message has its outcome already")]
     AlreadySettled,
-    /// Only what has failed can be tried again.
+    /// Only a message that has failed can be tried again.
     #[error("the message has not failed, so there is nothing to try again")]
     NotFailed,
-    /// What was published is no longer there.
+    /// The content of the message is gone.
     #[error(
         "the message's content is not kept: its body was larger than 64 KiB, or it was processed"
     )]
     ContentGone,
-    /// The queue it failed in is deleted.
+    /// The queue in which it failed has been deleted.
     #[error("the queue '{0}' is deleted")]
     QueueGone(String),
-    /// The queue it failed in is at its limit and takes no more.
+    /// The queue in which it failed is at its limit and takes no more.
     #[error("the queue '{0}' is full")]
     QueueFull(String),
     /// There is no such exchange.
@@ -41,10 +41,10 @@ pub enum MessagesError {
     /// The user may not do this.
     #[error("{0}")]
     Forbidden(String),
-    /// Something of the message is not as it must be.
+    /// Something about the message is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// The body is larger than it may be.
+    /// The body is too large.
     #[error("{0}")]
     TooLarge(String),
     /// A queue it was routed to is full.

@@ -1,27 +1,24 @@
-//! What happened to messages, as ports tell it.
+//! What happened to messages, as the ports present it.
 //!
-//! Of the types that crate `outcome` tells stories with, those are passed on here that say nothing of
-//! where it keeps them; nothing else in this crate but `over_node` names the ledger. Where a type
-//! has a field for such a place ([`Published::position`], [`PublishedQueue::id`],
-//! [`Settled::message`]), it is empty: nobody reads it.
+//! Passes on those types of crate `outcome` that say nothing about where `outcome` or a ledger
+//! keeps things; nothing else in this crate but `over_node` knows the ledger. Where a type has a
+//! field for such a place ([`Published::position`], [`PublishedQueue::id`], [`Settled::message`]),
+//! it is empty: nobody reads it.
 
 use std::fmt;
 
-pub use outcome::{Outcome, Published, PublishedQueue, Settled, Stage, What};
-// How a story is told of events; their places are numbers that module `view` gives them.
+pub use outcome::{NAMELESS_QUEUE, Outcome, Published, PublishedQueue, Settled, Stage, What};
+// How a timeline is made from events; their positions are numbers that module `view` gives them.
 pub(crate) use outcome::Cursor as Place;
 pub(crate) use outcome::{Entry, Event, IdHash, Publication, QueueStory, Timeline};
 
-/// How a name begins that stands for a queue that was deleted before its name was known.
-pub const NAMELESS_QUEUE: &str = "(deleted queue ";
-
-/// Where an event stands in the order of all. Only the port that made it knows how to read it, so
-/// it is text here: shown to clients, and handed back by them ([`super::Messages::cursor`]).
+/// Where an event stands in the order of all events. Only the port that made it can read it, so
+/// here it is text: shown to clients, and handed back by them ([`super::Messages::cursor`]).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Cursor(String);
 
 impl Cursor {
-    /// For implementations of a port: the cursor that this text is.
+    /// For implementations of a port: the cursor with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
@@ -49,7 +46,7 @@ pub struct MessageEvent {
     pub what: What<'static>,
 }
 
-/// An outcome, one among those of all messages.
+/// One outcome among those of all messages.
 #[derive(Debug, Clone)]
 pub struct OutcomeEvent {
     /// Its place.

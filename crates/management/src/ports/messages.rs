@@ -30,24 +30,25 @@ impl Access {
     }
 }
 
-/// How new an answer must be.
+/// How recent an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// As far as is known, which may be a moment ago. Cheap.
+    /// As far as is known, which may be a moment behind. Cheap.
     Known,
-    /// Up to this moment: everything that anybody was told of before. May cost a commit.
+    /// Up to this moment: includes everything that anybody has been told. May cost a commit.
     Now,
 }
 
 /// The messages of a broker and what becomes of them.
 ///
-/// To follow outcomes, or to wait for one: get [`Messages::changed`], look, then wait for it.
+/// To follow outcomes, or to wait for one: get [`Messages::changed`], look, then await it.
 #[async_trait]
 pub trait Messages: Send + Sync + 'static {
-    /// Publishes as a user, with its permissions; returns when the message will survive a crash.
+    /// Publishes as a user, with that user's permissions; returns when the message will survive a
+    /// crash.
     ///
     /// # Errors
-    /// [`MessagesError`]; it is not published then, unless the text says that it may be.
+    /// [`MessagesError`]; then the message is not published, unless the text says that it may be.
     async fn publish(
         &self,
         user: &str,
@@ -55,7 +56,7 @@ pub trait Messages: Send + Sync + 'static {
         message: Outgoing,
     ) -> Result<Placed, MessagesError>;
 
-    /// What happened to the messages of an id, in order; none when nobody has heard of it.
+    /// What happened to the messages with an id, in order; empty when nobody knows the id.
     ///
     /// # Errors
     /// [`MessagesError::Store`].
@@ -69,43 +70,43 @@ pub trait Messages: Send + Sync + 'static {
     /// Outcomes in the order in which they were decided.
     ///
     /// # Errors
-    /// [`MessagesError::Store`]; [`MessagesError::Invalid`] for a cursor of somebody else's.
+    /// [`MessagesError::Store`]; [`MessagesError::Invalid`] for a cursor of another broker.
     async fn outcomes(&self, query: OutcomeQuery) -> Result<OutcomePage, MessagesError>;
 
-    /// The cursor after which everything comes that is settled from now on; `None` when nothing
-    /// has been settled yet.
+    /// The cursor after which everything comes that is settled from now on; `None` when nothing has
+    /// been settled yet.
     ///
     /// # Errors
     /// [`MessagesError::Store`].
     async fn end(&self) -> Result<Option<Cursor>, MessagesError>;
 
-    /// The cursor after which everything comes that is kept.
+    /// The cursor before everything that is kept.
     fn beginning(&self) -> Cursor;
 
-    /// Reads what a client hands back.
+    /// Reads a cursor that a client hands back.
     ///
     /// # Errors
     /// [`CursorError`] when this port did not write it.
     fn cursor(&self, text: &str) -> Result<Cursor, CursorError>;
 
-    /// Is over when there may be more events than at the moment of this call.
+    /// Completes when there may be more events than at the moment of this call.
     fn changed(&self) -> Changed;
 
-    /// Takes a queued message out of a queue; its outcome is `dropped`, the reason `cancelled`.
-    /// Who may do that is checked by the caller.
+    /// Takes a queued message out of a queue; its outcome is `dropped`, the reason `cancelled`. The
+    /// caller checks who may do that.
     ///
     /// # Errors
     /// [`MessagesError`]; nothing has changed then.
     async fn cancel(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError>;
 
-    /// Publishes a message that has failed in a queue into that queue again. Who may do that is
-    /// checked by the caller.
+    /// Publishes a message that has failed in a queue to that queue again. The caller checks who
+    /// may do that.
     ///
     /// # Errors
     /// [`MessagesError`]; nothing has changed then.
     async fn retry(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError>;
 
-    /// Whether a user may access a queue or an exchange (`""` is the default exchange) so. Asked for
-    /// every event that is shown, each time, so it answers from memory.
+    /// Whether a user has this access to a queue or an exchange (`""` is the default exchange).
+    /// This is asked each time an event is shown, so it is answered from memory.
     fn may(&self, user: &str, vhost: &str, access: Access, name: &str) -> bool;
 }

@@ -1,12 +1,12 @@
-//! What this crate needs of a broker: two traits, and the values that they speak of.
+//! What this crate needs from a broker: two traits, and the values that they exchange.
 //!
-//! [`Messages`] is about messages and their outcomes: the calls of `/v1` for them, the feed and
-//! webhooks use it and nothing else. [`Broker`] is about users and the state of the server.
-//! `over_node` implements both over `node`; other brokers may.
+//! [`Messages`] is about messages and their outcomes: the calls of `/v1` for them, the feed and the
+//! webhooks use nothing else. [`Broker`] is about users and the state of the server. `over_node`
+//! implements both over `node`; other brokers may implement them, too.
 //!
-//! *Invariants:* what a broker keeps its messages by (positions of a log, numbers of queues) is not
-//! in here: a [`Cursor`] is text, and who hands it back gets it read by whoever wrote it. What a
-//! caller may see is decided above this, by module `view`; a port answers all it knows.
+//! *Invariants:* how a broker stores its messages (positions in a log, numbers of queues) does not
+//! appear here: a [`Cursor`] is text, and when a client hands it back, the port that wrote it reads
+//! it. What a caller may see is decided above this, by module `view`; a port answers all it knows.
 
 mod broker;
 mod error;
@@ -29,8 +29,8 @@ pub use self::outgoing::{Outgoing, Placed, Receipt};
 /// A broker, as this crate sees it. Cloning is cheap.
 #[derive(Clone)]
 pub struct Ports {
-    /// Its messages and their outcomes.
+    /// The broker's messages and their outcomes.
     pub messages: Arc<dyn Messages>,
-    /// Its users and its state.
+    /// The broker's users and its state.
     pub broker: Arc<dyn Broker>,
 }

@@ -1,4 +1,4 @@
-//! A message on its way in, and what became of it at once.
+//! A message on its way in, and what immediately became of it.
 
 use std::num::NonZeroU32;
 
@@ -13,19 +13,19 @@ pub struct Outgoing {
     pub exchange: String,
     /// The routing key.
     pub routing_key: String,
-    /// What it is known by.
+    /// The id by which it is known.
     pub message_id: String,
-    /// The property of this name.
+    /// The AMQP property `correlation_id`.
     pub correlation_id: Option<String>,
-    /// The property of this name.
+    /// The AMQP property `content_type`.
     pub content_type: Option<String>,
     /// Its headers, nested no deeper than 16.
     pub headers: Map<String, Value>,
-    /// The property of this name.
+    /// The AMQP property `priority`.
     pub priority: Option<u8>,
     /// Time to live in the queue.
     pub expiration_ms: Option<u32>,
-    /// From now; later than that is too late for its producer.
+    /// Measured from now; a later outcome is too late for its producer.
     pub deadline_ms: Option<NonZeroU32>,
     /// Whether it is to survive a restart.
     pub persistent: bool,
@@ -36,21 +36,21 @@ pub struct Outgoing {
 /// Where a message went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placed {
-    /// Whether it reached a queue.
+    /// Whether it reached at least one queue.
     pub routed: bool,
-    /// Whether a queue had seen its id and dropped it.
+    /// Whether a queue knew its id already and dropped it.
     pub is_duplicate: bool,
-    /// As what it can be recognized among others of its id; `None` when it is no message of its own
-    /// that anything could become of: a duplicate, a reply.
+    /// Tells it from other messages with its id; `None` when it is not a message of its own that
+    /// could have an outcome: a duplicate, a reply.
     pub receipt: Option<Receipt>,
 }
 
-/// By what a publisher knows its own publication.
+/// By what a publisher recognizes its own publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
-    /// The cursor of the event that it was published; `None` when it reached no queue: then there is
-    /// an outcome only.
+    /// The cursor of the event of its publication; `None` when it reached no queue: then there is
+    /// only an outcome.
     pub published: Option<Cursor>,
-    /// When it was published, ms since the epoch, as all its events have it.
+    /// When it was published, ms since the epoch, as in all its events.
     pub published_at_ms: u64,
 }

@@ -1,8 +1,8 @@
 //! Outcomes as they happen: `GET /v1/events`, server-sent events (HTML standard, section 9.2).
 //!
-//! Every event is read by its cursor, which is the event's id: who comes back with
-//! the last one it saw (`Last-Event-ID`) misses nothing and gets nothing twice. Nothing is kept per
-//! reader but the cursor and one page: who reads slowly reads later.
+//! Every event is read by its cursor, which is the event's id: a reader that comes back with the
+//! last id it saw (`Last-Event-ID`) misses nothing and gets nothing twice. Nothing is kept per
+//! reader but the cursor and one page: a slow reader just reads later.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -27,11 +27,11 @@ use crate::problem::Answer;
 use crate::time::now_ms;
 use crate::view::{OutcomeView, Sight};
 
-/// Outcomes read at once.
+/// How many outcomes are read at once.
 const PAGE: usize = 100;
-/// A feed without events says that it is alive this often.
+/// How often a feed without events says that it is alive.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long a reader should wait before it comes back, ms.
+/// How long a reader should wait before it reconnects, ms.
 const RECONNECT_MS: u64 = 1000;
 
 #[derive(Deserialize)]
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
         Some(id) => Some(cursor("Last-Event-ID", id)?),
         None => params.after.as_deref().map(|text| cursor("after", text)).transpose()?,
     };
-    // Who has no cursor yet begins with what is settled from now on.
+    // A reader that has no cursor yet starts with what is settled from now on.
     let since_ms = after.is_none().then(now_ms);
     let query = OutcomeQuery {
         after,
@@ -78,11 +78,11 @@ pub(crate) async fn serve(
     Ok(response)
 }
 
-/// A feed as it is being read.
+/// A feed that is being read.
 struct Feed {
     follower: Follower,
     sight: Sight,
-    /// The cursor of who has seen nothing yet.
+    /// The cursor of a reader that has seen nothing yet.
     beginning: Cursor,
     is_new: bool,
     _place: OwnedSemaphorePermit,
@@ -94,15 +94,15 @@ impl Feed {
         let mut text = String::new();
         if std::mem::take(&mut self.is_new) {
             text = format!("retry: {RECONNECT_MS}\n\n");
-            // What is there already, or the place where what comes will follow.
+            // Writes what is there already, or the place after which new events will come.
             if let Ok(true) = self.follower.look().await {
                 self.write_events(&mut text);
             }
             self.write_place(&mut text);
             return Some((Ok(text.into()), self));
         }
-        // What is hidden from this reader passes without a sign, also not by when it is told that
-        // the feed is alive.
+        // Events hidden from this reader pass without a trace; they do not even change when the
+        // reader is told that the feed is alive.
         let quiet_until = Instant::now() + KEEP_ALIVE;
         while text.is_empty() {
             match timeout_at(quiet_until, self.follower.wait()).await {
@@ -121,15 +121,15 @@ impl Feed {
         for event in self.follower.take() {
             let Some(view) = OutcomeView::new(&self.sight, &event) else { continue };
             let (id, name) = (&event.cursor, event.settled.verdict.outcome.name());
-            // JSON has no line breaks of its own.
+            // JSON on one line: the encoder writes no line breaks.
             let data = serde_json::to_string(&view).unwrap_or_default();
             text.push_str(&format!("id: {id}\nevent: {name}\ndata: {data}\n\n"));
         }
     }
 
-    /// An id without an event: the reader notes it and is told nothing.
+    /// Writes an id without an event: the reader remembers it and raises no event.
     fn write_place(&mut self, text: &mut String) {
-        // Nothing has happened yet: everything comes after the beginning.
+        // Without a cursor nothing has happened yet: everything comes after the beginning.
         let after = self.follower.cursor().unwrap_or(&self.beginning);
         text.push_str(&format!("id: {after}\n\n"));
     }

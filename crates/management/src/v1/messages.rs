@@ -1,4 +1,4 @@
-//! One message: look it up, wait for its outcome, cancel it, have it tried again.
+//! Calls for one message: look it up, wait for its outcome, cancel it, have it tried again.
 
 use axum::Extension;
 use axum::extract::State;
@@ -47,7 +47,7 @@ pub(crate) async fn show(
     Ok(json(&MessageView::new(&seen).ok_or_else(|| unknown(&id))?))
 }
 
-/// Answers when the message is settled everywhere, or time is up.
+/// Answers when the message is settled in all queues, or when time is up.
 pub(crate) async fn wait_for_outcome(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -56,7 +56,7 @@ pub(crate) async fn wait_for_outcome(
 ) -> Answer {
     let sight = app.sight(&caller, params.vhost)?;
     let wait = parameters::wait(params.wait)?;
-    // What may not be seen is not waited for: it is as unknown as what nobody has heard of.
+    // What may not be seen is not waited for: it is as unknown as an id that was never used.
     if sight.look_for_known(&id).await?.newest().is_none() {
         return Err(unknown(&id));
     }
@@ -72,11 +72,9 @@ pub(crate) async fn cancel(
     Params(params): Params<QueueParams>,
 ) -> Answer {
     let fits = |queue: &QueueStory| queue.outcome().is_none();
-    let (sight, queue) = target(&app, &caller, &id, params, fits).await?;
+    let (sight, queue) = queue_to_change(&app, &caller, &id, params, fits).await?;
     app.ports().messages.cancel(sight.vhost(), &queue, &id).await?;
-    // Who looks now sees it.
-    sight.look(&id, Freshness::Now).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    changed(&sight, &id).await
 }
 
 pub(crate) async fn retry(
@@ -87,7 +85,7 @@ pub(crate) async fn retry(
 ) -> Answer {
     let failed = |outcome| !matches!(outcome, Outcome::Processed | Outcome::Unroutable);
     let fits = |queue: &QueueStory| queue.outcome().is_some_and(failed);
-    let (sight, queue) = target(&app, &caller, &id, params, fits).await?;
+    let (sight, queue) = queue_to_change(&app, &caller, &id, params, fits).await?;
     let vhost = sight.vhost();
     if !caller.may(app.ports(), vhost, Access::Write, "") {
         let user = caller.name();
@@ -95,14 +93,12 @@ pub(crate) async fn retry(
         return Err(Problem::new(Kind::Forbidden, detail));
     }
     app.ports().messages.retry(vhost, &queue, &id).await?;
-    // Who looks now sees it.
-    sight.look(&id, Freshness::Now).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    changed(&sight, &id).await
 }
 
-/// What the caller sees, and the queue that is meant: the one that was named, or the only one that
-/// fits. Checks that the caller may read the message and change the queue.
-async fn target(
+/// What the caller sees, and the queue that is meant: the one that was named, or else the only one
+/// that fits. Checks that the caller may read the message and change the queue.
+async fn queue_to_change(
     app: &App,
     caller: &Caller,
     id: &str,
@@ -127,12 +123,18 @@ async fn target(
     Ok((sight, queue))
 }
 
-/// The queue that is meant when none is named, of those that are seen.
+/// The answer to a change of the message, given once everybody who looks can see the change.
+async fn changed(sight: &Sight, id: &str) -> Answer {
+    sight.look(id, Freshness::Now).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The queue that is meant when none is named, among those that are seen.
 fn only_queue(newest: &Publication, fits: impl Fn(&QueueStory) -> bool) -> Answer<String> {
     let all: Vec<&QueueStory> =
         newest.all_queues().filter(|queue| !queue.name.is_empty()).collect();
     let fitting: Vec<&QueueStory> = all.iter().copied().filter(|queue| fits(queue)).collect();
-    // Where none fits the port says why, if there is just one that could be asked about.
+    // If none fits, the port says why, provided that there is just one to ask about.
     let chosen = if fitting.is_empty() { all } else { fitting };
     match chosen.as_slice() {
         [queue] => Ok(queue.name.clone()),

@@ -1,7 +1,7 @@
 //! The calls of `/v1`, a file for each group of them.
 //!
-//! Owns what a call reads and answers. Never here: which path leads where (`router`), what
-//! a message's state is (the ports), who sees it (`view`).
+//! Owns what a call reads and answers. Never here: which path leads where (`router`), the state of
+//! a message (the ports), who sees it (`view`).
 
 pub(crate) mod events;
 pub(crate) mod messages;

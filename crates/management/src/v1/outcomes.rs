@@ -13,11 +13,11 @@ use crate::ports::{Cursor, OutcomeQuery};
 use crate::problem::{Answer, Problem};
 use crate::view::{OutcomeView, Sight};
 
-/// Outcomes in a page, unless asked for otherwise.
+/// Outcomes per page, unless the client asks for another number.
 const LIMIT: usize = 100;
-/// Outcomes in a page, at most.
+/// The most outcomes per page.
 const LIMIT_MAX: usize = 1000;
-/// Pieces that are read for a page, at most, of [`LIMIT_MAX`] outcomes or a bounded stretch each.
+/// The most reads for a page; each covers [`LIMIT_MAX`] outcomes or a bounded stretch.
 const PIECES_MAX: usize = 8;
 
 #[derive(Deserialize)]
@@ -71,12 +71,12 @@ pub(crate) async fn list(
     Ok(json(&page(&app, &sight, query, limit).await?))
 }
 
-/// A page of what is seen. It is read in large pieces whatever the limit, so that how often a page
-/// has room left, or is empty, does not tell what is hidden between.
+/// A page of the outcomes that are seen. They are read in large pieces whatever the limit, so that
+/// how often a page is short or empty does not reveal what is hidden in between.
 async fn page(app: &App, sight: &Sight, mut query: OutcomeQuery, limit: usize) -> Answer<Page> {
     let is_hidden = query.queue.as_ref().is_some_and(|queue| !sight.sees(queue));
     if is_hidden {
-        // As of a queue that does not exist, without looking.
+        // Answers as for a queue that does not exist, without looking.
         let next = query.after.map(text);
         return Ok(Page { outcomes: Vec::new(), next, has_more: false });
     }

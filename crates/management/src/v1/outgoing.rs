@@ -1,4 +1,4 @@
-//! A message as a client sends it: its form, and how it becomes one that a port takes.
+//! A message as a client sends it: its form, and how it becomes one that a port accepts.
 
 use std::num::NonZeroU32;
 
@@ -12,16 +12,16 @@ use crate::extract::{present, whole};
 use crate::ports::Outgoing;
 use crate::problem::{Answer, Problem};
 
-/// Base64 as anybody may write it: bits that mean nothing may have any value.
+/// Base64 as anybody may write it: unused bits may have any value.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
-/// Bytes of a short string.
+/// The most bytes of a short string.
 const SHORT_BYTES_MAX: usize = 255;
-/// Headers of a message.
+/// The most headers of a message.
 const HEADER_COUNT_MAX: usize = 100;
-/// Nesting of headers.
+/// How deep headers may be nested.
 const DEPTH_MAX: usize = 16;
 
 /// A message to publish.
@@ -58,7 +58,7 @@ fn yes() -> bool {
 }
 
 impl Request {
-    /// The message, if it is fit to be published.
+    /// The message, if it may be published.
     pub(super) fn checked(self) -> Answer<Outgoing> {
         let body = match (self.payload, self.payload_base64) {
             (Some(text), None) => text.into_bytes(),

@@ -1,4 +1,4 @@
-//! Parameters that several calls have.
+//! Parameters that several calls share.
 
 use std::time::Duration;
 

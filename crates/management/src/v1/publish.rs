@@ -1,6 +1,6 @@
 //! Publishing: `POST /v1/messages`.
 //!
-//! Owns the form of the self. *Never here:* permissions and limits of messages, which the port
+//! Owns the form of the call. *Never here:* permissions and limits of messages, which the port
 //! checks.
 
 use std::time::Duration;
@@ -73,9 +73,9 @@ pub(crate) async fn publish(
     Ok((StatusCode::ACCEPTED, json(&accepted)).into_response())
 }
 
-/// Waits for what becomes of what was published just now, which its publisher may know whatever
-/// queues it went to; or of its original, if it is a duplicate and its publisher sees that. `None`:
-/// there is nothing to show but that it was taken. Nothing is told of other publications.
+/// Waits for the outcome of what was just published, which its publisher may know whatever queues
+/// it went to; or, for a duplicate, of its original, if the publisher sees that. `None`: there is
+/// nothing to show except that it was taken. Nothing is revealed about other publications.
 async fn follow(
     app: &App,
     sight: &Sight,
@@ -88,7 +88,7 @@ async fn follow(
         None if placed.is_duplicate => (sight.clone(), true),
         None => return Ok(None),
     };
-    // The original is the one that is the newest now, whatever is published meanwhile.
+    // The original is the publication that is newest now, whatever is published meanwhile.
     let seen = sight.look(id, Freshness::Now).await?;
     let Some(at) = seen.newest_at().cloned() else { return Ok(None) };
     let seen = watch(app, &sight, id, patience, |seen| is_settled(seen.at(&at))).await?.only(&at);

@@ -1,4 +1,4 @@
-//! Waiting for what becomes of a message: long polls. Each has a place among those that wait.
+//! Waiting for the outcome of a message: long polls. Each has a place among those that wait.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::ports::{Freshness, Publication};
 use crate::problem::Answer;
 use crate::view::{Seen, Sight};
 
-/// Who waits looks no more often than this, however much happens to other messages.
+/// How long to wait between two looks, however much happens to other messages.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// Looks at a message until what is seen of it is as it should be, nothing is seen of it any more,
-/// time is up or the server stops.
+/// Looks at a message until what is seen of it is as wanted, nothing is seen of it any more, time
+/// is up, or the server is stopping.
 pub(super) async fn watch(
     app: &App,
     sight: &Sight,
@@ -26,7 +26,7 @@ pub(super) async fn watch(
     let deadline = Instant::now() + wait;
     let mut place = None;
     loop {
-        // Before looking, so that nothing is missed between.
+        // Asked for before looking, so that no change in between is missed.
         let changed = app.ports().messages.changed();
         let looked_at = Instant::now();
         let seen = sight.look(id, Freshness::Known).await?;
@@ -37,7 +37,7 @@ pub(super) async fn watch(
             place = Some(app.place_to_wait()?);
         }
         tokio::select! {
-            // Elapsed or changed: either way look once more.
+            // Time is up or something has changed: either way, look once more.
             _ = timeout_at(deadline, changed) => {}
             () = app.stopping() => return Ok(seen),
         }

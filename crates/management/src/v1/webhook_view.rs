@@ -17,7 +17,7 @@ pub(super) struct View {
     outcomes: Vec<String>,
     enabled: bool,
     created_at: String,
-    /// Only in the answer to its making.
+    /// Only in the response that creates it.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<String>,
     has_secret: bool,
@@ -62,7 +62,7 @@ impl View {
         }
     }
 
-    /// The same with the secret, for whoever has made it.
+    /// The same with the secret, for the client that created the webhook.
     pub(super) fn with_secret(self, secret: String) -> Self {
         Self { secret: Some(secret), ..self }
     }

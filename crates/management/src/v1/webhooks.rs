@@ -16,14 +16,14 @@ use crate::problem::{Answer, Kind, Problem};
 use crate::time::now_ms;
 use crate::webhooks::connection::Kept;
 use crate::webhooks::delivery;
+use crate::webhooks::endpoint::{Endpoint, EndpointError};
 use crate::webhooks::model::{Status, Webhook};
 use crate::webhooks::signature::Secret;
-use crate::webhooks::target::{Target, TargetError};
 use crate::webhooks::{Attempt, unknown};
 
-/// Bytes of a URL.
+/// The most bytes of a URL.
 const URL_BYTES_MAX: usize = 2048;
-/// Characters of any other text.
+/// The most characters of any other text.
 const TEXT_CHARS_MAX: usize = 255;
 
 /// No parameters at all.
@@ -53,7 +53,7 @@ fn yes() -> bool {
     true
 }
 
-/// What is left out stays as it is; `null` takes a filter away.
+/// A field that is left out stays as it is; `null` removes a filter.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
@@ -161,7 +161,8 @@ pub(crate) async fn change(
     };
     let (vhost, queue) = (name("vhost", change.vhost)?, name("queue", change.queue)?);
     let changed = app.webhooks().update(&id, |webhook| {
-        // Who sends what others see to an address of its own choice must see it itself.
+        // Whoever sends what others see to an address of their choice must be allowed to see it
+        // themselves.
         caller.name().clone_into(&mut webhook.user);
         webhook.url = url.unwrap_or_else(|| std::mem::take(&mut webhook.url));
         webhook.outcomes = outcomes.unwrap_or_else(|| std::mem::take(&mut webhook.outcomes));
@@ -176,7 +177,7 @@ pub(crate) async fn change(
         }
         if let Some(enabled) = change.enabled {
             webhook.enabled = enabled;
-            // Switched by hand: what was wrong before counts no more, and it is tried at once.
+            // Switched by hand: earlier failures no longer count, and it is tried at once.
             webhook.status.disabled_reason = None;
             webhook.status.failure_count = 0;
             webhook.status.next_attempt_at_ms = None;
@@ -198,7 +199,7 @@ pub(crate) async fn delete(
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Posts an event that says it is a test, once, and tells what came of it.
+/// Posts an event that says it is a test, once, and reports the result.
 pub(crate) async fn test(
     State(app): State<App>,
     Extension(caller): Extension<Caller>,
@@ -240,9 +241,9 @@ fn checked_url(app: &App, url: String) -> Answer<String> {
         return Err(Problem::bad(format!("url: it is longer than {URL_BYTES_MAX} bytes")));
     }
     let allows_private = app.webhooks().client().allows_private();
-    match Target::parse(&url, allows_private) {
+    match Endpoint::parse(&url, allows_private) {
         Ok(_) => Ok(url),
-        Err(reason @ TargetError::Private) => {
+        Err(reason @ EndpointError::Private) => {
             Err(Problem::new(Kind::PrivateAddress, format!("url: {reason}")))
         }
         Err(reason) => Err(Problem::bad(format!("url: {reason}"))),

@@ -1,7 +1,7 @@
 //! The JSON shapes of messages and outcomes, as `openapi.json` describes them.
 //!
-//! Owns names and forms; what a message's story is, `Timeline` says, and who sees what of
-//! it, module `sight`: every view is made of what a caller has seen, and there is no other way.
+//! Owns names and forms. `Timeline` says what the story of a message is, module `sight` who sees
+//! what of it: every view is made from what a caller has seen, and there is no other way.
 
 mod entry;
 mod outcome;
@@ -20,18 +20,18 @@ pub(crate) use self::outcome::OutcomeView;
 pub(crate) use seen::Seen;
 pub(crate) use sight::Sight;
 
-/// A message: its newest publication, and those before.
+/// A message: its newest publication, and earlier ones.
 #[derive(Serialize)]
 pub(crate) struct MessageView {
     id: String,
     vhost: String,
     #[serde(flatten)]
     newest: PublicationView,
-    /// The newest first.
+    /// Newest first.
     earlier: Vec<PublicationView>,
 }
 
-/// One time a message was published.
+/// One publication of a message.
 #[derive(Serialize)]
 pub(crate) struct PublicationView {
     state: &'static str,
@@ -134,7 +134,7 @@ impl QueueView {
     }
 }
 
-/// A time; 0 is none.
+/// A time; 0 stands for none.
 fn time(ms: u64) -> Option<String> {
     (ms != 0).then(|| rfc3339(ms))
 }

@@ -1,4 +1,4 @@
-//! The JSON shape of an outcome, by itself or within a message.
+//! The JSON shape of an outcome, on its own or within a message.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::Sight;
 use crate::ports::{OutcomeEvent, Settled};
 use crate::time::rfc3339;
 
-/// What an outcome says of itself, wherever it is shown.
+/// The fields of an outcome wherever it is shown.
 #[derive(Serialize)]
 pub(super) struct VerdictView {
     outcome: &'static str,
@@ -31,7 +31,7 @@ pub(super) struct VerdictView {
     dead_letter_exchange: Option<String>,
 }
 
-/// An outcome by itself: in the list, in the feed, in a webhook.
+/// An outcome on its own: in the list, in the feed, in a webhook's call.
 #[derive(Serialize)]
 pub(crate) struct OutcomeView {
     cursor: String,
@@ -77,7 +77,7 @@ impl VerdictView {
 }
 
 impl OutcomeView {
-    /// An outcome; `None` if it is not seen.
+    /// An outcome; `None` if the caller does not see it.
     pub(crate) fn new(sight: &Sight, event: &OutcomeEvent) -> Option<Self> {
         let settled = sight.outcome(event)?;
         let Settled { verdict, details, .. } = settled;

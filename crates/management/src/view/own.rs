@@ -1,16 +1,17 @@
-//! Which events are those of the message that a caller has published in this very request.
+//! Which events belong to the message that a caller has published in the current request.
 //!
-//! It may see them whatever queues they are in. Others may have published the same id, before,
-//! after and at once, so nothing is taken as its own that could be theirs: its publication is known
-//! by its cursor, an outcome by when its message was published, which no other of them in
-//! this queue must share. Deliveries say neither; they are its own as long as no other message with
-//! this id can be in the queue.
+//! A caller may see these whatever queues they are in. Others may have published the same id,
+//! before, after or at the same time, so an event that could be theirs is never taken as the
+//! caller's own: its publication is recognized by its cursor, an outcome by the time at which its
+//! message was published, provided that no other message with this id in the queue has the same
+//! time. Deliveries have neither; they count as its own as long as no other message with this id
+//! can be in the queue.
 
 use crate::ports::{MessageEvent, Outcome, Published, Receipt, What};
 
-/// What a receipt names, among the events of its id.
+/// The events that a receipt stands for, among those of its id.
 pub(super) struct OwnStory {
-    /// Which of the events it begins with.
+    /// The index of its first event.
     first: usize,
     published_at_ms: u64,
     queues: Vec<OwnQueue>,
@@ -18,14 +19,14 @@ pub(super) struct OwnStory {
 
 struct OwnQueue {
     name: String,
-    /// Whether no other message with this id can be there.
+    /// Whether no other message with this id can be in the queue.
     is_alone: bool,
-    /// Whether no other was published at the same time.
+    /// Whether no other message with this id was published there at the same time.
     is_known_by_time: bool,
 }
 
 impl OwnStory {
-    /// `None` when it is not among them.
+    /// `None` when the publication is not among the events.
     pub(super) fn find(own: &Receipt, events: &[MessageEvent]) -> Option<Self> {
         let begins = |event: &MessageEvent| match (&event.what, &own.published) {
             (What::Published(_), Some(published)) => event.cursor == *published,
@@ -47,12 +48,12 @@ impl OwnStory {
         Some(Self { first, published_at_ms: own.published_at_ms, queues })
     }
 
-    /// Which of the events it begins with.
+    /// The index of its first event.
     pub(super) fn first(&self) -> usize {
         self.first
     }
 
-    /// Whether an event, the one of this number, is one of its own.
+    /// Whether the event with this index is one of its own.
     pub(super) fn has(&self, nth: usize, event: &MessageEvent) -> bool {
         if nth <= self.first {
             return nth == self.first;
@@ -83,7 +84,7 @@ impl OwnQueue {
         };
         let has_left = |other: &MessageEvent| {
             events[..first].iter().any(|event| match &event.what {
-                // With its deadline missed it stays.
+                // A message that missed its deadline stays in the queue.
                 What::Settled(settled) => {
                     *settled.queue == *name
                         && settled.verdict.outcome != Outcome::DeadlineMissed

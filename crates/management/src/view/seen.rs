@@ -1,7 +1,7 @@
 //! What a caller sees of a message, and where in the order of events each part of it stands.
 //!
-//! The story is told by `Timeline`, which wants numbers for places: it gets those of a list of
-//! cursors that is kept beside it.
+//! `Timeline` tells the story, and wants numbers as positions: it gets indices into a list of
+//! cursors that is kept here.
 
 use std::collections::HashSet;
 
@@ -9,19 +9,19 @@ use crate::ports::{
     Cursor, Entry, Event, IdHash, MessageEvent, Place, Publication, Published, Timeline,
 };
 
-/// What a caller sees of a message: nothing here is of a queue that it may not read.
+/// What a caller sees of a message: nothing here concerns a queue that it may not read.
 pub(crate) struct Seen {
     pub(super) vhost: String,
     pub(super) id: String,
     pub(super) timeline: Timeline,
-    /// The cursor of each event, by the position that the timeline knows it by.
+    /// The cursor of each event, indexed by its position in the timeline.
     cursors: Vec<Cursor>,
-    /// Routing keys that name queues which are hidden.
+    /// Routing keys that are names of hidden queues.
     hidden_keys: HashSet<String>,
 }
 
 impl Seen {
-    /// The story of those events, which are all that is seen.
+    /// From the events that are seen, which are all that the story is made from.
     pub(super) fn new(
         vhost: &str,
         id: &str,
@@ -45,17 +45,17 @@ impl Seen {
         self.timeline.newest()
     }
 
-    /// By what the newest publication is found again, whatever is published meanwhile.
+    /// By what the newest publication can be found again, whatever is published meanwhile.
     pub(crate) fn newest_at(&self) -> Option<&Cursor> {
         self.cursor(self.newest()?.at)
     }
 
-    /// The publication that begins there.
+    /// The publication that begins at a cursor.
     pub(crate) fn at(&self, at: &Cursor) -> Option<&Publication> {
         self.timeline.publications.iter().find(|it| self.cursor(it.at) == Some(at))
     }
 
-    /// Forgets all publications but that.
+    /// Forgets all publications except the one that begins at a cursor.
     pub(crate) fn only(mut self, at: &Cursor) -> Self {
         let cursors = &self.cursors;
         let is_it = |it: &Publication| cursors.get(it.at.position as usize) == Some(at);
@@ -63,7 +63,7 @@ impl Seen {
         self
     }
 
-    /// The cursor of a line of a timeline.
+    /// The cursor of an entry of a timeline.
     pub(super) fn cursor_of(&self, entry: &Entry) -> String {
         self.cursor(entry.at).map(Cursor::to_string).unwrap_or_default()
     }

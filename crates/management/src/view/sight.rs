@@ -1,12 +1,12 @@
-//! What a caller sees of messages and outcomes: the one place where that is decided.
+//! What a caller sees of messages and outcomes: the only place where that is decided.
 //!
-//! A [`Sight`] is given for a caller ([`crate::app::App::sight`]), a [`Seen`] by a sight; every
-//! view is made of one of them. Events of queues that the caller may not read are taken out
-//! *before* the story is told, so nothing that is computed of it (state, worst outcome, recovered,
-//! which queue is meant, what is waited for) can depend on them. Permissions are asked at every
-//! look: what is taken away is hidden at once.
+//! A [`Sight`] is made for a caller ([`crate::app::App::sight`]), a [`Seen`] by a sight; every view
+//! is made from one of them. Events of queues that the caller may not read are taken out *before*
+//! the story is told, so nothing computed from it (state, worst outcome, recovered, which queue is
+//! meant, what is waited for) can depend on them. Permissions are looked up each time: what is
+//! taken away is hidden at once.
 //!
-//! *Invariant:* what cannot be attributed to a queue that the caller may read is hidden.
+//! *Invariant:* an event that cannot be attributed to a queue the caller may read is hidden.
 
 use std::collections::HashSet;
 
@@ -18,13 +18,13 @@ use crate::ports::{
     Receipt, Settled, What,
 };
 
-/// The eyes of a caller in a virtual host.
+/// A caller's view of a virtual host.
 #[derive(Clone)]
 pub(crate) struct Sight {
     ports: Ports,
     caller: Caller,
     vhost: String,
-    /// What it has published itself just now: all of that and nothing else is looked at.
+    /// What the caller has just published itself: all of that is looked at, and nothing else.
     own: Option<Receipt>,
 }
 
@@ -35,7 +35,7 @@ impl Sight {
         Self { ports, caller, vhost: vhost.to_owned(), own: None }
     }
 
-    /// The same for what it has published itself, whatever queues that went to.
+    /// The same for what the caller has published itself, whatever queues it went to.
     pub(crate) fn of_own(&self, own: Receipt) -> Self {
         Self { own: Some(own), ..self.clone() }
     }
@@ -45,8 +45,9 @@ impl Sight {
         &self.vhost
     }
 
-    /// Whether what happens in a queue is seen. What reached no queue, whose queue has no name, is
-    /// seen by who oversees all: nobody knows any more whose it could have been.
+    /// Whether events of a queue are seen. A message that reached no queue has the empty name for
+    /// one; only users who oversee everything see it, since nobody knows whose queue it should have
+    /// reached.
     pub(crate) fn sees(&self, queue: &str) -> bool {
         let may_read = || self.caller.may(&self.ports, &self.vhost, Access::Read, queue);
         match queue {
@@ -70,8 +71,8 @@ impl Sight {
         Ok(look(&self.vhost, id, events, self.own.as_ref(), |queue| self.sees(queue)))
     }
 
-    /// What is seen of a message, but perhaps for the last moment. Who was just told that a
-    /// message is published finds it, though.
+    /// What is seen of a message, except perhaps its last moments. A client that has just been told
+    /// that a message is published does find it, though.
     pub(crate) async fn look_for_known(&self, id: &str) -> Result<Seen, MessagesError> {
         let seen = self.look(id, Freshness::Known).await?;
         if seen.newest().is_none() { self.look(id, Freshness::Now).await } else { Ok(seen) }
@@ -80,7 +81,7 @@ impl Sight {
 
 #[cfg(test)]
 impl Seen {
-    /// What is seen by who sees these queues, of a message `m` in `/`.
+    /// What a caller who sees these queues sees of a message `m` in `/`.
     pub(super) fn by(
         events: Vec<MessageEvent>,
         own: Option<&Receipt>,
@@ -90,7 +91,7 @@ impl Seen {
     }
 }
 
-/// See [`Sight::look`]. `sees` is asked by name of the queue.
+/// See [`Sight::look`]. `sees` is called with the name of a queue.
 fn look(
     vhost: &str,
     id: &str,
@@ -106,7 +107,7 @@ fn look(
         return Seen::new(vhost, id, events, hidden_keys);
     };
     let Some(own) = own_story else {
-        // Not known yet, or forgotten already.
+        // Not known yet, or already forgotten.
         return Seen::new(vhost, id, std::iter::empty(), hidden_keys);
     };
     let begins_at = events[own.first()].cursor.clone();
@@ -120,7 +121,7 @@ fn look(
     Seen::new(vhost, id, seen, hidden_keys).only(&begins_at)
 }
 
-/// What is seen of an event; `None` if that is nothing.
+/// The visible part of an event; `None` if nothing of it is visible.
 fn shown(mut event: MessageEvent, sees: &impl Fn(&str) -> bool) -> Option<MessageEvent> {
     let is_seen = match &mut event.what {
         What::Published(published) if published.queues.is_empty() => sees(""),
@@ -132,20 +133,21 @@ fn shown(mut event: MessageEvent, sees: &impl Fn(&str) -> bool) -> Option<Messag
         What::Delivered { queue, .. } | What::Requeued { queue, .. } | What::Received { queue } => {
             sees(queue)
         }
-        // Nothing to be shown.
+        // There is nothing to show.
         What::Moved { .. } => false,
     };
     is_seen.then_some(event)
 }
 
-/// Routing keys that would tell a hidden queue's name: through the default exchange they are names.
+/// Routing keys that would reveal the name of a hidden queue: to the default exchange they are
+/// names.
 fn hidden_keys(
     events: &[MessageEvent],
     is_own: bool,
     sees: &impl Fn(&str) -> bool,
 ) -> HashSet<String> {
     if is_own {
-        // The caller gave it itself.
+        // The caller itself has set the key.
         return HashSet::new();
     }
     let published = || {
@@ -163,8 +165,8 @@ fn hidden_keys(
     published().filter(is_hidden).map(|it| it.routing_key.clone().into_owned()).collect()
 }
 
-/// Gives queues their names that were deleted before those were looked up: their outcomes have
-/// them. A permission is for a name.
+/// Names the queues that were deleted before their names were looked up: their outcomes carry the
+/// names. Permissions are by name.
 fn name_the_nameless(events: &mut [MessageEvent]) {
     let published = events.iter().filter_map(|event| match &event.what {
         What::Published(published) => Some(published),

@@ -1,4 +1,4 @@
-//! What the JSON of a message looks like. Who sees what of it, the tests of module `sight` say.
+//! The JSON of a message. The tests of module `sight` check who sees what of it.
 
 use ::outcome::{Details, Flags, Outcome, Reason, Verdict};
 

@@ -1,5 +1,5 @@
-//! Which addresses a webhook may call: those of the public internet, unless the operator says
-//! otherwise. Else whoever may add webhooks could reach into the network that the broker stands in.
+//! Which addresses a webhook may call: those of the public internet, unless the operator allows
+//! others. Otherwise whoever may add webhooks could reach into the broker's own network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,7 +18,7 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || ip.is_documentation()
-        // "This network", the shared space of carriers, protocol assignments, benchmarks, future.
+        // "This network", carriers' shared space, protocol assignments, benchmarks, reserved.
         || a == 0
         || (a == 100 && (64..=127).contains(&b))
         || (a == 192 && b == 0 && c == 0)
@@ -30,8 +30,8 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let segments = ip.segments();
     let [a, b, ..] = segments;
-    // IPv4 in disguise: mapped and compatible are never needed; NAT64 and 6to4 are as good as what
-    // is inside.
+    // IPv4 in disguise: mapped and compatible addresses are never needed; NAT64 and 6to4 are judged
+    // by the address inside.
     if segments[..5] == [0; 5] {
         return false;
     }
@@ -47,7 +47,7 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         return embedded(b, segments[2]);
     }
     let is_global_unicast = a & 0xe000 == 0x2000;
-    // Teredo, benchmarks, and other special purposes; documentation twice.
+    // Teredo, benchmarks and other special purposes; both documentation ranges.
     let is_special = (a == 0x2001 && (b < 0x200 || b == 0xdb8)) || a == 0x3fff;
     is_global_unicast && !is_special
 }

@@ -1,8 +1,9 @@
-//! Posting to a webhook: resolves, checks the addresses, connects to a checked one, and reads the
-//! status. Follows no redirect.
+//! Posts to a webhook: resolves the host, checks its addresses, connects to a checked one, and
+//! reads the status. Follows no redirects.
 //!
-//! A connection is kept for the next call to the same target ([`Kept`]). What was kept may have been
-//! closed by the receiver just as it is used again; then the call is made once more, over a new one.
+//! A connection is kept for the next call to the same endpoint ([`Kept`]). The receiver may have
+//! closed a kept connection just as it is used again; then the call is made once more, over a new
+//! one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,9 +21,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::address::is_public;
 use super::connection::{Answered, Connection, Kept};
-use super::target::{Target, TargetError};
+use super::endpoint::{Endpoint, EndpointError};
 
-/// How long a call may take, everything included.
+/// How long a call may take in all.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Calls webhooks.
@@ -40,22 +41,22 @@ impl Client {
         self.allow_private
     }
 
-    /// Posts JSON with these headers, over the connection that is kept if it can be. The error says
-    /// what went wrong before there was a status.
+    /// Posts JSON with these headers, over the kept connection if possible. The error says what
+    /// went wrong before there was a status.
     pub(crate) async fn post(
         &self,
         kept: &mut Kept,
-        target: &Target,
+        endpoint: &Endpoint,
         headers: [(&str, String); 3],
         body: Bytes,
     ) -> Result<StatusCode, String> {
-        let call = self.call(kept.take(target), target, headers, body);
+        let call = self.call(kept.take(endpoint), endpoint, headers, body);
         let (status, answered) = match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(result) => result?,
             Err(_) => return Err(format!("no answer within {} seconds", CALL_TIMEOUT.as_secs())),
         };
         if status.is_success() {
-            kept.put(target, answered).await;
+            kept.put(endpoint, answered).await;
         }
         Ok(status)
     }
@@ -63,12 +64,12 @@ impl Client {
     async fn call(
         &self,
         before: Option<Connection>,
-        target: &Target,
+        endpoint: &Endpoint,
         headers: [(&str, String); 3],
         body: Bytes,
     ) -> Result<(StatusCode, Answered), String> {
-        let mut request = Request::post(target.path())
-            .header(header::HOST, target.authority())
+        let mut request = Request::post(endpoint.path())
+            .header(header::HOST, endpoint.authority())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, concat!("wilco/", env!("CARGO_PKG_VERSION")));
         for (name, value) in headers {
@@ -80,26 +81,26 @@ impl Client {
         {
             return Ok(answered);
         }
-        let connection = self.connect(target).await?;
+        let connection = self.connect(endpoint).await?;
         connection.send(request).await.map_err(|error| format!("HTTP: {error}"))
     }
 
-    /// A new connection.
-    async fn connect(&self, target: &Target) -> Result<Connection, String> {
-        let stream = self.dial(target).await?;
-        if !target.is_tls() {
+    /// Opens a new connection.
+    async fn connect(&self, endpoint: &Endpoint) -> Result<Connection, String> {
+        let stream = self.dial(endpoint).await?;
+        if !endpoint.is_tls() {
             return Connection::over(stream).await;
         }
-        let name = ServerName::try_from(target.host().to_owned())
+        let name = ServerName::try_from(endpoint.host().to_owned())
             .map_err(|_| "its host is no name that a certificate could be for".to_owned())?;
         let stream = self.tls().await?.connect(name, stream).await;
         Connection::over(stream.map_err(|error| format!("TLS: {error}"))?).await
     }
 
-    /// Connects to one of the target's addresses: each is checked, and it is the checked address
-    /// itself that is connected to, so the name cannot mean something else a moment later.
-    async fn dial(&self, target: &Target) -> Result<TcpStream, String> {
-        let resolved = tokio::net::lookup_host((target.host(), target.port())).await;
+    /// Connects to one of the endpoint's addresses: each is checked, and the connection goes to the
+    /// checked address itself, so the name cannot stand for something else a moment later.
+    async fn dial(&self, endpoint: &Endpoint) -> Result<TcpStream, String> {
+        let resolved = tokio::net::lookup_host((endpoint.host(), endpoint.port())).await;
         let addresses = resolved.map_err(|error| format!("cannot resolve the host: {error}"))?;
         let mut result = Err("the host has no address".to_owned());
         for address in addresses {
@@ -113,13 +114,13 @@ impl Client {
 
     async fn dial_one(&self, address: SocketAddr) -> Result<TcpStream, String> {
         if !self.allow_private && !is_public(address.ip()) {
-            return Err(TargetError::Private.to_string());
+            return Err(EndpointError::Private.to_string());
         }
         let connected: io::Result<TcpStream> = TcpStream::connect(address).await;
         connected.map_err(|error| format!("cannot connect: {error}"))
     }
 
-    /// Reads the machine's certificates, once.
+    /// Reads the machine's certificates on first use.
     async fn tls(&self) -> Result<&TlsConnector, String> {
         let make = || async {
             let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
@@ -149,10 +150,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_of_this_machine_is_refused_once_it_is_resolved() {
-        let target = Target::parse("http://localhost:9/", false).expect("a target");
+        let endpoint = Endpoint::parse("http://localhost:9/", false).expect("an endpoint");
         let headers = [("webhook-id", String::new()), ("a", String::new()), ("b", String::new())];
         let error = Client::new(false)
-            .post(&mut Kept::default(), &target, headers, Bytes::new())
+            .post(&mut Kept::default(), &endpoint, headers, Bytes::new())
             .await
             .unwrap_err();
         assert!(error.contains("private"), "{error}");

@@ -1,8 +1,9 @@
 //! A connection to the receiver of a webhook, and when it may be used again.
 //!
-//! Owns the bounds of keeping: only for the same target, never after a failure, never unread, not
-//! for ever. Addresses are checked when a connection is made, so no kept one may outlive what it was
-//! made for; its age is bounded, so that a name that has come to mean another address is asked again.
+//! Owns the limits of keeping one: only for the same endpoint, never after a failure, never with an
+//! unread response, not for ever. Addresses are checked when a connection is made, so a kept one is
+//! never used for another endpoint. Its age is bounded, so that a name which has come to stand for
+//! another address is resolved again.
 
 use std::time::Duration;
 
@@ -16,30 +17,31 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::target::Target;
+use super::endpoint::Endpoint;
 
-/// A connection is used for so long.
+/// The longest that a connection is used.
 const AGE_MAX: Duration = Duration::from_secs(5 * 60);
-/// The body of an answer, which nobody reads, must end within this to be done with.
+/// How long the body of a response, which nobody reads, may take to end, if the connection is to be
+/// kept.
 const REST_TIMEOUT: Duration = Duration::from_millis(200);
-/// The same in bytes.
+/// How many bytes that body may have.
 const REST_BYTES_MAX: usize = 64 << 10;
 
-/// An open connection with nothing under way. Closed when dropped.
+/// An open connection with no request under way. Closed when dropped.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
     opened_at: Instant,
     _driver: Driver,
 }
 
-/// A connection that has had its answer, but for the body of it.
+/// A connection on which a response has arrived, except for its body.
 pub(super) struct Answered {
     connection: Connection,
     rest: Incoming,
 }
 
 impl Connection {
-    /// HTTP over a stream that is connected.
+    /// HTTP over a connected stream.
     pub(super) async fn over<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         stream: S,
     ) -> Result<Self, String> {
@@ -53,7 +55,7 @@ impl Connection {
         Ok(Self { sender, opened_at: Instant::now(), _driver: driver })
     }
 
-    /// Sends a request. Interrupted or failed, the connection is closed.
+    /// Sends a request. If this is interrupted or fails, the connection is closed.
     pub(super) async fn send(
         mut self,
         request: Request<Full<Bytes>>,
@@ -76,7 +78,7 @@ impl Drop for Driver {
 
 /// The connection of one webhook between its calls, if there is one.
 #[derive(Default)]
-pub(crate) struct Kept(Option<(Target, Connection)>);
+pub(crate) struct Kept(Option<(Endpoint, Connection)>);
 
 impl Kept {
     /// Closes it.
@@ -84,21 +86,21 @@ impl Kept {
         self.0 = None;
     }
 
-    /// The connection, if it is one to this target and fit to be used; else it is closed.
-    pub(super) fn take(&mut self, target: &Target) -> Option<Connection> {
+    /// The connection, if it is to this endpoint and fit for use; otherwise it is closed.
+    pub(super) fn take(&mut self, endpoint: &Endpoint) -> Option<Connection> {
         let (of, connection) = self.0.take()?;
-        let is_fit = of == *target
+        let is_fit = of == *endpoint
             && connection.opened_at.elapsed() < AGE_MAX
             && !connection.sender.is_closed();
         is_fit.then_some(connection)
     }
 
-    /// Keeps a connection, unless its answer goes on and on.
-    pub(super) async fn put(&mut self, target: &Target, answered: Answered) {
+    /// Keeps a connection, unless its response does not end.
+    pub(super) async fn put(&mut self, endpoint: &Endpoint, answered: Answered) {
         let Answered { connection, rest } = answered;
         let rest = Limited::new(rest, REST_BYTES_MAX).collect();
         if timeout(REST_TIMEOUT, rest).await.is_ok_and(|rest| rest.is_ok()) {
-            self.0 = Some((target.clone(), connection));
+            self.0 = Some((endpoint.clone(), connection));
         }
     }
 }

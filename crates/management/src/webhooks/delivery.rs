@@ -1,8 +1,9 @@
-//! Delivering to one webhook: in order, each outcome until it is taken or everything was tried.
+//! Delivering to one webhook: in order, each outcome until it is accepted or all attempts have
+//! failed.
 //!
-//! At least once: the cursor moves on after what was delivered, and is written down now and then, so a
-//! crash repeats the last events, with the same `webhook-id`. A connection is kept from one to the
-//! next; it goes with this task, which begins anew with every change of the webhook.
+//! Delivers at least once: the cursor moves past each delivered event and is saved now and then, so
+//! after a crash the last events are repeated, with the same `webhook-id`. The connection is kept
+//! between events; it ends with this task, which starts anew whenever the webhook is changed.
 
 use std::time::Duration;
 
@@ -13,21 +14,21 @@ use tokio::time::{sleep, timeout};
 
 use super::Webhooks;
 use super::connection::Kept;
+use super::endpoint::Endpoint;
 use super::model::Webhook;
 use super::schedule::{Attempt, Noted, note};
-use super::target::Target;
 use crate::caller::Caller;
 use crate::follow::Follower;
 use crate::ports::{Cursor, OutcomeEvent};
 use crate::time::{now_ms, rfc3339};
 use crate::view::{OutcomeView, Sight};
 
-/// A connection without anything to deliver is closed after so long.
+/// A connection is closed after this long without anything to deliver.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Pause before outcomes that could not be read are read again.
+/// How long to pause before reading outcomes again that could not be read.
 const READ_AGAIN: Duration = Duration::from_secs(5);
 
-/// What is posted.
+/// The body of a call.
 #[derive(Serialize)]
 struct Envelope<'a, T> {
     r#type: &'a str,
@@ -35,19 +36,19 @@ struct Envelope<'a, T> {
     data: T,
 }
 
-/// Delivers to a webhook until it is disabled, deleted, or the server stops.
+/// Delivers to a webhook until it is disabled or deleted, or the server stops.
 pub(crate) async fn run(webhooks: Webhooks, id: String) {
     while let Some(webhook) = webhooks.find(&id).filter(|webhook| webhook.enabled) {
         let follower = webhooks.follower(webhook.query(&*webhooks.ports().messages));
         if deliver_all(&webhooks, &webhook, follower).await.is_some() {
-            // Disabled, or the server stops.
+            // The webhook is disabled or deleted, or the server is stopping.
             return;
         }
         sleep(READ_AGAIN).await;
     }
 }
 
-/// `None`: to be begun again from where it stands.
+/// `None`: the caller should start again from the webhook's cursor.
 async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follower) -> Option<()> {
     let mut connection = Kept::default();
     loop {
@@ -64,7 +65,7 @@ async fn deliver_all(webhooks: &Webhooks, webhook: &Webhook, mut follower: Follo
                 return Some(());
             }
         }
-        // Past what nobody wanted, too.
+        // This also passes events that the webhook did not want.
         if let Some(cursor) = follower.cursor() {
             webhooks.note(&webhook.id, |webhook| stand_at(webhook, cursor))?;
         }
@@ -75,7 +76,8 @@ fn stand_at(webhook: &mut Webhook, cursor: &Cursor) {
     webhook.cursor = Some(cursor.to_string());
 }
 
-/// Delivers one event. `false`: the webhook is disabled, with the cursor before the event.
+/// Delivers one event. `false`: the webhook is disabled or deleted; its cursor is still before the
+/// event.
 async fn deliver(
     webhooks: &Webhooks,
     webhook: &Webhook,
@@ -88,7 +90,8 @@ async fn deliver(
         if let Some(at_ms) = webhooks.find(&webhook.id).and_then(|w| w.status.next_attempt_at_ms) {
             sleep(Duration::from_millis(at_ms.saturating_sub(now_ms()))).await;
         }
-        // Before each attempt: what its user may see can have changed meanwhile.
+        // Looked up before each attempt: what the webhook's user may see can have changed
+        // meanwhile.
         let Some(user) = Caller::absent(webhooks.ports(), &webhook.user) else {
             let reason = format!("there is no administrator '{}' any more", webhook.user);
             tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled: {reason}");
@@ -109,8 +112,8 @@ async fn deliver(
             note(webhook, attempt, webhooks.retry_delays())
         });
         if !is_delivered {
-            // So that a restart does not begin the schedule anew. What cannot be written now is
-            // written, and complained of, later.
+            // Saved now, so that a restart does not begin the schedule anew. If that fails, it is
+            // saved, and the failure logged, later.
             let _ = webhooks.keep().await;
         }
         match noted {
@@ -126,7 +129,7 @@ async fn deliver(
     }
 }
 
-/// An event that is hidden from the webhook's user: whatever failed about it counts no more.
+/// Passes an event that is hidden from the webhook's user: failed attempts for it no longer count.
 fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
     if webhooks.find(id).is_some_and(|webhook| webhook.status.failure_count == 0) {
         return true;
@@ -138,7 +141,7 @@ fn pass_by(webhooks: &Webhooks, id: &str) -> bool {
     webhooks.note(id, begin_anew).is_some()
 }
 
-/// Signs and posts.
+/// Signs and posts an event.
 pub(crate) async fn attempt(
     webhooks: &Webhooks,
     webhook: &Webhook,
@@ -147,8 +150,8 @@ pub(crate) async fn attempt(
     body: Bytes,
 ) -> Attempt {
     let client = webhooks.client();
-    let target = match Target::parse(&webhook.url, client.allows_private()) {
-        Ok(target) => target,
+    let endpoint = match Endpoint::parse(&webhook.url, client.allows_private()) {
+        Ok(endpoint) => endpoint,
         Err(reason) => return Attempt::Failed(reason.to_string(), None),
     };
     let timestamp_s = now_ms() / 1000;
@@ -157,7 +160,7 @@ pub(crate) async fn attempt(
         ("webhook-timestamp", timestamp_s.to_string()),
         ("webhook-signature", webhook.secret.sign(event_id, timestamp_s, &body)),
     ];
-    match client.post(connection, &target, headers, body).await {
+    match client.post(connection, &endpoint, headers, body).await {
         Ok(status) if status.is_success() => Attempt::Delivered(status),
         Ok(StatusCode::GONE) => Attempt::Gone,
         Ok(status) => Attempt::Failed(format!("it answered {status}"), Some(status)),
@@ -165,7 +168,7 @@ pub(crate) async fn attempt(
     }
 }
 
-/// The body of a request.
+/// The body of a call.
 pub(crate) fn envelope(name: &str, time_ms: u64, data: impl Serialize) -> Bytes {
     let envelope = Envelope { r#type: name, timestamp: rfc3339(time_ms), data };
     serde_json::to_vec(&envelope).unwrap_or_default().into()

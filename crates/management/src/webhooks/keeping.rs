@@ -1,6 +1,7 @@
-//! When the file is written: at once for what matters, seldom for how far deliveries have come.
+//! When the file is written: at once for what matters, now and then for how far deliveries have
+//! come.
 //!
-//! *Invariants:* what is written is what memory says at that moment, so a later change is never
+//! *Invariants:* what is written is the state of memory at that moment, so a later change is never
 //! overwritten by an earlier one; what could not be written is written later.
 
 use std::collections::BTreeSet;
@@ -11,7 +12,7 @@ use super::{Webhooks, unknown};
 use crate::error::ManagementError;
 use crate::problem::{Answer, Problem};
 
-/// How long the file may be behind.
+/// How far the file may lag behind.
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Webhooks {
@@ -28,14 +29,15 @@ impl Webhooks {
         Ok(answer)
     }
 
-    /// Changes a webhook in memory; the file follows soon. `None` when it is deleted.
+    /// Changes a webhook in memory; the file follows soon. `None` when the webhook has been
+    /// deleted.
     pub(super) fn note<T>(&self, id: &str, change: impl FnOnce(&mut Webhook) -> T) -> Option<T> {
         let answer = self.0.webhooks.lock().get_mut(id).map(change)?;
         self.0.noted.lock().insert(id.to_owned());
         Some(answer)
     }
 
-    /// Writes whatever the file is behind of.
+    /// Writes all webhooks for which the file is out of date.
     pub(super) async fn keep(&self) -> Result<(), ManagementError> {
         let noted = self.0.noted.lock().clone();
         if noted.is_empty() {
@@ -43,16 +45,16 @@ impl Webhooks {
         }
         let this = self.clone();
         let written = tokio::task::spawn_blocking(move || this.write(noted)).await;
-        // It panicked: then there is nothing to be told but that.
+        // It panicked: then that is all there is to report.
         written.unwrap_or_else(|error| Err(std::io::Error::other(error).into()))
     }
 
-    /// Writes these as they are now: other changes may have come in between, and are kept as well.
+    /// Writes these webhooks as they are now, including any changes made in between.
     fn write(&self, ids: BTreeSet<String>) -> Result<(), ManagementError> {
         let _writing = self.0.writing.lock();
         self.0.noted.lock().retain(|id| !ids.contains(id));
         let webhooks: Vec<Webhook> = ids.iter().filter_map(|id| self.find(id)).collect();
-        let written = self.0.store.put(&webhooks);
+        let written = self.0.file.put(&webhooks);
         if written.is_err() {
             self.0.noted.lock().extend(ids);
         }
@@ -60,7 +62,7 @@ impl Webhooks {
     }
 }
 
-/// Writes what was noted, now and then, until the server stops.
+/// Writes noted changes now and then, until the server stops.
 pub(super) async fn run(webhooks: Webhooks) {
     let mut stopping = webhooks.0.stop.listen();
     let mut is_failing = false;

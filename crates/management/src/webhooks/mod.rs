@@ -1,24 +1,24 @@
-//! Webhooks: outcomes posted to URLs, after the Standard Webhooks specification.
+//! Webhooks: outcomes posted to URLs, according to the Standard Webhooks specification.
 //!
-//! Owns the list of webhooks, a task for each that is enabled, and the file they are kept in. A
-//! webhook stands at a cursor; its task goes on from there (module `delivery`).
+//! Owns the list of webhooks, a task for each that is enabled, and the file in which they are kept.
+//! A webhook has a cursor; its task continues from there (module `delivery`).
 //!
-//! *Invariants:* the file is written from what memory says, one writer at a time (module `keeping`).
-//! What a user or a failure has changed is in the file before anybody is told; how far deliveries
-//! have come, within about a second, so a delivery costs no commit. A secret is shown once, when the
-//! webhook is made. A webhook is told what its user sees, who is an administrator; without one it is
-//! disabled.
+//! *Invariants:* the file is written from the state in memory, one writer at a time (module
+//! `keeping`). A change by a user or a failure is in the file before anybody is told of it; how far
+//! deliveries have come follows within about a second, so a delivery costs no commit. A secret is
+//! shown once, when the webhook is created. A webhook is sent what its user sees, who must be an
+//! administrator; without that user it is disabled.
 
 mod address;
 mod client;
 pub(crate) mod connection;
 pub(crate) mod delivery;
+pub(crate) mod endpoint;
+mod file;
 mod keeping;
 pub(crate) mod model;
 mod schedule;
 pub(crate) mod signature;
-mod store;
-pub(crate) mod target;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use self::client::Client;
+use self::file::WebhookFile;
 use self::model::Webhook;
-use self::store::Store;
 use crate::error::ManagementError;
 use crate::follow::Follower;
 use crate::ports::{OutcomeQuery, Ports};
@@ -39,12 +39,12 @@ use crate::stopping::Stop;
 
 pub(crate) use schedule::{Attempt, RETRY_DELAYS};
 
-/// Webhooks at most; each that lags reads outcomes by itself.
+/// The most webhooks; each one that lags reads outcomes by itself.
 const COUNT_MAX: usize = 100;
 
-/// What an operator sets.
-pub(crate) struct Settings<'s> {
-    /// The directory of the file.
+/// How webhooks are opened.
+pub(crate) struct Options<'s> {
+    /// The directory that holds the file.
     pub(crate) data: &'s Path,
     /// Whether private addresses may be called.
     pub(crate) allow_private_addresses: bool,
@@ -59,12 +59,12 @@ pub(crate) struct Webhooks(Arc<Inner>);
 struct Inner {
     ports: Ports,
     client: Client,
-    store: Store,
+    file: WebhookFile,
     retry_delays: Vec<Duration>,
     /// Held while the file is written.
     writing: Mutex<()>,
     webhooks: Mutex<BTreeMap<String, Webhook>>,
-    /// Those that the file is behind of.
+    /// Webhooks for which the file is out of date.
     noted: Mutex<BTreeSet<String>>,
     tasks: Mutex<BTreeMap<String, JoinHandle<()>>>,
     stop: Stop,
@@ -72,15 +72,15 @@ struct Inner {
 
 impl Webhooks {
     /// Reads the webhooks and starts to deliver.
-    pub(crate) fn open(ports: Ports, settings: Settings<'_>) -> Result<Self, ManagementError> {
+    pub(crate) fn open(ports: Ports, options: Options<'_>) -> Result<Self, ManagementError> {
         let has_history = ports.broker.has_history();
-        let store = Store::open(settings.data, has_history)?;
-        let all = store.all()?;
+        let file = WebhookFile::open(options.data, has_history)?;
+        let all = file.all()?;
         let webhooks = Self(Arc::new(Inner {
             ports,
-            client: Client::new(settings.allow_private_addresses),
-            store,
-            retry_delays: settings.retry_delays,
+            client: Client::new(options.allow_private_addresses),
+            file,
+            retry_delays: options.retry_delays,
             writing: Mutex::new(()),
             webhooks: Mutex::new(all.into_iter().map(|w| (w.id.clone(), w)).collect()),
             noted: Mutex::default(),
@@ -92,13 +92,13 @@ impl Webhooks {
         Ok(webhooks)
     }
 
-    /// Ends all deliveries; what was under way is delivered again after the next start.
+    /// Ends all deliveries; those under way are repeated after the next start.
     pub(crate) async fn stop(&self) {
         self.0.stop.stop();
         let tasks = std::mem::take(&mut *self.0.tasks.lock());
         for (_, task) in tasks {
             task.abort();
-            // Its end is wanted, so being aborted is no error.
+            // It is meant to end, so being aborted is no error.
             let _ = task.await;
         }
         if let Err(error) = self.keep().await {
@@ -106,17 +106,17 @@ impl Webhooks {
         }
     }
 
-    /// All of them, in order of their making.
+    /// All webhooks, in the order of their creation.
     pub(crate) fn all(&self) -> Vec<Webhook> {
         self.0.webhooks.lock().values().cloned().collect()
     }
 
-    /// One of them.
+    /// The webhook with an id.
     pub(crate) fn find(&self, id: &str) -> Option<Webhook> {
         self.0.webhooks.lock().get(id).cloned()
     }
 
-    /// Adds a webhook, which is told what is settled from now on.
+    /// Adds a webhook, which is sent everything that is settled from now on.
     pub(crate) async fn add(&self, mut webhook: Webhook) -> Answer<Webhook> {
         let end = self.0.ports.messages.end().await?;
         webhook.cursor = end.map(|cursor| cursor.to_string());
@@ -127,7 +127,7 @@ impl Webhooks {
                 let detail = format!("there may be {COUNT_MAX} webhooks; delete one");
                 return Err(Problem::new(Kind::TooManyWebhooks, detail));
             }
-            this.0.store.put(std::slice::from_ref(&webhook)).map_err(Problem::store)?;
+            this.0.file.put(std::slice::from_ref(&webhook)).map_err(Problem::store)?;
             this.0.webhooks.lock().insert(webhook.id.clone(), webhook.clone());
             Ok(webhook)
         });
@@ -145,12 +145,12 @@ impl Webhooks {
             if this.0.webhooks.lock().remove(&id).is_none() {
                 return Err(unknown(&id));
             }
-            this.0.store.remove(&id).map_err(Problem::store)
+            this.0.file.remove(&id).map_err(Problem::store)
         });
         deleted.await.map_err(Problem::store)?
     }
 
-    /// Begins to deliver to a webhook, anew if it is under way already.
+    /// Starts to deliver to a webhook; if delivery is under way already, starts it anew.
     pub(crate) fn start(&self, id: &str) {
         self.end(id);
         if self.0.stop.is_stopped() || self.find(id).is_none_or(|webhook| !webhook.enabled) {

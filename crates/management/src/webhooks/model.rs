@@ -1,20 +1,20 @@
-//! A webhook: what it is told, how it is doing.
+//! A webhook: what it is sent, and its status.
 
 use serde::{Deserialize, Serialize};
 
 use super::signature::Secret;
 use crate::ports::{Messages, Outcome, OutcomeQuery, Settled};
 
-/// Outcomes read at once.
+/// How many outcomes are read at once.
 const PAGE: usize = 100;
 
-/// A webhook as it is kept.
+/// A webhook as it is stored.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Webhook {
     pub id: String,
     pub url: String,
     pub secret: Secret,
-    /// The administrator who made it or changed it last: it is told what that user sees.
+    /// The administrator who created it or last changed it: it is sent what that user sees.
     #[serde(default)]
     pub user: String,
     #[serde(default)]
@@ -30,30 +30,30 @@ pub(crate) struct Webhook {
     pub outcomes: Vec<String>,
     pub enabled: bool,
     pub created_at_ms: u64,
-    /// Everything up to here is delivered.
+    /// Everything up to here has been delivered.
     #[serde(default)]
     pub cursor: Option<String>,
     #[serde(default)]
     pub status: Status,
 }
 
-/// How a webhook is doing.
+/// The status of a webhook.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Status {
-    /// Failed attempts for the event that is being delivered.
+    /// Failed attempts to deliver the current event.
     pub failure_count: u32,
-    /// What went wrong last.
+    /// What last went wrong.
     pub last_error: Option<String>,
     pub last_failure_at_ms: Option<u64>,
     pub last_success_at_ms: Option<u64>,
     pub next_attempt_at_ms: Option<u64>,
-    /// Why it is disabled, unless a user did that.
+    /// Why it is disabled, unless a user disabled it.
     pub disabled_reason: Option<String>,
 }
 
 impl Webhook {
-    /// The outcomes that it may be told of, from where it stands.
+    /// The outcomes that it may be sent, from its cursor on.
     pub(crate) fn query(&self, messages: &dyn Messages) -> OutcomeQuery {
         let only = match self.outcomes.as_slice() {
             [name] => Outcome::parse(name),
@@ -70,7 +70,7 @@ impl Webhook {
         }
     }
 
-    /// Whether it wants to be told of an outcome that its query found.
+    /// Whether it wants an outcome that its query found.
     pub(crate) fn wants(&self, settled: &Settled<'_>) -> bool {
         let name = settled.verdict.outcome.name();
         self.outcomes.is_empty() || self.outcomes.iter().any(|wanted| wanted == name)

@@ -1,4 +1,4 @@
-//! What an attempt to deliver does to a webhook: when the next one is, or that there is none.
+//! How an attempt to deliver changes a webhook: when the next attempt is, or that there is none.
 
 use std::time::Duration;
 
@@ -19,17 +19,18 @@ pub(crate) const RETRY_DELAYS: &[Duration] = &[
     Duration::from_secs(20 * 60 * 60),
     Duration::from_secs(24 * 60 * 60),
 ];
-/// What came of one attempt.
+
+/// The result of one attempt.
 pub(crate) enum Attempt {
-    /// Taken.
+    /// Accepted.
     Delivered(StatusCode),
-    /// The receiver wants no more, ever.
+    /// The receiver wants nothing more, ever.
     Gone,
-    /// Not taken; the text says why, the status if there was one.
+    /// Not accepted; the text says why, with the status if there was one.
     Failed(String, Option<StatusCode>),
 }
 
-/// What a webhook's status says to do next.
+/// What to do next, according to a webhook's status.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Noted {
     Delivered,
@@ -37,7 +38,7 @@ pub(super) enum Noted {
     Disabled,
 }
 
-/// Notes what came of an attempt.
+/// Notes the result of an attempt.
 pub(super) fn note(webhook: &mut Webhook, attempt: Attempt, delays: &[Duration]) -> Noted {
     let now_ms = now_ms();
     let status = &mut webhook.status;
@@ -75,7 +76,7 @@ pub(super) fn note(webhook: &mut Webhook, attempt: Attempt, delays: &[Duration])
     Noted::Disabled
 }
 
-/// Give or take a fifth, so that what failed together does not come back together.
+/// Give or take a fifth, so that webhooks that failed together do not retry together.
 fn jittered(delay: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     delay.mul_f64(0.8 + 0.4 * f64::from(random) / f64::from(u32::MAX))

@@ -1,4 +1,4 @@
-//! Secrets and signatures as the Standard Webhooks specification has them (version 1).
+//! Secrets and signatures according to the Standard Webhooks specification (version 1).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 const PREFIX: &str = "whsec_";
-/// Bytes of a secret that is made here.
+/// Bytes of a secret that is generated here.
 const SECRET_BYTES: usize = 32;
 
-/// The secret of a webhook, as its owner knows it: `whsec_` and base64. Never shown by `Debug`.
+/// The secret of a webhook as its owner knows it: `whsec_` and base64. Never shown by `Debug`.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Secret(String);
@@ -22,23 +22,23 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// A new one.
+    /// Generates a secret.
     ///
     /// # Errors
-    /// The operating system gives no random bytes.
+    /// The operating system provides no random bytes.
     pub(crate) fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes)?;
         Ok(Self(format!("{PREFIX}{}", STANDARD.encode(bytes))))
     }
 
-    /// One that was given: 24 to 64 bytes.
+    /// Reads a secret chosen by the owner: 24 to 64 bytes.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let bytes = STANDARD.decode(text.strip_prefix(PREFIX)?).ok()?;
         (24..=64).contains(&bytes.len()).then(|| Self(text.to_owned()))
     }
 
-    /// The text, for its owner, once.
+    /// The text, to be shown to its owner once.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -46,7 +46,7 @@ impl Secret {
     /// The value of the header `webhook-signature`.
     pub(crate) fn sign(&self, id: &str, timestamp_s: u64, body: &[u8]) -> String {
         let key = self.0.strip_prefix(PREFIX).and_then(|text| STANDARD.decode(text).ok());
-        // HMAC takes a key of any length, and `parse` let only good ones in.
+        // HMAC takes a key of any length, and `parse` accepts only good ones.
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key.unwrap_or_default()) else {
             return String::new();
         };
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn signature_is_that_of_the_specification() {
-        // The example of the reference libraries.
+        // The example from the reference libraries.
         let secret = Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
         let id = "msg_p5jXN8AQM9LWM0D4loKWxJek";
         let signature = secret.sign(id, 1_614_265_330, br#"{"test": 2432232314}"#);

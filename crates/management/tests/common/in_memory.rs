@@ -1,8 +1,8 @@
-//! A broker that is nothing but a list of events: a second implementation of the ports, small and
-//! honest, to see that nothing above them relies on the node.
+//! A broker that is only a list of events: a second implementation of the ports, small and honest,
+//! to show that nothing above them relies on the node.
 //!
-//! It knows queues, the default exchange, one virtual host and one user. Messages become what a test
-//! makes of them.
+//! It has queues, the default exchange, one virtual host and one user. What becomes of a message is
+//! up to the test.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ pub struct InMemory {
 struct State {
     queues: BTreeSet<String>,
     queued: Vec<Queued>,
-    /// What has failed, for another try.
+    /// Messages that have failed, kept for another try.
     failed: Vec<Queued>,
     events: Vec<Recorded>,
 }
@@ -56,7 +56,7 @@ impl InMemory {
         self.state().queued.len() as u64
     }
 
-    /// Delivers the next message of a queue and settles it. Answers whether there was one.
+    /// Delivers the next message of a queue and settles it. Returns whether there was one.
     pub fn work(&self, queue: &str, outcome: Outcome) -> bool {
         let mut state = self.state();
         let Some(at) = state.queued.iter().position(|it| it.queue == queue) else { return false };
@@ -78,7 +78,7 @@ impl InMemory {
 
 impl State {
     fn record(&mut self, id: &str, what: What<'static>) -> (Cursor, u64) {
-        // No two at the same time.
+        // No two events have the same time.
         let last_ms = self.events.last().map_or(0, |last| last.time_ms);
         let time_ms = super::now_ms().max(last_ms + 1);
         self.events.push(Recorded { id: id.to_owned(), time_ms, what });
@@ -126,7 +126,7 @@ impl State {
     }
 }
 
-/// So many events are before what comes after it.
+/// The cursor with this many events before it.
 fn cursor(count: usize) -> Cursor {
     Cursor::new(format!("after:{count}"))
 }
@@ -217,7 +217,7 @@ impl Messages for InMemory {
     fn changed(&self) -> Changed {
         let mut changed = self.changed.subscribe();
         Box::pin(async move {
-            // An error says that the broker is gone; then nothing changes any more.
+            // An error means that the broker is gone; then nothing changes any more.
             let _ = changed.changed().await;
         })
     }

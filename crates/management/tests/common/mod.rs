@@ -1,6 +1,6 @@
 //! A node with its HTTP server in a directory of its own, and a plain HTTP client.
 //!
-//! The client is the standard library's sockets: what is on the wire is seen as it is.
+//! The client uses the standard library's sockets, so tests see what is on the wire.
 
 #![allow(
     dead_code,
@@ -33,7 +33,7 @@ use node::embedded::{Event, Link};
 use node::{Consume, DeclareQueue, Node, Settlement};
 use serde_json::Value;
 
-/// Tests of a test program as functions of a fixture, run over each implementation of the ports.
+/// Runs tests, written as functions of a fixture, over each implementation of the ports.
 macro_rules! over_both {
     ($($test:ident,)*) => {
         mod over_node {
@@ -52,7 +52,7 @@ pub fn now_ms() -> u64 {
     SystemClock.now_ms()
 }
 
-/// What is behind the ports.
+/// The broker behind the ports.
 #[derive(Clone)]
 enum Behind {
     Node(Arc<Node>),
@@ -97,7 +97,7 @@ impl Fixture {
         fixture
     }
 
-    /// Over nothing but a list in memory.
+    /// Over a list in memory.
     pub fn in_memory() -> Self {
         let kept = tempfile::tempdir().expect("a directory");
         let behind = Behind::Memory(Arc::default());
@@ -133,7 +133,7 @@ impl Fixture {
         Self { runtime, management, behind, address, user, directory, _kept: None }
     }
 
-    /// The node behind it.
+    /// The node behind the ports.
     pub fn node(&self) -> &Arc<Node> {
         match &self.behind {
             Behind::Node(node) => node,
@@ -141,7 +141,7 @@ impl Fixture {
         }
     }
 
-    /// Messages in all queues.
+    /// The number of messages in all queues.
     pub fn message_count(&self) -> u64 {
         match &self.behind {
             Behind::Node(node) => node.message_count(),
@@ -149,7 +149,7 @@ impl Fixture {
         }
     }
 
-    /// Where the server keeps its files.
+    /// The directory in which the server keeps its files.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -159,7 +159,7 @@ impl Fixture {
         self.behind.ports().messages.beginning().to_string()
     }
 
-    /// Stops the server; how long that took.
+    /// Stops the server; returns how long that took.
     pub fn stop(&mut self) -> Duration {
         let start = Instant::now();
         if let (Some(management), Some(runtime)) = (self.management.take(), &self.runtime) {
@@ -178,7 +178,7 @@ impl Fixture {
         fixture
     }
 
-    /// The same as after a crash: the server is not told to stop, it is gone.
+    /// Restarts as after a crash: the server is not stopped, it is simply gone.
     pub fn kill_and_restart(mut self, change: impl FnOnce(&mut Options)) -> Self {
         let runtime = self.runtime.take().expect("it runs");
         runtime.shutdown_timeout(Duration::from_secs(5));
@@ -211,7 +211,7 @@ impl Fixture {
         self.node().set_permissions("/", name, permissions).expect("permissions");
     }
 
-    /// Asks as the user of the fixture.
+    /// Sends a request as the fixture's user.
     pub fn call(&self, method: &str, path: &str, body: Option<Value>) -> Reply {
         self.call_as(&self.user, method, path, body)
     }
@@ -233,7 +233,7 @@ impl Fixture {
         self.raw(method, path, &head, body.as_bytes())
     }
 
-    /// A request with just these header lines.
+    /// Sends a request with exactly these header lines.
     pub fn raw(&self, method: &str, path: &str, head: &str, body: &[u8]) -> Reply {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(70))).expect("a time-out");
@@ -243,14 +243,14 @@ impl Fixture {
              {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).expect("sent");
-        // The server may answer and close before it has read all of a body.
+        // The server may answer and close before it has read a whole body.
         let _ = stream.write_all(body);
         let mut text = Vec::new();
         let _ = stream.read_to_end(&mut text);
         Reply::parse(&text)
     }
 
-    /// Waits until a call answers as it should.
+    /// Waits until a call gives the right answer.
     pub fn eventually(&self, path: &str, is_right: impl Fn(&Reply) -> bool) -> Reply {
         let start = Instant::now();
         loop {
@@ -263,7 +263,7 @@ impl Fixture {
         }
     }
 
-    /// A thread that settles whatever comes, until dropped.
+    /// A thread that settles every message, until dropped.
     pub fn worker(&self, queue: &str, settlement: Settlement) -> Worker {
         let stop = Arc::new(AtomicBool::new(false));
         let (behind, queue, stopping) = (self.behind.clone(), queue.to_owned(), Arc::clone(&stop));
@@ -341,13 +341,13 @@ impl Drop for Worker {
     }
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub status: u16,
     pub headers: HashMap<String, String>,
     pub text: String,
-    /// `Null` where the body is no JSON.
+    /// `Null` when the body is not JSON.
     pub json: Value,
 }
 
@@ -367,7 +367,7 @@ impl Reply {
         }
     }
 
-    /// Checks that it is this problem; its detail.
+    /// Checks that it is this problem; returns its detail.
     #[track_caller]
     pub fn problem(&self, status: u16, name: &str) -> String {
         assert_eq!(self.status, status, "{self:?}");
@@ -381,7 +381,7 @@ impl Reply {
 /// A feed that is being read.
 pub struct Feed {
     lines: BufReader<TcpStream>,
-    /// The last id that was seen, as an `EventSource` keeps it.
+    /// The last id seen, kept as an `EventSource` would.
     pub last_id: Option<String>,
 }
 
@@ -402,8 +402,8 @@ impl Feed {
         }
     }
 
-    /// The next event with data; `None` at the end. The sizes of chunks stand on lines of their
-    /// own, which no field looks like, and a chunk ends with the empty line of an event.
+    /// The next event with data; `None` at the end. Chunk sizes are on lines of their own, which
+    /// look like no field, and each chunk ends with the empty line of an event.
     pub fn next_event(&mut self) -> Option<FeedEvent> {
         let (mut name, mut data) = (String::new(), String::new());
         loop {

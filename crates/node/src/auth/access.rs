@@ -10,8 +10,8 @@ use crate::locks::{Mutex, RwLock};
 /// Most decisions remembered per user and virtual host.
 const DECISION_COUNT_MAX: usize = 512;
 
-/// Answers "may this user do that here". Mirrors the permissions of the definitions: whoever
-/// changes those calls [`set`](Self::set) and the `remove` methods.
+/// Answers whether a user may do something in a virtual host. Mirrors the permissions of the
+/// definitions: whoever changes those calls [`set`](Self::set) and the `remove` methods.
 #[derive(Debug, Default)]
 pub struct AccessTable {
     vhosts: RwLock<HashMap<String, HashMap<String, Arc<UserAccess>>>>,
@@ -21,8 +21,8 @@ pub struct AccessTable {
 #[derive(Debug)]
 struct UserAccess {
     permissions: CompiledPermissions,
-    /// Decisions by resource name. Emptied when full: a client that names many resources once
-    /// each gains nothing from it.
+    /// Decisions by resource name. Emptied when full: a client that names each of many resources
+    /// once gains nothing from it.
     decisions: Mutex<HashMap<String, Decisions>>,
 }
 
@@ -30,7 +30,7 @@ struct UserAccess {
 type Decisions = [Option<bool>; 3];
 
 impl AccessTable {
-    /// Grants a user these permissions in a virtual host, instead of those it had.
+    /// Grants a user these permissions in a virtual host, in place of earlier ones.
     ///
     /// # Errors
     /// [`AuthError::Pattern`]; nothing changes then.
@@ -63,13 +63,14 @@ impl AccessTable {
         }
     }
 
-    /// Whether a user may open a virtual host: whether it has permissions there at all, be they
-    /// empty.
+    /// Whether a user may open a virtual host: whether it has any permissions there, even empty
+    /// ones.
     pub fn may_open(&self, vhost: &str, user: &str) -> bool {
         self.find(vhost, user).is_some()
     }
 
-    /// Whether a user may access a queue or exchange so. An empty name is the default exchange.
+    /// Whether a user has this access to a queue or exchange. An empty name is the default
+    /// exchange.
     pub fn allow(&self, vhost: &str, user: &str, access: Access, name: &str) -> bool {
         // The table's lock is released before the user's is taken.
         self.find(vhost, user).is_some_and(|user| user.allow(access, name))

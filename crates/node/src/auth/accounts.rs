@@ -1,7 +1,7 @@
-//! Users, virtual hosts and permissions as they stand, and who is let in.
+//! Users, virtual hosts and permissions in their current state, and who is let in.
 //!
-//! Owns them in memory. Never does: making a change durable; who changes them logs that under the
-//! same lock (module [`administration`](crate::administration)).
+//! Owns them in memory. Never makes a change durable: whoever changes them logs that under the same
+//! lock (module [`administration`](crate::administration)).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::locks::{Rank, RwLock};
 
 /// See the module's documentation.
 pub(crate) struct Accounts {
-    /// Of queues, exchanges and bindings there is nothing here: they live in the registry.
+    /// Holds no queues, exchanges and bindings: they live in the registry.
     pub definitions: RwLock<Definitions>,
     pub access: Arc<AccessTable>,
     logins: Arc<Logins>,
@@ -23,7 +23,7 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     /// # Errors
-    /// [`AuthError`] for permissions that make no sense.
+    /// [`AuthError`] for permissions that are not valid patterns.
     pub(crate) fn new(
         definitions: &Definitions,
         loopback_users: Vec<String>,
@@ -49,7 +49,7 @@ impl Accounts {
         user: &str,
         password: &str,
     ) -> Result<(), LoginError> {
-        // Asked for again after waiting: the user may have changed.
+        // Looked up again after the wait: the user may have changed.
         self.logins.log_in(peer, || self.login(user, password)).await
     }
 
@@ -62,7 +62,7 @@ impl Accounts {
         super::may_connect_from(user, peer, &self.loopback_users)
     }
 
-    /// A user is gone or has another password.
+    /// A user has been deleted or has a new password.
     pub(crate) fn forget_password(&self, user: &str) {
         self.logins.authenticator().forget(user);
     }

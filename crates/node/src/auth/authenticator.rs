@@ -1,9 +1,9 @@
-//! Checking a login, fast from the second time on.
+//! Checks logins: the first takes time, the same login again does not.
 //!
 //! A client library opens a connection per process or per request, and each login costs 20 ms of
-//! Argon2. So a successful login leaves a keyed digest of (user, stored hash, password): the key
-//! is random and lives as long as this process, and with another stored hash the digest differs.
-//! Failures are not kept, so guessing stays slow.
+//! Argon2. So a successful login leaves a keyed digest of (user, stored hash, password). The key is
+//! random and lives as long as this process, and with another stored hash the digest is different.
+//! Failures are not remembered, so guessing stays slow.
 
 use std::collections::HashMap;
 

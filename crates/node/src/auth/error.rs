@@ -1,10 +1,10 @@
 //! What can go wrong in authentication and authorisation, each as one clear line.
 
-/// An error of the rules in this module. A wrong password is none: it is an answer.
+/// An error of the rules in this module. A wrong password is not one: it is an answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {
-    /// A SASL response is not of its mechanism's form. The client's fault.
+    /// A SASL response does not have its mechanism's form. The client's fault.
     #[error("the {mechanism} response is malformed: {reason}")]
     Response {
         /// `PLAIN` or `AMQPLAIN`.
@@ -12,7 +12,7 @@ pub enum AuthError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A permission is no regular expression. Whoever sets it is told.
+    /// A permission is not a regular expression. Whoever sets it is told.
     #[error("the {access} permission {pattern:?} is not a valid pattern: {reason}")]
     Pattern {
         /// `configure`, `write` or `read`.

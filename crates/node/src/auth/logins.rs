@@ -1,14 +1,14 @@
-//! Logins of strangers, within bounds.
+//! Logins of clients not yet known, within bounds.
 //!
 //! A password hash takes a processor for some 20 ms and 19 MiB of memory, and anybody may ask for
-//! one. So at most [`HASHES_MAX`] are computed at a time, whoever asks over whatever protocol; the
-//! others wait in order, and who gives up waiting leaves the queue. A login that succeeded before
-//! is recognised without a hash and without a place in the queue. Who fails too often from one
-//! address is refused without a hash; a success never counts. Addresses that have failed lately share
-//! one of the two turns, so that many of them do not keep others out.
+//! one. So at most [`HASHES_MAX`] are computed at a time, whoever asks and over whatever protocol;
+//! the others wait in order, and a client that gives up leaves the queue. A login that has
+//! succeeded before is recognised without a hash and without a place in the queue. An address with
+//! too many failures is refused without a hash; successes never count against it. Addresses that
+//! have failed lately share one of the two turns, so that many of them do not keep others out.
 //!
-//! Never here: delays, sockets, an async runtime: a hash has a thread for itself, which costs little
-//! beside it.
+//! Never here: delays, sockets, an async runtime. Each hash has a thread of its own, whose cost is
+//! small in comparison.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -22,23 +22,23 @@ use event_listener::Event;
 use super::{AuthError, Authenticator};
 use crate::locks::Mutex;
 
-/// Hashes that are computed at a time.
+/// How many hashes are computed at a time.
 const HASHES_MAX: usize = 2;
-/// Failures a second that an address may have, and at once.
+/// How many failures per second an address may have, and how many at once.
 const FAILURES_PER_S: f64 = 10.0;
 /// How long an address that has failed shares a turn with others that have.
 const SUSPECT_FOR: Duration = Duration::from_secs(60);
-/// Addresses whose failures are remembered.
+/// How many addresses are remembered with their failures.
 const ADDRESSES_MAX: usize = 16_384;
 
-/// Why somebody is not let in.
+/// Why a user is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// No such user, or not its password.
+    /// No such user, or the wrong password.
     #[error("invalid credentials")]
     Wrong,
-    /// So many logins from this address have failed lately that this one was not looked at.
+    /// So many logins from this address have failed lately that this one was not checked.
     #[error("too many failed logins from this address; try again in a second")]
     TooManyFailures,
     /// The server could not compute the hash.
@@ -50,13 +50,13 @@ pub enum LoginError {
 pub(crate) struct Logins {
     authenticator: Authenticator,
     turns: Arc<Semaphore>,
-    /// The one turn of those whose addresses have failed lately: however many they are, others wait
-    /// for one of them at most.
+    /// The single turn for addresses that have failed lately: however many they are, others wait
+    /// for at most one of them.
     turn_of_suspects: Arc<Semaphore>,
     failures: Mutex<Failures>,
 }
 
-/// A suspect who waits, until dropped.
+/// A suspect that is waiting, until this is dropped.
 struct Waiting<'a> {
     logins: &'a Logins,
     peer: IpAddr,
@@ -88,8 +88,8 @@ impl Logins {
         &self.authenticator
     }
 
-    /// Waits for a turn, in the order of arrival; who turns out to have failed lately, among those,
-    /// and of one address no more than may fail.
+    /// Waits for a turn, in the order of arrival. A client whose address turns out to have failed
+    /// lately waits among the suspects, and of one address no more wait than may fail.
     async fn turn(&self, peer: IpAddr) -> Result<Turn, LoginError> {
         let turn = self.turns.acquire_arc().await;
         if !self.failures.lock().has_failed(peer, Instant::now()) {
@@ -105,7 +105,7 @@ impl Logins {
         Ok(Turn { _turn: self.turns.acquire_arc().await, _of_suspects: Some(of_suspects) })
     }
 
-    /// Computes a hash on a thread of its own, which keeps the turn until it has.
+    /// Computes a hash on a thread of its own, which keeps the turn until it is done.
     async fn hash(
         self: &Arc<Self>,
         turn: Turn,
@@ -117,7 +117,7 @@ impl Logins {
         let hashing = move || {
             let is_right = login.check(&logins.authenticator);
             if !is_right {
-                // Here, and not by who asked: that one may have gone.
+                // Noted here and not by the client's task, which may have gone.
                 logins.failures.lock().note(peer, Instant::now());
             }
             told.tell(is_right);
@@ -133,7 +133,8 @@ impl Logins {
 }
 
 impl Logins {
-    /// As [`Node::log_in`](crate::Node::log_in); `login` is what is said and known now.
+    /// As [`Node::log_in`](crate::Node::log_in); `login` gives what the client says and what is
+    /// known at that moment.
     pub(super) async fn log_in(
         self: &Arc<Self>,
         peer: IpAddr,
@@ -143,7 +144,7 @@ impl Logins {
             return Ok(());
         }
         let turn = self.turn(peer).await?;
-        // The same login may have had its turn meanwhile, or the user have changed.
+        // Meanwhile the same login may have had its turn, or the user may have changed.
         let login = login();
         if login.is_remembered(&self.authenticator) {
             return Ok(());
@@ -155,7 +156,7 @@ impl Logins {
     }
 }
 
-/// What somebody says, and what is known of the user.
+/// What a client says, and what is known about the user.
 pub(super) struct Login {
     pub user: String,
     pub password: String,
@@ -173,7 +174,7 @@ impl Login {
     }
 }
 
-/// What a thread has found out for a future.
+/// The result that a thread hands to a future.
 #[derive(Default)]
 struct Verdict {
     /// 0 until it is known.
@@ -192,7 +193,7 @@ impl Verdict {
 
     async fn wait(&self) -> bool {
         loop {
-            // Before looking, so that nothing is missed between.
+            // Asked for before looking, so that no result in between is missed.
             let known = self.known.listen();
             match self.state.load(Ordering::Acquire) {
                 0 => known.await,
@@ -202,7 +203,7 @@ impl Verdict {
     }
 }
 
-/// Failed logins by address: each has so many to spare, and they come back with time.
+/// Failed logins by address: each may have a certain number, which recovers with time.
 #[derive(Default)]
 struct Failures {
     spent: HashMap<IpAddr, Spent>,
@@ -211,7 +212,7 @@ struct Failures {
 struct Spent {
     failures: f64,
     at: Instant,
-    /// Suspects of this address who wait, and may all fail.
+    /// Suspects from this address that are waiting, and may all fail.
     waiting_count: u32,
 }
 
@@ -234,7 +235,7 @@ impl Failures {
         spent.is_some_and(|spent| spent.left(now) > FAILURES_PER_S - 1.0)
     }
 
-    /// `false`: those who wait already may use up what is left.
+    /// `false`: those waiting already may use up what is left.
     fn begin_waiting(&mut self, peer: IpAddr, now: Instant) -> bool {
         let Some(spent) = self.spent.get_mut(&network(peer)) else { return true };
         let may_wait = spent.left(now) + f64::from(spent.waiting_count) <= FAILURES_PER_S - 1.0;
@@ -253,8 +254,8 @@ impl Failures {
             self.spent.retain(|_, spent| spent.left(now) > 0.0);
         }
         if self.spent.len() >= ADDRESSES_MAX {
-            // So many at once are somebody with a network of his own. The two hashes at a time
-            // still bound him.
+            // So many addresses at once belong to somebody with a whole network. The limit of two
+            // hashes at a time still holds.
             self.spent.clear();
         }
         let new = Spent { failures: 0.0, at: now, waiting_count: 0 };
@@ -263,7 +264,8 @@ impl Failures {
     }
 }
 
-/// Who counts as one: an IPv4 address, an IPv6 network of 64 bits, which one subscriber has.
+/// What counts as one address: an IPv4 address, or an IPv6 network of 64 bits, since that is what
+/// one subscriber has.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(ip) => {

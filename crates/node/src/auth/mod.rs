@@ -1,8 +1,9 @@
 //! Who a client is and what it may do: password hashes, SASL responses, permissions.
 //!
 //! Owns the rules: how a password is hashed and verified ([`hash_password`], [`verify`],
-//! [`Authenticator`]), how many are hashed at a time and for whom (module `logins`), what a SASL response says ([`parse_plain`], [`parse_amqplain`]), where a
-//! user may come from ([`may_connect_from`]) and what the permissions allow ([`AccessTable`]).
+//! [`Authenticator`]), how many are hashed at a time and for whom (module `logins`), what a SASL
+//! response says ([`parse_plain`], [`parse_amqplain`]), where a user may connect from
+//! ([`may_connect_from`]) and what the permissions allow ([`AccessTable`]).
 //!
 //! Never does: store users or permissions (that is [`definitions`](crate::definitions)), talk to a
 //! client, log a password.
@@ -31,7 +32,7 @@ pub use password::{hash_password, verify};
 pub use permissions::{Access, CompiledPermissions};
 pub use sasl::{parse_amqplain, parse_plain};
 
-/// 128 random bits as hexadecimal digits: what nobody can guess.
+/// 128 random bits as hexadecimal digits, which nobody can guess.
 ///
 /// # Errors
 /// [`AuthError::Hash`] if the operating system gives no random bytes.

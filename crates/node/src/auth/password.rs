@@ -13,12 +13,12 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASS_COUNT: u32 = 2;
 const LANE_COUNT: u32 = 1;
 
-/// Bytes asked of the allocator for one hash, of which the 19 MiB are written to and so take
-/// room. glibc serves nothing above 32 MiB from its heaps, so all of it is the operating system's
-/// again at once; 19 MiB it would keep.
+/// The size of the allocation for one hash, of which only the 19 MiB are written to and take up
+/// memory. glibc never serves more than 32 MiB from its heaps, so all of it goes back to the
+/// operating system at once; a 19 MiB allocation might be kept.
 const ALLOCATED_BYTES: usize = 33 << 20;
 
-/// Verified against when there is no such user, so that the answer takes as long as for one.
+/// Verified against when there is no such user, so that the answer takes as long as for a real one.
 static NO_ONE: LazyLock<String> =
     LazyLock::new(|| hash_with_salt("", &[0; 16]).unwrap_or_default());
 
@@ -39,7 +39,7 @@ pub fn verify(password: &str, hash: &str) -> bool {
     PasswordHash::new(hash).ok().and_then(|hash| is_made_from(&hash, password)).unwrap_or(false)
 }
 
-/// `None`: the hash is none of Argon2's, or is not complete.
+/// `None`: the hash is not one of Argon2's, or is incomplete.
 fn is_made_from(hash: &PasswordHash, password: &str) -> Option<bool> {
     let (salt, expected) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
     let algorithm = Algorithm::new(hash.algorithm.as_str()).ok()?;

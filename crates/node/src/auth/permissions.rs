@@ -1,15 +1,15 @@
-//! What one user may do in one virtual host, ready to be asked.
+//! What one user may do in one virtual host, compiled for fast answers.
 //!
-//! RabbitMQ's rules: a pattern matches anywhere in the name unless it is anchored; the empty
-//! pattern stands for `^$`; the default exchange, whose name is empty, is asked for as
-//! `amq.default`. Patterns work on bytes, so `\w` and `(?i)` are those of ASCII, as there.
+//! The rules are RabbitMQ's: a pattern matches anywhere in the name unless it is anchored; the
+//! empty pattern stands for `^$`; the default exchange, whose name is empty, is checked as
+//! `amq.default`. Patterns work on bytes, so `\w` and `(?i)` are ASCII-only, as there.
 
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::AuthError;
 use crate::definitions::Permissions;
 
-/// Limit on one compiled pattern, far above anything that is meant seriously.
+/// Limit for one compiled pattern, far above any serious use.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 /// The three kinds of permission.
@@ -49,7 +49,7 @@ impl CompiledPermissions {
     /// Compiles the three patterns.
     ///
     /// # Errors
-    /// [`AuthError::Pattern`] naming the first pattern that is none.
+    /// [`AuthError::Pattern`] for the first pattern that is not valid.
     pub fn compile(permissions: &Permissions) -> Result<Self, AuthError> {
         Ok(Self {
             configure: compile(Access::Configure, &permissions.configure)?,
@@ -58,7 +58,7 @@ impl CompiledPermissions {
         })
     }
 
-    /// Whether a resource of this name may be accessed so.
+    /// Whether this access to a resource of this name is allowed.
     pub fn allow(&self, access: Access, name: &str) -> bool {
         let pattern = match access {
             Access::Configure => &self.configure,
@@ -69,7 +69,7 @@ impl CompiledPermissions {
     }
 }
 
-/// The name a resource is checked by.
+/// The name by which a resource is checked.
 fn resource_name(name: &str) -> &str {
     if name.is_empty() { "amq.default" } else { name }
 }
@@ -87,7 +87,7 @@ fn compile(access: Access, pattern: &str) -> Result<Regex, AuthError> {
         })
 }
 
-/// The last line of the error: those before draw the pattern with a mark beneath it.
+/// The last line of the error: the lines before draw the pattern with a mark beneath it.
 fn reason(error: &regex::Error) -> String {
     match error {
         regex::Error::CompiledTooBig(_) => "it is too large".to_owned(),

@@ -4,8 +4,8 @@ use amqp::TableRef;
 
 use super::AuthError;
 
-/// User and password of a PLAIN response (RFC 4616): `[authorization id] NUL user NUL password`.
-/// As in RabbitMQ nobody acts for someone else: the authorization id is empty or the user.
+/// User and password of a PLAIN response (RFC 4616): `[authorization id] NUL user NUL password`. As
+/// in RabbitMQ nobody acts for someone else: the authorization id is empty or equals the user.
 ///
 /// # Errors
 /// [`AuthError::Response`].

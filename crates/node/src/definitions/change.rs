@@ -69,8 +69,8 @@ pub enum Change {
         /// The queue.
         queue: StoredQueue,
     },
-    /// A queue is gone, with every binding to it. Nothing changes where the queue of that name has
-    /// another id: it is a later queue then.
+    /// A queue is gone, with every binding to it. Nothing changes if the queue of that name has
+    /// another id, for then it is a later queue.
     QueueDeleted {
         /// Name of the virtual host.
         vhost: String,
@@ -79,7 +79,7 @@ pub enum Change {
         /// Id of the queue.
         id: u32,
     },
-    /// Ids below this one may be those of queues that are in no definition: they were not durable.
+    /// Ids below this may belong to queues in no definition, because they were not durable.
     QueueIdsReserved {
         /// The first id that is still free.
         end: u32,
@@ -104,7 +104,7 @@ impl Change {
     /// The change as the payload of a log record.
     pub fn encode(&self) -> Vec<u8> {
         let mut record = vec![VERSION];
-        // Only maps with keys that are no strings can fail to become JSON; a change has none.
+        // Only maps whose keys are not strings can fail to become JSON; a change has none.
         serde_json::to_writer(&mut record, self).expect("a change has a JSON form");
         record
     }
@@ -112,7 +112,7 @@ impl Change {
     /// The change in a log record's payload.
     ///
     /// # Errors
-    /// [`DefinitionError::Change`] for an unknown version or a payload that is no change.
+    /// [`DefinitionError::Change`] for an unknown version or a payload that is not a change.
     pub fn decode(record: &[u8]) -> Result<Self, DefinitionError> {
         let unreadable = |reason: String| DefinitionError::Change { reason };
         match record.split_first() {

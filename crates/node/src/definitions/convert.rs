@@ -1,6 +1,6 @@
-//! Between the topology's definitions and their stored form, both ways.
+//! Converts between the topology's definitions and their stored form.
 //!
-//! What cannot be read back (a kind that nobody knows, arguments that make no sense) is `None`.
+//! What cannot be read back (an unknown kind, invalid arguments) is `None`.
 
 use amqp::FieldTable;
 use broker::QueueId;
@@ -83,7 +83,7 @@ pub(crate) fn binding(stored: &StoredBinding) -> Option<BindingDefinition> {
     })
 }
 
-/// A field table without its length.
+/// A field table without its length prefix.
 fn encoded(table: &FieldTable) -> Vec<u8> {
     let mut bytes = Vec::new();
     table.encode_with_length(&mut bytes);

@@ -1,5 +1,5 @@
-//! redb's storage on a file of a [`segment_log::Disk`], so that whatever disk the log stands on,
-//! a simulated one included, carries the definitions too.
+//! redb's storage on a file of a [`segment_log::Disk`], so that the disk that carries the log, even
+//! a simulated one, carries the definitions too.
 //!
 //! Takes no lock: the owner of the disk does.
 

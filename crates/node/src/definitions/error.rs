@@ -9,13 +9,13 @@ pub enum DefinitionError {
     /// Another process (or another handle of this one) holds the store.
     #[error("the definitions {name} are in use by another process")]
     InUse {
-        /// The file, as it was named to the store.
+        /// The file, by the name given to the store.
         name: String,
     },
     /// The file is not a definition store, or its content cannot be trusted.
     #[error("the definitions {name} are damaged: {reason}")]
     Damaged {
-        /// The file, as it was named to the store.
+        /// The file, by the name given to the store.
         name: String,
         /// What was found.
         reason: String,
@@ -23,17 +23,17 @@ pub enum DefinitionError {
     /// The file was written by a version of wilco with another format.
     #[error("the definitions {name} have format {found}, this version reads format {supported}")]
     Format {
-        /// The file, as it was named to the store.
+        /// The file, by the name given to the store.
         name: String,
         /// The format the file says it has.
         found: u64,
         /// The format this version reads and writes.
         supported: u64,
     },
-    /// The disk refused.
+    /// The disk refused an operation.
     #[error("the definitions {name} cannot be read or written: {source}")]
     Io {
-        /// The file, as it was named to the store.
+        /// The file, by the name given to the store.
         name: String,
         /// What the disk said.
         source: io::Error,
@@ -58,7 +58,7 @@ impl DefinitionError {
             redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
                 Self::Damaged { name, reason: source.to_string() }
             }
-            // A file shorter than its own header says.
+            // A file shorter than its own header says it is.
             redb::Error::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
                 Self::Damaged { name, reason: "the file ends too early".to_owned() }
             }

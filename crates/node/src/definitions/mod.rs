@@ -5,7 +5,7 @@
 //! log; the store follows in batches and may lag, and [`DefinitionStore::applied_position`] says
 //! from which log position on the changes have to be applied again.
 //!
-//! Never does: judging whether a change is allowed, holding the living topology, writing the log.
+//! Never judges whether a change is allowed, holds the living topology, or writes the log.
 //!
 //! Invariants:
 //! - **Applying changes to [`Definitions`] in memory and applying them to the store and loading it

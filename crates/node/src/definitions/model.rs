@@ -1,5 +1,5 @@
-//! The stored form of each definition. `arguments` are an AMQP field table as it is encoded on the
-//! wire, without its length: kept as the client sent it, compared by whoever declares again.
+//! The stored form of each definition. `arguments` are an AMQP field table in its wire encoding,
+//! without its length: kept as the client sent it, and compared when it is declared again.
 
 use serde::{Deserialize, Serialize};
 
@@ -66,11 +66,11 @@ pub struct StoredQueue {
 
 /// A binding as it is stored. All of it together is its identity.
 ///
-/// The fields stand in the order of their weight when sorted, so that the bindings to one
-/// destination lie side by side.
+/// The order of the fields is the order of sorting, so that the bindings to one destination lie
+/// side by side.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StoredBinding {
-    /// Whether the destination is a queue; else it is an exchange.
+    /// Whether the destination is a queue; otherwise it is an exchange.
     pub destination_is_queue: bool,
     /// Name of the queue or exchange that messages go to.
     pub destination: String,

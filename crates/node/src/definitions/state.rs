@@ -1,4 +1,4 @@
-//! The definitions in memory: plain ordered collections and the meaning of each change.
+//! The definitions in memory: plain ordered collections, and the effect of each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ pub struct Definitions {
 }
 
 impl Definitions {
-    /// Applies one change. Pure and total: what it does not concern stays as it is.
+    /// Applies one change. Pure and total: everything it does not concern stays as it is.
     pub fn apply(&mut self, change: &Change) {
         match change {
             Change::VhostPut { name } => {
@@ -67,12 +67,12 @@ impl Definitions {
         }
     }
 
-    /// Changes that take away the bindings whose ends are not there. A crash may leave such: the
-    /// making of a queue is lost, its binding survives; and a later queue of that name must not
-    /// find itself bound.
+    /// Changes that remove bindings of which an end does not exist. A crash may leave such
+    /// bindings: the declaration of a queue is lost while its binding survives, and a later queue
+    /// of that name must not find itself bound.
     pub fn loose_bindings(&self) -> Vec<Change> {
         let has_exchange = |vhost: &String, name: &String| {
-            // Those are in every virtual host without being stored.
+            // The predeclared exchanges exist in every virtual host without being stored.
             name.is_empty()
                 || name.starts_with("amq.")
                 || self.exchanges.contains_key(&(vhost.clone(), name.clone()))

@@ -24,22 +24,22 @@ use super::{Change, DefinitionError, Definitions, StoredBinding};
 /// The format this version reads and writes.
 const FORMAT_VERSION: u64 = 1;
 
-/// Password hashes are for nobody but the owner.
+/// Only the owner may read password hashes.
 const FILE_MODE: u32 = 0o600;
 
-/// redb's page cache. The definitions are read once, at start: this is for the write path.
+/// redb's page cache. The definitions are read once, at the start: this is for writing.
 const CACHE_BYTES: usize = 8 << 20;
 
 /// The bytes a finished redb file begins with. redb writes them last when it creates a file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
 
-/// Opens the database; the mark is to be set when a sync of it fails.
+/// Opens the database; the flag must be set when a sync of it fails.
 type Open = Box<dyn Fn(&Arc<AtomicBool>) -> Result<(Database, u64), DefinitionError> + Send + Sync>;
 
-/// The definitions on disk. One handle at a time: a second one, of this or of another process,
-/// is refused with [`DefinitionError::InUse`].
+/// The definitions on disk. Only one handle at a time: a second one, in this process or another, is
+/// refused with [`DefinitionError::InUse`].
 pub struct DefinitionStore {
-    /// `None` after a failure: redb refuses everything then, until the file is opened again.
+    /// `None` after a failure: redb then refuses everything until the file is opened again.
     database: Mutex<Option<Database>>,
     open_again: Open,
     sync_failed: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ impl fmt::Debug for DefinitionStore {
 }
 
 impl DefinitionStore {
-    /// Opens the store in the file `path`, creating it where there is none.
+    /// Opens the store in the file `path`, creating it if it does not exist.
     ///
     /// # Errors
     /// [`DefinitionError::InUse`], [`DefinitionError::Damaged`], [`DefinitionError::Format`] or
@@ -79,8 +79,8 @@ impl DefinitionStore {
         })
     }
 
-    /// Opens the store in the file `name` of a disk, creating it where there is none. Whoever owns
-    /// the disk sees to it that it has one user.
+    /// Opens the store in the file `name` of a disk, creating it if it does not exist. The owner of
+    /// the disk ensures that it has only one user.
     ///
     /// # Errors
     /// As [`open_file`](Self::open_file), without `InUse`.
@@ -133,8 +133,8 @@ impl DefinitionStore {
         self.with_database(read_all)
     }
 
-    /// The log position after the last change that is in the store, 0 at first. Changes from there
-    /// on have to be applied again at start.
+    /// The log position after the last change in the store; 0 at first. Changes from there on must
+    /// be applied again at the start.
     pub fn applied_position(&self) -> u64 {
         self.applied_position.load(Ordering::Acquire)
     }
@@ -142,8 +142,8 @@ impl DefinitionStore {
     /// Applies changes, in order, in one transaction that is on disk when this returns.
     /// `applied_position` is the log position after the last of them.
     ///
-    /// # Errors
-    /// [`DefinitionError::Io`] or [`DefinitionError::Damaged`]: the same changes may be applied again
+    /// [`DefinitionError::Io`] or [`DefinitionError::Damaged`]: the same changes may be applied
+    /// again later, for either none of them or all of them took effect.
     /// later, as nothing or all of them was.
     pub fn apply(&self, changes: &[Change], applied_position: u64) -> Result<(), DefinitionError> {
         self.with_database(|database| write(database, changes, applied_position))?;
@@ -151,7 +151,7 @@ impl DefinitionStore {
         Ok(())
     }
 
-    /// Works on the database, which is opened again if the last work failed for want of room.
+    /// Works on the database, after opening it again if the last work failed for want of room.
     fn with_database<R>(
         &self,
         work: impl FnOnce(&Database) -> Result<R, redb::Error>,
@@ -172,12 +172,12 @@ impl DefinitionStore {
     }
 }
 
-/// Opens the database and reads up to where the log is in it.
+/// Opens the database and reads how far it has followed the log.
 fn open(backend: impl StorageBackend, name: &str) -> Result<(Database, u64), DefinitionError> {
     let opened = Database::builder()
         .set_cache_size(CACHE_BYTES)
-        // redb may panic on a damaged file, or serve what was changed in it, unless told to look
-        // through all of it first.
+        // redb may panic on a damaged file, or serve altered contents, unless told to check all of
+        // it first.
         .set_check_integrity_on_open(true)
         .create_with_backend(backend)
         .map_err(redb::Error::from)
@@ -191,8 +191,8 @@ fn open(backend: impl StorageBackend, name: &str) -> Result<(Database, u64), Def
     Ok((database, applied_position))
 }
 
-/// Format and applied position of the store, which is made one first if it is empty. A store of
-/// another format is left as it is.
+/// Format and applied position of the store; an empty one is prepared first. A store with another
+/// format is left as it is.
 fn read_or_prepare(database: &Database) -> Result<(u64, u64), redb::Error> {
     match database.begin_read()?.open_table(META) {
         Ok(meta) => {
@@ -268,12 +268,12 @@ fn owned((vhost, name): (&str, &str)) -> (String, String) {
     (vhost.to_owned(), name.to_owned())
 }
 
-/// The file, created where there is none so that its name survives a crash.
+/// The file, created if it does not exist, in such a way that its name survives a crash.
 fn open_or_create(path: &Path) -> io::Result<File> {
     match OpenOptions::new().read(true).write(true).open(path) {
         Ok(file) => {
-            // One from before may have been open to others; password hashes are in it. Where it is
-            // another's file, its directory is what protects it.
+            // An earlier file may have been readable by others, and it holds password hashes. If it
+            // belongs to another user, its directory has to protect it.
             let _ = file.set_permissions(Permissions::from_mode(FILE_MODE));
             Ok(file)
         }
@@ -285,7 +285,7 @@ fn open_or_create(path: &Path) -> io::Result<File> {
                 .truncate(false)
                 .mode(FILE_MODE)
                 .open(path)?;
-            // Whatever the umask.
+            // Regardless of the umask.
             file.set_permissions(Permissions::from_mode(FILE_MODE))?;
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -303,9 +303,9 @@ fn discard_unfinished(backend: &impl StorageBackend) -> io::Result<()> {
     if length > 0 && is_unfinished(&start) { backend.set_len(0) } else { Ok(()) }
 }
 
-/// Whether a file that begins like this is one whose creation a crash cut short. redb syncs all
-/// the rest before it writes the magic number and refuses a file without it for ever; such a file
-/// never held a definition. A torn write may have left a part of the number, over zeros.
+/// Whether a file that begins like this is one whose creation a crash cut short. redb syncs
+/// everything else before it writes the magic number, and never accepts a file without it; such a
+/// file never held a definition. A torn write may have left part of the number, followed by zeros.
 fn is_unfinished(start: &[u8; MAGIC.len()]) -> bool {
     start != &MAGIC
         && start.iter().zip(&MAGIC).all(|(found, expected)| *found == 0 || found == expected)

@@ -22,7 +22,7 @@ use super::{Permissions, StoredExchange, User};
 pub(super) type BindingKey =
     (&'static str, bool, &'static str, &'static str, &'static str, &'static [u8]);
 
-/// Key of what has a name in a virtual host.
+/// Key of something that has a name in a virtual host.
 pub(super) type NamedKey = (&'static str, &'static str);
 
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -136,8 +136,8 @@ impl<'t> Tables<'t> {
             return Ok(());
         }
         self.queues.remove((vhost, name))?;
-        // All bindings to the queue lie side by side, and all of them are gone: where the range
-        // ends is told by the keys, as a string has no successor that is a string of its kind.
+        // All bindings to the queue lie side by side, and all of them go. The keys themselves show
+        // where the range ends, since there is no string that directly follows another one.
         let lowest: (&str, bool, &str, &str, &str, &[u8]) = (vhost, true, name, "", "", &[]);
         let mut doomed = Vec::new();
         for entry in self.bindings.range(lowest..)? {
@@ -172,7 +172,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, r
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
-    // Only maps with keys that are no strings can fail to become JSON; the stored types have none.
+    // Only maps whose keys are not strings can fail to become JSON; the stored types have none.
     serde_json::to_vec(value).expect("a stored definition has a JSON form")
 }
 

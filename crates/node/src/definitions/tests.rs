@@ -165,7 +165,7 @@ fn a_directory_that_is_not_there_is_named() {
 
 #[test]
 fn a_change_record_reads_as_it_was_written() {
-    // The form on disk: records written by one version are read by the next.
+    // The form on disk: records written by one version are read by the next one.
     let record = b"\x01{\"queue_put\":{\"vhost\":\"/\",\"queue\":{\"id\":7,\"name\":\"orders\",\
         \"durable\":true,\"auto_delete\":false,\"exclusive\":false,\"arguments\":\"0fa0\"}}}";
     assert_eq!(

@@ -1,8 +1,8 @@
-//! redb's storage, and whether a sync of it ever failed.
+//! redb's storage, with a mark of whether a sync of it has ever failed.
 //!
-//! After a failed sync nobody knows what of the file is on disk: the kernel may show pages that it
-//! has given up writing. Such a file must not be built upon before a restart; after a write that
-//! found no room it may.
+//! After a failed sync nobody knows how much of the file is on disk: the kernel may show pages that
+//! it has given up writing. Such a file must not be built upon before a restart; after a write that
+//! merely found no room it may.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 
-/// Passes everything on and sets a mark when a sync fails.
+/// Passes everything on and sets the mark when a sync fails.
 #[derive(Debug)]
 pub(super) struct Watched<B> {
     backend: B,

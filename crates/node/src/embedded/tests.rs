@@ -9,7 +9,7 @@ use crate::options::{Options, StoreOptions};
 use crate::store::APPENDED_BYTES_MAX;
 
 const BODY_BYTES: usize = 256 << 10;
-/// What a message takes besides its body, more than enough.
+/// The room a message takes besides its body; more than enough.
 const OVERHEAD_BYTES: usize = 4 << 10;
 
 /// A node without threads that keeps no bodies in memory.
@@ -61,7 +61,7 @@ fn what_waits_to_be_written_stays_bounded_without_confirms() {
         })
     };
     while !publisher.is_finished() {
-        // Slower than anybody publishes.
+        // Slower than anyone publishes.
         std::thread::sleep(Duration::from_millis(30));
         assert!(node.commit().expect("the disk works"));
     }

@@ -1,11 +1,13 @@
-//! What is still to be done after work on queues: one list, worked off by the outermost caller.
+//! What work on queues leaves to be done: one list, worked off by the outermost caller.
 //!
-//! A message that leaves a queue may be dead-lettered into another, whose limit then drops one, whose
-//! outcome is sent to a third. None of that is nested: whoever does a piece puts what follows from it
-//! on the agenda, and [`Engine::with_agenda`] goes on until nothing is left.
+//! A message that leaves a queue may be dead-lettered into another, whose limit then drops a
+//! message, whose outcome is sent to a third. None of that is nested: whoever does a piece of work
+//! puts what follows from it on the agenda, and [`Engine::with_agenda`] goes on until nothing is
+//! left.
 //!
-//! *Invariant:* it ends. What dies of dead letters being delivered is bounded by a budget, which
-//! grows only with what died first-hand; outcomes are told of messages, not of outcome messages.
+//! *Invariant:* it ends. Deaths caused by the delivery of dead letters are bounded by a budget,
+//! which grows only with messages that died first-hand; outcomes are reported for messages, not for
+//! outcome messages.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use broker::queue::Effects;
 use super::Engine;
 use crate::registry::LiveQueue;
 
-/// Messages that may die of one dead letter's being delivered.
+/// The most messages that may die because one dead letter is delivered.
 const DESCENDANTS_MAX: usize = 1024;
 
 /// See the module's documentation.
@@ -31,12 +33,12 @@ pub(crate) struct Agenda {
 struct Task {
     queue: Arc<LiveQueue>,
     effects: Effects,
-    /// Whether it comes of a dead letter's being delivered.
+    /// Whether it follows from the delivery of a dead letter.
     is_descendant: bool,
 }
 
 impl Agenda {
-    /// What followed from work on a queue. What died is sent on whatever it costs.
+    /// Adds what followed from work on a queue. Its dead letters are sent on whatever that costs.
     pub(crate) fn add(&mut self, queue: &Arc<LiveQueue>, effects: Effects) {
         if !effects.is_empty() {
             self.allow_descendants(effects.removed.len());
@@ -45,13 +47,13 @@ impl Agenda {
         }
     }
 
-    /// So many messages died first-hand.
+    /// Notes that this many messages died first-hand.
     pub(crate) fn allow_descendants(&mut self, count: usize) {
         self.budget += DESCENDANTS_MAX * (1 + count);
     }
 
-    /// What followed from a dead letter's being delivered: queues that dead-letter into each other
-    /// could make copies without end.
+    /// Adds what followed from the delivery of a dead letter: queues that dead-letter into each
+    /// other could make copies without end.
     pub(super) fn add_descendants(&mut self, queue: Arc<LiveQueue>, effects: Effects) {
         if !effects.is_empty() {
             self.effects.push_back(Task { queue, effects, is_descendant: true });
@@ -81,7 +83,7 @@ impl Agenda {
 }
 
 impl Engine {
-    /// Begins an agenda, and works it off.
+    /// Begins an agenda and works it off.
     pub(crate) fn with_agenda<R>(&self, begin: impl FnOnce(&mut Agenda) -> R) -> R {
         let mut agenda = Agenda::default();
         let result = begin(&mut agenda);

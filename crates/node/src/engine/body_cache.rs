@@ -19,7 +19,7 @@ impl BodyCache {
         self.bytes.load(Ordering::Relaxed) < self.bytes_max
     }
 
-    /// A queue's bodies take so much now, and took so much before.
+    /// Notes how much memory a queue's bodies take now, and took before.
     pub(crate) fn count(&self, before: u64, after: u64) {
         if before != after {
             self.bytes.fetch_add(after as i64 - before as i64, Ordering::Relaxed);

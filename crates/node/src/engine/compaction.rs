@@ -1,10 +1,10 @@
-//! Compaction: what still lives in mostly dead segments is written again at the end of the log, so
-//! that the segments can go.
+//! Compaction: what is still alive in mostly dead segments is written again at the end of the log,
+//! so that the segments can be deleted.
 //!
 //! Messages that queues still hold are appended as *moved*: the record names the old position, so
-//! that a settlement which reaches the log after it, naming the old one, still finds its message at
-//! recovery. Settlements of messages in other segments are carried along. When all that is durable
-//! the old segments hold nothing any more, and the committer deletes them.
+//! that a settlement which reaches the log later but names the old position still finds its message
+//! at recovery. Settlements of messages in other segments are carried along. Once all that is
+//! durable, nothing in the old segments is needed any more, and the committer deletes them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::registry::LiveQueue;
 use crate::store::outcome_records::{self, OutcomeEntry};
 use crate::store::records::{self, MessageRecord, Moved};
 
-/// Entries of a queue looked at under its lock at a time.
+/// Entries of a queue that are looked at under its lock in one go.
 const ENTRIES_AT_A_TIME: usize = 4096;
 
 /// The queues that hold a message that must move.
@@ -30,7 +30,7 @@ struct Compaction<'a> {
     victims: &'a BTreeSet<u64>,
     /// By position, the messages in them that queues still hold.
     holders: HashMap<u64, Holders>,
-    /// Where those stood and where they stand now.
+    /// Old and new positions of moved messages.
     moves: Vec<(u64, u64)>,
 }
 
@@ -45,8 +45,8 @@ impl Engine {
         let mut compaction = Compaction { engine: self, victims: &victims, holders, moves };
         let moved = victims.iter().try_for_each(|&base| compaction.move_forward(base));
         compaction.relocate_all();
-        // With a segment that cannot be read to its end the victims stay as they are, and are not
-        // tried again before a restart has looked at the damage.
+        // If a segment cannot be read to its end, the victims stay as they are, and are not tried
+        // again until a restart has looked at the damage.
         moved?;
         let messages = compaction.moves.len();
         tracing::debug!(segments = victims.len(), messages, "log compacted");
@@ -73,7 +73,7 @@ impl Engine {
         holders
     }
 
-    /// Tells the queues where their message is now. Where it was settled meanwhile, that is said
+    /// Tells the queues where their message is now. If it was settled meanwhile, that is logged
     /// again for the new position.
     fn relocate(&self, holders: &Holders, old: u64, new: u64) {
         for (queue, entry) in holders {
@@ -82,7 +82,7 @@ impl Engine {
             let missed = relocated && state.core.missed_deadline(entry.id);
             drop(state);
             if missed && !entry.missed_deadline {
-                // It was told since this began, of the old position.
+                // It was settled after this began, with the old position.
                 self.store.append(None, |a| {
                     let new = std::iter::once(new);
                     outcome_records::append_missed(a.batch, queue.id, new, a.scratch);
@@ -98,7 +98,7 @@ impl Engine {
 }
 
 impl Compaction<'_> {
-    /// Appends what lives in one segment, or is still needed of it.
+    /// Appends what is alive in one segment, or still needed from it.
     fn move_forward(&mut self, base: u64) -> Result<(), NodeError> {
         let engine = self.engine;
         match engine.store.scan_segment(base, &mut |record| self.carry(&record)) {
@@ -108,7 +108,7 @@ impl Compaction<'_> {
         }
     }
 
-    /// What is not understood is not carried: recovery does not understand it either.
+    /// What is not understood is not carried along: recovery does not understand it either.
     fn carry(&mut self, record: &RecordRef<'_>) {
         let _ = match record.kind {
             records::MESSAGE => self.carry_message(record),
@@ -159,7 +159,8 @@ impl Compaction<'_> {
         Some(())
     }
 
-    /// The outcomes themselves are in the ledger by now, or this segment were not looked at.
+    /// The outcomes themselves are in the ledger by now, or this segment would not have been
+    /// chosen.
     fn carry_outcomes(&self, record: &RecordRef<'_>) -> Option<()> {
         let (head, entries) = outcome_records::parse_outcomes(record.payload)?;
         let settled = |entry: OutcomeEntry<'_>| {

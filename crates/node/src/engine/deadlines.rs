@@ -1,5 +1,5 @@
-//! Queues by the time they are to be looked at: expiry, consumer time-outs, `x-expires`, deliveries
-//! that were left for later.
+//! Queues by the time at which they must be looked at: expiry, consumer time-outs, `x-expires`,
+//! deliveries that were put off.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -37,13 +37,13 @@ impl Deadlines {
         }
     }
 
-    /// Ends the life of who waits.
+    /// Ends all waiting, for good.
     pub(crate) fn close(&self) {
         self.state.lock().is_closed = true;
         self.changed.notify_one();
     }
 
-    /// Waits for the next deadline, at most until then. `false` when closed.
+    /// Waits for the next deadline, but no longer than `at_most`. `false` when closed.
     pub(crate) fn wait(&self, now_ms: u64, at_most: Instant) -> bool {
         let mut state = self.state.lock();
         if state.is_closed {

@@ -1,4 +1,4 @@
-//! Deleting a queue, whoever asks: a client, its last consumer, its owner's end, the clock.
+//! Deletes a queue, whoever asks: a client, its last consumer, the end of its owner, the clock.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use crate::definitions::{Change, convert};
 use crate::registry::{LiveQueue, Vhost};
 
 impl Engine {
-    /// Deletes a queue with its bindings and messages and tells its consumers. Returns the number
+    /// Deletes a queue with its bindings and messages, and tells its consumers. Returns the number
     /// of ready messages it had, and the log position after the deletion.
     pub(crate) fn delete_live_queue(&self, queue: &Arc<LiveQueue>) -> (u64, u64) {
         self.delete_live_queue_if(queue, |_| true).unwrap_or_default()
     }
 
-    /// The same if `may` says so, which is asked under the queue's lock: nothing comes between.
+    /// The same if `may` agrees, which is asked under the queue's lock: nothing comes in between.
     pub(crate) fn delete_live_queue_if(
         &self,
         queue: &Arc<LiveQueue>,
@@ -44,10 +44,10 @@ impl Engine {
     /// Takes a queue out of the topology and the durable definitions.
     fn forget_queue(&self, queue: &LiveQueue) -> u64 {
         let Some(vhost) = queue.vhost.upgrade() else { return 0 };
-        // Its last events are on the way into the ledger.
+        // Its last events are still on the way into the ledger.
         self.registry.remember_deleted(queue, &vhost);
         let mut state = vhost.state.write();
-        // Somebody may have declared a new queue of that name since.
+        // Somebody may have declared a new queue with this name since.
         let is_there = state.topology.queue_named(&queue.name).is_some_and(|d| d.id == queue.id);
         if !is_there || state.queues.remove(&queue.id).is_none() {
             return 0;
@@ -63,7 +63,8 @@ impl Engine {
         end.max(self.append_removal(&vhost, &removed.removal))
     }
 
-    /// Logs what a removal took along; the position after it, 0 when nothing of it was durable.
+    /// Logs what a removal took along. Returns the position after it, 0 when nothing of it was
+    /// durable.
     pub(crate) fn append_removal(&self, vhost: &Vhost, removal: &Removal) -> u64 {
         let vhost = vhost.name.to_string();
         let bindings = removal.bindings.iter().filter(|binding| binding.is_durable());

@@ -1,9 +1,9 @@
-//! Working on a queue, and handing its deliveries over.
+//! Works on a queue and dispatches its deliveries.
 //!
 //! Everything that touches a queue's core goes through [`Engine::with_queue`]: lock, work, assign,
-//! unlock, hand over, then the effects. Handing over belongs to one thread at a time per queue; the
-//! others leave their deliveries to it, in order, so a consumer's messages never overtake each
-//! other and no two locks are held at once.
+//! unlock, dispatch, then the effects. Only one thread at a time dispatches for a queue; the others
+//! leave their deliveries to it, in order, so a consumer's messages never overtake each other and
+//! no two locks are held at once.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -31,7 +31,8 @@ thread_local! {
 pub(crate) type CoreQueue = Queue<ConsumerEndpoint>;
 
 impl Engine {
-    /// Works on a queue under its lock, then does all that follows. `None` when it is deleted.
+    /// Works on a queue under its lock, then does everything that follows. `None` when it is
+    /// deleted.
     pub(crate) fn with_queue<R>(
         &self,
         queue: &Arc<LiveQueue>,
@@ -77,7 +78,7 @@ impl Engine {
             self.schedule(queue, now_ms);
         }
         if !effects.requeued.is_empty() {
-            // Before anybody gets them again, so that the log has things in order.
+            // Logged before anybody gets them again, so that the log has things in order.
             self.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
         if dispatches {
@@ -86,7 +87,7 @@ impl Engine {
         Some(result)
     }
 
-    /// Hands over what was assigned, round by round, until nothing is left or it goes on for too long.
+    /// Dispatches what was assigned, round by round, until nothing is left or it takes too long.
     fn dispatch(
         &self,
         queue: &Arc<LiveQueue>,
@@ -94,12 +95,14 @@ impl Engine {
         effects: &mut Effects,
     ) {
         let mut handed = Handed::default();
-        // Everybody waits for the committer; it does not read bodies, nor works on for others.
+        // Everybody waits for the committer, so it neither reads bodies nor works for others for
+        // long.
         let is_committer = self.store.is_committer();
         for round in 1.. {
             self.push_all(queue, &mut outgoing, &mut handed);
             outgoing.clear();
-            // Under load this goes on for long, on behalf of others too: time passes meanwhile.
+            // Under load this goes on for a long time, also on behalf of others: time passes
+            // meanwhile.
             let now_ms = self.now_ms();
             let mut state = queue.state.lock();
             let core = &mut state.core;
@@ -128,7 +131,7 @@ impl Engine {
         }
     }
 
-    /// Pushes to each consumer in turn; notes what is to be settled on its behalf.
+    /// Pushes to each consumer in turn; notes what must be settled on its behalf.
     fn push_all(
         &self,
         queue: &Arc<LiveQueue>,
@@ -146,11 +149,12 @@ impl Engine {
         for of_one in deliveries.chunk_by_mut(|a, b| a.endpoint == b.endpoint) {
             let consumer = &endpoints[of_one[0].endpoint as usize];
             if of_one.iter().any(|delivery| delivery.is_tracked) {
-                // Before anybody can settle them, so that the log has things in order.
+                // Logged before anybody can settle them, so that the log has things in order.
                 self.note_delivered(queue, &consumer.by.worker, of_one);
             }
             if !consumer.outbox.push(consumer, queue, of_one) {
-                // What it does not take goes back; what it had auto-acked is gone with it.
+                // What the outbox does not take goes back, but what was auto-acked is lost with the
+                // consumer.
                 of_one.iter_mut().for_each(|delivery| delivery.message = None);
             }
         }
@@ -170,11 +174,11 @@ impl Engine {
     }
 
     /// A message that cannot be read stays unsettled, out of everybody's way, until a restart tries
-    /// again: given back it would be the next to be delivered, over and over.
+    /// again: if it were given back, it would be the next to be delivered, over and over.
     fn load_body(&self, queue: &LiveQueue, delivery: &mut Delivery, handed: &mut Handed) {
         match self.load(None, delivery.position) {
             Ok(message) => delivery.message = Some(message),
-            // Compaction has moved it since it was assigned; its entry knows where.
+            // Compaction has moved it since it was assigned; its entry knows the new position.
             Err(LogError::NotFound(position)) if !handed.missing.contains(&position) => {
                 handed.missing.push(position);
             }
@@ -190,11 +194,11 @@ impl Engine {
     }
 }
 
-/// What came of handing over, to be brought back under the queue's lock.
+/// The results of a dispatch, to be brought back under the queue's lock.
 #[derive(Default)]
 struct Handed {
     settlements: Vec<Settling>,
-    /// Positions at which nothing stood any more.
+    /// Positions at which there was no message any more.
     missing: Vec<Position>,
     unreadable: Vec<DeliveryId>,
 }

@@ -1,4 +1,4 @@
-//! What follows from work on a queue: settlements into the log, dead letters on their way.
+//! What follows from work on a queue: settlements are logged, dead letters are sent on.
 //!
 //! *Invariant:* a settlement and the dead-letter copy it causes are one group in the log, so a
 //! crash leaves both or neither.
@@ -14,24 +14,25 @@ use super::{Agenda, Engine};
 use crate::registry::{LiveQueue, Vhost};
 use crate::store::{Appender, records};
 
-/// Removals whose memory is kept for the next effects.
+/// The most removals whose memory is kept for the next effects.
 const SPARE_EFFECTS_MAX: usize = 1024;
 
-/// A message that died, and the copy that is sent on. It is prepared, then logged, then delivered.
+/// A message that died, and the copy that is sent on. It is first prepared, then logged, then
+/// delivered.
 pub(crate) struct DeadLetter {
     queue: QueueId,
     removed: Removed,
-    /// `None` where it goes nowhere.
+    /// `None` if it goes nowhere.
     copy: Option<Message>,
     targets: Vec<Arc<LiveQueue>>,
-    /// It cannot be read now. It is not settled: a restart may read it.
+    /// It cannot be read now. It is not settled, because a restart may be able to read it.
     is_unreadable: bool,
     /// The copy's place in the log.
     position: Option<Position>,
 }
 
 impl Engine {
-    /// Does what follows from work on a queue, and puts what follows from that on the agenda.
+    /// Does what follows from work on a queue, and puts further consequences on the agenda.
     pub(super) fn apply(
         &self,
         queue: &Arc<LiveQueue>,
@@ -48,8 +49,8 @@ impl Engine {
         }
     }
 
-    /// Does all that follows from work on a queue, and gives the effects' memory back for others
-    /// where that is little.
+    /// Does everything that follows from work on a queue, and gives the effects' memory back for
+    /// reuse if it is small.
     pub(super) fn apply_and_empty(&self, queue: &Arc<LiveQueue>, mut effects: Effects) -> Effects {
         let is_special = effects.special_count > 0 || !effects.missed.is_empty();
         if is_special || effects.removed.capacity() > SPARE_EFFECTS_MAX {
@@ -87,7 +88,7 @@ impl Engine {
         self.deliver_dead_letter(dead, now_ms, agenda);
     }
 
-    /// A dead message on its way. Without a dead-letter exchange of that name it goes nowhere.
+    /// Prepares a dead message. If there is no dead-letter exchange of that name, it goes nowhere.
     pub(crate) fn prepare_dead_letter(
         &self,
         queue: &Arc<LiveQueue>,
@@ -114,7 +115,7 @@ impl Engine {
         dead
     }
 
-    /// Puts a dead message, logged already, into its queues.
+    /// Puts a dead message, which has been logged, into its queues.
     pub(crate) fn deliver_dead_letter(&self, dead: DeadLetter, now_ms: u64, agenda: &mut Agenda) {
         let DeadLetter { copy: Some(copy), targets, position, .. } = dead else { return };
         let keep_body = position.is_none() || self.keeps_bodies();
@@ -131,7 +132,7 @@ impl Engine {
         }
     }
 
-    /// A queue was deleted after a message for it was logged: that is its outcome there.
+    /// A queue was deleted after a message for it was logged: that is the message's outcome there.
     pub(crate) fn lose(
         &self,
         queue: &Arc<LiveQueue>,
@@ -157,7 +158,7 @@ impl Engine {
         self.tell(queue, self.now_ms(), &mut effects, agenda);
     }
 
-    /// The same for what nobody asks after.
+    /// The same for messages that nobody tracks.
     pub(crate) fn log_lost(&self, queue: &LiveQueue, position: Option<Position>) {
         if let Some(position) = position {
             self.store.append(None, |appender| {
@@ -179,7 +180,7 @@ impl DeadLetter {
     /// Makes the copy and finds the queues it goes to.
     fn find_targets(&mut self, queue: &Arc<LiveQueue>, now_ms: u64, message: &Message) {
         let settings = queue.settings();
-        // Without a virtual host there is nobody to send it to, nor without an exchange.
+        // It goes nowhere if its virtual host or the exchange does not exist.
         let (Some(vhost), Some(reason), Some(target)) = (
             queue.vhost.upgrade(),
             self.removed.reason.dead_letter_name(),
@@ -200,7 +201,7 @@ impl DeadLetter {
         }
     }
 
-    /// Appends its settlement and its copy, within a group of the caller.
+    /// Appends its settlement and its copy, within the caller's group.
     pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
         let Self { queue, removed, copy, targets, position, is_unreadable } = self;
         if *is_unreadable {
@@ -221,7 +222,7 @@ impl DeadLetter {
     }
 }
 
-/// A dead message's copy, and where it is routed to.
+/// A dead message's copy, and the queues it is routed to.
 fn copy_and_targets(
     vhost: &Vhost,
     message: &Message,
@@ -240,7 +241,7 @@ fn copy_and_targets(
     Ok((copy, targets))
 }
 
-/// Whether a settlement is all there is to log; the others are logged with what follows from them.
+/// Whether a settlement is all there is to log; other removals are logged with their consequences.
 fn is_plain(removed: &Removed) -> bool {
     removed.position.is_some() && !removed.dead_letter && !removed.is_tracked
 }

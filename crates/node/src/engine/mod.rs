@@ -1,16 +1,16 @@
 //! What happens to messages: everything that touches a queue, and what follows from it.
 //!
 //! An [`Engine`] is what sessions work on. It owns the store, the registry of living things, the
-//! ledger's handle and what is needed to tell outcomes. Never here: users and permissions, AMQP's
-//! verbs, threads; who calls has been allowed to.
+//! ledger's handle and what outcomes need. Never here: users and permissions (callers have checked
+//! them), AMQP's methods, threads.
 //!
-//! - [`dispatch`]: work on a queue under its lock, and handing its deliveries over.
-//! - [`agenda`]: what is still to be done after that, so that nothing is nested.
-//! - [`effects`]: what follows from that: settlements into the log, dead letters on their way.
+//! - [`dispatch`]: work on a queue under its lock, and the dispatch of its deliveries.
+//! - [`agenda`]: what is left to be done after that, so that nothing is nested.
+//! - [`effects`]: what follows from that: settlements are logged, dead letters are sent on.
 //! - [`outcomes`]: what producers and workers are told.
-//! - [`deletion`], [`compaction`], [`deadlines`]: queues that go, segments that are emptied, queues
-//!   to be looked at by time.
-//! - [`settings`]: what a queue acts upon, changed while it lives.
+//! - [`deletion`], [`compaction`], [`deadlines`]: deleting queues, emptying segments, looking at
+//!   queues when it is time.
+//! - [`settings`]: the settings of a queue, which may change while it lives.
 //! - [`whereabouts`]: where a message stands, by its events.
 //! - [`body_cache`], [`publisher_hold`]: memory for bodies, and holding publishers.
 
@@ -57,7 +57,7 @@ pub(crate) struct Engine {
     pub deadlines: Deadlines,
     pub hold: PublisherHold,
     pub limits: Limits,
-    /// Memory of what clients have begun and not finished.
+    /// Memory used by what clients have begun and not finished.
     pub unfinished_bytes: AtomicU64,
 }
 
@@ -95,7 +95,7 @@ impl Engine {
         self.bodies.has_room()
     }
 
-    /// A message, read from the log where its body is only there.
+    /// A message, read from the log if its body is only there.
     pub(crate) fn load(
         &self,
         message: Option<Message>,
@@ -104,7 +104,7 @@ impl Engine {
         match (message, position) {
             (Some(message), _) => Ok(message),
             (None, Some(position)) => self.store.read_message(position),
-            // A queue keeps in memory what is not in the log.
+            // A queue keeps in memory what is not in the log, so this does not happen.
             (None, None) => Err(LogError::NotFound(Position::MAX)),
         }
     }

@@ -1,4 +1,4 @@
-//! Holding publishers while the disk or memory is short, and letting them go.
+//! Holds publishers while disk or memory is short, and lets them go.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,16 +11,16 @@ pub(crate) struct PublisherHold {
 }
 
 impl Engine {
-    /// Whether publishers are to be held: too little disk or memory left.
+    /// Whether publishers must be held, because too little disk or memory is left.
     pub(crate) fn holds_publishers(&self) -> bool {
         if !self.store.has_disk_room() {
-            // Maintenance, which looks a few times a second, would be too late.
+            // Maintenance looks only a few times a second, which would be too late.
             self.hold_publishers(true, false);
         }
         self.hold.is_held.load(Ordering::Acquire)
     }
 
-    /// Holds publishers from now on; those who look after the resources let them go.
+    /// Holds publishers from now on; maintenance lets them go.
     pub(crate) fn hold_publishers(&self, disk_is_low: bool, memory_is_low: bool) {
         if !self.hold.is_held.swap(true, Ordering::AcqRel) {
             tracing::warn!(disk_is_low, memory_is_low, "publishers are held");

@@ -1,4 +1,4 @@
-//! A living queue's settings: resolved when it is made, and changed over to others while it lives.
+//! A living queue's settings: resolved when the queue is declared, and changed while it lives.
 
 use std::sync::Arc;
 
@@ -8,17 +8,17 @@ use super::Engine;
 use crate::registry::LiveQueue;
 
 impl Engine {
-    /// Has a queue act upon other settings from now on, and everybody who asks for them.
+    /// Makes a queue and everybody who asks for its settings use other settings from now on.
     #[cfg_attr(not(test), expect(dead_code, reason = "for policies, which are to come"))]
     pub(crate) fn change_settings(&self, queue: &Arc<LiveQueue>, settings: &Settings) {
         let now_ms = self.now_ms();
         self.with_queue(queue, now_ms, |core, effects| {
             core.change_settings(now_ms, settings, effects);
-            // Under the lock, so that of two changes the last one holds for both.
+            // Under the lock, so that after two changes the last one holds for both.
             queue.publish_settings(Arc::clone(core.settings()));
         });
         if let Some(vhost) = queue.vhost.upgrade() {
-            // Routes keep what their queues ask for.
+            // Routes cache what their queues ask for.
             vhost.changed();
         }
     }
@@ -62,7 +62,7 @@ mod tests {
         };
         let tasks = node.engine.registry.queue_named("/", "tasks").expect("declared");
         node.engine.change_settings(&tasks, &settings);
-        // What was there is over the limit now, and so is what comes.
+        // The messages that were there are over the limit now, and so are new ones.
         publish(&mut link);
         node.commit().expect("a good disk");
         let options = Consume { no_ack: true, ..Consume::default() };

@@ -1,5 +1,5 @@
-//! Where a tracked message stands in a queue: its events name its positions in the log, and the queue
-//! knows which of them it still holds.
+//! Where a tracked message stands in a queue: its events name its positions in the log, and the
+//! queue knows which of these it still holds.
 
 use broker::queue::EntryRef;
 use outcome::{Event, What};
@@ -7,11 +7,11 @@ use outcome::{Event, What};
 use super::Engine;
 use crate::registry::LiveQueue;
 
-/// Entries of a queue looked at under its lock at a time.
+/// Entries of a queue that are looked at under its lock in one go.
 const ENTRIES_AT_A_TIME: usize = 4096;
 
 impl Engine {
-    /// Whether a message is in a queue, be it with a worker.
+    /// Whether a message is in a queue, even if a worker has it.
     pub(crate) fn is_in_queue(&self, queue: &LiveQueue, events: &[Event<'_>]) -> bool {
         find(queue, &positions(events, queue.id.0)).is_some()
     }
@@ -29,7 +29,7 @@ pub(crate) fn find(queue: &LiveQueue, wanted: &[u64]) -> Option<EntryRef> {
     found.pop()
 }
 
-/// Where a message may stand in the log, as far as a queue's copies of it go.
+/// Positions in the log at which a message may stand in a queue, including its copies there.
 pub(crate) fn positions(events: &[Event<'_>], queue_id: u32) -> Vec<u64> {
     let position = |event: &Event<'_>| match &event.what {
         What::Published(published) => {

@@ -15,7 +15,7 @@ use crate::store::records::{MESSAGE, MessageRecord};
 
 /// One pass over some records.
 pub(crate) struct Visit<'a> {
-    /// The virtual host of a message, by its id and the hash of both.
+    /// The virtual host of a message, by its id and the hash of its id and its virtual host.
     pub vhost_of: &'a dyn Fn(&str, u128) -> Option<Arc<Vhost>>,
     pub names: &'a mut dyn FnMut(QueueId) -> Option<QueueNames>,
     pub emit: &'a mut dyn FnMut(&Event<'_>),
@@ -24,7 +24,7 @@ pub(crate) struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// Emits the events of a record. Of a message `body_bytes` may be missing at the end.
+    /// Emits the events of a record. `body_bytes` of a message's body may be missing at the end.
     pub(crate) fn record(&mut self, record: &RecordRef<'_>, body_bytes: u32) {
         let understood = match record.kind {
             MESSAGE => self.message(record, body_bytes),
@@ -59,7 +59,7 @@ impl Visit<'_> {
                 vhost = vhost.take().or(Some(of).filter(|of| !of.is_empty()));
                 PublishedQueue { id: id.0, name: name.to_string().into() }
             }
-            None => PublishedQueue { id: id.0, name: format!("(deleted queue {})", id.0).into() },
+            None => PublishedQueue { id: id.0, name: PublishedQueue::nameless(id.0).into() },
         });
         let queues = queues.collect();
         let properties = message.properties().ok()?;

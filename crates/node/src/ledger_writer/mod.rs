@@ -1,13 +1,14 @@
-//! The ledger writer: reads what has become durable and tells the ledger; a thread of its own in a
-//! living node.
+//! The ledger writer: reads what has become durable and appends it to the ledger; a thread of its
+//! own in a living node.
 //!
-//! The committer copies the records that matter into the store's [`CommittedRecords`], without bodies; the writer
-//! takes them from there in batches, a few times a second to the disk. So the ledger is a view of
-//! the message log and slows nobody: when it cannot keep up the feed is dropped and the writer
-//! reads the log's segments instead, which stay until it has ([`Store::ledger_applied`]).
+//! The committer copies the records that matter into the store's [`CommittedRecords`], without
+//! bodies; the writer takes them from there in batches, and syncs the ledger a few times a second.
+//! So the ledger is a view of the message log and slows nobody down: when it cannot keep up, the
+//! committed records are dropped and the writer reads the log's segments instead, which stay until
+//! it has done so ([`Store::ledger_applied`]).
 //!
 //! It also answers duplicates: what became of the original is known once the ledger has followed
-//! the log up to the moment in which the duplicate came.
+//! the log up to the moment at which the duplicate came.
 //!
 //! [`CommittedRecords`]: crate::store::committed_records::CommittedRecords
 //! [`Store::ledger_applied`]: crate::store::Store
@@ -36,34 +37,34 @@ use events::Visit;
 const ROUND: Duration = Duration::from_millis(20);
 /// How often what was followed is made durable.
 const FLUSH_EVERY: Duration = Duration::from_millis(250);
-/// Events that may wait in memory while the ledger cannot be written.
+/// The most events that may wait in memory while the ledger cannot be written.
 const UNFLUSHED_MAX: u64 = 500_000;
-/// Names of queues that are remembered.
+/// How many names of queues are remembered.
 const NAMES_MAX: usize = 65_536;
 
 /// See the module's documentation.
 pub(crate) struct LedgerWriter {
     engine: Arc<Engine>,
-    /// The ledger has more events.
+    /// Notified when the ledger has more events.
     changed: Event,
     progress: Mutex<Progress>,
 }
 
-/// How far it has got.
+/// How far the ledger writer has got.
 struct Progress {
-    /// Events up to here are in the ledger, maybe not yet on its disk.
+    /// Events up to here are in the ledger, but perhaps not yet on its disk.
     followed: u64,
     unflushed_count: u64,
     flushed_at: Instant,
-    /// The last flush failed, and that was said.
+    /// The last flush failed, and that has been logged.
     cannot_flush: bool,
-    /// The log could not be read, and that was said.
+    /// The log could not be read, and that has been logged.
     cannot_follow: bool,
     names: HashMap<QueueId, QueueNames>,
 }
 
 impl LedgerWriter {
-    /// The ledger has followed the log up to `applied`.
+    /// A writer for a ledger that has followed the log up to `applied`.
     pub(crate) fn new(engine: &Arc<Engine>, applied: u64) -> Self {
         let progress = Progress {
             followed: applied,
@@ -77,12 +78,12 @@ impl LedgerWriter {
         Self { engine, changed, progress: Mutex::new(Rank::LedgerProgress, progress) }
     }
 
-    /// Waits for the ledger to have more events than now.
+    /// Waits until the ledger has more events than now.
     pub(crate) fn changed(&self) -> EventListener {
         self.changed.listen()
     }
 
-    /// The thread's life, until the feed is closed.
+    /// The thread's life, until the committed records are closed.
     pub(crate) fn run(&self) {
         while self.engine.store.committed_records.wait(ROUND) {
             self.follow(false);
@@ -92,33 +93,34 @@ impl LedgerWriter {
         self.follow(true);
     }
 
-    /// Tells the ledger what has become durable; `flush` also makes that durable there. Answers up
-    /// to which position that was.
+    /// Appends what has become durable to the ledger; `flush` also makes it durable there. Returns
+    /// the position up to which the ledger has followed.
     pub(crate) fn follow(&self, flush: bool) -> u64 {
         let (followed, count) = self.progress(flush);
         if count > 0 {
             self.changed.notify(usize::MAX);
         }
-        // Not under the lock: this reaches queues and connections.
+        // Not under the lock, because this reaches queues and connections.
         self.engine.answer_duplicates(followed);
         followed
     }
 
-    /// How far the ledger has got now, and how many events that were.
+    /// How far the ledger has got now, and the number of events that this took.
     fn progress(&self, flush: bool) -> (u64, u64) {
         let mut progress = self.progress.lock();
         let progress = &mut *progress;
         if progress.unflushed_count > UNFLUSHED_MAX {
             self.flush_ledger(progress);
             if progress.unflushed_count > 0 {
-                // The feed fills meanwhile and is dropped; the log keeps what was in it.
+                // The committed records fill up meanwhile and are dropped; the log keeps what was
+                // in them.
                 return (progress.followed, 0);
             }
         }
         let taken = self.engine.store.committed_records.take();
         let mut count = 0;
         if taken.overflowed {
-            // What was dropped from the feed had become durable before it was taken.
+            // The records that were dropped had become durable before the others were taken.
             match self.read_segments(progress, taken.end) {
                 Ok(read) => count += read,
                 Err(error) => {
@@ -143,7 +145,7 @@ impl LedgerWriter {
         (progress.followed, count)
     }
 
-    /// Follows everything there is in the log, once, before the node does anything else.
+    /// Follows everything in the log, once, before the node does anything else.
     pub(crate) fn catch_up(&self) -> Result<(), NodeError> {
         let mut progress = self.progress.lock();
         let count = self.read_segments(&mut progress, self.engine.store.durable())?;
@@ -157,7 +159,7 @@ impl LedgerWriter {
 
     fn flush_ledger(&self, progress: &mut Progress) {
         progress.flushed_at = Instant::now();
-        // The ledger must never know more than the log does after a crash.
+        // After a crash the ledger must never know more than the log.
         let synced = self.engine.store.sync_relaxed().map_err(LedgerError::from);
         match synced
             .and_then(|()| self.engine.ledger.flush(progress.followed, self.engine.now_ms()))
@@ -168,7 +170,7 @@ impl LedgerWriter {
                     tracing::info!("the ledger is written again");
                 }
                 self.engine.store.ledger_applied.store(progress.followed, Ordering::Release);
-                // Segments may go now; the committer looks when it has something to do.
+                // Segments may go now; the committer checks when it has something to do.
                 self.engine.store.look_again();
             }
             Err(error) if !std::mem::replace(&mut progress.cannot_flush, true) => {
@@ -215,7 +217,7 @@ impl LedgerWriter {
             vhost_of: &|message_id, hash| engine.registry.vhost_of(message_id, IdHash(hash)),
             names: &mut |id| queue_names(engine, names, id),
             emit: &mut |event| {
-                // In this order: an id is always known to one of them.
+                // In this order, so that one of the two always knows an id.
                 if engine.ledger.append(event) {
                     engine.forget_pending(event);
                 }
@@ -227,7 +229,7 @@ impl LedgerWriter {
     }
 }
 
-/// What a queue is called, or was called until a moment ago.
+/// The name a queue has, or had until a moment ago.
 fn queue_names(
     engine: &Engine,
     known: &mut HashMap<QueueId, QueueNames>,

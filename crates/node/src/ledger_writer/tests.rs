@@ -1,4 +1,4 @@
-//! What the ledger is told when the feed cannot carry it.
+//! What the ledger holds when the committed records cannot carry everything.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ fn dropped_feed_is_read_from_the_log() {
         publish_and_ack(&mut session, &format!("after-{round}"));
         node.commit().expect("a good disk");
         node.writer.follow(false);
-        // Told again from the feed, what was read from the log is known.
+        // Records that come again from the committed records are recognised after the log was read.
         node.writer.follow(true);
     }
     for round in 0..4 {
@@ -101,7 +101,7 @@ fn what_was_not_followed_before_a_crash_is_followed_after_it() {
     node.writer.follow(false);
     publish_and_ack(&mut before, "fed");
     node.commit().expect("a good disk");
-    // The node is gone without a word, and with it what was only in memory.
+    // The node is gone without closing, and with it what was only in memory.
     disk.crash();
     std::mem::forget(before);
     let node = open(&disk);

@@ -9,10 +9,7 @@
 //! deadline was missed. What fits nowhere begins a publication of its own.
 
 use super::{Entry, Publication, QueueStory, Stage, Timeline};
-use crate::{Cursor, Event, Outcome, Published, Settled, What};
-
-/// How the placeholder for a queue begins that was deleted before its name was looked up.
-const DELETED: &str = "(deleted queue ";
+use crate::{Cursor, Event, NAMELESS_QUEUE, Outcome, Published, Settled, What};
 
 impl Timeline {
     /// Builds the story from the events of one message, in their order.
@@ -175,8 +172,9 @@ impl Teller {
 
     /// The oldest that has a queue whose name was no longer known, and which gets its name now.
     fn nameless(&mut self, queue: &str, is_copy: bool) -> Option<usize> {
-        let is_nameless =
-            |story: &QueueStory| story.stage != Stage::Settled && story.name.starts_with(DELETED);
+        let is_nameless = |story: &QueueStory| {
+            story.stage != Stage::Settled && story.name.starts_with(NAMELESS_QUEUE)
+        };
         let mut told = self.told.iter_mut().enumerate();
         told.find_map(|(index, chapter)| {
             let mut queues = chapter.publication.queues.iter_mut();

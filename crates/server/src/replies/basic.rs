@@ -1,5 +1,5 @@
-//! Methods of class basic that have a reply. Replies to what delivers go out at once, in their place
-//! among the deliveries.
+//! The methods of class basic that have a reply. Replies to methods that start or stop deliveries
+//! go out at once, in their place among the deliveries.
 
 use amqp::{
     BasicCancel, BasicCancelOk, BasicConsume, BasicConsumeOk, BasicGet, BasicGetEmpty, BasicQos,
@@ -42,7 +42,7 @@ impl<S: Stream> Connection<S> {
             exclusive: consume.exclusive,
             arguments: consume.arguments.clone(),
         };
-        // Deliveries begin when this is dropped: behind the reply.
+        // Deliveries begin when this is dropped: after the reply.
         let consuming = self.session.consume(channel, &queue, &options)?;
         if !consume.no_wait {
             let ok = BasicConsumeOk { consumer_tag: consuming.tag() };
@@ -69,7 +69,7 @@ impl<S: Stream> Connection<S> {
         if !self.session.get(channel, &queue, get.no_ack)? {
             self.send(channel, &Method::BasicGetEmpty(BasicGetEmpty {}));
         }
-        // The one reply that can be much larger than what asked for it.
+        // The only reply that can be much larger than the request.
         self.has_unread_replies = self.is_choked();
         Ok(())
     }

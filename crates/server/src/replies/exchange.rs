@@ -1,4 +1,4 @@
-//! Methods of class exchange.
+//! The methods of class exchange.
 
 use amqp::{
     ExchangeBind, ExchangeBindOk, ExchangeDeclare, ExchangeDeclareOk, ExchangeDelete,

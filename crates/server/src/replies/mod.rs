@@ -1,5 +1,5 @@
-//! The methods that ask the session for something and get a reply: which of them goes where, and
-//! whether its reply waits until what it changed is durable.
+//! The methods that ask the session for something and get a reply: where each of them goes, and
+//! whether its reply waits until the change it made is durable.
 
 mod basic;
 mod exchange;
@@ -12,7 +12,7 @@ use node::BrokerError;
 use crate::connection::Connection;
 use crate::stream::Stream;
 
-/// A reply that says no more than that it is done.
+/// A reply that only says that it is done.
 type Done = Result<Method<'static>, BrokerError>;
 
 impl<S: Stream> Connection<S> {
@@ -35,7 +35,7 @@ impl<S: Stream> Connection<S> {
             Method::BasicQos(m) => (basic::qos(session, channel, m)?, false),
             Method::BasicConsume(m) => return self.consume(channel, m),
             Method::BasicCancel(m) => return self.cancel(channel, m),
-            // A client answers the server's own `basic.cancel` with this; nothing follows.
+            // A client's answer to the server's own `basic.cancel`; nothing follows.
             Method::BasicCancelOk(_) => return Ok(()),
             Method::BasicGet(m) => return self.get(channel, m),
             Method::BasicRecover(m) => (basic::recover(session, channel, m.requeue)?, false),
@@ -58,8 +58,8 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    /// Replies once what the method changed is durable; a client that asked for no reply waits for
-    /// nothing.
+    /// Replies once the change that the method made is durable; a client that asked for no reply
+    /// waits for nothing.
     fn reply_unless(&mut self, no_wait: bool, channel: u16, reply: &Method<'_>) {
         if no_wait {
             self.session.barrier();

@@ -1,4 +1,4 @@
-//! Methods of class queue. An empty name is the queue last declared on the channel.
+//! The methods of class queue. An empty name stands for the queue last declared on the channel.
 
 use amqp::{
     Method, QueueBind, QueueBindOk, QueueDeclare, QueueDeclareOk, QueueDelete, QueueDeleteOk,
@@ -65,7 +65,8 @@ impl<S: Stream> Connection<S> {
         Ok(Method::QueueDeleteOk(QueueDeleteOk { message_count }))
     }
 
-    /// The name meant by a method: empty is the queue last declared on the channel.
+    /// The queue that a method means: an empty name stands for the one last declared on the
+    /// channel.
     pub(super) fn queue_name(&self, channel: u16, name: &str) -> Result<String, BrokerError> {
         if !name.is_empty() {
             return Ok(name.to_owned());
@@ -75,7 +76,7 @@ impl<S: Stream> Connection<S> {
     }
 }
 
-/// Both empty: the last declared queue's own name is meant (AMQP 0-9-1 rule).
+/// If both are empty, the key is the name of the last declared queue (AMQP 0-9-1 rule).
 fn binding_key<'a>(asked_queue: &str, asked_key: &'a str, queue: &'a str) -> &'a str {
     if asked_queue.is_empty() && asked_key.is_empty() { queue } else { asked_key }
 }

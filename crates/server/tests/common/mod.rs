@@ -17,7 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
-/// Bytes of a frame, at most: so that messages come in several.
+/// The largest frame, bytes: small, so that messages come in several.
 pub(crate) const FRAME_MAX: u32 = 4096;
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,7 +53,7 @@ impl Reader {
         self.frame_or(|| "something".to_owned()).await
     }
 
-    /// The next frame; `awaited` says what for.
+    /// The next frame; `awaited` says what the test is waiting for.
     pub(crate) async fn frame_or(&mut self, awaited: impl Fn() -> String) -> Received {
         loop {
             if let Some((frame, length)) = decode_frame(&self.input, 0).expect("a frame") {

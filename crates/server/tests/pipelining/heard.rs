@@ -1,5 +1,5 @@
-//! What a client has heard, channel by channel, in a form that can be compared; and what it must know
-//! of that to go on.
+//! What a client has heard, channel by channel, in a form that can be compared; and what it must
+//! know about that to go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use amqp::{FrameKind, Method, decode_content_header};
 
 use crate::common::Received;
 
-/// Everything that was told on one channel.
+/// Everything that was heard on one channel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct OfChannel {
     replies: Vec<String>,
@@ -43,7 +43,7 @@ pub(crate) struct Tag {
 #[derive(Default)]
 pub(crate) struct Heard {
     channels: BTreeMap<u16, State>,
-    /// Deliveries since this was taken last.
+    /// Deliveries since this was last taken.
     pub new_tags: Vec<Tag>,
 }
 
@@ -67,7 +67,7 @@ impl Heard {
         self.channels.entry(channel).or_default().published_count += 1;
     }
 
-    /// Confirms that are under way when a channel is closed may or may not be told.
+    /// Confirms that are under way when a channel is closed may or may not arrive.
     pub(crate) fn confirmed_count(&self) -> usize {
         self.channels.values().map(|state| state.told.confirmed.len()).sum()
     }

@@ -1,8 +1,10 @@
 //! Whatever comes in one write is answered as if it had come method by method: a random history is
-//! sent one step at a time, each answered before the next, and again cut anywhere without waiting.
+//! sent step by step, each step answered before the next, and then again cut into arbitrary pieces
+//! without waiting.
 //!
-//! What may differ is left out of the comparison: how confirms are gathered, and how replies,
-//! deliveries and returns of one channel stand to each other. `PIPELINING_SEED` replays one seed.
+//! What may differ is left out of the comparison: how confirms are gathered, and how the replies,
+//! deliveries and returns of one channel are ordered among each other. `PIPELINING_SEED` replays
+//! one seed.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,14 +23,15 @@ use script::{CHANNELS, Random, Script, queue_names};
 const SEEDS: std::ops::Range<u64> = 1..13;
 const STEPS: usize = 200;
 
-/// A channel beside the history: what is answered there shows that all before it is.
+/// A channel apart from the history: an answer there shows that everything before it has been
+/// answered.
 const MARK: u16 = 50;
 
 fn mark() -> Vec<u8> {
     encoded(MARK, &ChannelFlow { active: true }.into())
 }
 
-/// Listens until the mark is answered, and so many messages are confirmed.
+/// Listens until the mark is answered and this many messages are confirmed.
 async fn listen(reader: &mut common::Reader, heard: &mut Heard, confirmed_count: usize) {
     let mut is_marked = false;
     while !is_marked || heard.confirmed_count() < confirmed_count {
@@ -41,7 +44,7 @@ async fn listen(reader: &mut common::Reader, heard: &mut Heard, confirmed_count:
     }
 }
 
-/// Step by step; what the script is depends on what is heard.
+/// Step by step; the script depends on what is heard.
 async fn one_at_a_time(client: &mut Client, random: Random) -> (Vec<u8>, Heard) {
     let (mut script, mut heard) = (Script::new(random), Heard::default());
     let mut all = Vec::new();
@@ -62,7 +65,7 @@ async fn in_pieces(client: &mut Client, mut random: Random, all: &[u8], expected
     let write = async {
         let mut left = all;
         while !left.is_empty() {
-            // Often within a frame, now and then much at once.
+            // Often within a frame, now and then a lot at once.
             let most = if random.percent(70) { 300 } else { 60_000 };
             let count = (1 + random.below(most) as usize).min(left.len());
             writer.write_all(&left[..count]).await.expect("open");

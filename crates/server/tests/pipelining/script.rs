@@ -1,10 +1,10 @@
 //! Random steps of a client that makes no mistakes.
 //!
-//! Each channel gets from one queue of its own and consumes from another; all publish to all of them.
-//! So what is answered does not hang on who is faster. For the same reason only what was got is
-//! requeued one by one: in one batch, messages are enqueued before others are requeued. And nobody
-//! settles what was not delivered yet: where settling makes room for the next delivery, a method
-//! follows that has it take effect.
+//! Each channel gets from one queue of its own and consumes from another; all channels publish to
+//! all queues. So the answers do not depend on who is faster. For the same reason, only messages
+//! that were got are requeued one by one: in one batch, messages are enqueued before others are
+//! requeued. And nobody settles what has not been delivered yet: where settling makes room for the
+//! next delivery, a method follows that makes it take effect.
 
 use amqp::{
     BasicAck, BasicCancel, BasicConsume, BasicGet, BasicNack, BasicPublish, BasicQos, BasicRecover,
@@ -62,10 +62,10 @@ struct Channel {
     consumer: Option<String>,
     held: Vec<Held>,
     settled_in_transaction: Vec<Held>,
-    /// What comes next needs no settling.
+    /// The next message needs no settling.
     no_ack: bool,
     prefetch: u16,
-    /// Some limit was set, which its consumer may have.
+    /// A limit was set that its consumer may have.
     is_limited: bool,
 }
 
@@ -107,7 +107,7 @@ impl Script {
         queue_names().iter().flat_map(|queue| declare(DECLARING, queue)).collect()
     }
 
-    /// The next step; empty when what was drawn makes no sense just now.
+    /// The next step; empty when what was drawn makes no sense at the moment.
     pub(crate) fn step(&mut self, heard: &mut Heard) -> Vec<u8> {
         self.learn(heard);
         let number = 1 + self.random.below(CHANNELS.into()) as u16;

@@ -1,4 +1,5 @@
-//! What is seen of stories that are partly hidden, and of one's own among others'.
+//! What is seen of stories that are partly hidden, and of one's own publication among those of
+//! others.
 
 use ::outcome::{Details, Flags, Verdict};
 use serde_json::Value;
@@ -7,7 +8,7 @@ use super::*;
 use crate::ports::{Cursor, Outcome, PublishedQueue};
 use crate::view::MessageView;
 
-/// Events of one message, the number of each its cursor.
+/// Events of one message; the cursor of each is its number.
 #[derive(Default)]
 struct Story(Vec<MessageEvent>);
 
@@ -80,7 +81,7 @@ impl Story {
         Some(serde_json::to_value(view).expect("JSON"))
     }
 
-    /// What one sees of what it published who may read nothing.
+    /// What a caller that may read nothing sees of its own publication.
     fn own(&self, nth: usize) -> Option<Value> {
         let MessageEvent { cursor, time_ms, .. } = &self.0[nth];
         let own = Receipt { published: Some(cursor.clone()), published_at_ms: *time_ms };
@@ -180,7 +181,7 @@ fn ones_own_is_seen_in_any_queue_and_nothing_else() {
 
 #[test]
 fn deliveries_in_a_hidden_queue_that_could_be_anothers_are_left_out() {
-    // It missed its deadline, and is there still.
+    // It missed its deadline and is still there.
     let story = Story::default().published(1, "k", &["secret"]);
     let story = story.settled("secret", DeadlineMissed, 1, "theirs").published(2, "k", &["secret"]);
     let story = story.delivered("secret", "whose").settled("secret", Processed, 1, "theirs");

@@ -1,4 +1,4 @@
-//! A crash after any write leaves the changes of some transaction, whole.
+//! A crash after any write leaves the changes of whole transactions, up to some transaction.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ enum Step {
     SetLen(u64),
 }
 
-/// A disk of one file that remembers every step done to it.
+/// A disk with one file that remembers every step done to it.
 #[derive(Clone, Default)]
 struct RecordingDisk(Arc<Mutex<Recorded>>);
 
@@ -77,7 +77,7 @@ impl DiskFile for RecordingDisk {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let recorded = self.0.lock().expect("no panic");
         let start = recorded.content.len().min(usize::try_from(offset).expect("small"));
-        // At most a few at a time: short reads are allowed and must be gone on with.
+        // Only a few at a time: short reads are allowed, and the reader must go on after them.
         let count = buf.len().min(recorded.content.len() - start).min(1000);
         buf[..count].copy_from_slice(&recorded.content[start..start + count]);
         Ok(count)
@@ -94,7 +94,7 @@ impl DiskFile for RecordingDisk {
     }
 }
 
-/// The disk as it is after the first steps, the last of them torn after `torn_at` bytes.
+/// The disk after the first steps, the last of them torn after `torn_at` bytes.
 fn crashed(steps: &[Step], torn_at: Option<usize>) -> RecordingDisk {
     let mut recorded = Recorded { exists: true, ..Recorded::default() };
     let last = steps.len().saturating_sub(1);
@@ -121,7 +121,7 @@ fn a_crash_at_any_write_leaves_whole_transactions() {
     ];
     let store = DefinitionStore::open_on_disk(&disk, "definitions").expect("a store");
     let mut states = vec![Definitions::default()];
-    // How many steps were done when each state was durable.
+    // The number of steps after which each state was durable.
     let mut durable_at = vec![0];
     for (number, batch) in batches.iter().enumerate() {
         store.apply(batch, number as u64 + 1).expect("applied");

@@ -1,4 +1,4 @@
-//! In memory and on disk mean the same, whatever the changes are.
+//! In memory and on disk, the same changes give the same result, whatever they are.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::super::*;
 use super::in_memory;
 
-/// Few names, so that changes meet; among them what sorts next to each other and the empty name.
+/// Few names, so that changes meet; among them some that sort next to each other, and the empty
+/// name.
 fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["", "a", "a\0", "aa", "b", "ü"]).prop_map(str::to_owned)
 }

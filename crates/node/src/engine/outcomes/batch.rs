@@ -1,9 +1,9 @@
-//! From what left a queue to what is logged and told.
+//! From what left a queue to what is logged and who is notified.
 //!
 //! In three steps, so that a transaction can put the second into its own group: *prepare* reads
-//! what must be read, has it decided ([`broker::verdict`]) and makes the messages, *log* appends
-//! everything as one group of the caller, *finish* sends the messages on their way and decides
-//! confirms.
+//! what must be read, has the verdicts decided ([`broker::verdict`]) and makes the messages; *log*
+//! appends everything as one group of the caller; *finish* sends the messages on their way and
+//! decides confirms.
 
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ use crate::registry::{LiveQueue, Outbox, Vhost};
 use crate::store::outcome_records::{NO_QUEUE, OutcomesHead, OutcomesWriter, append_missed};
 use crate::store::{Appender, Waiter, records};
 
-/// Messages told in one group of the log.
+/// The most messages settled in one group of the log.
 const SETTLED_MAX: usize = 512;
-/// Bytes of messages that are kept, to be tried again, in one group.
+/// The most bytes of messages kept for another try in one group.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// What has left one queue, prepared.
 pub(crate) struct OutcomeBatch {
-    /// `None` for what reached no queue.
+    /// `None` for messages that reached no queue.
     queue: Option<Arc<LiveQueue>>,
     queue_id: QueueId,
     queue_name: Arc<str>,
@@ -42,28 +42,29 @@ pub(crate) struct OutcomeBatch {
     settled: Vec<SettledMessage>,
     /// Outcome messages that left, and whether by an ack.
     received: Vec<(Tracking, bool)>,
-    /// Settlements without an outcome: of outcome messages, and where a missed deadline was it.
+    /// Settlements without an outcome: of outcome messages, and of messages whose outcome was the
+    /// missed deadline.
     plain: Vec<(Reason, Option<Position>)>,
     notifications: Vec<OutcomeNotification>,
     /// Confirms that are decided by this, and how.
     confirms: Vec<(Option<Ticket>, bool)>,
-    /// Bytes of messages kept to be tried again.
+    /// Bytes of messages kept for another try.
     kept_bytes: usize,
     dead: Vec<DeadLetter>,
 }
 
-/// One who is sent an outcome.
+/// Somebody who is sent an outcome.
 struct Addressee<'a> {
     reply_to: &'a str,
     correlation_id: Option<&'a str>,
-    /// Whose confirm waits for its being received.
+    /// The confirm that waits until this is received.
     ticket: Option<Ticket>,
-    /// Whether it is told again.
+    /// Whether it is sent to the producer of a duplicate.
     is_duplicate: bool,
 }
 
 impl Engine {
-    /// Tells what became of the tracked messages among a queue's effects, and takes them out.
+    /// Makes outcomes of the tracked messages among a queue's effects, and takes them out.
     pub(in crate::engine) fn tell(
         &self,
         queue: &Arc<LiveQueue>,
@@ -75,7 +76,7 @@ impl Engine {
         let mut missed = std::mem::take(&mut effects.missed);
         while tracked.peek().is_some() || !missed.is_empty() {
             let mut outcomes = OutcomeBatch::of_queue(queue, now_ms);
-            // Deadlines first: an ack in the same moment may turn one.
+            // Deadlines first: an ack at the same moment may turn such an outcome.
             let rest = missed.split_off(missed.len().min(SETTLED_MAX));
             std::mem::replace(&mut missed, rest)
                 .into_iter()
@@ -88,7 +89,7 @@ impl Engine {
         }
     }
 
-    /// Tells what became of a message that reached no queue.
+    /// Makes the outcome of a message that reached no queue.
     pub(crate) fn tell_unroutable(&self, vhost: &Arc<Vhost>, message: Message) {
         let Some(tracking) = message.tracking() else { return };
         let (names, vhost) = ((NO_QUEUE, Arc::from("")), Some(Arc::clone(vhost)));
@@ -135,7 +136,7 @@ impl OutcomeBatch {
         let message = engine.message_at(removed.message.take(), position);
         let tracking = message.as_ref().and_then(Message::tracking);
         let (Some(message), Some(tracking)) = (message, tracking) else {
-            // Not settled: a restart may be able to read it, and then it is told.
+            // Not settled: a restart may be able to read it, and then it has its outcome.
             self.confirms.push((report_ticket(removed.by.as_ref()), false));
             return;
         };
@@ -192,7 +193,7 @@ impl OutcomeBatch {
         self.dead.push(engine.prepare_dead_letter(queue, self.now_ms, removed));
     }
 
-    /// Head and content of what somebody may want to be tried again, as far as there is room.
+    /// Head and content of a message that somebody may want to try again, if there is room.
     fn content_to_keep(&mut self, message: &Message) -> Option<Vec<u8>> {
         let bytes = message.content().len();
         if bytes > REPORT_BYTES_MAX || self.kept_bytes > KEPT_BYTES_MAX {
@@ -218,7 +219,7 @@ impl OutcomeBatch {
             }
         }
         if !settled.verdict.is_notified() {
-            // Nobody is told, so nobody will ever ack what the worker has said.
+            // Nobody is notified, so nobody will ever ack what the worker has reported.
             self.confirms.push((report_ticket, false));
         }
         if let Some(is_good) = told.confirms {
@@ -231,8 +232,8 @@ impl OutcomeBatch {
         self.settled.push(settled);
     }
 
-    /// Producers who published the id again meanwhile. A copy bears the same id, but it is not what
-    /// they published.
+    /// Adds producers who published the id again meanwhile. A dead-letter copy has the same id, but
+    /// it is not what they published.
     fn tell_duplicates(&mut self, engine: &Engine, settled: &SettledMessage) {
         if settled.tracking.is_copy {
             return;
@@ -255,7 +256,7 @@ impl OutcomeBatch {
         }
     }
 
-    /// The outcome message for one who asked. `None` where the address leads nowhere.
+    /// The outcome message for somebody who asked. `None` if the address leads nowhere.
     fn notification(
         &self,
         engine: &Engine,
@@ -310,7 +311,7 @@ impl OutcomeBatch {
         self.settled.is_empty() && self.plain.is_empty()
     }
 
-    /// Logs it as a group of its own, and does what follows.
+    /// Logs the batch as a group of its own, and does what follows.
     fn carry_out(mut self, engine: &Engine, agenda: &mut Agenda) {
         let keeps_bodies = engine.keeps_bodies();
         let waiter: Arc<dyn Waiter> = engine.outcomes.notifications.clone();
@@ -323,7 +324,7 @@ impl OutcomeBatch {
         self.finish(engine, end, agenda);
     }
 
-    /// Appends everything, within a group of the caller.
+    /// Appends everything, within the caller's group.
     pub(crate) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
         self.log_settlements(appender);
         self.received.sort_by_key(|(tracking, _)| tracking.outcome_of);
@@ -377,7 +378,7 @@ impl OutcomeBatch {
     }
 }
 
-/// Whose confirm waits for the producer to receive a worker's report.
+/// The confirm that waits for the producer to receive a worker's report.
 fn report_ticket(by: Option<&Arc<SettledBy>>) -> Option<Ticket> {
     by?.report.as_ref()?.ticket
 }

@@ -1,10 +1,10 @@
 //! Messages that were published again under the same id.
 //!
-//! Whether a queue has seen an id is found out when the message comes (module [`ids_in_flight`]).
-//! What the producer of a duplicate is told is known later: the original's outcome if it has one,
-//! else when it comes. So a duplicate *attaches* to its original, and whoever takes it off tells
-//! it: the one who settles the original, or the ledger writer once it has seen the log up to the
-//! duplicate.
+//! Whether a queue has seen an id is found out when the message arrives (module [`ids_in_flight`]).
+//! What the producer of a duplicate is told is known later: it is the original's outcome, which may
+//! still have to come. So a duplicate *attaches* to its original, and whoever detaches it answers
+//! it: the thread that settles the original, or the ledger writer once it has seen the log up to
+//! the duplicate.
 //!
 //! [`ids_in_flight`]: super::ids_in_flight
 
@@ -28,7 +28,7 @@ use crate::locks::Mutex;
 use crate::registry::LiveQueue;
 use crate::store::Waiter;
 
-/// Duplicates that may wait for one original, and for all.
+/// The most duplicates that may wait for one original, and for all of them.
 const OF_MESSAGE_MAX: usize = 64;
 const ATTACHED_MAX: usize = 100_000;
 
@@ -39,7 +39,7 @@ pub(crate) struct Duplicate {
     pub reply_to: Option<String>,
     pub correlation_id: Option<String>,
     pub notify: Option<Notify>,
-    /// Whose confirm waits for the original's outcome.
+    /// The confirm that waits for the original's outcome.
     pub ticket: Option<Ticket>,
     /// Its own confirm: channel and number there.
     pub confirm: Option<(u16, u64)>,
@@ -56,7 +56,7 @@ impl Duplicate {
 #[derive(Default)]
 pub(crate) struct Duplicates {
     waiting: Mutex<Waiting>,
-    /// How many wait, for those who need not look when nobody does.
+    /// How many wait; if none do, nobody needs to look.
     count: AtomicUsize,
 }
 
@@ -64,12 +64,12 @@ pub(crate) struct Duplicates {
 #[derive(Default)]
 struct Waiting {
     attached: HashMap<u128, Vec<Duplicate>>,
-    /// Originals to be looked up once the ledger has followed the log to this position.
+    /// Originals to look up once the ledger has reached this position of the log.
     asked: VecDeque<(u64, u128)>,
 }
 
 impl Duplicates {
-    /// Those that wait for the outcome of this id in this queue; they are the caller's to tell.
+    /// Takes those that wait for the outcome of this id in this queue; the caller must answer them.
     pub(crate) fn take(&self, key: u128) -> Vec<Duplicate> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
@@ -100,13 +100,13 @@ impl Duplicates {
         true
     }
 
-    /// Has the original looked up once the ledger has followed the log up to `end`.
+    /// Has the original looked up once the ledger has reached `end`.
     fn ask(&self, end: u64, key: u128) {
         self.waiting.lock().asked.push_back((end, key));
     }
 
-    /// The next original to be looked up, if the ledger is that far: its key, id and queue. One for
-    /// which nobody waits any more is passed over.
+    /// The next original to look up, if the ledger has got that far: its key, id and queue.
+    /// Originals for which nobody waits any more are skipped.
     fn pop_due(&self, followed: u64) -> Option<(u128, IdHash, Arc<LiveQueue>)> {
         let mut waiting = self.waiting.lock();
         loop {
@@ -124,8 +124,8 @@ impl Duplicates {
 }
 
 impl Engine {
-    /// When a queue last took in an id, as far as the ledger's window knows. What it refused then it
-    /// has not taken in.
+    /// When a queue last took in an id, as far as the ledger's window knows. A message that the
+    /// queue refused does not count.
     pub(crate) fn last_taken_in(&self, queue: &LiveQueue, id: IdHash) -> Option<u64> {
         let seen = self.ledger.first_seen(dedup_key(id, queue.id.0)).unwrap_or_else(|error| {
             tracing::error!("the window of known ids cannot be read: {error}");
@@ -135,7 +135,8 @@ impl Engine {
         seen.filter(|_| !may_refuse || !self.was_refused(queue, id))
     }
 
-    /// A message with this id was put into its queue by hand: it is known, refused before or not.
+    /// A message with this id was put into its queue by hand: the id is known, whether it was
+    /// refused before or not.
     pub(crate) fn readmit_id(&self, queue: &LiveQueue, id: IdHash) {
         self.outcomes.ids.lock().readmit(dedup_key(id, queue.id.0));
     }
@@ -151,7 +152,7 @@ impl Engine {
             Ok(events) => last_outcome(&events, Some(queue.id.0), &queue.name)
                 .is_some_and(|(settled, _)| settled.verdict.reason == Some(Reason::Refused)),
             Err(error) => {
-                // Twice in the queue is better than confirmed and nowhere.
+                // Twice in the queue is better than confirmed and lost.
                 tracing::error!("whether an id was refused cannot be read: {error}");
                 true
             }
@@ -168,8 +169,8 @@ impl Engine {
         }
     }
 
-    /// Takes in a duplicate, if anybody wants to know. Its original is in the log. `false`: too many
-    /// wait already, and this one will be told nothing.
+    /// Takes in a duplicate, if anybody wants to know. Its original is in the log. `false`: too
+    /// many are waiting already, and this one will not be answered.
     pub(crate) fn attach_duplicate(&self, duplicate: Duplicate) -> bool {
         let is_notified = duplicate.notify.is_some() && duplicate.reply_to.is_some();
         if duplicate.ticket.is_none() && !is_notified {
@@ -180,13 +181,14 @@ impl Engine {
             self.settle_now(ticket, false);
             return false;
         }
-        // What was settled before this is in the log by now; what is settled later finds it here.
+        // An outcome from before this is in the log by now; a later one finds the duplicate here.
         let end = self.store.append(None, |_| ()).1;
         self.ask_again(end, key);
         true
     }
 
-    /// Those whose originals were settled while they attached may have been missed on both sides.
+    /// Duplicates whose originals were settled while they attached may have been missed by both
+    /// sides.
     pub(crate) fn ask_again_after(&self, end: u64, keys: impl Iterator<Item = u128>) {
         keys.filter(|key| self.outcomes.duplicates.has(*key))
             .for_each(|key| self.ask_again(end, key));
@@ -204,12 +206,12 @@ impl Engine {
         }
     }
 
-    /// Tells duplicates whose originals have their outcome, as far as the ledger can know.
+    /// Answers duplicates whose originals have an outcome, as far as the ledger can know.
     pub(crate) fn answer_duplicates(&self, followed: u64) {
         while let Some((key, id, queue)) = self.outcomes.duplicates.pop_due(followed) {
             match self.ledger.events(id) {
                 Ok(events) => match last_outcome(&events, Some(queue.id.0), &queue.name) {
-                    // The message is still there, and what becomes of it will be told.
+                    // The message is still there, so its outcome is yet to come.
                     Some((settled, _))
                         if settled.verdict.outcome == Outcome::DeadlineMissed
                             && self.is_in_queue(&queue, &events) => {}
@@ -232,8 +234,8 @@ impl Engine {
         }
     }
 
-    /// Those of these confirms whose originals were refused by their queues: nothing is enqueued that
-    /// they could stand for.
+    /// Which of these confirms belong to duplicates whose originals were refused by their queues,
+    /// so that no enqueued message stands for them.
     pub(crate) fn refused_originals(
         &self,
         confirms: &[(u128, Option<(u16, u64)>)],
@@ -309,7 +311,7 @@ pub(crate) fn last_outcome<'e>(
                 found = None;
             }
             What::Settled(settled) if !settled.verdict.is_copy() && settled.queue == queue_name => {
-                // Who acks late may be faster than who tells of the deadline.
+                // A late ack may be logged before the missed deadline is.
                 let is_overtaken =
                     found.is_some_and(|(other, _): (&Settled<'_>, u64)| other.verdict.is_late());
                 if !(is_overtaken && settled.verdict.outcome == Outcome::DeadlineMissed) {

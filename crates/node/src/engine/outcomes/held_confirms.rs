@@ -1,9 +1,9 @@
-//! Who waits for a confirm until something was acked: publishers with `x-confirm-on: ack`, and
-//! workers whose report was published so.
+//! Confirms that are held until something is acked: those of publishers with `x-confirm-on: ack`,
+//! and those of workers that publish their reports that way.
 //!
-//! A ticket is named by a number that travels with the message. It is in memory only: after a
-//! restart there is no connection left that could be told. Its number has the node's start in it, so
-//! a message of a former life finds nothing.
+//! Each has a ticket, a number that travels with the message. Held confirms are in memory only:
+//! after a restart no connection is left that could get them. The number includes the node's start,
+//! so a message from before a restart finds nothing.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,29 +37,30 @@ pub(crate) struct Held {
     pub outbox: Weak<Outbox>,
     pub channel: u16,
     pub channel_serial: u64,
-    /// Its number on the channel.
+    /// The confirm's number on the channel.
     pub number: u64,
     /// Settlements still to come.
     pub remaining: u16,
-    /// Whether one of those so far was none of the good kind.
+    /// Whether one of the settlements so far was not a success.
     pub failed: bool,
-    /// When it is refused if nothing has come, ms since the epoch.
+    /// When it is refused if nothing has come by then, ms since the epoch.
     pub deadline_at_ms: u64,
-    /// What must be durable before it is told: the last of the settlements.
+    /// What must be durable before the confirm goes out: the last of the settlements.
     pub position: u64,
 }
 
 impl Default for HeldConfirms {
     fn default() -> Self {
         use std::hash::{BuildHasher, RandomState};
-        // A random number, from where std takes those of its hash maps. Never 0: that is nobody.
+        // A random number, taken from where std gets those for its hash maps. Never 0, which stands
+        // for none.
         let life = RandomState::new().hash_one(0u8) << 32 | 1 << 32;
         Self { life, state: Mutex::default(), count: AtomicUsize::new(0) }
     }
 }
 
 impl HeldConfirms {
-    /// Holds a confirm; what names it.
+    /// Holds a confirm; returns its ticket.
     pub(crate) fn hold(&self, held: Held) -> Option<Ticket> {
         let mut state = self.state.lock();
         state.last = state.last.wrapping_add(1);
@@ -70,8 +71,8 @@ impl HeldConfirms {
         Some(ticket)
     }
 
-    /// One of the settlements it waits for has come, and stands before `position` in the log. Whom
-    /// to wake when that is durable.
+    /// One of the settlements it waits for has come, and is in the log before `position`. Returns
+    /// whom to wake once that is durable.
     #[must_use]
     pub(crate) fn settle(
         &self,
@@ -98,7 +99,7 @@ impl HeldConfirms {
         decide(&held, !held.failed, held.position)
     }
 
-    /// Refuses those whose deadline has passed; whom to wake.
+    /// Refuses those whose deadline has passed; returns whom to wake.
     fn expire(&self, now_ms: u64) -> Vec<Arc<Outbox>> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
@@ -122,10 +123,10 @@ fn decide(held: &Held, is_acked: bool, position: u64) -> Option<Arc<Outbox>> {
 }
 
 impl Engine {
-    /// Refuses confirms that were held for too long. A queue looks at the deadlines of its messages
-    /// itself; this is for reports, and for what was lost sight of.
+    /// Refuses confirms that have been held for too long. A queue looks at the deadlines of its
+    /// messages itself; this is for reports, and for anything that was lost track of.
     pub(crate) fn expire_held_confirms(&self) {
-        // A moment later than the queues, whose outcome says more.
+        // A moment later than the queues, whose outcomes say more.
         let now_ms = self.now_ms().saturating_sub(100);
         self.outcomes.held_confirms.expire(now_ms).iter().for_each(|outbox| outbox.wake());
     }

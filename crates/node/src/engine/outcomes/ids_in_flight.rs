@@ -1,17 +1,17 @@
 //! Ids of messages that were taken in and that the ledger's window does not know yet.
 //!
 //! Two producers may publish the same ids at the same time, in any order. So a batch does three
-//! things under one lock ([`take_in`]): it looks which of its ids are in flight, appends the others
-//! to the log, and marks them in flight. Whoever finds an id in flight may rely on its message
-//! entry in the log before whatever it appends itself.
+//! things under one lock ([`take_in`]): it checks which of its ids are in flight, appends the
+//! messages with the others to the log, and marks those ids as in flight. Whoever finds an id in
+//! flight may rely on its message being in the log before anything it appends itself.
 //!
-//! What is not in flight may be in the window. That is asked outside the lock, for it may read the
-//! disk, and the answer counts only if the id has not left in the meantime: the ledger writer puts
-//! an id into the window first and takes it from here then ([`IdsInFlight::leave`]). The ids that
-//! left since are asked again.
+//! An id that is not in flight may be in the window. The window is asked outside the lock, for it
+//! may read the disk, and the answer counts only if the id has not left in the meantime: the ledger
+//! writer first puts an id into the window and then takes it from here ([`IdsInFlight::leave`]).
+//! For ids that have left since, the window is asked again.
 //!
-//! *Invariants:* nobody waits here for anybody but for the length of an append; an id is always
-//! known to the window or to this, if it ever was taken in.
+//! *Invariants:* nobody waits here for anybody else for longer than an append; an id that was ever
+//! taken in is always known either to the window or here.
 //!
 //! The protocol is written against [`Locked`], so that shuttle can try its interleavings.
 
@@ -20,19 +20,19 @@ use std::collections::VecDeque;
 use crate::locks::Mutex;
 use hashbrown::{HashMap, HashSet};
 
-/// Ids of refused messages that are remembered until the ledger has them.
+/// The most ids of refused messages that are remembered until the ledger has them.
 const REFUSED_MAX: usize = 100_000;
 
-/// Ids that have left, remembered for batches that ask the window meanwhile.
+/// The most ids that have left and are remembered, for batches that are asking the window.
 const LEFT_MAX: usize = 4096;
 
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct IdsInFlight {
     in_flight: HashMap<u128, InFlight>,
-    /// Ids of which the last message that was taken in was refused then: they may come again.
+    /// Ids whose last message was taken in and then refused: they may come again.
     refused: HashSet<u128>,
-    /// The last of those that left.
+    /// The most recent of those that have left.
     left: VecDeque<u128>,
     /// How many have left, ever.
     left_count: u64,
@@ -41,12 +41,12 @@ pub(crate) struct IdsInFlight {
 struct InFlight {
     /// When the last message with it was taken in.
     seen_ms: u64,
-    /// Messages that the ledger writer has not come to yet: an id that may come again can have
+    /// Messages that the ledger writer has not reached yet: an id that may come again can have
     /// several.
     count: u32,
 }
 
-/// What a queue wants to know of an id before it takes a message with it.
+/// What a queue wants to know about an id before it takes a message with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Question {
     /// Id and queue.
@@ -67,10 +67,10 @@ impl Locked for Mutex<IdsInFlight> {
     }
 }
 
-/// Finds out which of these ids are known already, and takes the others in: `append`, called once
-/// and under the lock, is told for each whether it is known, and must append the messages of those
-/// that are not. `ask_window` answers when the id of a question was last taken in, by its place, as far
-/// as the window knows.
+/// Finds out which of these ids are known already, and takes in the others. `append` is called
+/// once, under the lock: it gets for each id whether it is known, and must append the messages of
+/// those that are not. `ask_window` gets the index of a question and answers when its id was last
+/// taken in, as far as the window knows.
 pub(crate) fn take_in<R>(
     ids: &impl Locked,
     now_ms: u64,
@@ -99,7 +99,7 @@ pub(crate) fn take_in<R>(
         });
         match done {
             Ok(Some(result)) => return result,
-            // Each time at least one message of somebody else has gone through.
+            // Each time at least one message of another batch has gone through.
             Err(again) => asks = again,
             Ok(None) => unreachable!("this returned when it was taken"),
         }
@@ -109,15 +109,15 @@ pub(crate) fn take_in<R>(
 /// When the window says an id was last taken in.
 type Answer = Option<u64>;
 
-/// Questions that the window must answer, by their places, as of a moment.
+/// Questions that the window must answer, by index, as of a moment.
 struct Asks {
     open: Vec<usize>,
     left_count: u64,
 }
 
 impl IdsInFlight {
-    /// Which questions only the window can answer and has not, or not since the id has left. The
-    /// answers there are were asked for when `left_count` ids had left.
+    /// Which questions only the window can answer and has not answered, or not since the id left.
+    /// The answers so far were asked for when `left_count` ids had left.
     fn to_ask(&self, questions: &[Question], answers: &[Option<Answer>], left_count: u64) -> Asks {
         let left = self.left_since(left_count);
         let is_open = |(question, answer): (&Question, &Option<Answer>)| {
@@ -131,14 +131,14 @@ impl IdsInFlight {
         Asks { open, left_count: self.left_count }
     }
 
-    /// The ids that have left since so many had; `None` when they are not all remembered.
+    /// The ids that have left since that many had left; `None` when not all of them are remembered.
     fn left_since(&self, left_count: u64) -> Option<HashSet<u128>> {
         let count = usize::try_from(self.left_count - left_count).unwrap_or(usize::MAX);
         let all = self.left.len() >= count;
         all.then(|| self.left.iter().rev().take(count).copied().collect())
     }
 
-    /// Whether an id is known; if not it is in flight from now on.
+    /// Whether an id is known; if not, it is in flight from now on.
     fn admit(&mut self, question: &Question, window: Answer, now_ms: u64) -> bool {
         let Question { key, window_ms } = *question;
         if window_ms == 0 {

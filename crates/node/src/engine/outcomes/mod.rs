@@ -2,11 +2,11 @@
 //!
 //! - [`batch`]: from a queue's effects to one record of settlements with their outcomes, and the
 //!   outcome messages in the same group: a crash leaves both or neither.
-//! - [`notifications`]: outcome messages on their way to their queues. They get there once the group is
-//!   durable: nobody is told what a crash could take back.
-//! - [`held_confirms`]: publishers (and reporting workers) whose confirm waits for an ack.
+//! - [`notifications`]: outcome messages on their way to their queues. They arrive once the group
+//!   is durable: nobody is told what a crash could take back.
+//! - [`held_confirms`]: confirms of publishers (and of reporting workers) that wait for an ack.
 //! - [`ids_in_flight`]: ids on their way into the window, so that each is enqueued once.
-//! - [`notes`]: what only the ledger is to show.
+//! - [`notes`]: events that only the ledger shows.
 //! - [`duplicates`]: producers who published an id again.
 //!
 //! *Invariant:* a message has one outcome per queue it was routed to; a missed deadline may be

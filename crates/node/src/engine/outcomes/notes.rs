@@ -1,5 +1,5 @@
-//! What the ledger is to show of tracked messages and nothing else depends on: that they were
-//! delivered, given back, and that outcome messages were received.
+//! Events of tracked messages that the ledger shows and nothing else depends on: deliveries,
+//! requeues, and the receipt of outcome messages.
 
 use broker::queue::{Delivery, Noted};
 use broker::{Message, Position, QueueId, Tracking};
@@ -10,7 +10,7 @@ use crate::store::Appender;
 use crate::store::outcome_records::{Note, NoteKind, NotesHead, append_notes};
 
 impl Engine {
-    /// Logs which tracked messages are handed over to whom.
+    /// Logs which tracked messages are delivered, and to whom.
     pub(crate) fn note_delivered(&self, queue: &LiveQueue, worker: &str, deliveries: &[Delivery]) {
         let note = |delivery: &Delivery| {
             let tracking = delivery.message.as_ref()?.followed()?;
@@ -69,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// A message, read from the log where only its position is known.
+    /// A message, read from the log if only its position is known.
     pub(super) fn message_at(
         &self,
         message: Option<Message>,

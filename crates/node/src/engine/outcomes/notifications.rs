@@ -1,6 +1,6 @@
-//! Outcome messages on their way: logged already, and put into their queues once that is durable.
+//! Outcome messages that have been logged, and are put into their queues once that is durable.
 //!
-//! Whoever makes the log durable delivers them, so an outcome costs no further thread on its way.
+//! Whoever makes the log durable delivers them, so an outcome needs no further thread on its way.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -13,7 +13,7 @@ use crate::locks::Mutex;
 use crate::registry::{ConsumerHandle, LiveQueue, Vhost};
 use crate::store::{Appender, Waiter, records};
 
-/// A message for whoever asked for an outcome.
+/// A message for somebody who asked for an outcome.
 pub(crate) struct OutcomeNotification {
     pub recipient: Recipient,
     pub message: Message,
@@ -32,16 +32,16 @@ pub(crate) enum Recipient {
 #[derive(Default)]
 pub(crate) struct OutcomeNotifications {
     engine: OnceLock<Weak<Engine>>,
-    /// With the position that must be durable before; in the order of these mostly.
+    /// Each with the position that must be durable first; mostly in the order of these.
     waiting: Mutex<Vec<(u64, OutcomeNotification)>>,
-    /// Somebody delivers; who comes meanwhile leaves his to them.
+    /// Some thread is delivering; others leave their notifications to it.
     delivering: AtomicBool,
-    /// Stands in the store's list of those to tell.
+    /// Whether this is registered with the store as a waiter.
     waits_for_store: AtomicBool,
 }
 
 impl OutcomeNotification {
-    /// Appends it, if a restart must find it or memory for bodies is used up.
+    /// Appends it if a restart must find it, or if memory for bodies is used up.
     pub(super) fn log(&mut self, appender: &mut Appender<'_>, keeps_bodies: bool) {
         let Recipient::Queue(target) = &self.recipient else { return };
         if target.durable || !keeps_bodies {
@@ -67,7 +67,7 @@ impl OutcomeNotifications {
         due.map(|(_, notification)| notification).collect()
     }
 
-    /// What must be durable for the next of them.
+    /// The position that must be durable for the next of them.
     fn next_end(&self) -> Option<u64> {
         self.waiting.lock().iter().map(|(end, _)| *end).min()
     }
@@ -90,7 +90,7 @@ impl Waiter for OutcomeNotifications {
 }
 
 impl Engine {
-    /// Where an address leads: to a consumer of direct reply-to, or a queue of the virtual host.
+    /// The recipient of an address: a consumer of direct reply-to, or a queue of the virtual host.
     pub(super) fn recipient(
         &self,
         vhost: Option<&Arc<Vhost>>,
@@ -117,7 +117,7 @@ impl Engine {
         }
     }
 
-    /// Puts into their queues what is due. Who finds somebody at it leaves it to them.
+    /// Puts what is due into its queues. If another thread is delivering, leaves that to it.
     pub(in crate::engine) fn deliver_notifications(&self, agenda: &mut Agenda) {
         let notifications = &self.outcomes.notifications;
         loop {
@@ -127,7 +127,7 @@ impl Engine {
             let due = notifications.take_due(self.store.durable());
             self.put_into_queues(due, agenda);
             notifications.delivering.swap(false, Ordering::AcqRel);
-            // Waiting ends with the next commit, which after a full disk is not yet this one.
+            // The wait ends with the next commit, which after a full disk is not yet the right one.
             let waiter: Arc<dyn Waiter> = self.outcomes.notifications.clone();
             let Some(end) = notifications.next_end() else { return };
             if !self.store.wait_for(end, &waiter) || self.store.is_poisoned() {
@@ -139,7 +139,7 @@ impl Engine {
     fn put_into_queues(&self, mut due: Vec<OutcomeNotification>, agenda: &mut Agenda) {
         let now_ms = self.now_ms();
         let keeps_bodies = self.keeps_bodies();
-        // Per queue in order; between queues there is none.
+        // In order per queue; there is no order between queues.
         due.sort_by_key(|notification| match &notification.recipient {
             Recipient::Queue(queue) => queue.id.0,
             Recipient::Replies(_) => u32::MAX,

@@ -1,18 +1,18 @@
 //! Messages that a restart finds in queues that are gone: deleted just before a crash, or never
-//! durable. Their outcome is still to be told.
+//! durable. They still need an outcome.
 
 use std::sync::Arc;
 
 use broker::QueueId;
 use broker::queue::{Removed, Restored};
-use outcome::{IdHash, Reason, What};
+use outcome::{IdHash, PublishedQueue, Reason, What};
 
 use super::batch::OutcomeBatch;
 use crate::NodeError;
 use crate::engine::Engine;
 
 impl Engine {
-    /// Tells that these were dropped with their queues.
+    /// Reports that these were dropped with their queues.
     pub(crate) fn tell_orphans(&self, orphans: Vec<(QueueId, Restored)>) -> Result<(), NodeError> {
         for of_queue in orphans.chunk_by(|a, b| a.0 == b.0) {
             for some in of_queue.chunks(512) {
@@ -27,7 +27,7 @@ impl Engine {
         queue_id: QueueId,
         orphans: &[(QueueId, Restored)],
     ) -> Result<(), NodeError> {
-        // By what the ledger calls the queue: not of every message it knows the name.
+        // By the queue's name in the ledger, which it does not know for every message.
         let mut batches: Vec<(Arc<str>, OutcomeBatch)> = Vec::new();
         for (_, orphan) in orphans {
             let message = self.store.read_message(orphan.position)?;
@@ -75,6 +75,6 @@ impl Engine {
                 return Arc::from(&*queue.name);
             }
         }
-        format!("(deleted queue {})", queue_id.0).into()
+        PublishedQueue::nameless(queue_id.0).into()
     }
 }

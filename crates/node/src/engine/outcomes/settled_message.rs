@@ -1,4 +1,4 @@
-//! What there is to tell of one message, as a record of the log and as a message.
+//! One message with its outcome, as a record of the log and as an outcome message.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ pub(super) struct SettledMessage {
     pub tracking: Tracking,
     pub verdict: Verdict,
     pub position: Option<Position>,
-    /// Whether it has left its queue by this.
+    /// Whether it leaves its queue with this outcome.
     pub settles: bool,
     pub by: Option<Arc<SettledBy>>,
     pub dead_letter_exchange: Option<String>,
-    /// Head and content, of what may be tried again.
+    /// Head and content of a message that may be tried again.
     pub content: Option<Vec<u8>>,
 }
 
 impl SettledMessage {
-    /// A message with its verdict, which leaves no queue by this until it is said.
+    /// A message with its verdict. It stays in its queue unless the caller sets `settles`.
     pub(super) fn new(
         verdict: Verdict,
         message: Message,
@@ -76,7 +76,7 @@ impl SettledMessage {
     ) -> OutcomeMessage<'a> {
         let mut verdict = self.verdict;
         if verdict.outcome == Outcome::Unroutable {
-            // What reached no queue has one outcome, too.
+            // A message that reached no queue has one outcome, too.
             verdict.queue_count = 1;
         }
         OutcomeMessage {
@@ -90,7 +90,7 @@ impl SettledMessage {
     }
 }
 
-/// The message that tells an outcome.
+/// The message that reports an outcome.
 pub(super) fn encode(
     outcome: &OutcomeMessage<'_>,
     (exchange, routing_key): (&str, &str),
@@ -109,7 +109,7 @@ pub(super) fn encode(
     })
 }
 
-/// Whether a producer who asked so is told of this outcome.
+/// Whether a producer with this request is told of this outcome.
 pub(super) fn wants(notify: Option<Notify>, outcome: Outcome) -> bool {
     notify.is_some_and(|notify| notify.wants(outcome))
 }

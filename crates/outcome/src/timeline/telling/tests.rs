@@ -14,7 +14,10 @@ fn tell(script: &str) -> Timeline {
 fn event(number: u64, line: &str) -> Event<'static> {
     let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
     let name = |index: usize| {
-        words.get(index).map(|name| name.replace('-', "").replace('~', DELETED)).unwrap_or_default()
+        words
+            .get(index)
+            .map(|name| name.replace('-', "").replace('~', NAMELESS_QUEUE))
+            .unwrap_or_default()
     };
     let what = match words[0].as_str() {
         "publish" | "copy" => What::Published(Published {

@@ -81,7 +81,7 @@ fn an_answer_does_not_count_once_its_id_has_left() {
         let times: &mut u32 = asked.entry(place).or_insert(0);
         *times += 1;
         if *times == 1 && place == 0 {
-            // Between the answer and the lock it comes, and goes into the window.
+            // Between the answer and the lock the id arrives and goes into the window.
             assert_eq!(known(&ids, 0, &[1]), [false]);
             ids.lock().leave(1);
             return None;

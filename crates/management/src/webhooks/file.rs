@@ -11,15 +11,15 @@ use crate::error::ManagementError;
 const WEBHOOKS: TableDefinition<'_, &str, &str> = TableDefinition::new("webhooks");
 
 /// See the module's documentation.
-pub(crate) struct Store {
+pub(crate) struct WebhookFile {
     database: Database,
     path: String,
 }
 
-impl Store {
-    /// Opens or makes the file in a directory. Nobody but its owner may read it: it has secrets.
+impl WebhookFile {
+    /// Opens or creates the file in a directory. Only its owner may read it: it holds secrets.
     ///
-    /// `has_history`: the broker's store was there before.
+    /// `has_history`: whether the broker's store existed before.
     pub(crate) fn open(directory: &Path, has_history: bool) -> Result<Self, ManagementError> {
         use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         std::fs::create_dir_all(directory)?;
@@ -40,9 +40,9 @@ impl Store {
         let database = Database::builder()
             .create_with_backend(backend)
             .map_err(|error| wrong(&path, error))?;
-        let store = Self { database, path };
-        store.write(|_| Ok(()))?;
-        Ok(store)
+        let this = Self { database, path };
+        this.write(|_| Ok(()))?;
+        Ok(this)
     }
 
     /// All webhooks.
@@ -58,7 +58,7 @@ impl Store {
         webhooks.map_err(|error| wrong(&self.path, error))
     }
 
-    /// Keeps webhooks as they are now; durable on return.
+    /// Stores webhooks as they are now; durable on return.
     pub(crate) fn put(&self, webhooks: &[Webhook]) -> Result<(), ManagementError> {
         let text = |webhook: &Webhook| Ok((webhook.id.clone(), serde_json::to_string(webhook)?));
         let texts: Result<Vec<(String, String)>, serde_json::Error> =
@@ -70,7 +70,7 @@ impl Store {
         })
     }
 
-    /// Forgets a webhook.
+    /// Removes a webhook.
     pub(crate) fn remove(&self, id: &str) -> Result<(), ManagementError> {
         self.write(|table| table.remove(id).map(drop))
     }
@@ -102,13 +102,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (one, two) = (Webhook::example("1"), Webhook::example("2"));
         {
-            let store = Store::open(directory.path(), false).expect("opened");
-            store.put(&[one.clone(), two]).expect("kept");
-            store.put(&[Webhook { description: "new".to_owned(), ..one }]).expect("kept");
-            store.remove("2").expect("removed");
-            store.remove("3").expect("nothing to remove");
+            let file = WebhookFile::open(directory.path(), false).expect("opened");
+            file.put(&[one.clone(), two]).expect("kept");
+            file.put(&[Webhook { description: "new".to_owned(), ..one }]).expect("kept");
+            file.remove("2").expect("removed");
+            file.remove("3").expect("nothing to remove");
         }
-        let all = Store::open(directory.path(), false).expect("opened").all().expect("read");
+        let all = WebhookFile::open(directory.path(), false).expect("opened").all().expect("read");
         assert_eq!(all.len(), 1);
         assert_eq!((all[0].id.as_str(), all[0].description.as_str()), ("1", "new"));
         let file = std::fs::metadata(directory.path().join("management.redb")).expect("a file");

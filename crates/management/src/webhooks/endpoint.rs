@@ -1,33 +1,33 @@
-//! Where a webhook is posted to: a URL, checked as far as that goes without resolving it.
+//! Where a webhook is posted to: a URL, checked as far as is possible without resolving it.
 
 use axum::http::Uri;
 use axum::http::uri::{Authority, Scheme};
 
 use super::address::is_public;
 
-/// A place to call, checked as far as that goes without resolving it.
+/// A URL to post to, checked as far as is possible without resolving it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct Endpoint {
     uri: Uri,
     authority: Authority,
     is_tls: bool,
 }
 
-/// Why a URL is no target.
+/// Why a URL cannot be an endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TargetError {
-    /// It is no such URL.
+pub(crate) enum EndpointError {
+    /// It is not a URL of the required form.
     #[error("{0}")]
     Url(&'static str),
-    /// Its address is not one of the public internet.
+    /// Its address does not belong to the public internet.
     #[error("it is at a private address, which webhooks.allow_private_addresses does not allow")]
     Private,
 }
 
-impl Target {
+impl Endpoint {
     /// Reads a URL.
-    pub(crate) fn parse(url: &str, allow_private: bool) -> Result<Self, TargetError> {
-        let wrong = |reason| Err(TargetError::Url(reason));
+    pub(crate) fn parse(url: &str, allow_private: bool) -> Result<Self, EndpointError> {
+        let wrong = |reason| Err(EndpointError::Url(reason));
         let Ok(uri) = url.parse::<Uri>() else { return wrong("it is no URL") };
         let is_tls = match uri.scheme() {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
@@ -40,23 +40,23 @@ impl Target {
         }
         let rest = url.split_once("://").map_or("", |(_, rest)| rest);
         let path = rest.strip_prefix(authority.as_str()).unwrap_or_default();
-        // RFC 3986, section 3.3 and 3.4; there is no use for a fragment.
+        // RFC 3986, sections 3.3 and 3.4; there is no use for a fragment.
         if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/?@!$&'()*+,;=%".contains(&b))
         {
             return wrong("its path has characters that are to be percent-encoded");
         }
-        let target = Self { uri, authority, is_tls };
-        let port = target.authority.as_str().strip_prefix(target.authority.host());
+        let endpoint = Self { uri, authority, is_tls };
+        let port = endpoint.authority.as_str().strip_prefix(endpoint.authority.host());
         if port.is_none_or(|port| !port.is_empty() && !is_port(port)) {
             return wrong("its port is not one from 1 to 65535");
         }
         let is_name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-        let host = target.host();
+        let host = endpoint.host();
         match host.parse() {
-            // A name is checked when it is resolved, each time; a literal address now as well.
-            Ok(ip) if !allow_private && !is_public(ip) => Err(TargetError::Private),
-            Ok(_) => Ok(target),
-            Err(_) if !host.is_empty() && host.bytes().all(is_name_byte) => Ok(target),
+            // A name is checked each time it is resolved; a literal address is checked now as well.
+            Ok(ip) if !allow_private && !is_public(ip) => Err(EndpointError::Private),
+            Ok(_) => Ok(endpoint),
+            Err(_) if !host.is_empty() && host.bytes().all(is_name_byte) => Ok(endpoint),
             Err(_) => wrong("its host is neither a name nor an address"),
         }
     }
@@ -69,12 +69,12 @@ impl Target {
         self.is_tls
     }
 
-    /// What is asked for at the host.
+    /// The path and query of the request.
     pub(super) fn path(&self) -> &str {
         self.uri.path_and_query().map_or("/", |path| path.as_str())
     }
 
-    /// The host, an IPv6 address without its brackets.
+    /// The host; an IPv6 address without its brackets.
     pub(super) fn host(&self) -> &str {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
@@ -84,7 +84,7 @@ impl Target {
     }
 }
 
-/// Whether this is `:` and a port.
+/// Whether this is `:` followed by a port.
 fn is_port(text: &str) -> bool {
     let number = text.strip_prefix(':').filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
     number.and_then(|number| number.parse::<u16>().ok()).is_some_and(|port| port != 0)
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn urls_are_checked_before_they_are_called() {
         let check = |url: &str, allow_private, expected: Result<(&str, u16), &str>| {
-            let target = Target::parse(url, allow_private);
-            let found = target.as_ref().map(|target| (target.host(), target.port()));
+            let endpoint = Endpoint::parse(url, allow_private);
+            let found = endpoint.as_ref().map(|endpoint| (endpoint.host(), endpoint.port()));
             match (found, expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{url}"),
                 (Err(found), Err(expected)) => {
