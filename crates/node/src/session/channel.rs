@@ -8,7 +8,7 @@ use broker::queue::ConsumerKey;
 use outcome::{Report, SettledBy};
 
 use super::confirms::Confirms;
-use super::transactions::Transaction;
+use super::transaction::Transaction;
 use crate::registry::{ConsumerHandle, LiveQueue, SharedPrefetch};
 
 /// One open channel.

@@ -7,9 +7,6 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use broker::BrokerError;
-
-use super::Session;
 use crate::registry::Decided;
 use crate::sink::Sink;
 
@@ -26,7 +23,7 @@ pub(super) struct Confirms {
     /// Told when it is decided what became of them, and not before.
     held: BTreeSet<u64>,
     /// Decided, and waiting for that to be durable.
-    decided: Vec<Decided>,
+    pub decided: Vec<Decided>,
     /// Held ones that were told before their turn came.
     told: BTreeSet<u64>,
 }
@@ -53,13 +50,13 @@ impl Confirms {
     }
 
     /// Whether `durable` allows anything to be told.
-    fn is_due(&self, durable: u64) -> bool {
+    pub(super) fn is_due(&self, durable: u64) -> bool {
         self.waiting.front().is_some_and(|(_, position)| *position <= durable)
             || self.decided.iter().any(|decided| decided.position <= durable)
     }
 
     /// Tells what `durable` allows.
-    fn release(&mut self, channel: u16, durable: u64, sink: &mut dyn Sink) {
+    pub(super) fn release(&mut self, channel: u16, durable: u64, sink: &mut dyn Sink) {
         self.release_decided(channel, durable, sink);
         let mut last = self.confirmed;
         while let Some((number, _)) = self.waiting.pop_front_if(|(_, at)| *at <= durable) {
@@ -116,62 +113,5 @@ fn answer(channel: u16, number: u64, is_acked: bool, sink: &mut dyn Sink) {
     match is_acked {
         true => sink.confirmed(channel, number, false),
         false => sink.refused(channel, number),
-    }
-}
-
-impl Session {
-    /// Puts a channel into confirm mode.
-    ///
-    /// # Errors
-    /// `PRECONDITION_FAILED` on a transactional channel.
-    pub fn select_confirms(&mut self, number: u16) -> Result<(), BrokerError> {
-        self.flush_channel(number)?;
-        let channel = self.channel(number)?;
-        if channel.transaction.is_some() {
-            let text = "cannot switch from tx to confirm mode";
-            return Err(BrokerError::precondition_failed(text));
-        }
-        channel.confirms.get_or_insert_default();
-        Ok(())
-    }
-
-    /// Tells the sink of the confirms that are due. To be called after a flush and when the outbox
-    /// is woken.
-    pub fn release_confirms(&mut self) {
-        if self.engine.store.is_poisoned() {
-            return;
-        }
-        if self.outbox.take_has_decided() {
-            self.take_decided();
-        }
-        let durable = self.engine.store.durable();
-        let channels = self.channels.iter_mut();
-        let mut due = channels
-            .filter_map(|(number, channel)| Some((*number, channel.confirms.as_mut()?)))
-            .filter(|(_, confirms)| confirms.is_due(durable))
-            .peekable();
-        if due.peek().is_none() {
-            return;
-        }
-        let mut outbox = self.outbox.lock();
-        due.for_each(|(number, confirms)| confirms.release(number, durable, &mut *outbox.sink));
-    }
-
-    /// Takes over what others have decided about held confirms.
-    fn take_decided(&mut self) {
-        let mut outbox = self.outbox.lock();
-        for (number, of_channel) in &mut outbox.channels {
-            let channel = self.channels.get_mut(number);
-            if let Some(confirms) = channel.and_then(|channel| channel.confirms.as_mut()) {
-                confirms.decided.append(&mut of_channel.decided);
-            }
-        }
-    }
-
-    /// The number of the next message published on a channel in confirm mode.
-    pub(super) fn next_confirm(&mut self, number: u16) -> Option<u64> {
-        let confirms = self.channels.get_mut(&number)?.confirms.as_mut()?;
-        confirms.last += 1;
-        Some(confirms.last)
     }
 }

@@ -6,8 +6,6 @@
 
 use broker::BrokerError;
 
-use super::Session;
-
 /// An error that closes a channel (or, by its code, the connection), and whose channel it is.
 pub type ChannelError = (u16, BrokerError);
 
@@ -26,30 +24,16 @@ impl Failed {
         self.0.iter().any(|(of, _)| *of == channel)
     }
 
+    /// Tells everything.
+    pub(super) fn tell_all(&mut self) -> Vec<ChannelError> {
+        std::mem::take(&mut self.0)
+    }
+
     /// Tells what is wrong on a channel.
     pub(super) fn tell(&mut self, channel: u16) -> Result<(), BrokerError> {
         match self.0.iter().position(|(of, _)| *of == channel) {
             Some(at) => Err(self.0.remove(at).1),
             None => Ok(()),
         }
-    }
-}
-
-impl Session {
-    /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
-    /// something was wrong; they should be closed.
-    pub fn flush(&mut self) -> Vec<ChannelError> {
-        self.carry_out();
-        std::mem::take(&mut self.failed.0)
-    }
-
-    /// The same for who looks after one channel only: what is wrong on others is told later.
-    ///
-    /// # Errors
-    /// What was wrong on this channel; `CHANNEL_ERROR` when it is not open.
-    pub fn flush_channel(&mut self, number: u16) -> Result<(), BrokerError> {
-        self.carry_out();
-        self.failed.tell(number)?;
-        self.channel(number).map(|_| ())
     }
 }

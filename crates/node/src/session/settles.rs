@@ -1,5 +1,5 @@
-//! Deliveries to be settled, sorted by their queues as they come: each queue is named once, however
-//! many of its deliveries there are.
+//! Settlements as they are asked for, and the deliveries that are meant, sorted by their queues as they
+//! come: each queue is named once, however many of its deliveries there are.
 
 use std::sync::Arc;
 
@@ -12,6 +12,22 @@ use crate::registry::LiveQueue;
 /// Lists whose memory is kept for the next batch, and how long they may be for that.
 const SPARE_LISTS_MAX: usize = 4;
 const SPARE_MAX: usize = 1024;
+
+/// One `basic.ack`, `basic.nack` or `basic.reject`.
+pub(super) struct PendingSettle {
+    pub channel: u16,
+    pub tag: u64,
+    pub multiple: bool,
+    pub settlement: Settlement,
+}
+
+impl PendingSettle {
+    /// Whether it settles this delivery, which is unsettled yet.
+    pub(super) fn covers(&self, channel: u16, tag: u64) -> bool {
+        self.channel == channel
+            && (self.tag == tag || self.multiple && (self.tag == 0 || self.tag > tag))
+    }
+}
 
 /// A delivery to be settled.
 pub(super) struct Resolved {

@@ -8,11 +8,11 @@ use broker::queue::Depth;
 use broker::topology::{Declared, Destination, ExchangeDeclaration, QueueDeclaration};
 use broker::{BrokerError, QueueId};
 
-use super::Session;
 use crate::auth::Access;
 use crate::definitions::{Change, convert};
 use crate::names::REPLY_TO;
 use crate::registry::LiveQueue;
+use crate::session::state::Session;
 
 /// What `queue.declare` asks for.
 #[derive(Debug, Clone, Default)]

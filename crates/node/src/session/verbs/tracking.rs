@@ -8,15 +8,15 @@ use broker::{BrokerError, Message, Tracking};
 use ledger::dedup_key;
 use outcome::{DEADLINE_MS_DEFAULT, IdHash, OutcomeRequest, Ticket};
 
-use super::Session;
-use super::headers::Headers;
-use super::publish::Pending;
-use super::routes::Route;
 use crate::auth::Access;
 use crate::engine::outcomes::duplicates::Duplicate;
 use crate::engine::outcomes::held_confirms::Held;
 use crate::engine::outcomes::ids_in_flight::{Question, take_in};
 use crate::registry::LiveQueue;
+use crate::session::headers::Headers;
+use crate::session::publishes::Pending;
+use crate::session::routes::Route;
+use crate::session::state::Session;
 
 impl Session {
     /// What travels with a message; `None` when it is an ordinary one. Its ticket is drawn later,

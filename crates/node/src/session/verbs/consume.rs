@@ -9,14 +9,14 @@ use broker::{BrokerError, Message};
 use outcome::SettledBy;
 use segment_log::LogError;
 
-use super::Session;
-use super::channel::{Channel, Consumer, Source};
-use super::publish::Publish;
 use super::settle::by_get;
 use crate::auth::Access;
 use crate::engine::Engine;
 use crate::names::REPLY_TO;
 use crate::registry::{ConsumerEndpoint, ConsumerHandle, LiveQueue, Place, in_turn};
+use crate::session::channel::{Channel, Consumer, Source};
+use crate::session::publishes::Publish;
+use crate::session::state::Session;
 use crate::sink::Got;
 
 /// What `basic.consume` asks for.

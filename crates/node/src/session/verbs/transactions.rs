@@ -9,43 +9,14 @@ use std::sync::Arc;
 use broker::BrokerError;
 use broker::queue::Effects;
 
-use super::Session;
-use super::publish::{OwnedPublish, Pending};
 use super::settle::release_shared;
-use super::settle_batch::Resolved;
 use crate::engine::outcomes::batch::OutcomeBatch;
 use crate::engine::{DeadLetter, append_effects};
 use crate::registry::{LiveQueue, Unsettled};
-
-/// What a channel has gathered since its last commit or rollback.
-#[derive(Default)]
-pub(super) struct Transaction {
-    pub publishes: Vec<Pending>,
-    pub settles: Vec<Gathered>,
-    /// Mandatory messages that reached no queue.
-    pub returns: Vec<OwnedPublish>,
-    /// Memory that all this takes.
-    pub bytes: u64,
-}
-
-/// A settlement that waits for the commit.
-pub(super) struct Gathered {
-    pub queue: Arc<LiveQueue>,
-    pub resolved: Resolved,
-    /// To take it back.
-    pub unsettled: Unsettled,
-}
-
-impl Transaction {
-    pub(super) fn gather(
-        &mut self,
-        queue: &Arc<LiveQueue>,
-        resolved: Resolved,
-        unsettled: Unsettled,
-    ) {
-        self.settles.push(Gathered { queue: Arc::clone(queue), resolved, unsettled });
-    }
-}
+use crate::session::publishes::Pending;
+use crate::session::settles::Resolved;
+use crate::session::state::Session;
+use crate::session::transaction::{Gathered, Transaction};
 
 /// What a gathered message or settlement takes besides its content.
 const ENTRY_BYTES: u64 = 128;

@@ -5,12 +5,12 @@ use amqp::Properties;
 use broker::BrokerError;
 use outcome::{DEADLINE_MS_DEFAULT, IdHash, REPORT_BYTES_MAX, Report};
 
-use super::Session;
-use super::headers::Headers;
-use super::publish::Publish;
 use crate::auth::Access;
 use crate::names::REPORT_EXCHANGE;
 use crate::registry::report_key;
+use crate::session::headers::Headers;
+use crate::session::publishes::Publish;
+use crate::session::state::Session;
 
 /// Bytes of reports that a channel may hold about messages it has not settled.
 const REPORTS_BYTES_MAX: usize = 16 << 20;

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering;
 
 use broker::BrokerError;
 
-use super::Session;
 use crate::auth::Access;
+use crate::session::state::Session;
 
 impl Session {
     /// That this user may publish to an exchange at all. To be asked before a body is gathered;

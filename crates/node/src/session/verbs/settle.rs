@@ -6,30 +6,14 @@ use broker::BrokerError;
 use broker::queue::{ConsumerKey, Effects, Removed, Settlement};
 use outcome::SettledBy;
 
-use super::Session;
-use super::channel::Channel;
-use super::settle_batch::{OfQueue, Resolved, SettleBatch};
-use super::transactions::Gathered;
 use crate::registry::{ChannelOutbox, Unsettled};
+use crate::session::channel::Channel;
+use crate::session::settles::{OfQueue, PendingSettle, Resolved, SettleBatch};
+use crate::session::state::Session;
+use crate::session::transaction::Gathered;
 
 /// Deliveries whose memory is kept for the next batch.
 const SPARE_MAX: usize = 1024;
-
-/// One `basic.ack`, `basic.nack` or `basic.reject`.
-pub(super) struct PendingSettle {
-    channel: u16,
-    tag: u64,
-    multiple: bool,
-    settlement: Settlement,
-}
-
-impl PendingSettle {
-    /// Whether it settles this delivery, which is unsettled yet.
-    pub(super) fn covers(&self, channel: u16, tag: u64) -> bool {
-        self.channel == channel
-            && (self.tag == tag || self.multiple && (self.tag == 0 || self.tag > tag))
-    }
-}
 
 impl Session {
     /// Settles a delivery, or with `multiple` all up to it; with the next [`Session::flush`].

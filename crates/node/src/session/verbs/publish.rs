@@ -1,0 +1,148 @@
+//! Publishing, a batch at a time: log once, lock each queue once, confirm once.
+
+use amqp::{Properties, ReplyCode};
+use broker::{BrokerError, Message};
+
+use crate::auth::Access;
+use crate::names::{OUTCOMES_EXCHANGE, REPLY_TO, REPORT_EXCHANGE};
+use crate::rewrite;
+use crate::session::headers::Headers;
+use crate::session::publishes::{Pending, Publish};
+use crate::session::state::Session;
+use crate::sink::Returned;
+
+impl Session {
+    /// Takes a message in; it reaches its queues with the next [`Session::flush`].
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
+    /// `SYNTAX_ERROR` for properties that cannot be decoded.
+    pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
+        self.failed.tell(number)?;
+        let mut properties = Properties::decode(publish.properties)
+            .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
+        self.check_properties(&properties, publish)?;
+        self.has_published = true;
+        if publish.exchange.is_empty() && publish.routing_key.starts_with(REPLY_TO) {
+            self.check(Access::Write, "exchange", publish.exchange)?;
+            return self.publish_reply(number, publish);
+        }
+        let headers = Headers::scan(properties.headers)?;
+        if publish.exchange == REPORT_EXCHANGE {
+            return self.report(number, publish, &properties, &headers);
+        }
+        if publish.exchange == OUTCOMES_EXCHANGE {
+            let text =
+                "only the broker publishes to 'amq.wilco.outcomes'; bind a queue to watch it";
+            return Err(BrokerError::access_refused(text));
+        }
+        let route = self.route(
+            publish.exchange,
+            publish.routing_key,
+            properties.headers,
+            headers.has_copies,
+        )?;
+        let now_ms = self.engine.now_ms();
+        let id = Self::tracked_id(&properties, &headers, &route, now_ms);
+        let message_id = id.as_ref().map(|(id, _)| id.as_str());
+        let mut tracking = self.tracking(&properties, message_id, &headers, &route, now_ms)?;
+        let new_id = id.filter(|(_, is_new)| *is_new).map(|(id, _)| id);
+        let rewritten = self.rewritten(number, &properties, publish, &headers, new_id)?;
+        let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+        let confirm = self.next_confirm(number).map(|message| (number, message));
+        if let (Some(tracking), Some((_, message))) = (&mut tracking, confirm)
+            && self.waits_for_ack(number, headers.request.or(route.request))
+        {
+            let (count, deadline_at_ms) = (tracking.queue_count, tracking.deadline_at_ms);
+            tracking.ticket = self.hold_confirm(number, message, count, deadline_at_ms);
+        }
+        if route.queues.is_empty() && publish.mandatory {
+            match &mut self.channel(number)?.transaction {
+                Some(transaction) => transaction.returns.push(publish.into()),
+                None => self.send_return(number, publish),
+            }
+        }
+        if route.keeps_transient {
+            // What the message says of itself stays as it is.
+            properties.delivery_mode = Some(2);
+        }
+        let content = (publish.exchange, publish.routing_key, encoded, publish.body);
+        let scratch = &mut self.publishes.scratch;
+        let message = Message::tracked(now_ms, &properties, content, tracking.as_ref(), scratch);
+        let (message, position, asks) = (Some(message), None, headers.request.is_any());
+        let pending = Pending { message, route, position, confirm, asks };
+        match &mut self.channel(number)?.transaction {
+            Some(transaction) => {
+                transaction.publishes.push(pending);
+                self.grow_transaction(number, 1, publish.body.len() + encoded.len())?;
+            }
+            None => {
+                self.publishes.has_tracked |= tracking.is_some();
+                self.publishes.pending.push(pending);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_properties(
+        &self,
+        properties: &Properties<'_>,
+        publish: &Publish<'_>,
+    ) -> Result<(), BrokerError> {
+        let failed = |text| Err(BrokerError::precondition_failed(text));
+        if let Some(user) = properties.user_id
+            && user != self.user
+        {
+            let text = format!(
+                "user_id property set to '{user}' but authenticated user was '{}'",
+                self.user
+            );
+            return failed(text);
+        }
+        if let Some(expiration) = properties.expiration
+            && !expiration.parse::<u64>().is_ok_and(|ms| ms <= u64::from(u32::MAX))
+        {
+            return failed(format!("invalid expiration '{expiration}'"));
+        }
+        let max = self.message_bytes_max();
+        if publish.body.len() as u64 > max {
+            let size = publish.body.len();
+            return failed(format!("message size {size} is larger than configured max size {max}"));
+        }
+        Ok(())
+    }
+
+    /// The properties, where they must not stay as they came.
+    fn rewritten(
+        &mut self,
+        number: u16,
+        properties: &Properties<'_>,
+        publish: &Publish<'_>,
+        headers: &Headers,
+        new_id: Option<String>,
+    ) -> Result<Option<Vec<u8>>, BrokerError> {
+        let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
+        let mut rewritten = None;
+        if headers.has_bcc {
+            rewritten = Some(rewrite::without_bcc(publish.properties).map_err(malformed)?);
+        }
+        if properties.reply_to == Some(REPLY_TO) {
+            let address = self.reply_address(number)?;
+            let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+            rewritten = Some(rewrite::with_reply_to(encoded, address).map_err(malformed)?);
+        }
+        if let Some(id) = new_id {
+            let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+            rewritten = Some(rewrite::with_message_id(encoded, id).map_err(malformed)?);
+        }
+        Ok(rewritten)
+    }
+
+    /// Gives back what reached no queue.
+    pub(super) fn send_return(&self, number: u16, publish: &Publish<'_>) {
+        let (code, text) = (ReplyCode::NoRoute, "NO_ROUTE");
+        let Publish { exchange, routing_key, properties, body, .. } = *publish;
+        let returned = Returned { code, text, exchange, routing_key, properties, body };
+        self.outbox.lock().sink.returned(number, &returned);
+    }
+}

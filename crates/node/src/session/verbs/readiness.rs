@@ -1,0 +1,108 @@
+//! When a session may take in more, and when what it did is durable.
+
+use std::task::{Context, Poll};
+
+use broker::BrokerError;
+
+use crate::session::state::Session;
+
+impl Session {
+    /// The reply that is due must wait until the store is durable up to here. Answers once.
+    pub fn barrier(&mut self) -> Option<u64> {
+        let barrier = std::mem::take(&mut self.barrier);
+        (barrier > self.engine.store.durable()).then_some(barrier)
+    }
+
+    /// Has the outbox woken when `position` is durable. `Ok(true)`: it is.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when the store has failed and it never will be.
+    pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
+        let reached = self.engine.store.wait_for(position, &self.waiter);
+        if reached && self.engine.store.durable() < position {
+            return Err(store_failed());
+        }
+        Ok(reached)
+    }
+
+    /// That the store still makes things durable.
+    ///
+    /// # Errors
+    /// `INTERNAL_ERROR` when it has failed.
+    pub(crate) fn check_store(&self) -> Result<(), BrokerError> {
+        if self.engine.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
+    }
+
+    /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
+    ///
+    /// # Errors
+    /// As [`Session::is_durable`].
+    pub fn is_settled_in_store(&self) -> Result<bool, BrokerError> {
+        let ((), end) = self.engine.store.append(None, |_| ());
+        self.is_durable(end)
+    }
+
+    /// Whether publishing on this session is held: it publishes, and the node is short of disk or
+    /// memory. What to tell its client; whether to take in more [`Session::poll_ready`] says.
+    pub fn is_held(&self) -> bool {
+        self.has_published && self.engine.holds_publishers()
+    }
+
+    /// From now on it is one that publishes.
+    pub(crate) fn will_publish(&mut self) {
+        self.has_published = true;
+    }
+
+    /// Whether [`Session::poll_ready`] would be ready.
+    pub fn is_ready(&self) -> bool {
+        !self.must_pause() && self.engine.store.has_room()
+    }
+
+    /// Publishing, or with a message under way, while publishers are held.
+    fn must_pause(&self) -> bool {
+        (self.has_published || self.under_way_bytes > 0) && self.engine.holds_publishers()
+    }
+
+    /// Ready when this session may take in more: publishers are not held, or this is none and no
+    /// message of its client is under way; and what waits to be written has not become too much.
+    /// Else the task is woken when it is worth asking again.
+    ///
+    /// Whoever feeds a session asks this first, or its messages pile up in memory.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_ready() {
+            return Poll::Ready(());
+        }
+        self.outbox.register(cx.waker());
+        // What came before the waker was registered has woken somebody else.
+        if self.must_pause() {
+            return Poll::Pending;
+        }
+        if self.engine.store.has_room() {
+            return Poll::Ready(());
+        }
+        self.engine.store.append(Some(&self.waiter), |_| ());
+        Poll::Pending
+    }
+
+    /// To be called when the outbox was written: lets consumers go on that waited for room.
+    pub fn after_write(&mut self, written_bytes: usize) {
+        self.outbox.written(written_bytes);
+        if self.outbox.take_stalled() {
+            self.give_room();
+        }
+        if self.outbox.take_has_prefetch_left() {
+            self.give_prefetch(None);
+        }
+    }
+
+    /// Notes that the next reply must wait for this position.
+    pub(super) fn wait_until_durable(&mut self, position: u64) {
+        self.barrier = self.barrier.max(position);
+    }
+}
+
+fn store_failed() -> BrokerError {
+    BrokerError::internal_error(
+        "the store failed and confirms nothing more; the server must be restarted",
+    )
+}

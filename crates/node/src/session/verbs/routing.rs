@@ -1,0 +1,90 @@
+//! Where a message goes: found once per exchange and routing key, and kept.
+
+use std::sync::Arc;
+
+use amqp::TableRef;
+use broker::arguments::QueueType;
+use broker::dead_letter::copy_keys;
+use broker::{BrokerError, QueueId};
+use outcome::OutcomeRequest;
+
+use crate::auth::Access;
+use crate::session::routes::Route;
+use crate::session::state::Session;
+
+impl Session {
+    /// The queues for a message without headers that matter.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for the exchange, `ACCESS_REFUSED` when it is internal or may not be written to.
+    pub(super) fn route(
+        &mut self,
+        exchange: &str,
+        routing_key: &str,
+        headers: Option<TableRef<'_>>,
+        has_copies: bool,
+    ) -> Result<Arc<Route>, BrokerError> {
+        let epoch = self.vhost.epoch();
+        let copies = headers.filter(|_| has_copies).map(|headers| copies(headers));
+        let copies = copies.transpose()?.unwrap_or_default();
+        if copies.is_empty()
+            && let Some(route) = self.routes.find(epoch, exchange, routing_key)
+        {
+            return Ok(route);
+        }
+        let copies: Vec<&str> = copies.iter().map(String::as_str).collect();
+        let (route, is_cacheable) = self.resolve(exchange, routing_key, &copies, headers)?;
+        let route = Arc::new(route);
+        if is_cacheable && copies.is_empty() {
+            self.routes.find(epoch, exchange, routing_key);
+            self.routes.keep(&route);
+        }
+        Ok(route)
+    }
+
+    fn resolve(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        copies: &[&str],
+        headers: Option<TableRef<'_>>,
+    ) -> Result<(Route, bool), BrokerError> {
+        self.check(Access::Write, "exchange", exchange)?;
+        let state = self.vhost.state.read();
+        state.topology.exchange_for_publish(exchange)?;
+        let mut ids: Vec<QueueId> = Vec::new();
+        state.topology.route(exchange, routing_key, copies, headers, &mut ids)?;
+        let queues: Vec<_> = ids.iter().filter_map(|id| state.queues.get(id).cloned()).collect();
+        if queues.len() > usize::from(u16::MAX) {
+            let text =
+                format!("a message may reach at most 65535 queues, this one {}", queues.len());
+            return Err(BrokerError::resource_error(text));
+        }
+        let is_durable = queues.iter().any(|queue| queue.durable);
+        let keeps_transient =
+            queues.iter().any(|queue| queue.settings().queue_type == QueueType::Quorum);
+        let request = queues
+            .iter()
+            .fold(OutcomeRequest::default(), |request, queue| request.or(queue.settings().request));
+        let is_cacheable = state.topology.is_cacheable(exchange);
+        Ok((Route { queues, is_durable, keeps_transient, request }, is_cacheable))
+    }
+}
+
+/// The routing keys in `CC` and `BCC`.
+fn copies(headers: TableRef<'_>) -> Result<Vec<String>, BrokerError> {
+    let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
+    let table = headers.to_headers().map_err(malformed)?;
+    let mut keys = check_copy_keys(&table, "CC")?;
+    keys.extend(check_copy_keys(&table, "BCC")?);
+    Ok(keys)
+}
+
+fn check_copy_keys(table: &amqp::FieldTable, name: &str) -> Result<Vec<String>, BrokerError> {
+    match table.get(name) {
+        None | Some(amqp::FieldValue::Array(_)) => Ok(copy_keys(table, name)),
+        Some(other) => Err(BrokerError::precondition_failed(format!(
+            "unexpected type of '{name}' header: {other:?}, an array of strings is needed"
+        ))),
+    }
+}
