@@ -1,6 +1,6 @@
 //! The ledger: what became of each message.
 //!
-//! It is a view over the message log: a writer that follows that log appends an [`Event`] for
+//! It is a view over the message log: a writer that follows that log appends an [`Event`](outcome::Event) for
 //! everything that happens to a tracked message and flushes now and then ([`Ledger::flush`]),
 //! naming the position of the message log up to which it has seen everything. After a crash the
 //! writer goes on from [`Ledger::applied`] and appends the same events again.

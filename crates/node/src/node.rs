@@ -1,6 +1,6 @@
 //! The node: opens a store, owns its threads, and is what programs and servers hold.
 //!
-//! It is put together from [`engine`](crate::engine) (messages), accounts (who may), the ledger writer
+//! It is put together from the `engine` (messages), accounts (who may), the ledger writer
 //! and maintenance. Threads: the committer (module `store`), the ledger writer and maintenance. A
 //! simulator opens a node without threads and calls [`Node::commit`] and [`Node::keep`] itself.
 //!
