@@ -238,7 +238,7 @@ impl Outbox {
             let properties_bytes = message.properties_bytes().len();
             self.reserved_bytes.fetch_add(properties_bytes, Ordering::AcqRel);
             *pushed_bytes += room_for(delivery.body_bytes) + properties_bytes;
-            let counted_up = queue.settings().counts_deliveries && delivery.attempts_before > 0;
+            let counted_up = delivery.attempts_before > 0 && queue.settings().counts_deliveries;
             let properties =
                 counted_up.then(|| rewrite::with_delivery_count(message, delivery.attempts_before));
             sink.delivered(&Delivered {

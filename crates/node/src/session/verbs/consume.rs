@@ -209,7 +209,7 @@ impl Session {
         let mut outbox = self.outbox.lock();
         let Some(channel) = outbox.channels.get_mut(&number) else { return };
         let delivery_tag = channel.got(queue, delivery, message, no_ack);
-        let counted_up = queue.settings().counts_deliveries && delivery.attempts_before > 0;
+        let counted_up = delivery.attempts_before > 0 && queue.settings().counts_deliveries;
         let rewritten = counted_up
             .then(|| crate::rewrite::with_delivery_count(message, delivery.attempts_before));
         let properties = rewritten.as_deref().unwrap_or(message.properties_bytes());
