@@ -1,17 +1,19 @@
-//! What was wrong with publishes and settlements that were gathered: found when they take effect, and
-//! by then their methods have returned.
+//! Errors of gathered publishes and settlements: they are found when these take effect, after their
+//! methods have returned.
 //!
-//! *Invariant:* an error is told once: by the flush that is asked for, or by the next method on its
-//! channel, which then does nothing else. A channel's first error stands for those that follow it.
+//! *Invariant:* an error is reported once: by the flush that the caller asks for, or by the next
+//! method on its channel, which then does nothing else. A channel's first error stands for those
+//! that follow it.
 
 use broker::BrokerError;
 
 use super::Session;
 
-/// An error that closes a channel (or, by its code, the connection), and whose channel it is.
+/// An error that closes a channel (or, depending on its code, the connection), with the number of
+/// its channel.
 pub type ChannelError = (u16, BrokerError);
 
-/// Errors that nobody was told yet, in the order they were found.
+/// Errors that have not been reported yet, in the order in which they were found.
 #[derive(Default)]
 pub(super) struct Failed(Vec<ChannelError>);
 
@@ -26,7 +28,7 @@ impl Failed {
         self.0.iter().any(|(of, _)| *of == channel)
     }
 
-    /// Tells what is wrong on a channel.
+    /// Reports the error on a channel.
     pub(super) fn tell(&mut self, channel: u16) -> Result<(), BrokerError> {
         match self.0.iter().position(|(of, _)| *of == channel) {
             Some(at) => Err(self.0.remove(at).1),
@@ -36,17 +38,18 @@ impl Failed {
 }
 
 impl Session {
-    /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
-    /// something was wrong; they should be closed.
+    /// Carries out what was gathered: publishes, then settlements. Returns the channels with
+    /// errors; they should be closed.
     pub fn flush(&mut self) -> Vec<ChannelError> {
         self.carry_out();
         std::mem::take(&mut self.failed.0)
     }
 
-    /// The same for who looks after one channel only: what is wrong on others is told later.
+    /// The same for a caller that looks after one channel only: errors on others are reported
+    /// later.
     ///
     /// # Errors
-    /// What was wrong on this channel; `CHANNEL_ERROR` when it is not open.
+    /// The error on this channel; `CHANNEL_ERROR` when it is not open.
     pub fn flush_channel(&mut self, number: u16) -> Result<(), BrokerError> {
         self.carry_out();
         self.failed.tell(number)?;

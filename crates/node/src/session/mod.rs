@@ -1,12 +1,14 @@
 //! A session: what one connection does in one virtual host, as one user.
 //!
 //! The owner (a connection's task, an embedding program) calls methods with channel numbers, which
-//! return what they answer; what happens by itself goes to its [`Sink`], through its [`Outbox`]. Publishes and settlements are gathered and take
-//! effect with [`Session::flush`], a batch at a time; every other method has them take effect first.
-//! What is wrong with them is told once (module `failed`). A method whose effect must be durable
-//! before it is answered leaves a [`Session::barrier`].
+//! return their answers; events that happen by themselves go to its [`Sink`], through its
+//! [`Outbox`]. Publishes and settlements are gathered and take effect with [`Session::flush`], a
+//! batch at a time; every other method first makes them take effect. Each of their errors is
+//! reported once (module `failed`). A method whose effect must be durable before it is answered
+//! leaves a [`Session::barrier`].
 //!
-//! Never here: sockets, frames, AMQP's methods, async. Errors are [`BrokerError`]s: AMQP's reply code and text.
+//! Never here: sockets, frames, AMQP's methods, async. Errors are [`BrokerError`]s, with AMQP's
+//! reply code and text.
 
 mod channel;
 mod confirms;
@@ -52,9 +54,9 @@ pub struct Session {
     vhost: Arc<Vhost>,
     user: String,
     outbox: Arc<Outbox>,
-    /// The same as `outbox`, as the store knows it.
+    /// The same as `outbox`, in the form that the store knows.
     waiter: Arc<dyn Waiter>,
-    /// In order, so that the same commands always do the same.
+    /// Sorted, so that the same commands always do the same.
     channels: BTreeMap<u16, Channel>,
     routes: RouteCache,
     publishes: PublishBatch,
@@ -66,14 +68,15 @@ pub struct Session {
     taken: Vec<Unsettled>,
     barrier: u64,
     has_published: bool,
-    /// Memory of what this client has begun and not finished, bytes.
+    /// Memory used by what this client has begun and not finished, bytes.
     unfinished_bytes: u64,
-    /// The part of it that is messages whose bodies are still coming.
+    /// The part of it used by messages whose bodies are still arriving.
     under_way_bytes: u64,
     notifies_cancel: bool,
-    /// What its workers are called: a name, and the tag of each consumer.
+    /// What its workers are called: this name and the tag of the consumer.
     name: String,
-    /// The epoch in which the user was last found to be allowed what a notice needs.
+    /// The epoch in which the user was last found to have the permissions that outcome messages
+    /// need.
     may_be_notified_at: Option<u64>,
 }
 
@@ -131,12 +134,12 @@ impl Session {
         &self.outbox
     }
 
-    /// Says whether the client understands `basic.cancel` from the server (it is so unless said).
+    /// Sets whether the client understands `basic.cancel` from the server. By default it does.
     pub fn set_notifies_cancel(&mut self, notifies: bool) {
         self.notifies_cancel = notifies;
     }
 
-    /// Says what to call this client where a message's worker is named; its user's name unless said.
+    /// Sets the name of this client as a worker of messages. By default it is the user's name.
     pub fn set_name(&mut self, name: &str) {
         self.name = name[..name.floor_char_boundary(128)].to_owned();
     }
@@ -166,19 +169,21 @@ impl Session {
         Ok(())
     }
 
-    /// Closes a channel: its consumers go, what it holds unsettled goes back to its queues.
+    /// Closes a channel: its consumers are cancelled, and its unsettled messages go back to their
+    /// queues.
     ///
     /// # Errors
-    /// What was wrong on it and was not told yet. It is closed all the same.
+    /// The errors on it that have not been reported yet. It is closed all the same.
     pub fn close_channel(&mut self, number: u16) -> Result<(), BrokerError> {
         self.carry_out();
         let told = self.failed.tell(number);
         let Some(mut channel) = self.channels.remove(&number) else { return told };
         channel.reports.values().for_each(|report| self.forget_report(report));
-        // All of them at once: what one gives back must not be assigned to the next, over and over.
+        // All of them at once, so that messages one gives back are not assigned to the next, over
+        // and over.
         channel.cancel_consumers();
         let left = self.outbox.lock().channels.remove(&number);
-        // A transaction that never was committed: what it was to settle goes back, too.
+        // What an uncommitted transaction was to settle goes back, too.
         let gathered = channel.transaction.take().unwrap_or_default();
         self.give_back_memory(gathered.bytes);
         self.drop_consumers(channel);
@@ -188,14 +193,15 @@ impl Session {
         told
     }
 
-    /// Closes everything; exclusive queues are deleted. Returns what was wrong and was not told yet.
+    /// Closes everything; exclusive queues are deleted. Returns errors that have not been reported
+    /// yet.
     pub fn close(&mut self) -> Vec<ChannelError> {
         // First of all, so that what one channel gives back does not go to another.
         self.channels.values().for_each(Channel::cancel_consumers);
         let errors = self.flush();
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {
-            // Nothing was gathered since.
+            // Nothing has been gathered since.
             let told = self.close_channel(number);
             debug_assert!(told.is_ok(), "{told:?}");
         }
@@ -205,16 +211,17 @@ impl Session {
         errors
     }
 
-    /// The reply that is due must wait until the store is durable up to here. Answers once.
+    /// The position up to which the store must be durable before the current reply may go out.
+    /// Returns it once.
     pub fn barrier(&mut self) -> Option<u64> {
         let barrier = std::mem::take(&mut self.barrier);
         (barrier > self.engine.store.durable()).then_some(barrier)
     }
 
-    /// Has the outbox woken when `position` is durable. `Ok(true)`: it is.
+    /// Has the outbox woken when `position` is durable. `Ok(true)`: it is durable already.
     ///
     /// # Errors
-    /// `INTERNAL_ERROR` when the store has failed and it never will be.
+    /// `INTERNAL_ERROR` when the store has failed, so that it never will be.
     pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
         let reached = self.engine.store.wait_for(position, &self.waiter);
         if reached && self.engine.store.durable() < position {
@@ -223,7 +230,7 @@ impl Session {
         Ok(reached)
     }
 
-    /// That the store still makes things durable.
+    /// Checks that the store still makes things durable.
     ///
     /// # Errors
     /// `INTERNAL_ERROR` when it has failed.
@@ -231,7 +238,8 @@ impl Session {
         if self.engine.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
     }
 
-    /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
+    /// Whether everything that this session appended is durable; if not, the outbox is woken when
+    /// it is.
     ///
     /// # Errors
     /// As [`Session::is_durable`].
@@ -241,12 +249,13 @@ impl Session {
     }
 
     /// Whether publishing on this session is held: it publishes, and the node is short of disk or
-    /// memory. What to tell its client; whether to take in more [`Session::poll_ready`] says.
+    /// memory. This is what to tell its client; [`Session::poll_ready`] says whether to take in
+    /// more.
     pub fn is_held(&self) -> bool {
         self.has_published && self.engine.holds_publishers()
     }
 
-    /// From now on it is one that publishes.
+    /// From now on this session counts as one that publishes.
     pub(crate) fn will_publish(&mut self) {
         self.has_published = true;
     }
@@ -256,22 +265,22 @@ impl Session {
         !self.must_pause() && self.engine.store.has_room()
     }
 
-    /// Publishing, or with a message under way, while publishers are held.
+    /// It publishes, or has an incomplete message, while publishers are held.
     fn must_pause(&self) -> bool {
         (self.has_published || self.under_way_bytes > 0) && self.engine.holds_publishers()
     }
 
-    /// Ready when this session may take in more: publishers are not held, or this is none and no
-    /// message of its client is under way; and what waits to be written has not become too much.
-    /// Else the task is woken when it is worth asking again.
+    /// Ready when this session may take in more: publishers are not held, or it neither publishes
+    /// nor has an incomplete message; and not too much waits to be written. Otherwise the task is
+    /// woken when it is worth asking again.
     ///
-    /// Whoever feeds a session asks this first, or its messages pile up in memory.
+    /// Whoever feeds a session must ask this first, or its messages pile up in memory.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
         }
         self.outbox.register(cx.waker());
-        // What came before the waker was registered has woken somebody else.
+        // A change before the waker was registered did not wake this task.
         if self.must_pause() {
             return Poll::Pending;
         }
@@ -282,7 +291,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// To be called when the outbox was written: lets consumers go on that waited for room.
+    /// Must be called when the outbox has been written: consumers that waited for room may go on.
     pub fn after_write(&mut self, written_bytes: usize) {
         self.outbox.written(written_bytes);
         if self.outbox.take_stalled() {
@@ -299,7 +308,7 @@ impl Session {
             .ok_or_else(|| BrokerError::channel_error("expected 'channel.open'"))
     }
 
-    /// To be asked under the topology's write lock before anything of it is changed or logged.
+    /// Must be checked under the topology's write lock before anything in it is changed or logged.
     fn check_not_deleted(&self, state: &VhostState) -> Result<(), BrokerError> {
         if state.is_deleted { Err(self.vhost_deleted()) } else { Ok(()) }
     }
@@ -341,5 +350,5 @@ fn store_failed() -> BrokerError {
     )
 }
 
-/// `basic.return`'s code and text for what reached no queue.
+/// `basic.return`'s code and text for a message that reached no queue.
 const NO_ROUTE: (ReplyCode, &str) = (ReplyCode::NoRoute, "NO_ROUTE");

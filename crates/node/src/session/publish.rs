@@ -26,7 +26,7 @@ pub struct Publish<'a> {
     pub exchange: &'a str,
     /// Routing key.
     pub routing_key: &'a str,
-    /// Whether it comes back when it reaches no queue.
+    /// Whether it is returned when it reaches no queue.
     pub mandatory: bool,
     /// Encoded properties: flags and fields.
     pub properties: &'a [u8],
@@ -34,20 +34,20 @@ pub struct Publish<'a> {
     pub body: &'a [u8],
 }
 
-/// What a flush did with the message that was published last.
+/// What a flush did with the last published message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Placed {
-    /// Where it stands in the log; `None` when it is not there: it reached no queue, or none that
-    /// had not seen its id.
+    /// Where it stands in the log; `None` when it is not there: it reached no queue, or only queues
+    /// that had seen its id.
     pub position: Option<u64>,
-    /// When it was published, ms since the epoch; `None` when it is no message of its own any more:
-    /// a duplicate, a reply, a report.
+    /// When it was published, ms since the epoch; `None` when it is not a message of its own: a
+    /// duplicate, a reply, a report.
     pub published_at_ms: Option<u64>,
     /// Whether a queue had seen its id.
     pub is_duplicate: bool,
 }
 
-/// A [`Publish`] that owns what it is made of.
+/// A [`Publish`] that owns its parts.
 pub(super) struct OwnedPublish {
     exchange: String,
     routing_key: String,
@@ -77,9 +77,9 @@ impl OwnedPublish {
 pub(super) struct Pending {
     pub message: Option<Message>,
     pub route: Arc<Route>,
-    /// Where it stands in the log, once it is there.
+    /// Its position in the log, once it is there.
     pub position: Option<Position>,
-    /// Channel and number of the message there, in confirm mode.
+    /// The channel and the message's number there, in confirm mode.
     pub confirm: Option<(u16, u64)>,
     /// Whether the message itself asks for an outcome.
     pub asks: bool,
@@ -104,11 +104,11 @@ struct Group {
 }
 
 impl Session {
-    /// Takes a message in; it reaches its queues with the next [`Session::flush`].
+    /// Takes a message; it reaches its queues with the next [`Session::flush`].
     ///
     /// # Errors
-    /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
-    /// `SYNTAX_ERROR` for properties that cannot be decoded.
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for an invalid property, `SYNTAX_ERROR`
+    /// for properties that cannot be decoded.
     pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
         self.failed.tell(number)?;
         let mut properties = Properties::decode(publish.properties)
@@ -155,7 +155,7 @@ impl Session {
             }
         }
         if route.keeps_transient {
-            // What the message says of itself stays as it is.
+            // What the message says about itself stays as it is.
             properties.delivery_mode = Some(2);
         }
         let content = (publish.exchange, publish.routing_key, encoded, publish.body);
@@ -176,7 +176,7 @@ impl Session {
         Ok(())
     }
 
-    /// Confirms something that went another way, after all that was published before it.
+    /// Confirms something that went another way, after everything published before it.
     pub(super) fn confirm_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
         self.channel(number)?;
         if let Some(message) = self.next_confirm(number) {
@@ -185,7 +185,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same, with a nack.
+    /// The same with a nack.
     pub(super) fn refuse_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
         self.confirm_in_turn(number)?;
         if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
@@ -194,14 +194,14 @@ impl Session {
         Ok(())
     }
 
-    /// Has the confirm of this message take its turn after all that was published before it.
+    /// Gives the confirm of this message its turn after everything published before it.
     pub(super) fn confirm_also(&mut self, number: u16, message: u64) {
         let confirm = Some((number, message));
         let (message, route, position) = (None, Arc::default(), None);
         self.publishes.pending.push(Pending { message, route, position, confirm, asks: false });
     }
 
-    /// Carries out what was gathered: publishes, then settlements. What is wrong waits in `failed`.
+    /// Carries out what was gathered: publishes, then settlements. Errors wait in `failed`.
     pub(super) fn carry_out(&mut self) {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
@@ -226,11 +226,12 @@ impl Session {
         });
         let refused = self.enqueue_pending(duplicates);
         let last = self.publishes.pending.iter().rev().find_map(|pending| pending.position);
-        // Durable comes in whole batches, so past the last message's first byte is past it.
+        // Whole batches become durable, so a position past the last message's first byte is past
+        // the message.
         let mut position = last.map_or(0, |position| position + 1);
-        // Messages stand before settlements in the log: a worker's result before the ack of what it
-        // was made from. And a confirm also covers the acks that came before it on this connection,
-        // so it waits for them too.
+        // Messages precede settlements in the log: a worker's result comes before the ack of the
+        // message from which it was made. A confirm also covers the acks that came before it on
+        // this connection, so it waits for them too.
         let has_settles = !self.settles.is_empty();
         self.flush_settles();
         if has_settles && position > 0 || has_duplicates {
@@ -239,13 +240,13 @@ impl Session {
         self.note_confirms(position, &refused);
     }
 
-    /// What the last flush that had something to publish did with the last of it. Whether it was a
-    /// duplicate is known where it was the only one.
+    /// What the last flush with anything to publish did with the last message. Whether that was a
+    /// duplicate is known only if it was the only one.
     pub fn placed(&self) -> Placed {
         self.placed
     }
 
-    /// Logs those of the gathered messages that must be.
+    /// Logs those of the gathered messages that must be logged.
     fn log_pending(&self, pending: &mut [Pending]) {
         let keeps_bodies = self.engine.keeps_bodies();
         let must_log = |pending: &Pending| {
@@ -265,8 +266,8 @@ impl Session {
         });
     }
 
-    /// Puts the gathered messages, logged already, into their queues, and attaches those that were
-    /// dropped to their originals. Returns those that a queue refused, by their confirms.
+    /// Puts the gathered messages, which have been logged, into their queues, and attaches
+    /// duplicates to their originals. Returns the confirms of those that a queue refused.
     /// [`Session::note_confirms`] must follow.
     pub(super) fn enqueue_pending(
         &mut self,
@@ -294,7 +295,7 @@ impl Session {
             enqueue_group(engine, now_ms, keep_body, group, pending, &mut refused);
             group.messages.clear();
         }
-        // Groups keep their memory for the next batch, not their queues for ever.
+        // Groups keep their memory for the next batch, but must not keep their queues for ever.
         groups.truncate(16);
         refused.append(&mut self.engine.refused_originals(&originals));
         refused
@@ -352,7 +353,7 @@ impl Session {
         Ok(())
     }
 
-    /// The properties, where they must not stay as they came.
+    /// The properties, if they may not stay as they are.
     fn rewritten(
         &mut self,
         number: u16,
@@ -378,7 +379,7 @@ impl Session {
         Ok(rewritten)
     }
 
-    /// Gives back what reached no queue.
+    /// Returns what reached no queue.
     pub(super) fn send_return(&self, number: u16, publish: &Publish<'_>) {
         let (code, text) = NO_ROUTE;
         let Publish { exchange, routing_key, properties, body, .. } = *publish;
@@ -388,7 +389,7 @@ impl Session {
 }
 
 impl Pending {
-    /// Appends it for all its queues and remembers where.
+    /// Appends it for all its queues and notes its position.
     pub(super) fn log(&mut self, batch: &mut segment_log::Batch) {
         let ids = self.route.queues.iter().map(|queue| queue.id);
         if let Some(message) = self.message.as_ref().filter(|_| ids.len() > 0) {

@@ -1,4 +1,5 @@
-//! Where messages go: resolved once per exchange and routing key, kept until the epoch changes.
+//! Where messages go: resolved once per exchange and routing key, and cached until the epoch
+//! changes.
 
 use std::sync::Arc;
 
@@ -13,18 +14,19 @@ use super::Session;
 use crate::auth::Access;
 use crate::registry::LiveQueue;
 
-/// Routes kept per session; a publisher with more keys than this resolves some again.
+/// Routes cached per session; a publisher with more keys than this resolves some of them again.
 const ROUTES_MAX: usize = 4096;
 
 /// The queues that messages go to.
 #[derive(Default)]
 pub(crate) struct Route {
     pub queues: Vec<Arc<LiveQueue>>,
-    /// Whether any of them outlives a restart.
+    /// Whether any of them survives a restart.
     pub is_durable: bool,
     /// Whether any of them keeps transient messages, too: quorum queues do.
     pub keeps_transient: bool,
-    /// What its queues ask for on behalf of messages that do not: the first of them that does.
+    /// What its queues request for messages that request nothing: that of the first queue that
+    /// does.
     pub request: OutcomeRequest,
 }
 
@@ -61,7 +63,7 @@ impl RouteCache {
         self.last.clone()
     }
 
-    /// Keeps the route that was just not found.
+    /// Caches a route that was not found before.
     fn keep(&mut self, route: &Arc<Route>) {
         if self.routes.len() >= ROUTES_MAX {
             self.routes.clear();
@@ -72,10 +74,11 @@ impl RouteCache {
 }
 
 impl Session {
-    /// The queues for a message without headers that matter.
+    /// The queues for a message whose headers do not matter.
     ///
     /// # Errors
-    /// `NOT_FOUND` for the exchange, `ACCESS_REFUSED` when it is internal or may not be written to.
+    /// `NOT_FOUND` for the exchange, `ACCESS_REFUSED` when it is internal or the user may not write
+    /// to it.
     pub(super) fn route(
         &mut self,
         exchange: &str,

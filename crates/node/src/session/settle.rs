@@ -10,7 +10,7 @@ use super::Session;
 use super::channel::Channel;
 use crate::registry::{ChannelOutbox, LiveQueue, Unsettled};
 
-/// Settlements whose memory is kept for the next batch.
+/// The most settlements whose memory is kept for the next batch.
 const SPARE_MAX: usize = 1024;
 
 /// One `basic.ack`, `basic.nack` or `basic.reject`.
@@ -22,28 +22,28 @@ pub(super) struct PendingSettle {
 }
 
 impl PendingSettle {
-    /// Whether it settles this delivery, which is unsettled yet.
+    /// Whether it settles this delivery, which is still unsettled.
     pub(super) fn covers(&self, channel: u16, tag: u64) -> bool {
         self.channel == channel
             && (self.tag == tag || self.multiple && (self.tag == 0 || self.tag > tag))
     }
 }
 
-/// A delivery to be settled, with its queue.
+/// A delivery that is to be settled, with its queue.
 pub(super) struct Resolved {
     pub queue: Arc<LiveQueue>,
     pub id: DeliveryId,
     pub consumer: ConsumerKey,
     pub settlement: Settlement,
-    /// Who does it, of tracked messages.
+    /// The worker, for tracked messages.
     pub by: Option<Arc<SettledBy>>,
 }
 
 impl Session {
-    /// Settles a delivery, or with `multiple` all up to it; with the next [`Session::flush`].
+    /// Settles a delivery, or with `multiple` all up to it, with the next [`Session::flush`].
     ///
     /// # Errors
-    /// `CHANNEL_ERROR` when the channel is not open. An unknown tag is told by the flush.
+    /// `CHANNEL_ERROR` when the channel is not open. The flush reports an unknown tag.
     pub fn settle(
         &mut self,
         channel: u16,
@@ -73,7 +73,7 @@ impl Session {
         self.flush_channel(number)
     }
 
-    /// Carries out the gathered settlements; but for those that follow one that was wrong.
+    /// Carries out the gathered settlements, except those that follow a wrong one on their channel.
     pub(super) fn flush_settles(&mut self) {
         if self.settles.is_empty() {
             return;
@@ -81,7 +81,7 @@ impl Session {
         let settles = std::mem::take(&mut self.settles);
         let mut resolved = std::mem::take(&mut self.resolved);
         let mut taken = std::mem::take(&mut self.taken);
-        // Into transactions: channels, and how many.
+        // Settlements that go into transactions: channels, and how many.
         let mut gathered: Vec<(u16, usize)> = Vec::new();
         let mut outbox = self.outbox.lock();
         for settle in &settles {
@@ -125,7 +125,7 @@ impl Session {
         (self.resolved, self.taken) = (resolved, taken);
     }
 
-    /// Settles deliveries, each queue locked once per run of its own.
+    /// Settles deliveries, locking each queue once per run of deliveries from it.
     pub(super) fn settle_all(&mut self, resolved: &mut [Resolved]) {
         if resolved.is_empty() {
             return;
@@ -147,10 +147,10 @@ impl Session {
                 }
             });
             if settled.is_none() {
-                // The queue is deleted, and with it the messages they were about.
+                // The queue was deleted, together with the messages these were about.
                 unused.extend(of_queue.iter().filter_map(|resolved| resolved.by.clone()));
             }
-            // An attempt, not an outcome: whoever tries next will have something to say.
+            // An attempt, not an outcome: the next worker to try will have its own report.
             let unused = unused.iter().filter_map(|by| by.report.as_ref());
             unused.for_each(|report| self.forget_report(report));
         }
@@ -158,7 +158,7 @@ impl Session {
         self.give_prefetch(None);
     }
 
-    /// Gives everything back that a closed channel held, `gathered` in a transaction or not.
+    /// Gives back everything that a closed channel held, `gathered` in a transaction or not.
     pub(super) fn requeue_all(
         &mut self,
         mut left: ChannelOutbox,
@@ -179,17 +179,17 @@ fn resolve(channel: &ChannelOutbox, unsettled: &Unsettled, settlement: Settlemen
     Resolved { queue, id: unsettled.id, consumer: unsettled.consumer, settlement, by: None }
 }
 
-/// Whether the one who did it is named in one of these removals.
+/// Whether one of these removals names this worker.
 fn is_among(by: &Arc<SettledBy>, removed: &[Removed]) -> bool {
     removed.iter().any(|removed| removed.by.as_ref().is_some_and(|other| Arc::ptr_eq(by, other)))
 }
 
-/// What a worker is called that gets its messages one by one.
+/// The name of a worker that gets its messages one by one.
 pub(super) fn by_get(name: &str) -> Arc<str> {
     format!("{name}/basic.get").into()
 }
 
-/// Who settles a delivery of a tracked message, with what was said of it before.
+/// The worker that settles a delivery of a tracked message, with its report on it.
 fn by(channel: &mut Channel, unsettled: &Unsettled, name: &str) -> Option<Arc<SettledBy>> {
     if unsettled.report == 0 {
         return None;

@@ -1,7 +1,7 @@
 //! Transactions: publishes and settlements of a channel that take effect together or not at all.
 //!
-//! A commit is one group in the log, so a crash leaves all of it or nothing; its reply waits until
-//! the group is durable.
+//! A commit is one group in the log, so after a crash there is all of it or nothing; its reply
+//! waits until the group is durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Transaction {
     pub bytes: u64,
 }
 
-/// What a gathered message or settlement takes besides its content.
+/// The memory a gathered message or settlement takes besides its content.
 const ENTRY_BYTES: u64 = 128;
 
 impl Session {
@@ -47,11 +47,11 @@ impl Session {
         Ok(())
     }
 
-    /// Carries out what was gathered. It stands once [`Session::barrier`] is reached.
+    /// Carries out what was gathered. It is durable once [`Session::barrier`] is reached.
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
-    /// message: the rest has been carried out.
+    /// message: everything else has been carried out.
     pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
@@ -60,7 +60,7 @@ impl Session {
         let unsettled: Vec<Unsettled> = settles.iter().map(|(_, unsettled)| *unsettled).collect();
         let mut effects = self.settle_in_core(now_ms, settles);
         let removed_count = effects.iter().map(|(_, effects)| effects.removed.len()).sum();
-        let mut tellings = self.take_tracked(now_ms, &mut effects);
+        let mut batches = self.take_tracked(now_ms, &mut effects);
         let mut dead = self.take_dead(now_ms, &mut effects);
         let is_logged = publishes.iter().any(Pending::is_durable) || !effects.is_empty();
         let mut end = 0;
@@ -77,12 +77,12 @@ impl Session {
                     append_effects(appender, queue.id, effects);
                 }
                 dead.iter_mut().for_each(|dead| dead.log(appender, keeps_bodies));
-                tellings.iter_mut().for_each(|telling| telling.log(appender, keeps_bodies));
+                batches.iter_mut().for_each(|batch| batch.log(appender, keeps_bodies));
                 appender.batch.end_group();
             });
         });
         self.wait_until_durable(end);
-        // Before anybody gets them again, so that the log has things in order.
+        // Logged before anybody gets them again, so that the log has things in order.
         for (queue, effects) in &mut effects {
             self.engine.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
@@ -92,7 +92,7 @@ impl Session {
         self.engine.with_agenda(|agenda| {
             agenda.allow_descendants(removed_count);
             dead.into_iter().for_each(|dead| self.engine.deliver_dead_letter(dead, now_ms, agenda));
-            tellings.into_iter().for_each(|telling| telling.finish(&self.engine, end, agenda));
+            batches.into_iter().for_each(|batch| batch.finish(&self.engine, end, agenda));
         });
         for (queue, _) in effects {
             self.engine.with_queue(&queue, now_ms, |_, _| ());
@@ -113,7 +113,7 @@ impl Session {
     pub fn rollback(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
         self.give_back_memory(bytes);
-        // What was said of the messages still holds when they are settled after all.
+        // Reports on these messages still count when they are settled later.
         let reports = settles.iter().filter_map(|(resolved, unsettled)| {
             Some((unsettled.tag, resolved.by.as_ref()?.report.clone()?))
         });
@@ -133,24 +133,24 @@ impl Session {
         Ok(())
     }
 
-    /// Takes out what is tracked: its outcomes belong to the transaction, too.
+    /// Takes out the tracked messages: their outcomes belong to the transaction, too.
     fn take_tracked(
         &self,
         now_ms: u64,
         effects: &mut [(Arc<LiveQueue>, Effects)],
     ) -> Vec<OutcomeBatch> {
-        let mut tellings = Vec::new();
+        let mut batches = Vec::new();
         for (queue, effects) in effects {
-            let mut telling = OutcomeBatch::of_queue(queue, now_ms);
+            let mut batch = OutcomeBatch::of_queue(queue, now_ms);
             let tracked = effects.removed.extract_if(.., |removed| removed.is_tracked);
-            tracked.for_each(|removed| telling.removed(&self.engine, removed));
-            tellings.push(telling);
+            tracked.for_each(|removed| batch.removed(&self.engine, removed));
+            batches.push(batch);
         }
-        tellings.retain(|telling| !telling.is_empty());
-        tellings
+        batches.retain(|batch| !batch.is_empty());
+        batches
     }
 
-    /// Takes out what died by a reject: its copies belong to the transaction, too.
+    /// Takes out messages that died by a reject: their copies belong to the transaction, too.
     fn take_dead(&self, now_ms: u64, effects: &mut [(Arc<LiveQueue>, Effects)]) -> Vec<DeadLetter> {
         let mut dead = Vec::new();
         for (queue, effects) in effects {
@@ -162,7 +162,7 @@ impl Session {
         dead
     }
 
-    /// Settles in memory; what goes into the log comes back, by queue.
+    /// Settles in memory; returns what must be logged, by queue.
     fn settle_in_core(
         &mut self,
         now_ms: u64,
@@ -183,10 +183,10 @@ impl Session {
         effects.into_values().collect()
     }
 
-    /// Notes that a transaction has grown by a message with so much content, or by settlements.
+    /// Notes that a transaction has grown by a message with this much content, or by settlements.
     ///
     /// # Errors
-    /// `CONTENT_TOO_LARGE` when it is too much; closing the channel gives it all back.
+    /// `CONTENT_TOO_LARGE` when it is too much; closing the channel gives everything back.
     pub(super) fn grow_transaction(
         &mut self,
         number: u16,
