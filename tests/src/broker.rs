@@ -1,7 +1,7 @@
 //! The broker under test: one real process with its own directory and port.
 //!
-//! Invariants: a process is signalled by its own id only, and none outlives its [`Broker`]. What it
-//! printed is kept and shown when the test that used it fails.
+//! Invariants: a process is signalled only by its own id, and none outlives its [`Broker`]. Its
+//! output is kept, and shown when the test that used it fails.
 
 use crate::{Client, PATIENCE, http, http::Answer, raw::Raw, skip};
 use std::{
@@ -47,7 +47,7 @@ pub fn shared() -> Session {
 }
 
 impl Session {
-    /// A broker of the test's own where others would share, with further arguments.
+    /// A broker of the test's own where other tests would share one, with further arguments.
     pub fn own(arguments: &[&str]) -> Session {
         Session(Arc::new(Broker::launch(None, arguments)))
     }
@@ -70,7 +70,8 @@ impl Drop for Session {
 }
 
 impl Broker {
-    /// A broker of the test's own. `None`, said by name, when the tests run against another broker.
+    /// A broker of the test's own. `None`, after naming the skipped test, when the tests run
+    /// against another broker.
     pub fn own(test: &str) -> Option<Broker> {
         Self::own_with(test, None, &[])
     }
@@ -84,7 +85,8 @@ impl Broker {
         Some(Self::launch(data, arguments))
     }
 
-    /// As [`Broker::own_with`], under what the shell commands `surroundings` set.
+    /// As [`Broker::own_with`], with a process environment set by the shell commands in
+    /// `surroundings`.
     pub fn own_under(test: &str, surroundings: &str, arguments: &[&str]) -> Option<Broker> {
         if external_uri().is_some() {
             skip(test, "needs to own the broker's process");
@@ -136,14 +138,15 @@ impl Broker {
     /// Starts the process and waits for the line that says it is ready.
     pub fn start(&mut self) {
         let ready = self.spawn(&[]);
-        // Both readers hang up when the process ends, so an early exit is seen at once.
+        // Both readers hang up when the process ends, so an early exit is noticed at once.
         if ready.recv_timeout(PATIENCE).is_err() {
             self.kill_nine();
             panic!("the broker did not get ready:\n{}", self.output());
         }
     }
 
-    /// As [`Broker::start`] with further arguments, where it may refuse to: whether it got ready.
+    /// As [`Broker::start`] with further arguments, when the process may refuse to start; returns
+    /// whether it got ready.
     pub fn try_start(&mut self, further: &[&str]) -> bool {
         let is_ready = self.spawn(further).recv_timeout(PATIENCE).is_ok();
         if !is_ready {
@@ -186,10 +189,10 @@ impl Broker {
         is_ready
     }
 
-    /// `kill -9`: nothing gets flushed.
+    /// `kill -9`: nothing is flushed.
     pub fn kill_nine(&mut self) {
         if let Some(mut process) = self.process.take() {
-            // Fails only if the process is gone already, which is what is wanted.
+            // Fails only if the process is already gone, which is what we want.
             let _ = process.child.kill();
             let _ = process.child.wait();
             process.join();
@@ -209,7 +212,7 @@ impl Broker {
         assert!(status.success(), "the broker was not running");
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process ends by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let mut process = self.process.take().expect("the broker runs");
         let start = Instant::now();
@@ -228,7 +231,7 @@ impl Broker {
         }
     }
 
-    /// `kill -9` if it runs, then start on the same directory and port.
+    /// `kill -9` if it is running, then a start on the same directory and port.
     pub fn restart(&mut self) {
         self.kill_nine();
         self.start();
@@ -239,7 +242,7 @@ impl Broker {
         self.process.as_ref().expect("the broker runs").child.id()
     }
 
-    /// MiB of memory that the process takes now.
+    /// MiB of memory that the process uses now.
     pub fn resident_mib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("the process has a status");
@@ -268,7 +271,7 @@ impl Broker {
         self.output.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Runs a command of wilco against the data directory, whether or not the broker runs.
+    /// Runs a command of wilco on the data directory, whether or not the broker is running.
     pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = wilco();
         command.args(arguments).arg("--data").arg(&self.data);
@@ -283,13 +286,13 @@ impl Broker {
         assert!(output.status.success(), "{arguments:?}: {error}");
     }
 
-    /// Asks over HTTP as guest.
+    /// Sends an HTTP request as guest.
     #[track_caller]
     pub fn http(&self, method: &str, path: &str) -> Answer {
         http::ask(&self.http_address(), method, path)
     }
 
-    /// `host:port` of the HTTP listener, as the process that runs now has printed it.
+    /// `host:port` of the HTTP listener, as printed by the current process.
     pub fn http_address(&self) -> String {
         let mut address = None;
         crate::eventually("the broker says where it serves HTTP", || {
@@ -315,7 +318,8 @@ impl Broker {
         raw
     }
 
-    /// Whether this is a RabbitMQ before 4, after saying that `test` skips for lack of `feature`.
+    /// Whether this is a RabbitMQ before version 4; if so, says that `test` is skipped for lack of
+    /// `feature`.
     pub fn lacks(&self, test: &str, feature: &str) -> bool {
         if self.external.is_none() {
             return false;
@@ -344,13 +348,13 @@ impl Drop for Broker {
 impl Process {
     fn join(self) {
         for reader in self.readers {
-            // A reader cannot panic with anything a test should see.
+            // A reader does not panic with anything that a test should see.
             let _ = reader.join();
         }
     }
 }
 
-/// Keeps a stream's lines and reports the one that announces the AMQP URL.
+/// Keeps a stream's lines and reports the line that announces the AMQP URL.
 fn collect(
     stream: impl Read + Send + 'static,
     output: Arc<Mutex<String>>,
@@ -365,7 +369,7 @@ fn collect(
             output.push('\n');
             drop(output);
             if announces && let Some(ready) = ready.take() {
-                // Nobody waits when the line comes a second time.
+                // Nobody is waiting any more when the line comes a second time.
                 let _ = ready.send(());
             }
         }
@@ -387,7 +391,7 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("its address").port()
 }
 
-/// A command of the binary, deaf to the surroundings of the tests.
+/// A command of the binary, independent of the tests' environment.
 pub fn wilco() -> Command {
     wilco_under("")
 }

@@ -1,7 +1,7 @@
 //! A blocking client on lapin, so that a test reads as a list of facts.
 //!
-//! Every call is bounded by [`PATIENCE`] and panics on an error the test did not ask for; the
-//! `try_*` calls hand the error out, and [`Client::refusal`] tells its code and level.
+//! Every call is bounded by [`PATIENCE`] and panics on an error that the test did not ask for; the
+//! `try_*` calls return the error, and [`Client::refusal`] gives its code and level.
 
 use crate::PATIENCE;
 use futures_core::Stream;
@@ -41,7 +41,8 @@ pub fn block<T>(future: impl Future<Output = T>) -> T {
         .expect("the broker answers in time")
 }
 
-/// A TCP connection from an address of this machine, which the standard library cannot choose.
+/// A TCP connection from a chosen address of this machine, which the standard library does not
+/// offer.
 pub fn connect_from(address: &str, source: Ipv4Addr) -> std::io::Result<TcpStream> {
     let to: SocketAddr = address.parse().expect("an address");
     let stream = block(async {
@@ -54,7 +55,7 @@ pub fn connect_from(address: &str, source: Ipv4Addr) -> std::io::Result<TcpStrea
     Ok(stream)
 }
 
-/// Closes a connection with RST, which the standard library cannot ask for.
+/// Closes a connection with RST, which the standard library does not offer.
 pub fn reset(stream: TcpStream) {
     block(async {
         stream.set_nonblocking(true)?;
@@ -79,7 +80,7 @@ pub struct Consumer {
     task: tokio::task::JoinHandle<()>,
 }
 
-/// Who is closed by an error.
+/// What an error closes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// The channel; the connection lives on.
@@ -111,7 +112,7 @@ impl Client {
         Self::connect_with(uri, ConnectionProperties::default())
     }
 
-    /// Connects under a name, told in the client's properties.
+    /// Connects under a name, which is in the client's properties.
     #[track_caller]
     pub fn named(uri: &str, name: &str) -> Client {
         let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -132,7 +133,7 @@ impl Client {
         Channel(block(self.connection.create_channel()).expect("a channel"))
     }
 
-    /// Closes the connection and waits for the broker's word.
+    /// Closes the connection and waits for the broker's answer.
     #[track_caller]
     pub fn close(self) {
         block(self.connection.close(200, "done".into())).expect("a clean close");
@@ -164,7 +165,8 @@ impl Client {
         assert_eq!((refusal.code, refusal.level), (code, level), "{}", refusal.text);
     }
 
-    /// As [`Client::refuses`], for a call without an answer of its own: a consumer hears the error.
+    /// As [`Client::refuses`], for a call without an answer of its own: a consumer receives the
+    /// error.
     #[track_caller]
     pub fn refuses_unasked(&self, code: u16, level: Level, call: impl FnOnce(&Channel)) {
         let channel = self.open();
@@ -185,12 +187,12 @@ impl std::ops::Deref for Client {
 }
 
 impl Channel {
-    /// lapin's own channel, for what has no shorter word here.
+    /// lapin's own channel, for whatever has no shorter form here.
     pub fn lapin(&self) -> &lapin::Channel {
         &self.0
     }
 
-    /// Declares a durable queue under a name of its own, returned.
+    /// Declares a durable queue with a unique name, which is returned.
     #[track_caller]
     pub fn queue(&self, stem: &str, arguments: FieldTable) -> String {
         let name = crate::unique(stem);
@@ -214,7 +216,7 @@ impl Channel {
         block(self.0.queue_declare(name.into(), options, arguments))
     }
 
-    /// Declares a durable exchange under a name of its own, returned.
+    /// Declares a durable exchange with a unique name, which is returned.
     #[track_caller]
     pub fn exchange(&self, kind: ExchangeKind, arguments: FieldTable) -> String {
         let name = crate::unique("exchange");
@@ -246,7 +248,7 @@ impl Channel {
         self.try_bind(queue, exchange, key, arguments).expect("a binding");
     }
 
-    /// Binds a queue where that may be refused.
+    /// Binds a queue when that may be refused.
     pub fn try_bind(
         &self,
         queue: &str,
@@ -258,20 +260,20 @@ impl Channel {
         block(self.0.queue_bind(queue.into(), exchange.into(), key.into(), options, arguments))
     }
 
-    /// Messages ready in a queue, as a passive declaration tells.
+    /// The number of ready messages in a queue, from a passive declaration.
     #[track_caller]
     pub fn ready_count(&self, queue: &str) -> u32 {
         self.passive(queue).message_count()
     }
 
-    /// A passive declaration's answer.
+    /// The answer to a passive declaration.
     #[track_caller]
     pub fn passive(&self, queue: &str) -> lapin::Queue {
         let options = QueueDeclareOptions::default().passive();
         self.try_declare(queue, options, FieldTable::default()).expect("the queue is there")
     }
 
-    /// Waits until so many messages are ready.
+    /// Waits until this many messages are ready.
     #[track_caller]
     pub fn await_ready(&self, queue: &str, count: u32) {
         crate::eventually(&format!("{count} messages ready in {queue}"), || {
@@ -279,7 +281,7 @@ impl Channel {
         });
     }
 
-    /// Deletes a queue whatever its state and returns how many messages it had.
+    /// Deletes a queue in any state and returns how many messages it had.
     #[track_caller]
     pub fn delete(&self, queue: &str) -> u32 {
         block(self.0.queue_delete(queue.into(), QueueDeleteOptions::default())).expect("a deletion")
@@ -303,7 +305,7 @@ impl Channel {
         drop(self.send(exchange, key, body, properties, false));
     }
 
-    /// Publishes and returns the confirm to come.
+    /// Publishes and returns the confirm that is to come.
     #[track_caller]
     pub fn send(
         &self,
@@ -331,25 +333,25 @@ impl Channel {
         block(self.0.confirm_select(ConfirmSelectOptions::default())).expect("confirms");
     }
 
-    /// Waits for the confirms of everything published and returns what came back.
+    /// Waits for the confirms of everything published and returns the messages that were returned.
     #[track_caller]
     pub fn await_confirms(&self) -> Vec<BasicReturnMessage> {
         block(self.0.wait_for_confirms()).expect("confirms")
     }
 
-    /// Fetches a message to be settled later.
+    /// Gets a message that is to be settled later.
     #[track_caller]
     pub fn get(&self, queue: &str) -> Option<Delivery> {
         self.try_get(queue, false).expect("an answer to get")
     }
 
-    /// Fetches a message, settled at once.
+    /// Gets a message that is settled at once.
     #[track_caller]
     pub fn take(&self, queue: &str) -> Option<Delivery> {
         self.try_get(queue, true).expect("an answer to get")
     }
 
-    /// Fetches where that may be refused.
+    /// Gets a message when that may be refused.
     pub fn try_get(&self, queue: &str, no_ack: bool) -> lapin::Result<Option<Delivery>> {
         let options = BasicGetOptions { no_ack };
         Ok(block(self.0.basic_get(queue.into(), options))?.map(|message| message.delivery))
@@ -366,7 +368,7 @@ impl Channel {
         taken.expect("a message")
     }
 
-    /// Fetches the next message to be settled later, waiting for it.
+    /// Gets the next message, to be settled later, waiting for it.
     #[track_caller]
     pub fn get_soon(&self, queue: &str) -> Delivery {
         let mut got = None;
@@ -377,7 +379,7 @@ impl Channel {
         got.expect("a message")
     }
 
-    /// Takes all that is ready, as text.
+    /// Takes everything that is ready, as text.
     #[track_caller]
     pub fn drain(&self, queue: &str) -> Vec<String> {
         std::iter::from_fn(|| self.take(queue)).map(|message| body(&message)).collect()
@@ -400,7 +402,7 @@ impl Channel {
         self.try_consume(queue, options, arguments).expect("a consumer")
     }
 
-    /// Consumes where that may be refused.
+    /// Consumes when that may be refused.
     pub fn try_consume(
         &self,
         queue: &str,
@@ -423,14 +425,14 @@ impl Channel {
         Ok(Consumer { tag, deliveries, task })
     }
 
-    /// Cancels a consumer and waits for the answer; what came before stays readable.
+    /// Cancels a consumer and waits for the answer; earlier deliveries can still be read.
     #[track_caller]
     pub fn cancel(&self, consumer: &Consumer) {
         let tag = consumer.tag.as_str();
         block(self.0.basic_cancel(tag.into(), BasicCancelOptions::default())).expect("a cancel");
     }
 
-    /// Sets the prefetch of consumers to come, or of the whole channel.
+    /// Sets the prefetch of new consumers, or of the whole channel.
     #[track_caller]
     pub fn prefetch(&self, count: u16, global: bool) {
         block(self.0.basic_qos(count, BasicQosOptions { global })).expect("a prefetch");
@@ -486,7 +488,7 @@ impl Channel {
         block(self.0.close(200, "done".into())).expect("a clean close");
     }
 
-    /// A round trip: all that was written before has been handled by the channel.
+    /// A round trip: the channel has handled everything written before.
     #[track_caller]
     pub fn round_trip(&self) {
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };

@@ -6,7 +6,7 @@ use std::{
     net::TcpStream,
 };
 
-/// `guest:guest`, as basic authentication has it.
+/// `guest:guest` in the form of basic authentication.
 const GUEST: &str = "Z3Vlc3Q6Z3Vlc3Q=";
 
 /// What came back.
@@ -18,11 +18,11 @@ pub struct Answer {
     pub json: Json,
 }
 
-/// Asks as guest, without a body.
+/// Sends a request as guest, without a body.
 #[track_caller]
 pub(crate) fn ask(address: &str, method: &str, path: &str) -> Answer {
     let mut stream = TcpStream::connect(address).expect("an HTTP connection");
-    // A long poll may use up half of this by itself.
+    // A long poll alone may use up half of this.
     stream.set_read_timeout(Some(2 * PATIENCE)).expect("a read time-out");
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Basic {GUEST}\r\n\
@@ -40,7 +40,7 @@ pub(crate) fn ask(address: &str, method: &str, path: &str) -> Answer {
     Answer { status: status.expect("a status"), json: json.expect("JSON") }
 }
 
-/// The value of `authorization` for a name and a password, which is base64.
+/// The value of `authorization` for a name and a password, in base64.
 pub fn basic(user: &str, password: &str) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::from("Basic ");

@@ -1,6 +1,6 @@
-//! JSON, read: as much as it takes to look into an answer of the broker.
+//! A JSON reader that can do just enough to look into an answer of the broker.
 //!
-//! What is not there reads as [`Json::Null`], so that a test asks for the leaf it means.
+//! A missing value reads as [`Json::Null`], so that a test can ask directly for the leaf it means.
 
 use std::ops::Index;
 
@@ -144,7 +144,7 @@ impl Reader<'_> {
                     'r' => '\r',
                     'b' => '\u{8}',
                     'f' => '\u{c}',
-                    // Outside the basic plane it takes two; no test looks at those.
+                    // Characters outside the basic plane need two; no test looks at those.
                     'u' => {
                         let digits: String = chars.by_ref().take(4).collect();
                         char::from_u32(u32::from_str_radix(&digits, 16).ok()?).unwrap_or('?')

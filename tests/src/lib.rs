@@ -1,12 +1,12 @@
 //! Harness for the end-to-end tests.
 //!
 //! It owns the broker's process ([`Broker`]), a blocking client on top of lapin ([`Client`]), a raw
-//! AMQP connection with an encoder of its own ([`raw::Raw`]) and as much HTTP as it takes to look a
-//! message up ([`http`]). It never uses a crate of the
-//! broker: what it asserts is what a stranger on the network sees.
+//! AMQP connection with an encoder of its own ([`raw::Raw`]), and just enough HTTP to look a
+//! message up ([`http`]). It never uses a crate of the broker: what it asserts is what a stranger
+//! on the network sees.
 //!
-//! With `WILCO_TEST_AMQP=amqp://...` the tests run against that broker instead; tests that need to
-//! own the process then skip by name.
+//! With `WILCO_TEST_AMQP=amqp://...` the tests run against that broker instead; tests that need a
+//! process of their own are then skipped, and say so by name.
 
 pub mod broker;
 mod bystander;
@@ -40,7 +40,7 @@ use std::{
 /// How long anything that must happen may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A name no other test uses, on this broker or on one shared with earlier runs.
+/// A name that no other test uses, on this broker or on one shared with earlier runs.
 pub fn unique(stem: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let nanos = std::time::SystemTime::now()
@@ -53,17 +53,17 @@ pub fn unique(stem: &str) -> String {
 /// Held by tests of one file that measure time or memory: they run one after the other.
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    // A test that failed has told so itself.
+    // A test that failed has reported that itself.
     TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Says on the real standard error (the test runner captures the other one) what did not run.
+/// Says what did not run, on the real standard error (the test runner captures the other one).
 pub fn skip(test: &str, reason: &str) {
     // Nothing can be done about a closed standard error.
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
 }
 
-/// Polls until `condition` holds; fails the test with `what` when patience runs out.
+/// Polls until `condition` holds; fails the test with `what` when that takes too long.
 #[track_caller]
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();

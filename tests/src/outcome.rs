@@ -1,4 +1,4 @@
-//! Outcome messages, taken apart, and the ledger's view of them over HTTP.
+//! Decoded outcome messages, and the ledger's view of them over HTTP.
 
 use crate::{
     Broker, Json, PATIENCE, http,
@@ -9,8 +9,8 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// An outcome message: what its headers say. [`Told::read`] fails on a header that is none of these
-/// or of another type than it should be.
+/// An outcome message, as its headers describe it. [`Told::read`] fails on any other header, and on
+/// one with a wrong type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// `x-outcome`.
@@ -45,7 +45,7 @@ pub struct Told {
     pub is_duplicate: bool,
 }
 
-/// Every header there is.
+/// All headers of outcome messages.
 const NAMES: [&str; 15] = [
     "x-outcome",
     "x-message-id",
@@ -65,7 +65,7 @@ const NAMES: [&str; 15] = [
 ];
 
 impl Told {
-    /// Takes an outcome message apart.
+    /// Decodes an outcome message.
     #[track_caller]
     pub fn read(delivery: &Delivery) -> Told {
         let properties = &delivery.properties;
@@ -114,7 +114,8 @@ fn number_at(headers: &FieldTable, name: &str) -> Option<i64> {
 }
 
 impl Broker {
-    /// What the ledger knows of a message of the default virtual host; [`Json::Null`] is nothing.
+    /// What the ledger knows about a message of the default virtual host; [`Json::Null`] if
+    /// nothing.
     #[track_caller]
     pub fn message(&self, id: &str) -> Json {
         self.message_in("/", id)
@@ -132,13 +133,14 @@ impl Broker {
         }
     }
 
-    /// Waits until a message has its outcome everywhere; what the ledger knows of it then.
+    /// Waits until a message has its outcome everywhere; returns what the ledger knows about it
+    /// then.
     #[track_caller]
     pub fn settled(&self, id: &str) -> Json {
         let wait_s = PATIENCE.as_secs();
         let path = format!("/v1/messages/{}/outcome?wait={wait_s}", http::escape(id));
         let mut found = Json::Null;
-        // The ledger may not have heard of the message yet.
+        // The ledger may not know the message yet.
         crate::eventually(&format!("message {id} is settled"), || {
             let answer = self.http("GET", &path);
             found = answer.json;

@@ -1,4 +1,4 @@
-//! Pseudo-random numbers that a seed replays.
+//! Pseudo-random numbers that can be replayed from a seed.
 
 /// Small, seedable, and the same everywhere.
 pub struct Random(u64);
@@ -23,7 +23,7 @@ impl Random {
         Random(seed)
     }
 
-    /// The seed, or where the sequence stands by now.
+    /// The seed, or the current state of the sequence.
     pub fn state(&self) -> u64 {
         self.0
     }
@@ -42,7 +42,7 @@ impl Random {
         self.draw() % end
     }
 
-    /// True this often in a hundred.
+    /// True in this percentage of cases.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }

@@ -1,7 +1,7 @@
 //! AMQP 0-9-1 by hand over a TCP socket, for what a well-behaved client would never send.
 //!
-//! It owns one blocking socket. Reads are bounded by [`PATIENCE`]; writes to a connection that the
-//! broker has closed already are not an error, the close is what the tests look for.
+//! It owns one blocking socket. Reads are bounded by [`PATIENCE`]; a write to a connection that the
+//! broker has closed already is not an error, since the close is what the tests look for.
 
 mod wire;
 
@@ -32,14 +32,14 @@ pub struct Raw {
     frames: Frames,
 }
 
-/// What a bounded read found.
+/// The result of a bounded read.
 #[derive(Debug)]
 pub enum Event {
     /// A complete frame.
     Frame(Frame),
     /// The broker closed the socket.
     Closed,
-    /// Nothing in the time given.
+    /// Nothing within the given time.
     Silence,
 }
 
@@ -54,7 +54,7 @@ pub struct Tune {
     pub heartbeat: u16,
 }
 
-/// How a client presents itself.
+/// How a client introduces itself.
 pub struct Login<'a> {
     /// The user's name.
     pub user: &'a str,
@@ -62,7 +62,7 @@ pub struct Login<'a> {
     pub password: &'a str,
     /// The client's capabilities that are true.
     pub capabilities: &'a [&'a str],
-    /// Overrides of what the broker proposed.
+    /// Changes to what the broker proposed.
     pub tune: fn(Tune) -> Tune,
     /// The virtual host.
     pub vhost: &'a str,
@@ -87,19 +87,19 @@ impl Default for Login<'_> {
 }
 
 impl Raw {
-    /// Opens the socket, no more.
+    /// Opens the socket, nothing more.
     pub fn connect(address: &str) -> Raw {
         Self::try_connect(address).expect("a TCP connection")
     }
 
-    /// As [`Raw::connect`], from an address of this machine: all of 127.0.0.0/8 are on Linux.
+    /// As [`Raw::connect`], from an address of this machine: on Linux these are all of 127.0.0.0/8.
     #[track_caller]
     pub fn connect_from(address: &str, source: Ipv4Addr) -> Raw {
         let stream = crate::client::connect_from(address, source).expect("a TCP connection");
         Raw { stream, frames: Frames::default() }
     }
 
-    /// As [`Raw::connect`], where nobody may be listening.
+    /// As [`Raw::connect`], when nobody may be listening.
     pub fn try_connect(address: &str) -> std::io::Result<Raw> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -112,7 +112,7 @@ impl Raw {
         self.login(&Login::default()).expect("a handshake")
     }
 
-    /// The handshake; an error is the frame that came instead, or `None` for a closed socket.
+    /// The handshake; on error, the frame that came instead, or `None` for a closed socket.
     pub fn login(&mut self, login: &Login<'_>) -> Result<Tune, Option<Frame>> {
         self.send(PROTOCOL_HEADER);
         self.answer(10, 10)?;
@@ -202,7 +202,7 @@ impl Raw {
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: &[u8]) {
-        // What matters is what the broker does next; a closed socket shows when reading.
+        // What matters is what the broker does next; reading shows whether the socket is closed.
         let _ = self.stream.write_all(bytes);
     }
 
@@ -216,7 +216,7 @@ impl Raw {
         self.send(&Frame::method(channel, class, method, arguments));
     }
 
-    /// Reads until there is something to tell or `within` has passed.
+    /// Reads until there is something to report or `within` has passed.
     pub fn read(&mut self, within: Duration) -> Event {
         let deadline = Instant::now() + within;
         loop {
@@ -240,7 +240,7 @@ impl Raw {
         }
     }
 
-    /// The next frame that is no heartbeat; `None` when the socket is closed.
+    /// The next frame that is not a heartbeat; `None` when the socket is closed.
     #[track_caller]
     pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
@@ -286,7 +286,7 @@ impl Raw {
         self.method(channel, 20, 41, &Args::new());
     }
 
-    /// Nothing but the end of the stream may come.
+    /// Only the end of the stream may come.
     #[track_caller]
     pub fn expect_closed(&mut self) {
         if let Some(frame) = self.next_frame() {
@@ -314,7 +314,7 @@ impl Raw {
         self.expect(60, 80);
     }
 
-    /// The next frames must be a delivery; its body.
+    /// The next frames must be a delivery; returns its body.
     #[track_caller]
     pub fn delivery(&mut self) -> Vec<u8> {
         self.expect(60, 60);
@@ -336,7 +336,7 @@ impl Raw {
         body
     }
 
-    /// What is left to read as bytes, up to the end of the stream.
+    /// The remaining bytes, up to the end of the stream.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.frames).into_bytes();
@@ -352,7 +352,7 @@ impl Raw {
         }
     }
 
-    /// Ends the connection as a crash of the machine or a firewall does: RST, no FIN.
+    /// Ends the connection as a crashed machine or a firewall does: RST, no FIN.
     pub fn reset(self) {
         crate::client::reset(self.stream);
     }

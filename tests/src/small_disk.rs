@@ -13,7 +13,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None`, said by name, where mounting is not allowed.
+    /// `None`, after naming the skipped test, if mounting is not allowed.
     pub fn mount(test: &str, megabytes: u32) -> Option<SmallDisk> {
         if crate::broker::is_external() {
             skip(test, "needs to own the broker's process");
@@ -45,12 +45,12 @@ impl SmallDisk {
     /// Takes space away from the broker.
     pub fn filler(&self, megabytes: usize) -> PathBuf {
         let path = self.path().join("filler");
-        // Meant to hit the end of the disk.
+        // Meant to reach the end of the disk.
         let _ = fs::write(&path, vec![1; megabytes << 20]);
         path
     }
 
-    /// Megabytes that are free.
+    /// How many megabytes are free.
     pub fn free_mb(&self) -> u64 {
         let mut command = Command::new("df");
         command.args(["--output=avail", "--block-size=1000000"]).arg(self.path());
@@ -62,7 +62,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the broker of a failed test may still be there.
+        // Lazily: the broker of a failed test may still be using it.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }

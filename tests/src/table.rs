@@ -1,4 +1,4 @@
-//! Field tables in one line, for arguments and headers.
+//! Field tables on one line, for arguments and headers.
 
 use lapin::types::{AMQPValue, FieldTable};
 

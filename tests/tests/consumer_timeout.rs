@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The broker shared by this file; `None`, said by name, where it is not wilco.
+/// The broker shared by this file; `None`, after naming the skipped test, if it is not wilco.
 fn wilco_for(test: &str) -> Option<Session> {
     if is_external() {
         skip(test, "only wilco returns a message and keeps the channel");
@@ -53,7 +53,7 @@ fn only_the_timed_out_message_goes_to_another_consumer() {
     assert!(start.elapsed() > Duration::from_millis(2500), "after {:?}", start.elapsed());
     assert_eq!((body(&again).as_str(), again.redelivered), ("old", true));
 
-    // The channel goes on, and what is still held can be settled there.
+    // The channel stays open, and what is still held can be settled on it.
     slow.ack(&old);
     slow.ack(&young);
     slow.round_trip();
@@ -61,7 +61,7 @@ fn only_the_timed_out_message_goes_to_another_consumer() {
     taker.quiet();
     holder.quiet();
 
-    // The late ack has not taken the message from who has it now.
+    // The late ack has not taken the message from the consumer that has it now.
     slow.cancel(&holder);
     slow.round_trip();
     other.cancel(&taker);

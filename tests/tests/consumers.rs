@@ -243,7 +243,7 @@ fn deleting_the_queue_cancels_its_consumers() {
     let message = consumer.next();
     client.delete(&queue);
     consumer.is_cancelled();
-    // The channel lives on, and settling what is gone is no error.
+    // The channel stays open, and settling what is gone is not an error.
     client.ack(&message);
     client.round_trip();
 }

@@ -342,7 +342,7 @@ fn routing_keys_of_the_history_include_cc() {
     client.reject(&message, false);
     let dead = client.take_soon(&graveyard);
     assert_eq!(deaths(&dead)[0].keys, [queue.as_str(), "other"]);
-    // The override of the routing key stands for all of them.
+    // The overriding routing key replaces all of them.
     assert!(header(&dead, "CC").is_none());
 }
 

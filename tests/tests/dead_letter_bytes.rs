@@ -1,5 +1,5 @@
-//! A confirmed message dies with all its headers, however odd: refused when published, or passed on
-//! byte by byte, never confirmed and lost.
+//! A confirmed message dies with all its headers, however odd: it is refused when published or
+//! passed on byte for byte, but never confirmed and then lost.
 
 use end_to_end::{
     Broker, PATIENCE, Told,
@@ -21,7 +21,7 @@ enum Death {
 }
 
 impl Death {
-    /// What the queue's arguments have to say for it.
+    /// The queue argument that this needs.
     fn arguments(self) -> Option<(&'static str, AMQPValue)> {
         match self {
             Death::Rejected => None,
@@ -40,12 +40,12 @@ impl Death {
     }
 }
 
-/// A value as it stands in a table: its type and its bytes.
+/// A value as it is in a table: its type and its bytes.
 fn value(kind: u8, bytes: &[u8]) -> Args {
     Args::new().u8(kind).raw(bytes)
 }
 
-/// Tables or arrays in one another, so many; `kinds` alternate from the inside out.
+/// This many nested tables or arrays; `kinds` alternate from the inside out.
 fn nested(depth: usize, kinds: &[u8], innermost: Args) -> Args {
     (0..depth).fold(innermost, |inner, level| {
         let kind = kinds[level % kinds.len()];
@@ -54,12 +54,12 @@ fn nested(depth: usize, kinds: &[u8], innermost: Args) -> Args {
     })
 }
 
-/// Values for a header that are deep, of no type there is, or cut.
+/// Values for a header that are deep, of an unknown type, or truncated.
 fn odd_values() -> Vec<(String, Args)> {
     let number = || value(b'I', &[0, 0, 0, 1]);
     let mut values = Vec::new();
     for depth in [30, 31, 32, 33, 40, 200] {
-        // The table of all headers is one more.
+        // The table of all headers is another level.
         for kinds in [&b"F"[..], b"A", b"FA"] {
             let name = format!("{depth} times {:?}", String::from_utf8_lossy(kinds));
             values.push((name, nested(depth, kinds, number())));
@@ -88,7 +88,7 @@ fn properties(odd: &Args, tracked: Option<(&str, &str)>) -> Args {
     if tracked.is_some() {
         headers = headers.short("x-notify").u8(b'S').long(b"all");
     }
-    // Last: what is cut takes along whatever comes behind it.
+    // Last, because a truncated value swallows whatever follows it.
     let headers = headers.short("odd").raw(odd.bytes());
     let flags = if tracked.is_some() { 0x3000 | 0x0280 } else { 0x3000 };
     let start = Args::new().u16(flags).table(&headers).u8(2);
@@ -98,8 +98,8 @@ fn properties(odd: &Args, tracked: Option<(&str, &str)>) -> Args {
     }
 }
 
-/// Publishes and returns whether it was confirmed. Refused is the channel or the connection, with a
-/// word about it.
+/// Publishes and returns whether the message was confirmed. If it is refused, the channel or the
+/// connection is closed with a text that says so.
 #[track_caller]
 fn is_confirmed(broker: &Broker, queue: &str, properties: &Args, case: &str) -> bool {
     let mut raw = broker.raw();
@@ -132,10 +132,10 @@ fn take_header(raw: &mut Raw, queue: &str) -> Option<Vec<u8>> {
     Some(header.payload)
 }
 
-/// Makes the one message of the queue die.
+/// Makes the queue's only message die.
 fn kill(broker: &Broker, queue: &str, death: Death) {
     match death {
-        // By itself.
+        // Happens by itself.
         Death::Expired => {}
         Death::DroppedForLength => {
             let mut raw = broker.raw();
@@ -148,7 +148,7 @@ fn kill(broker: &Broker, queue: &str, death: Death) {
             assert_eq!(raw.delivery(), b"body");
             let requeue = u8::from(death == Death::GivenBackTooOften);
             raw.method(1, 60, 90, &Args::new().u64(1).u8(requeue));
-            // What was sent has been handled when the connection is closed in order.
+            // What was sent has been handled when the connection has been closed in good order.
             raw.method(0, 10, 50, &Args::new().u16(200).short("").u16(0).u16(0));
             while let Event::Frame(_) = raw.read(PATIENCE) {}
         }
@@ -159,7 +159,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// Each odd message is refused, or dies and arrives with its odd header as it was.
+/// Each odd message is refused, or dies and arrives with its odd header unchanged.
 fn nothing_is_lost(death: Death, is_tracked: bool) {
     let broker = shared();
     let client = broker.client();

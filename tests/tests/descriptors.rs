@@ -1,4 +1,4 @@
-//! Connections that never say anything use up neither the store nor the places of others.
+//! Connections that never say anything exhaust neither the store's files nor the places of others.
 
 use end_to_end::{
     Broker, Bystander, PATIENCE, broker,
@@ -18,7 +18,8 @@ use std::{
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// The open files that the broker may have in these tests; two hundred and some are its clients'.
+/// The open files that the broker may have in these tests; two hundred and some are for its
+/// clients.
 const FEW: &str = "ulimit -n 250";
 
 /// How long a real client may have to wait for a place.
@@ -35,12 +36,12 @@ fn start(test: &str, directory: &Path, surroundings: &str, config: &str) -> Opti
     Broker::own_under(test, surroundings, &arguments)
 }
 
-/// As many silent connections as can be had, up to `count`.
+/// As many silent connections as possible, up to `count`.
 fn silent(address: &str, source: Ipv4Addr, count: usize) -> Vec<TcpStream> {
     (0..count).map_while(|_| connect_from(address, source).ok()).collect()
 }
 
-/// So many segments of a megabyte, confirmed.
+/// This many segments of a megabyte, confirmed.
 #[track_caller]
 fn fill_segments(publisher: &mut Raw, count: usize) {
     let body = vec![b'x'; 100_000];
@@ -49,7 +50,7 @@ fn fill_segments(publisher: &mut Raw, count: usize) {
     }
 }
 
-/// Waits until a new client gets in, trying as clients do, and how long that took.
+/// Waits until a new client gets in, retrying as clients do; returns how long that took.
 #[track_caller]
 fn gets_in(broker: &Broker) -> Duration {
     let start = Instant::now();
@@ -64,7 +65,7 @@ fn gets_in(broker: &Broker) -> Duration {
     }
 }
 
-/// A request with a password; its status.
+/// A request with a password; returns its status.
 fn ask(broker: &Broker, within: Duration) -> std::io::Result<u16> {
     let address = broker.http_address();
     let mut stream = connect_from(&address, HERE)?;
@@ -102,7 +103,7 @@ fn store_goes_on(test: &str, listener: fn(&Broker) -> String) {
     let idle = silent(&listener(&broker), HERE, 260);
     std::thread::sleep(Duration::from_millis(500));
     fill_segments(&mut publisher, 5);
-    // Read back from segments, which then go.
+    // Read back from segments, which are then deleted.
     publisher.open_channel(2);
     publisher.consume(2, "q");
     for tag in 1..=50 {
@@ -162,7 +163,7 @@ fn silent_connections_do_not_keep_the_broker_from_starting_again() {
 fn silent_amqp_connections_do_not_keep_a_client_out() {
     let test = "silent_amqp_connections_do_not_keep_a_client_out";
     let _turn = turn();
-    // Be it descriptors or connections that are used up.
+    // Whether descriptors or connections are exhausted.
     for (surroundings, config) in [(FEW, ""), ("true", "[limits]\nconnections_max = 300\n")] {
         let directory = tempfile::tempdir().expect("a directory");
         let Some(broker) = start(test, directory.path(), surroundings, config) else { return };
@@ -171,10 +172,10 @@ fn silent_amqp_connections_do_not_keep_a_client_out() {
         let took = gets_in(&broker);
         assert!(took < BOUND, "{surroundings} {config}: after {took:?}");
         is_answered(&broker);
-        // One that has said half of what it must is as silent as the others.
+        // A connection that has sent half of what it must is as silent as the others.
         let mut half = silent(broker.address(), ELSEWHERE, 320);
         for stream in &mut half {
-            // Closed already or not: all that counts is who gets in.
+            // Whether or not it is closed already: all that counts is who gets in.
             let _ = stream.write_all(b"AMQP\0\0\x09\x01");
         }
         let took = gets_in(&broker);
@@ -204,13 +205,13 @@ fn silent_http_connections_do_not_keep_a_client_out() {
     std::thread::sleep(Duration::from_millis(200));
     is_answered(&broker);
     for stream in &mut idle {
-        // Half a head; closed already or not, all that counts is who gets in.
+        // Half a head; whether or not it is closed already, all that counts is who gets in.
         let _ = stream.write_all(b"GET /v1/outcomes HTTP/1.1\r\nhost:");
     }
     is_answered(&broker);
     drop(idle);
     let idle = silent(&broker.http_address(), ELSEWHERE, 4200);
-    // Whoever is at work already stays.
+    // A client that is already at work stays.
     let client = broker.client();
     client.declare("q", Default::default());
     is_answered(&broker);

@@ -1,6 +1,6 @@
-//! A disk that wilco itself has filled comes back by whatever takes messages away.
+//! A disk that wilco itself has filled recovers by anything that takes messages away.
 //!
-//! Default settings, a tmpfs of 300 MB, two publishers that do not wait for confirms.
+//! With default settings, a tmpfs of 300 MB, and two publishers that do not wait for confirms.
 
 use end_to_end::{
     Broker, SmallDisk,
@@ -18,11 +18,11 @@ use std::{
 /// How soon publishing must work again.
 const BOUND: Duration = Duration::from_secs(30);
 
-/// Default of `store.disk_free_bytes_min`, and what a moment between two looks may hold.
+/// The default of `store.disk_free_bytes_min`, and what may be written between two checks.
 const LOW_MB: u64 = 60;
 
-/// A thousand persistent messages of a kilobyte, of which tracked ones ask to be told everything,
-/// and where in them ids stand.
+/// A thousand persistent messages of a kilobyte, and the offsets of ids in them. Tracked ones ask
+/// for all outcomes.
 fn batch(is_tracked: bool) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut ids) = (Vec::new(), Vec::new());
     for _ in 0..1000 {
@@ -40,7 +40,7 @@ fn batch(is_tracked: bool) -> (Vec<u8>, Vec<usize>) {
     (bytes, ids)
 }
 
-/// Publishes as fast as it can until nothing is read from it any more; stays connected.
+/// Publishes as fast as it can until the broker no longer reads from it; stays connected.
 fn publish_until_held(broker: &Broker, is_tracked: bool, next_id: &AtomicU64) -> Raw {
     let raw = broker.raw();
     let mut writer = raw.writer();
@@ -59,7 +59,7 @@ fn publish_until_held(broker: &Broker, is_tracked: bool, next_id: &AtomicU64) ->
     }
 }
 
-/// A broker that has filled its disk. Its publishers are held, connected, in the middle of a word.
+/// A broker that has filled its disk. Its publishers are held, connected, in the middle of a frame.
 struct Filled {
     broker: Broker,
     disk: SmallDisk,
@@ -84,7 +84,7 @@ fn filled(test: &str, is_tracked: bool) -> Option<Filled> {
     Some(Filled { broker, disk, publishers })
 }
 
-/// Tells consumers that it is over when it is dropped, be it by a failed assertion.
+/// Tells consumers, when dropped, that the test is over, even if an assertion failed.
 struct Over<'a>(&'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -93,7 +93,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Waits until a new publisher is confirmed three times in a row: the first one passes a hold.
+/// Waits until a new publisher has had three confirms in a row: the first message still passes a
+/// hold.
 fn goes_on(broker: &Broker, is_over: &AtomicBool) -> Result<(), String> {
     let _over = Over(is_over);
     let start = Instant::now();
@@ -124,7 +125,7 @@ fn goes_on(broker: &Broker, is_over: &AtomicBool) -> Result<(), String> {
     }
 }
 
-/// Consumes and acknowledges, a hundred at a time or what there is, until told that it is over.
+/// Consumes and acknowledges, a hundred at a time or whatever there is, until told to stop.
 fn consume(broker: &Broker, queue: &str, is_over: &AtomicBool) -> u64 {
     let mut raw = broker.raw();
     raw.method(1, 60, 10, &Args::new().u32(0).u16(500).u8(0));
@@ -148,7 +149,7 @@ fn consume(broker: &Broker, queue: &str, is_over: &AtomicBool) -> u64 {
     settled
 }
 
-/// Asserts that consuming from these queues alone gives the disk back.
+/// Asserts that consuming from these queues alone frees the disk.
 #[track_caller]
 fn comes_back_by_consuming(broker: &Broker, disk: &SmallDisk, queues: &[&str]) {
     let is_over = AtomicBool::new(false);
@@ -163,7 +164,7 @@ fn comes_back_by_consuming(broker: &Broker, disk: &SmallDisk, queues: &[&str]) {
     });
 }
 
-/// Asserts that publishing works again, for what was done already.
+/// Asserts that publishing works again after what has been done.
 #[track_caller]
 fn comes_back(broker: &Broker, disk: &SmallDisk) {
     let result = goes_on(broker, &AtomicBool::new(false));
@@ -205,7 +206,7 @@ fn full_disk_comes_back_by_deleting_the_queue() {
     assert!(client.delete("q") > 100_000);
     comes_back(&broker, &disk);
     drop(publishers);
-    // And a queue can be made again.
+    // And a queue can be declared again.
     client.declare("q", FieldTable::default());
 }
 
@@ -232,7 +233,7 @@ fn full_disk_comes_back_by_purging_tracked_messages() {
     drop(publishers);
 }
 
-/// All that the broker has on this disk lies in the segment that it is writing.
+/// Everything the broker has on this disk is in the segment being written.
 #[test]
 fn small_full_disk_comes_back() {
     let test = "small_full_disk_comes_back";

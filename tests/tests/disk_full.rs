@@ -8,7 +8,7 @@ use end_to_end::{
 };
 use std::{fs, time::Duration};
 
-/// A broker on the disk that wants so many bytes free.
+/// A broker on the disk that wants this many bytes free.
 fn start(test: &str, disk: &SmallDisk, free_bytes_min: u64) -> Option<Broker> {
     let config = disk.path().join("wilco.toml");
     let text =
@@ -36,7 +36,7 @@ fn low_disk_holds_publishers_and_nobody_else() {
     for n in 0..10 {
         publisher.publish_confirmed(1, "q", n.to_string().as_bytes());
     }
-    // A client that did not say it understands is held without a word.
+    // A client that did not say it understands `connection.blocked` is held without notice.
     let mut simple = Raw::connect(broker.address());
     simple.login(&Login { capabilities: &[], ..Login::default() }).expect("a handshake");
     simple.open_channel(1);
@@ -44,7 +44,7 @@ fn low_disk_holds_publishers_and_nobody_else() {
     simple.publish_confirmed(1, "q", b"10");
 
     let filler = disk.filler(35);
-    // Being blocked is told when it happens or at the next publish.
+    // A publisher learns that it is blocked when that happens, or at its next publish.
     publisher.send(&publish(1, "", "q", b"held"));
     let mut confirmed_early = false;
     let mut frame = publisher.next_frame().expect("a frame");
@@ -59,7 +59,7 @@ fn low_disk_holds_publishers_and_nobody_else() {
     assert!(matches!(publisher.read(Duration::from_millis(300)), Event::Silence));
     assert!(matches!(simple.read(Duration::from_millis(300)), Event::Silence));
 
-    // Consuming, acknowledging and declaring go on.
+    // Consuming, acknowledging and declaring still work.
     let client = broker.client();
     for n in 0..=10 {
         let message = client.get("q").expect("a message");
@@ -87,7 +87,7 @@ fn full_disk_loses_nothing_that_was_confirmed() {
     let mut publisher = broker.raw();
     publisher.declare(1, "q");
     publisher.confirm_select(1);
-    // One at a time until there is no room: then no confirm, and no error either.
+    // One at a time until there is no room: then there is neither a confirm nor an error.
     let body = vec![b'x'; 100_000];
     let mut confirmed = 0;
     let blocked = loop {
@@ -112,7 +112,7 @@ fn full_disk_loses_nothing_that_was_confirmed() {
     }
 
     fs::remove_file(filler).expect("the filler goes");
-    // The one that was held is confirmed in the end, without any help.
+    // The message that was held is confirmed in the end, without any help.
     let mut is_confirmed = false;
     while !is_confirmed {
         let frame = publisher.next_frame().expect("a frame");
@@ -146,7 +146,7 @@ fn draining_a_full_disk_makes_room_again() {
         }
         assert!(frame.is(60, 80), "{frame:?}");
         confirmed += 1;
-        // Faster than the disk is looked at would only test the end of the disk.
+        // Publishing faster than the disk is checked would only test the end of the disk.
         std::thread::sleep(Duration::from_millis(15));
     }
     let mut consumer = broker.raw();

@@ -1,4 +1,4 @@
-//! What held or unfinished publishers keep: bounded while they live, gone when they are.
+//! What held or unfinished publishers take up: bounded while they live, freed when they are gone.
 
 use end_to_end::{
     Broker, eventually,
@@ -7,7 +7,7 @@ use end_to_end::{
 };
 use std::{fs, io::Write, path::Path, time::Duration};
 
-/// What fits into one frame.
+/// The largest piece of a body that fits into one frame.
 const PIECE_BYTES: usize = 131_064;
 const MIB: usize = 1 << 20;
 
@@ -31,7 +31,7 @@ fn unfinished(channel: u16, exchange: &str, key: &str, body_bytes: usize) -> Vec
     bytes
 }
 
-/// The same with its last byte.
+/// The same including its last byte.
 fn whole(channel: u16, key: &str, body_bytes: usize) -> Vec<u8> {
     let mut bytes = unfinished(channel, "", key, body_bytes);
     bytes.extend(Frame::encode(BODY, channel, b"x"));
@@ -43,7 +43,8 @@ fn select_tx(raw: &mut Raw, channel: u16) {
     raw.expect(90, 11);
 }
 
-/// Whether a message of 16 MiB is taken, on a channel of its own; else it is too much for now.
+/// Whether a message of 16 MiB is accepted, on a channel of its own; otherwise it is too much for
+/// now.
 fn is_taken(publisher: &mut Raw, channel: u16) -> bool {
     publisher.open_channel(channel);
     publisher.confirm_select(channel);
@@ -61,22 +62,22 @@ fn is_taken(publisher: &mut Raw, channel: u16) -> bool {
 /// How a client dies.
 #[derive(Clone, Copy)]
 enum Death {
-    /// Its machine goes, or a firewall comes between.
+    /// Its machine dies, or a firewall intervenes.
     Reset,
-    /// It hangs up when all it had to say is on its way.
+    /// It hangs up when everything it had to send is on its way.
     HangsUp,
 }
 
-/// A client that leaves much with the broker and is then as good as dead.
+/// A client that leaves a lot with the broker and is then as good as dead.
 fn hoarder(broker: &Broker, in_transaction: bool) -> Raw {
     let mut raw = Raw::connect(broker.address());
-    // Is told nothing: a socket with something unread in it would not end with a FIN.
+    // It is sent nothing more: a socket with unread bytes would not end with a FIN.
     raw.login(&Login { capabilities: &[], ..Login::default() }).expect("a handshake");
     raw.open_channel(1);
     let writer = raw.writer();
     writer.set_write_timeout(Some(Duration::from_secs(1))).expect("a write time-out");
     let mut bytes = Vec::new();
-    // A transaction that is too large goes as a whole, so these stay below that.
+    // A transaction that is too large is dropped as a whole, so these stay below the limit.
     let count = if in_transaction { 4 } else { 7 };
     for channel in 1..=count {
         if in_transaction {
@@ -91,12 +92,12 @@ fn hoarder(broker: &Broker, in_transaction: bool) -> Raw {
     if in_transaction {
         select_tx(&mut raw, 1);
     }
-    // Ends early when the broker does not read on.
+    // Ends early when the broker stops reading.
     let _ = (&writer).write_all(&bytes);
     raw
 }
 
-/// Clients with a lot under way take all that there is for such things, and die.
+/// Clients with a lot under way take all the memory there is for that, and die.
 #[track_caller]
 fn leaves_nothing(test: &str, in_transaction: bool, death: Death) {
     let _turn = turn();
@@ -111,7 +112,7 @@ fn leaves_nothing(test: &str, in_transaction: bool, death: Death) {
     let mut channels = 2..;
     let mut next = || channels.next().expect("a channel");
     eventually("there is no more room", || !is_taken(&mut publisher, next()));
-    // What needs none is not concerned.
+    // A publish that needs none of it is unaffected.
     publisher.publish_confirmed(1, "q", b"meanwhile");
     for raw in hoarders {
         match death {
@@ -131,7 +132,7 @@ fn unfinished_messages_go_with_a_connection_that_is_reset() {
 
 #[test]
 fn unfinished_messages_go_with_a_client_that_is_killed() {
-    // What it still had to send stands before the end, so only who reads on comes to it.
+    // What it still had to send comes before its end, so only a server that reads on reaches that.
     leaves_nothing("unfinished_messages_go_with_a_client_that_is_killed", false, Death::HangsUp);
 }
 
@@ -152,7 +153,7 @@ fn held_client_that_hangs_up_is_noticed() {
     let directory = tempfile::tempdir().expect("a directory");
     let config = "[limits]\nmemory_bytes_max = 33554432\n";
     let Some(broker) = start(test, directory.path(), config) else { return };
-    // The last dies with more under way than is read, as a busy publisher does.
+    // The last client dies with more under way than is read, like a busy publisher.
     let cases = [("reset", Death::Reset), ("ended", Death::HangsUp), ("stuffed", Death::HangsUp)];
     let mut publisher = broker.raw();
     publisher.confirm_select(1);
@@ -160,7 +161,7 @@ fn held_client_that_hangs_up_is_noticed() {
         publisher.declare(1, queue);
         publisher.publish_confirmed(1, queue, b"work");
     }
-    // More than it may take: whoever publishes is held until the end.
+    // More than it may use: publishers are held until the end.
     publisher.declare(1, "filler");
     let mut filler = broker.raw();
     for _ in 0..400 {
@@ -210,7 +211,7 @@ fn publish_without_permission_is_refused_before_its_body() {
     }
     let after = broker.resident_mib();
     assert!(after < before + 60, "{before} MiB before, {after} MiB after");
-    // The rest of a refused body is no error, and the channel can be opened again.
+    // The rest of a refused body is not an error, and the channel can be opened again.
     bob.open_channel(20);
     bob.confirm_select(20);
     bob.send(&unfinished(20, "", "q", MIB));
@@ -224,7 +225,8 @@ fn publish_without_permission_is_refused_before_its_body() {
     bob.expect(60, 80);
 }
 
-/// Bounds small enough to cross in a moment: a connection may have 4 MiB and one message under way.
+/// Limits that are small enough to reach at once: a connection may have 4 MiB and one message under
+/// way.
 const SMALL: &str = "[limits]\nmessage_bytes_max = 2097152\n\
                      connection_unfinished_bytes_max = 4194304\n";
 
@@ -243,7 +245,7 @@ fn unfinished_messages_beyond_the_bound_close_their_channel_only() {
         raw.confirm_select(channel);
         raw.send(&unfinished(channel, "", "q", 2 * MIB));
         open.push(channel);
-        // The answer on another channel: what was sent before it has been read.
+        // An answer on another channel shows that everything sent before has been read.
         raw.method(100 + channel, 20, 10, &Args::new().short(""));
         loop {
             let frame = raw.next_frame().expect("a frame");
@@ -277,7 +279,7 @@ fn unfinished_messages_are_bounded_by_default() {
     let directory = tempfile::tempdir().expect("a directory");
     let Some(broker) = start(test, directory.path(), "") else { return };
     let mut raw = broker.raw();
-    // 128 MiB and one message are 9 of these.
+    // 128 MiB and one message are nine of these.
     let mut count = 0;
     let close = loop {
         count += 1;
@@ -326,7 +328,7 @@ fn transaction_beyond_the_bound_closes_its_channel_only() {
     let client = broker.client();
     assert_eq!(client.ready_count("q"), 1, "nothing of the transaction");
 
-    // Neither a rolled back one nor a committed one counts any more.
+    // Neither a rolled-back transaction nor a committed one counts any more.
     raw.open_channel(1);
     select_tx(&mut raw, 1);
     for method in [30, 20, 30, 20] {

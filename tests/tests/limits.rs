@@ -26,7 +26,7 @@ fn length_limit_drops_the_oldest() {
 
 #[test]
 fn byte_limit_drops_the_oldest() {
-    // Bodies count: "three" and "four" have nine bytes.
+    // Only bodies count: "three" and "four" have nine bytes.
     check([("x-max-length-bytes", int(9))], &["one", "two", "three", "four"], &["three", "four"]);
     check([("x-max-length-bytes", int(8))], &["one", "two", "three", "four"], &["four"]);
 }
@@ -66,7 +66,7 @@ fn reject_publish_counts_bytes() {
     let limits = table([("x-max-length-bytes", int(6)), ("x-overflow", text("reject-publish"))]);
     let queue = client.queue("q", limits);
     assert!(client.confirmed("", &queue, "three").is_ack());
-    // A queue below its limit takes the message that crosses it.
+    // A queue below its limit accepts the message that exceeds it.
     drop(client.confirmed("", &queue, "four"));
     assert!(client.confirmed("", &queue, "five").is_nack());
 }
@@ -118,7 +118,7 @@ fn unsettled_messages_do_not_count() {
     for message in &held {
         client.nack(message, true);
     }
-    // Requeued they count again; the limit is enforced at the next publish or at once.
+    // Once requeued they count again; the limit is enforced at once or at the next publish.
     drop(client.confirmed("", &queue, "four"));
     eventually("the limit holds again", || client.ready_count(&queue) == 2);
 }

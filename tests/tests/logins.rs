@@ -1,4 +1,4 @@
-//! Wrong logins cost others nothing: not memory, not time, not their own logins.
+//! Wrong logins cost others nothing: no memory, no time, and not their own logins.
 //!
 //! Clients come from several addresses of this machine, 127.0.0.x, as if from several hosts.
 
@@ -22,8 +22,8 @@ use std::{
 const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A broker that holds publishers beyond 800 MB; `None`, said by name, where it is not wilco or the
-/// machine has not all of 127.0.0.0/8.
+/// A broker that holds publishers beyond 800 MB; `None`, after naming the skipped test, if it is
+/// not wilco or the machine lacks part of 127.0.0.0/8.
 fn start(test: &str, directory: &Path) -> Option<Broker> {
     if is_external() || !cfg!(target_os = "linux") {
         skip(test, "needs to own the broker's process, on Linux");
@@ -41,12 +41,12 @@ fn add_user(broker: &Broker) -> String {
     user
 }
 
-/// An unknown user and one there is, in turn.
+/// Alternately an unknown user and an existing one.
 fn wrong(number: usize) -> String {
     if number.is_multiple_of(2) { "guest".into() } else { format!("nobody-{number}") }
 }
 
-/// Connections that all send a password at the same time; nothing is read from then on.
+/// Connections that all send a password at the same time; after that nothing is read from them.
 fn amqp(broker: &Broker, logins: &[(Ipv4Addr, String, &str)]) -> Vec<Raw> {
     let greeted = logins.iter().map(|(source, ..)| {
         let mut raw = Raw::connect_from(broker.address(), *source);
@@ -66,7 +66,7 @@ fn wrong_amqp(broker: &Broker, count: usize, source: impl Fn(usize) -> Ipv4Addr)
     amqp(broker, &logins)
 }
 
-/// Sends a request that asks for nothing but to be let in.
+/// Sends a request that only asks to be let in.
 fn http(broker: &Broker, source: Ipv4Addr, user: &str, password: &str) -> TcpStream {
     let address = broker.http_address();
     let mut stream = connect_from(&address, source).expect("an HTTP connection");
@@ -90,7 +90,7 @@ fn status(mut stream: TcpStream) -> u16 {
     String::from_utf8_lossy(&head[9..]).parse().expect("a status")
 }
 
-/// Either way in, timed: over AMQP and over HTTP.
+/// Times both ways in: over AMQP and over HTTP.
 #[track_caller]
 fn let_in_within(broker: &Broker, user: &str, password: &str, bound: Duration, when: &str) {
     let start = Instant::now();
@@ -104,10 +104,10 @@ fn let_in_within(broker: &Broker, user: &str, password: &str, bound: Duration, w
     assert!(took_http < bound && took_amqp < bound, "{when}: {took_http:?}, {took_amqp:?}");
 }
 
-/// The most memory that the broker takes, in MiB, while `during` runs.
+/// The most memory, in MiB, that the broker uses while `during` runs.
 fn most_resident_mib(broker: &Broker, during: impl FnOnce()) -> u64 {
     std::thread::scope(|scope| {
-        // Dropped at the end of `during`, be it by a failed assertion.
+        // Dropped at the end of `during`, even if an assertion failed.
         let (goes_on, is_over) = mpsc::channel::<()>();
         let watch = scope.spawn(move || {
             let mut most = 0;
@@ -145,7 +145,7 @@ fn wrong_logins_take_little_memory_and_hold_no_publisher() {
         assert!(wrong_http(&broker, 60, from_many).into_iter().all(|stream| status(stream) != 200));
     });
     assert!(most < before + 100, "HTTP: {before} MiB before, {most} MiB at most");
-    // The first one after being held would still pass.
+    // The first message after a hold begins would still pass.
     for _ in 0..3 {
         publisher.publish_confirmed(1, "q", b"after");
     }
@@ -200,7 +200,7 @@ fn wrong_logins_of_one_address_do_not_hold_up_another() {
     let _turn = turn();
     let directory = tempfile::tempdir().expect("a directory");
     let Some(broker) = start(test, directory.path()) else { return };
-    // Users whose password has never been checked: no login is remembered.
+    // Users whose passwords have never been checked, so no login is remembered.
     let (anna, bert) = (add_user(&broker), add_user(&broker));
     let bound = Duration::from_secs(5);
     let over_amqp = wrong_amqp(&broker, 300, |_| ELSEWHERE);
@@ -218,7 +218,7 @@ fn addresses_that_go_on_failing_do_not_hold_up_one_that_has_not() {
     let Some(broker) = start(test, directory.path()) else { return };
     let (anna, bert) = (add_user(&broker), add_user(&broker));
     let from_many = |n| Ipv4Addr::new(127, 0, 0, 10 + (n / 9) as u8);
-    // All of them fail once, and are at it again, within their bounds.
+    // All of them fail once, and keep trying within their limits.
     let first = wrong_amqp(&broker, 40, |n| from_many(n * 9));
     std::thread::sleep(Duration::from_millis(800));
     let again = wrong_amqp(&broker, 320, from_many);
@@ -237,7 +237,7 @@ fn who_hangs_up_while_waiting_leaves_the_queue() {
     let Some(broker) = start(test, directory.path()) else { return };
     let (anna, bert) = (add_user(&broker), add_user(&broker));
     let bound = Duration::from_secs(5);
-    // Five from each address: as few as somebody makes who mistypes.
+    // Five from each address: no more than somebody who mistypes would make.
     let from_many = |n| Ipv4Addr::new(127, 0, 0, 10 + (n / 5) as u8);
     drop(wrong_amqp(&broker, 300, from_many));
     let_in_within(&broker, &anna, "secret", bound, "after wrong ones over AMQP hung up");
@@ -261,7 +261,7 @@ fn too_many_wrong_logins_of_one_address_are_refused_unchecked() {
     let _turn = turn();
     let directory = tempfile::tempdir().expect("a directory");
     let Some(broker) = start(test, directory.path()) else { return };
-    // What one check costs: few enough, from many addresses, to be checked all.
+    // The cost of one check: there are few enough, from many addresses, that all are checked.
     let before = processor_s(&broker);
     for mut raw in wrong_amqp(&broker, 20, |n| Ipv4Addr::new(127, 0, 0, 10 + n as u8)) {
         assert_eq!(raw.expect_connection_close().0, 403);
@@ -292,7 +292,7 @@ fn right_logins_are_never_too_many() {
     let _turn = turn();
     let directory = tempfile::tempdir().expect("a directory");
     let Some(broker) = start(test, directory.path()) else { return };
-    // First logins, so that each is checked: more than may be wrong within a second.
+    // First logins, so that each is checked: more than may fail within a second.
     let logins: Vec<_> = (0..15).map(|_| (HERE, add_user(&broker), "secret")).collect();
     for mut raw in amqp(&broker, &logins) {
         raw.expect(10, 30);
@@ -304,7 +304,7 @@ fn right_logins_are_never_too_many() {
     for _ in 0..100 {
         assert_eq!(status(http(&broker, HERE, "guest", "guest")), 200);
     }
-    // Nor do they make a wrong one suspicious: that is answered like any other.
+    // Nor do they make a wrong login suspicious: it is answered like any other.
     for mut raw in wrong_amqp(&broker, 2, |_| HERE) {
         assert_eq!(raw.expect_connection_close().0, 403);
     }

@@ -1,4 +1,4 @@
-//! Clients that ask too much, read too little or vanish: everybody else goes on.
+//! Clients that ask for too much, read too little or vanish: everybody else carries on.
 
 use end_to_end::{
     Bystander, eventually,
@@ -52,7 +52,7 @@ fn server_sends_heartbeats_and_drops_a_silent_client() {
         }
     }
     let end = end.expect("the silent client is dropped");
-    // Two beats missed: not before two seconds, and soon after.
+    // Two missed heartbeats: not before two seconds, and soon after.
     assert!((1900..4500).contains(&end.as_millis()), "after {end:?}");
     assert!(beats >= 2, "{beats} heartbeats");
     lively.open_channel(1);

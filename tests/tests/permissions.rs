@@ -1,4 +1,4 @@
-//! Users and permissions, as the commands set them on a running broker or on a stopped store.
+//! Users and permissions, as the commands set them on a running broker or in a stopped store.
 
 use end_to_end::{
     Broker, Channel, Client, Level, Session,
@@ -16,7 +16,7 @@ use lapin::{
     types::FieldTable,
 };
 
-/// The broker shared by this file; `None`, said by name, where it is not wilco.
+/// The broker shared by this file; `None`, after naming the skipped test, if it is not wilco.
 fn wilco_for(test: &str) -> Option<Session> {
     if is_external() {
         skip(test, "users are managed with wilco's own commands");
@@ -63,7 +63,7 @@ fn needs<T>(client: &Client, access: &str, call: impl FnOnce(&Channel) -> lapin:
     lacks(client, access, call(&client.open()));
 }
 
-/// As [`needs`], for the result of a call on a channel that was open before.
+/// As [`needs`], for the result of a call on a channel that was opened before.
 #[track_caller]
 fn lacks<T>(client: &Client, access: &str, result: lapin::Result<T>) {
     let refusal = client.refusal(result);
@@ -137,7 +137,7 @@ fn declaring_and_deleting_need_configure() {
         block(channel.lapin().exchange_delete(name.into(), options))
     });
 
-    // Looking is free, and shows that nothing was deleted.
+    // Looking needs no permission, and shows that nothing was deleted.
     client.passive(&theirs);
     let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
     client
@@ -157,7 +157,7 @@ fn publishing_needs_write_on_the_exchange() {
     let queue = guest.queue("q", FieldTable::default());
     guest.bind(&queue, "amq.topic", &queue);
     guest.bind(&queue, "amq.direct", &queue);
-    // Access to the queue is none to the exchange.
+    // Access to the queue is not access to the exchange.
     let client = somebody(&broker, [".*", &format!(r"^(amq\.topic|{queue})$"), ".*"]);
     needs(&client, "write access to exchange 'amq.direct'", |channel| {
         publish(channel, "amq.direct", &queue)
@@ -313,7 +313,7 @@ fn change_of_permissions_acts_on_a_live_channel() {
     let client = Client::connect(&uri(&broker, &user));
     let [publisher, reader] = [client.open(), client.open()];
     publisher.confirm_select();
-    // More than once, so that a remembered decision would be remembered by now.
+    // More than once, so that a cached decision would be used.
     for _ in 0..3 {
         publisher.confirmed("amq.direct", &queue, "m");
         assert!(reader.take(&queue).is_some());
@@ -376,7 +376,7 @@ fn deleted_user_cannot_log_in() {
         declare(channel, &queue, FieldTable::default())
     });
 
-    // A namesake has none of what the deleted user had.
+    // A new user of the same name has none of what the deleted user had.
     broker.manage(&["user", "add", &user, "--password", "other"]);
     assert_eq!(log_in(&broker, &user, "secret"), Err(403));
     assert_eq!(log_in(&broker, &user, "other"), Err(530));

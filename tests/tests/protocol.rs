@@ -1,4 +1,4 @@
-//! Bytes no well-behaved client sends: each gets its close, and nobody else loses anything.
+//! Bytes that no well-behaved client sends: each gets its close, and nobody else loses anything.
 
 use end_to_end::{
     Bystander, broker,
@@ -45,7 +45,7 @@ fn check(cases: &[(&str, Vec<u8>, &[u16])]) {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// As [`check`], for what makes RabbitMQ drop the connection without a word or with 541.
+/// As [`check`], for what makes RabbitMQ drop the connection silently or with 541.
 fn check_stricter(cases: &[(&str, Vec<u8>, &[u16])]) {
     if !broker::is_external() {
         return check(cases);
@@ -171,7 +171,7 @@ fn unknown_methods_and_bad_contents_get_a_code() {
         ("properties announced and not there", no_fields, &[501, 502]),
         ("property cut off", cut_short_string, &[501, 502]),
     ]);
-    // RabbitMQ takes tables of any depth.
+    // RabbitMQ accepts tables of any depth.
     if !broker::is_external() {
         let broker = shared();
         let mut bystander = Bystander::new(&broker);

@@ -31,7 +31,7 @@ fn body(number: usize) -> String {
     format!("{number:05}{}", "x".repeat(1000))
 }
 
-/// Takes all messages and returns their numbers; checks that each is whole.
+/// Takes all messages and returns their numbers; checks that each is complete.
 fn numbers(broker: &Broker, queue: &str) -> Vec<usize> {
     let client = broker.client();
     let count = client.ready_count(queue) as usize;
@@ -73,7 +73,7 @@ fn torn_tail_is_cut_with_a_warning() {
     broker.kill_nine();
     let last = segments(broker.data()).pop().expect("a segment");
     let bytes = fs::read(&last).expect("the segment");
-    // Behind the records there may be zeros.
+    // After the records there may be zeros.
     let end = bytes.iter().rposition(|byte| *byte != 0).expect("a record") + 1;
     fs::write(&last, &bytes[..end - 5]).expect("a shorter segment");
     let before = broker.output().len();
@@ -151,7 +151,7 @@ fn run(arguments: &[&str]) -> Output {
     let start = Instant::now();
     while child.try_wait().expect("a state").is_none() {
         if start.elapsed() > Duration::from_secs(10) {
-            // Gone or not, the test has failed.
+            // Whether or not it is gone, the test has failed.
             let _ = child.kill();
             panic!("{arguments:?} did not end");
         }

@@ -76,7 +76,7 @@ fn mandatory_answer_returns_when_the_asker_has_gone() {
             .expect("a confirm")
             .take_message()
     };
-    // RabbitMQ before 4.2 returns this one as well: an asker is no queue to it.
+    // RabbitMQ before 4.2 returns this one as well, since it does not count an asker as a queue.
     drop(send());
     assert_eq!(answers.bodies(1), ["answer"]);
     asker.close();

@@ -78,7 +78,7 @@ fn durable_things_survive_a_restart_and_others_do_not() {
         let options = ExchangeDeclareOptions { passive: true, ..Default::default() };
         channel.try_exchange(&fleeting, ExchangeKind::Fanout, options, FieldTable::default())
     });
-    // Bindings and the alternate exchange are as they were; so is the limit.
+    // Bindings, the alternate exchange and the limit are as they were.
     for body in ["1", "2", "3", "4"] {
         client.confirmed(&outer, "unroutable", body);
     }

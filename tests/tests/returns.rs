@@ -1,4 +1,4 @@
-//! Mandatory publishes that nobody takes come back.
+//! Mandatory publishes that reach no queue are returned.
 
 use end_to_end::{Level, client::block, int, shared, table, text, unique};
 use lapin::{BasicProperties, ExchangeKind, options::BasicPublishOptions, types::FieldTable};

@@ -1,4 +1,4 @@
-//! The files of the store: closed to others, and missed when they are gone.
+//! The files of the store: closed to other users, and missed when they are gone.
 
 use end_to_end::{Broker, Json, broker::is_external, client::block, eventually, skip, table};
 use lapin::{
@@ -12,7 +12,7 @@ use std::{
     process::Command,
 };
 
-/// Segments are small, and no warning but of the store: few connections need few open files.
+/// Small segments, and no warning except about the store: few connections need few open files.
 const CONFIG: &str = "[store]\nsegment_bytes = 1048576\n[limits]\nconnections_max = 100\n";
 
 fn start_under(test: &str, directory: &Path, surroundings: &str) -> Option<Broker> {
@@ -30,7 +30,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("another mode");
 }
 
-/// Everything in a directory, directories too.
+/// Everything in a directory, including directories.
 fn inside(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("a readable directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
@@ -94,7 +94,7 @@ fn store_is_closed_to_others_whatever_the_umask() {
         fill(&broker, "q", "id", 1500);
         assert!(segments(broker.data()).len() > 1);
         is_closed_to_others(broker.data());
-        // What is put aside of damage is as secret as what it was taken from.
+        // What is set aside from damage is as secret as where it came from.
         assert!(broker.stop().success());
         let first = segments(broker.data()).remove(0);
         let mut bytes = fs::read(&first).expect("a segment");
@@ -146,7 +146,7 @@ fn shared_directory_is_refused() {
     fs::create_dir(&data).expect("a directory");
     set_mode(&data, 0o1777);
     let path = data.to_str().expect("a path in UTF-8");
-    // Bounded: where it is not refused the broker would run on.
+    // Bounded, since the broker would run on if it were not refused.
     let mut command = Command::new("timeout");
     command.arg("10").arg(end_to_end::broker::binary());
     command.args(["serve", "--data", path, "--amqp", "127.0.0.1:0", "--http", "off"]);
@@ -156,12 +156,12 @@ fn shared_directory_is_refused() {
     assert!(errors.contains(path), "{errors}");
     let says_what_to_do = ["--data", "chmod", "directory of its own", "own directory"];
     assert!(says_what_to_do.iter().any(|words| errors.contains(words)), "{errors}");
-    // Others' directory: nothing in it, nothing of it changed.
+    // Another user's directory: nothing is put into it, and nothing about it is changed.
     assert_eq!(mode(&data), 0o1777);
     assert_eq!(inside(&data), Vec::<PathBuf>::new());
 }
 
-/// What warnings and errors say, without their time.
+/// The texts of warnings and errors, without their times.
 fn warnings(output: &str) -> Vec<String> {
     let of = |line: &str| {
         let (_, text) = line.split_once(" WARN ").or_else(|| line.split_once(" ERROR "))?;
@@ -170,7 +170,8 @@ fn warnings(output: &str) -> Vec<String> {
     output.lines().filter_map(of).collect()
 }
 
-/// Starts, with the flag if it takes that; what was said then and is not said without the loss.
+/// Starts, with the flag if that is needed; returns what was logged that is not logged without the
+/// loss.
 #[track_caller]
 fn told_at_start(broker: &mut Broker, usual: &[String]) -> String {
     let before = broker.output().len();
@@ -188,7 +189,7 @@ fn told_at_start(broker: &mut Broker, usual: &[String]) -> String {
     told.join("\n")
 }
 
-/// A stopped store with some segments, of which the oldest have gone in the usual way, and users.
+/// A stopped store with users and some segments, of which the oldest have been deleted normally.
 fn stopped_store(test: &str, directory: &Path) -> Option<(Broker, Vec<String>)> {
     let mut broker = start_under(test, directory, "true")?;
     fill(&broker, "done", "done", 2000);
@@ -201,7 +202,7 @@ fn stopped_store(test: &str, directory: &Path) -> Option<(Broker, Vec<String>)> 
             .is_some_and(|path| !path.ends_with(format!("{:020}.log", 0)))
     });
     assert!(broker.stop().success());
-    // As it is, it starts without a word.
+    // In this state it starts without any warning.
     let before = broker.output().len();
     broker.start();
     assert!(broker.stop().success());
@@ -211,7 +212,7 @@ fn stopped_store(test: &str, directory: &Path) -> Option<(Broker, Vec<String>)> 
     Some((broker, usual))
 }
 
-/// Deletes something of a stopped store; the loss must be told, and what is left goes on working.
+/// Deletes part of a stopped store; the loss must be reported, and what is left must work.
 #[track_caller]
 fn is_missed(test: &str, delete: impl FnOnce(&Path)) {
     let directory = tempfile::tempdir().expect("a directory");
@@ -221,7 +222,7 @@ fn is_missed(test: &str, delete: impl FnOnce(&Path)) {
     let left = broker.client().ready_count("q");
     fill(&broker, "q", "new", 3);
     eventually("what is new is known", || broker.message("new-2")["state"].text() == "queued");
-    // Accepted once; then this is the store.
+    // Accepted once; from then on this is the store.
     assert!(broker.stop().success());
     broker.start();
     assert_eq!(broker.client().ready_count("q"), left + 3);
@@ -237,7 +238,7 @@ fn deleted_definitions_are_missed() {
     let directory = tempfile::tempdir().expect("a directory");
     let Some((mut broker, usual)) = stopped_store(test, directory.path()) else { return };
     remove(&broker.data().join("definitions.redb"));
-    // Messages without a queue would all go, and users with them: not without being asked.
+    // Messages without a queue would all be lost, and users with them: not without asking.
     let told = told_at_start(&mut broker, &usual);
     assert!(told.contains("--accept-loss"), "{told}");
 }
@@ -260,7 +261,7 @@ fn deleted_last_segment_is_missed() {
 
 #[test]
 fn cut_segment_is_missed() {
-    // To its header, to nothing, to half of it.
+    // Truncated to its header, to nothing, to half.
     for len in [|_: u64| 32, |_| 0, |len| len / 2] {
         is_missed("cut_segment_is_missed", |data| {
             let file = fs::OpenOptions::new().write(true).open(&segments(data)[1]);
@@ -288,7 +289,7 @@ fn deleted_ledger_is_missed() {
     is_missed("deleted_ledger_is_missed", delete);
 }
 
-/// After the log has come back shorter: new messages are found, settled, and their ids remembered.
+/// After the log has become shorter: new messages are found, settled, and their ids remembered.
 #[track_caller]
 fn goes_on(broker: &mut Broker, queue: &str) {
     fill(broker, queue, "new", 5);
@@ -321,7 +322,7 @@ fn ledger_goes_on_after_the_end_of_the_log_was_lost() {
     let directory = tempfile::tempdir().expect("a directory");
     let Some(mut broker) = start_under(test, directory.path(), "true") else { return };
     fill(&broker, "old", "old", 1500);
-    // The ledger follows the log; it must have come to the end.
+    // The ledger follows the log; it must have reached the end.
     eventually("it is followed", || broker.message("old-1499") != Json::Null);
     assert!(broker.stop().success());
     let last = segments(broker.data()).pop().expect("a segment");

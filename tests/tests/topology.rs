@@ -1,4 +1,4 @@
-//! Exchanges, queues and bindings: life and death, and what is refused with which code.
+//! Exchanges, queues and bindings: how they come and go, and what is refused with which code.
 
 use end_to_end::{
     Channel, Level,
@@ -350,7 +350,7 @@ fn server_named_queue_is_the_channels_current_queue() {
     let (first, second) = (declare().name().to_string(), declare().name().to_string());
     assert!(first.starts_with("amq.gen-") && second.starts_with("amq.gen-"));
     assert_ne!(first, second);
-    // The empty name stands for the queue declared last on this channel.
+    // The empty name stands for the queue last declared on this channel.
     let key = unique("key");
     client.bind("", "amq.direct", &key);
     client.publish("amq.direct", &key, "m");
@@ -381,7 +381,7 @@ fn exclusive_queue_is_locked_for_other_connections() {
         block(channel.lapin().queue_purge(queue.as_str().into(), Default::default())).map(drop)
     });
     locked(&|channel| delete(channel, &queue, QueueDeleteOptions::default()).map(drop));
-    // Publishing to it is open to all.
+    // Everybody may publish to it.
     other.publish("", &queue, "m");
     assert_eq!(client.take_soon(&queue).data, b"m");
 }

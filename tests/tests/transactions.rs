@@ -204,7 +204,7 @@ fn rollback_gives_back_to_the_queues_the_deliveries_came_from() {
     channel.get_soon(&first);
     let b = channel.get_soon(&second);
     let c = channel.get_soon(&second);
-    // Nothing is unsettled on the channel now, and what comes next is noted from the beginning.
+    // Nothing is unsettled on the channel now, so tags are noted from the beginning again.
     channel.ack_up_to(&c);
     client.publish("", &first, "d");
     channel.get_soon(&first);

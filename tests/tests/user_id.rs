@@ -1,4 +1,4 @@
-//! The user-id property is checked against who is connected.
+//! The user-id property must match the connected user.
 
 use end_to_end::{Level, client::block, shared};
 use lapin::{BasicProperties, types::FieldTable};

@@ -1,4 +1,4 @@
-//! Virtual hosts: apart from each other, closed to strangers, gone for good when deleted.
+//! Virtual hosts: separate from each other, closed to strangers, gone for good when deleted.
 
 use end_to_end::{
     Broker, Client, Level, Session,
@@ -13,7 +13,7 @@ use lapin::{
     types::FieldTable,
 };
 
-/// The broker shared by this file; `None`, said by name, where it is not wilco.
+/// The broker shared by this file; `None`, after naming the skipped test, if it is not wilco.
 fn wilco_for(test: &str) -> Option<Session> {
     if is_external() {
         skip(test, "virtual hosts are managed with wilco's own commands");
@@ -22,7 +22,7 @@ fn wilco_for(test: &str) -> Option<Session> {
     Some(shared())
 }
 
-/// Adds a virtual host where guest may do everything.
+/// Adds a virtual host in which guest may do everything.
 #[track_caller]
 fn add(broker: &Broker, vhost: &str) {
     broker.manage(&["vhost", "add", vhost]);
@@ -71,7 +71,7 @@ fn queues_of_one_name_in_two_virtual_hosts_are_apart() {
     let [one, two] = [one, two].map(|vhost| enter(&broker, &vhost));
     let queue = one.queue("q", FieldTable::default());
     has_no_queue(&two, &queue);
-    // Not even the same arguments are needed.
+    // Not even the arguments need to be the same.
     two.declare(&queue, table([("x-queue-type", text("quorum"))]));
     one.bind(&queue, "amq.direct", "key");
     let consumer = two.consume(&queue);
@@ -128,7 +128,7 @@ fn virtual_host_is_closed_to_whom_it_was_not_opened() {
     let (code, text) = refused_at(&broker, &vhost);
     assert_eq!(code, 530, "{text}");
     assert!(text.contains(&vhost) && text.contains("guest"), "{text}");
-    // Empty permissions are permission to enter.
+    // Even empty permissions are permission to enter.
     broker.manage(&["permission", "set", &vhost, "guest", "", "", ""]);
     let client = enter(&broker, &vhost);
     client.refuses(403, Level::Channel, |channel| {
@@ -169,7 +169,7 @@ fn deleted_virtual_host_is_gone_with_all_it_had_and_stays_gone() {
         assert_eq!((client.ready_count("q"), client.ready_count("quorum")), (1, 1));
     }
 
-    // A namesake begins with nothing, now and after another start.
+    // A new virtual host of the same name begins empty, now and after another start.
     broker.manage(&["vhost", "add", &lost]);
     assert_eq!(refused_at(&broker, &lost).0, 530, "permissions went too");
     broker.manage(&["permission", "set", &lost, "guest", ".*", ".*", ".*"]);
@@ -277,7 +277,7 @@ fn connection_of_a_deleted_virtual_host_does_no_harm_to_its_namesake() {
         .expect("an exchange");
     client.bind("q", &exchange, "");
     persist(&client, "", "q", "kept");
-    // Each is closed with the first thing it asks for.
+    // Each is closed at its next request.
     let options = QueueDeclareOptions::durable();
     let _ = left.open().try_declare("q", options, FieldTable::default());
     let name = exchange.as_str().into();
@@ -294,7 +294,8 @@ fn enter_raw(broker: &Broker, vhost: &str) -> Raw {
     raw
 }
 
-/// Declares a queue and an exchange on connections whose virtual host is gone: they are closed.
+/// Declares a queue and an exchange on connections whose virtual host is gone: the connections are
+/// closed.
 fn declare_ghosts([mut for_queue, mut for_exchange]: [Raw; 2]) {
     let none = Args::new();
     let queue = Args::new().u16(0).short("ghost").u8(0b10).table(&none);

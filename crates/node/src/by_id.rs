@@ -184,7 +184,8 @@ impl Node {
         let store_error = |error: &dyn std::fmt::Display| ByIdError::Store(error.to_string());
         let end = self.engine.store.append(None, |_| ()).1;
         self.engine.store.sync_all().map_err(|error| store_error(&error))?;
-        // The committer feeds the follower a moment after it has told who waited.
+        // The committer passes records to the ledger writer a moment after it has notified those who
+        // waited.
         let mut patience = FOLLOW_TRIES_MAX;
         while self.writer.follow(false) < end {
             patience -= 1;

@@ -29,11 +29,11 @@ impl Memory {
         Self { statm: File::open("/proc/self/statm").ok(), trimmed_at: Mutex::default() }
     }
 
-    /// Whether publishers must be held. Gives memory back by the way.
+    /// Whether publishers must be held. On the way, gives memory back.
     pub(crate) fn is_low(&self, limits: &Limits) -> bool {
         let max = limits.memory_bytes_max;
         let Some(heap) = limits.heap else { return self.resident().bytes > max };
-        // Asking walks the heap, so it is done when it matters.
+        // Asking walks the heap, so it is done only when it matters.
         let is_high = self.resident().bytes > max;
         if self.is_due(is_high) && (heap.usage)().free_bytes > KEPT_BYTES_MAX {
             (heap.trim)();
@@ -63,10 +63,10 @@ impl Memory {
     }
 }
 
-/// What of the process is in memory (proc(5), statm).
+/// How much of the process is in memory (proc(5), statm).
 struct Resident {
     bytes: u64,
-    /// Of these: of files, the program among them.
+    /// The part of it that comes from files, the program among them.
     of_files_bytes: u64,
 }
 

@@ -1,9 +1,9 @@
-//! Names that stand for something in every virtual host, and how queues are called where only their
-//! ids are kept.
+//! Names with a meaning in every virtual host, and the names of queues where only their ids are
+//! stored.
 
 use std::sync::Arc;
 
-/// The virtual host that is there from the start.
+/// The virtual host that exists from the start.
 pub const DEFAULT_VHOST: &str = "/";
 
 /// The exchange that workers publish results and errors to.

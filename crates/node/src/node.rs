@@ -1,8 +1,8 @@
-//! The node: opens a store, owns its threads, and is what programs and servers hold.
+//! The node: opens a store, owns its threads, and is what programs and servers work with.
 //!
-//! It is put together from the `engine` (messages), accounts (who may), the ledger writer
-//! and maintenance. Threads: the committer (module `store`), the ledger writer and maintenance. A
-//! simulator opens a node without threads and calls [`Node::commit`] and [`Node::keep`] itself.
+//! It is put together from the `engine` (messages), accounts (who may do what), the ledger writer
+//! and maintenance. Its threads are the committer (module `store`), the ledger writer and
+//! maintenance. A simulator opens a node without threads and calls [`Node::commit`] and [`Node::keep`] itself.
 //!
 //! Locks: the whole list is in ARCHITECTURE.md.
 
@@ -30,7 +30,7 @@ use crate::store::recovery::{Recovered, recover};
 
 pub use crate::names::DEFAULT_VHOST;
 
-/// A living broker. See the module's documentation.
+/// A running broker. See the module's documentation.
 pub struct Node {
     pub(crate) engine: Arc<Engine>,
     pub(crate) accounts: Accounts,
@@ -52,13 +52,13 @@ impl Node {
     /// Opens the store in a directory and starts the node's threads.
     ///
     /// # Errors
-    /// [`NodeError::StoreInUse`] and whatever the disk says.
+    /// [`NodeError::StoreInUse`], and errors of the disk.
     pub fn open(options: Options) -> Result<Arc<Self>, NodeError> {
         let lock = startup::lock_directory(&options.data)?;
         let log_directory = options.data.join("log");
         let disk = RealDisk::new(&log_directory)
             .map_err(NodeError::disk(format!("open {}", log_directory.display())))?;
-        // Before anything is written: on a full disk that makes the room a start needs.
+        // Before anything is written: on a full disk this makes the room that a start needs.
         startup::free_reserve_if_full(&disk, &options.store);
         let definitions = DefinitionStore::open_file(options.data.join("definitions.redb"))?;
         let directory = options.data.join("ledger");
@@ -70,8 +70,8 @@ impl Node {
         Ok(node)
     }
 
-    /// Opens a node on any disk, without threads: whoever calls this also calls [`Node::commit`]
-    /// and [`Node::keep`], and decides what time it is. For simulators.
+    /// Opens a node on any disk, without threads: the caller also calls [`Node::commit`] and
+    /// [`Node::keep`], and provides the clock. For simulators.
     pub fn open_on<D: Disk + Clone>(disk: D, options: Options) -> Result<Arc<Self>, NodeError> {
         let definitions = DefinitionStore::open_on_disk(&disk, "definitions.redb")?;
         let ledger_disk = Prefixed::new(disk.clone(), "ledger-");
@@ -131,7 +131,8 @@ impl Node {
         let engine = &self.engine;
         let threads = self.threads.lock().take();
         if let Some(threads) = threads {
-            // What maintenance still appends is written by the committer, and the ledger follows that.
+            // The committer still writes what maintenance appends, and the ledger writer follows
+            // that.
             join(threads.maintenance, || engine.deadlines.close());
             join(threads.committer, || engine.store.close());
             join(threads.ledger_writer, || engine.store.committed_records.close());
@@ -141,11 +142,11 @@ impl Node {
         }
     }
 
-    /// Makes durable all that was appended. Only for a node without threads.
+    /// Makes everything appended so far durable. Only for a node without threads.
     ///
     /// # Errors
-    /// [`NodeError::Poisoned`] and whatever the disk says. `Ok(false)`: not now, there is no room on
-    /// the disk.
+    /// [`NodeError::Poisoned`], and errors of the disk. `Ok(false)`: not now, for there is no room
+    /// on the disk.
     pub fn commit(&self) -> Result<bool, NodeError> {
         Ok(self.engine.store.commit()? == Commit::Done)
     }
@@ -170,34 +171,35 @@ impl Node {
         Session::open(&self.engine, &self.accounts.access, (vhost, user), sink)
     }
 
-    /// What a start found in the store.
+    /// What was found in the store at the start.
     pub fn recovered(&self) -> &RecoverySummary {
         &self.recovered
     }
 
-    /// Messages, ready and unsettled, that are in queues.
+    /// The number of messages in queues, ready and unsettled.
     pub fn message_count(&self) -> u64 {
         let queues = self.engine.registry.all_queues();
         let depths = queues.iter().map(|queue| queue.state.lock().core.depth());
         depths.map(|depth| depth.ready_count + depth.unsettled_count + depth.delayed_count).sum()
     }
 
-    /// Reports of workers that were ignored: their channels did not hold the message.
+    /// The number of workers' reports that were ignored because their channels did not hold the
+    /// message.
     pub fn ignored_report_count(&self) -> u64 {
         self.engine.outcomes.ignored_report_count()
     }
 
-    /// Number of segment files of the message log.
+    /// The number of segment files of the message log.
     pub fn segment_count(&self) -> usize {
         self.engine.store.segment_count()
     }
 
-    /// Whether publishers are to be held: too little disk or memory left.
+    /// Whether publishers are being held, because too little disk or memory is left.
     pub fn holds_publishers(&self) -> bool {
         self.engine.holds_publishers()
     }
 
-    /// Wakes every connection, to look at something all of them must know.
+    /// Wakes every connection, to look at something that concerns them all.
     pub fn wake_connections(&self) {
         self.engine.registry.connections.wake_all();
     }
@@ -213,7 +215,7 @@ fn spawn(name: &str, life: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
     thread.spawn(life).map_err(NodeError::disk("start a thread"))
 }
 
-/// Ends a thread's life and waits for that.
+/// Makes a thread end and waits for that.
 fn join(thread: JoinHandle<()>, end: impl FnOnce()) {
     end();
     if thread.join().is_err() {

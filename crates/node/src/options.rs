@@ -1,4 +1,4 @@
-//! How a node is to be opened; every default in one place.
+//! How to open a node; every default in one place.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,58 +8,58 @@ use crate::clock::{Clock, SystemClock};
 /// Options of a node.
 #[derive(Clone)]
 pub struct Options {
-    /// Directory of the store; made when it is not there.
+    /// The directory of the store; created if it does not exist.
     pub data: PathBuf,
     /// The store.
     pub store: StoreOptions,
-    /// How much of what became of messages is kept.
+    /// How much is kept about the outcomes of messages.
     pub ledger: ledger::Options,
-    /// Bounds.
+    /// Limits for clients and memory.
     pub limits: Limits,
     /// Users that may connect from this machine only.
     pub loopback_users: Vec<String>,
-    /// What time it is; a simulator brings its own.
+    /// The clock; a simulator brings its own.
     pub clock: Arc<dyn Clock>,
 }
 
 /// Options of the store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// Size at which a segment file is closed and the next one begun.
+    /// The size at which a segment file is closed and the next one begun.
     pub segment_bytes_max: u64,
     /// Memory for bodies of queued messages; beyond it they stay in the log only.
     pub body_cache_bytes: u64,
-    /// Publishers are held while the disk has less than this. As much is kept in reserve for
-    /// settlements on a disk that is full all the same.
+    /// Publishers are held while the disk has less free space than this. The same amount is kept in
+    /// reserve for settlements, in case the disk fills up all the same.
     pub disk_free_bytes_min: u64,
-    /// Whether to start although that loses what is still there, because something else is gone.
+    /// Whether to start even if that loses what is still there, because something else is gone.
     pub accepts_loss: bool,
-    /// Confirm when the operating system has it, not when the disk has: a power failure then loses
-    /// confirmed messages.
+    /// Whether to confirm as soon as the operating system has the bytes, before the disk has them:
+    /// a power failure then loses confirmed messages.
     pub relaxed: bool,
 }
 
-/// Bounds of what clients may do.
+/// Limits for clients and memory.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Largest body of a message.
+    /// The largest body of a message.
     pub message_bytes_max: u64,
-    /// Publishers are held while the process takes more memory than this.
+    /// Publishers are held while the process uses more memory than this.
     pub memory_bytes_max: u64,
-    /// Memory that one connection's unfinished messages and open transactions may take, besides one
-    /// message of the largest size.
+    /// Memory that one connection's unfinished messages and open transactions may take, in addition
+    /// to one message of the largest size.
     pub connection_unfinished_bytes_max: u64,
-    /// What the process has in use of its heap, and how to give the rest back; `None` where nobody
-    /// can tell, and then all that is resident counts as used.
+    /// How much of its heap the process uses, and how to give the rest back. If `None`, all
+    /// resident memory counts as used.
     pub heap: Option<Heap>,
 }
 
-/// The process's memory allocator, as far as it can be asked.
+/// The process's memory allocator, as far as it can be queried.
 #[derive(Clone, Copy, Debug)]
 pub struct Heap {
-    /// What is allocated, and what is kept for the next who asks.
+    /// Tells what is allocated and what is kept for reuse.
     pub usage: fn() -> HeapUsage,
-    /// Gives memory that is free back to the operating system.
+    /// Gives free memory back to the operating system.
     pub trim: fn(),
 }
 
@@ -68,7 +68,7 @@ pub struct Heap {
 pub struct HeapUsage {
     /// Allocated.
     pub used_bytes: u64,
-    /// Freed, and not given back to the operating system.
+    /// Freed, but not given back to the operating system.
     pub free_bytes: u64,
 }
 
@@ -79,7 +79,7 @@ impl Limits {
     }
 
     /// Memory that all unfinished messages and transactions may take together, bytes: a quarter of
-    /// what the process may, but always room for a message.
+    /// the process's limit, but always enough for one message.
     pub(crate) fn of_all_bytes_max(&self) -> u64 {
         (self.memory_bytes_max / 4).max(self.message_bytes_max.saturating_add(16 << 20))
     }
@@ -119,7 +119,7 @@ impl Default for Limits {
     }
 }
 
-/// Six tenths of the machine's memory, as RabbitMQ's high watermark.
+/// Six tenths of the machine's memory, like RabbitMQ's high watermark.
 fn default_memory_bytes_max() -> u64 {
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total_kib = meminfo

@@ -1,5 +1,5 @@
-//! The few cases in which the broker changes a message's properties; everything else passes as it
-//! came.
+//! The few cases in which the broker changes a message's properties; everything else passes
+//! unchanged.
 
 use amqp::{DecodeError, FieldValue, OwnedProperties};
 use broker::Message;
@@ -10,7 +10,7 @@ pub(crate) fn with_delivery_count(message: &Message, count: u16) -> Vec<u8> {
         let headers = properties.headers.get_or_insert_default();
         headers.insert("x-delivery-count", FieldValue::I64(i64::from(count)));
     })
-    // Properties that cannot be told apart were refused at publishing.
+    // Properties that cannot be decoded were refused when they were published.
     .unwrap_or_else(|_| message.properties_bytes().to_vec())
 }
 

@@ -16,11 +16,11 @@ use crate::engine::Engine;
 use crate::options::StoreOptions;
 use crate::registry::{LiveQueue, Vhost};
 
-/// Modes of the store's directories and files: its owner's alone, whatever the umask.
+/// Modes of the store's directories and files: only the owner has access, whatever the umask.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
-/// What a start found in the store.
+/// What was found in the store at the start.
 #[derive(Debug, Clone, Default)]
 pub struct RecoverySummary {
     /// Messages in durable queues.
@@ -29,12 +29,12 @@ pub struct RecoverySummary {
     pub queue_count: usize,
     /// Bytes of log read.
     pub log_bytes: u64,
-    /// What was wrong, a clear line each; already logged.
+    /// What was wrong, in one clear line each; already logged.
     pub warnings: Vec<String>,
 }
 
-/// Takes the directory for this process, and closes it to other users of the machine: it has
-/// messages, password hashes and secrets. The lock goes with the file handle, so also with a crash.
+/// Claims the directory for this process, and closes it to other users of the machine: it holds
+/// messages, password hashes and secrets. The lock ends with the file handle, so also with a crash.
 pub(crate) fn lock_directory(directory: &Path) -> Result<File, NodeError> {
     let shown = directory.display();
     DirBuilder::new()
@@ -51,7 +51,7 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<File, NodeError> {
         .mode(FILE_MODE)
         .open(&path)
         .map_err(NodeError::disk(format!("open {shown}/lock")))?;
-    // Whoever may open it may lock it.
+    // Whoever can open the file can lock it.
     set_mode(&path, FILE_MODE);
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -60,7 +60,7 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<File, NodeError> {
     }
 }
 
-/// One's own directory is closed; one that is there for everybody (`/tmp`) is not ours to close.
+/// Closes a directory of our own; one that is open to everybody (`/tmp`) is not ours to close.
 fn close_to_others(directory: &Path) -> Result<(), NodeError> {
     const FOR_EVERYBODY: u32 = 0o1002;
     let shown = directory.display();
@@ -79,7 +79,8 @@ fn close_to_others(directory: &Path) -> Result<(), NodeError> {
     Ok(())
 }
 
-/// Where it is another's file, or the file system knows no modes, that is said and tolerated.
+/// If the file belongs to another user, or the file system has no modes, that is logged and
+/// tolerated.
 fn set_mode(path: &Path, mode: u32) {
     let set = std::fs::metadata(path).and_then(|found| match found.permissions().mode() & 0o777 {
         found if found == mode => Ok(()),
@@ -91,9 +92,9 @@ fn set_mode(path: &Path, mode: u32) {
     }
 }
 
-/// Gives the disk's reserve up where a start might not have the room it needs.
+/// Gives up the disk's reserve if a start might lack the room it needs.
 pub(crate) fn free_reserve_if_full(disk: &RealDisk, options: &StoreOptions) {
-    /// What the definitions, the ledger and the webhooks may write before anything is consumed.
+    /// How much the definitions, the ledger and the webhooks may write before anything is consumed.
     const START_BYTES: u64 = 32 << 20;
     let is_full = disk.free_bytes().is_ok_and(|free| free < START_BYTES);
     let mut reserve = Reserve::open(disk.clone(), options.disk_free_bytes_min);

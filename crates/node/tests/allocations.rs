@@ -45,7 +45,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// Messages that are counted.
 const MESSAGES: usize = 10_000;
-/// Messages that a connection reads at a time: what a batch costs besides is shared by them.
+/// Messages that a connection reads at a time: they share the other costs of a batch.
 const BATCH: usize = 200;
 
 /// Remembers the last tags and nothing else.
@@ -98,7 +98,7 @@ impl Run {
         Self { node, session, properties, acks: persistent, acked: 0 }
     }
 
-    /// As a connection does with what it has read: publishes, then the acks of what came before.
+    /// What a connection does with what it has read: publishes, then acks of earlier messages.
     fn batch(&mut self) {
         for _ in 0..BATCH {
             let publish = Publish {
@@ -125,7 +125,7 @@ impl Run {
         self.session.release_confirms();
     }
 
-    /// Allocations per message, once everything has reached its size.
+    /// Allocations per message, once everything has reached its final size.
     fn measure(&mut self) -> f64 {
         for _ in 0..MESSAGES / BATCH {
             self.batch();

@@ -1,4 +1,5 @@
-//! What becomes of deliveries when channels close, transactions end, and consumers share.
+//! What happens to deliveries when channels close, transactions end, and consumers share a
+//! prefetch.
 
 mod rig;
 
@@ -32,7 +33,7 @@ fn a_channel_with_two_consumers_of_a_queue_closes() {
     client.consume(2, "q", "first", false);
     client.consume(2, "q", "second", false);
     client.publish("", "q", &["1", "2", "3"]);
-    // The first one's going makes the second active, on a channel that is closed already.
+    // When the first consumer goes, the second becomes active, on a channel that is closed already.
     client.session.close_channel(2).expect("nothing was wrong");
     client.take();
     assert_eq!(client.bodies("q"), ["1", "2", "3"]);

@@ -1,4 +1,4 @@
-//! Segments go when nothing in them is needed, and what little is left in them moves on.
+//! Segments are deleted when nothing in them is needed, and what little is left in them moves on.
 
 mod rig;
 
@@ -55,7 +55,7 @@ fn an_old_message_in_each_of_many_segments_does_not_keep_them() {
     rig.keep(30);
     let after = rig.node.segment_count();
     assert!(before > 20 && after <= 4, "{before} segments, then {after}");
-    // The deliveries from before are settled where the messages are now.
+    // Earlier deliveries are settled where the messages are now.
     client.ack(&kept.remove(3));
     client.settle(&kept.remove(0), Settlement::Reject);
     rig.commit();
@@ -65,7 +65,7 @@ fn an_old_message_in_each_of_many_segments_does_not_keep_them() {
     for _ in 0..3 {
         rig.crash();
         assert_eq!(rig.client().bodies("q"), expected);
-        // And again from where they were moved to.
+        // And again from their new positions.
         rig.client().publish("", "q", &[]);
         rig.keep(5);
     }
@@ -77,7 +77,7 @@ fn settlements_that_are_carried_forward_count_once() {
     let mut client = rig.client();
     client.declare("q", &[]);
     client.declare("other", &[]);
-    // A segment with a few living messages of many, so that it stays where it is.
+    // A segment in which a few of many messages are alive, so that it stays where it is.
     let first = bodies("m", 0..15);
     client.publish("", "q", &as_strs(&first));
     rig.commit();
@@ -85,7 +85,8 @@ fn settlements_that_are_carried_forward_count_once() {
         let got = client.get("q").expect("one more");
         client.ack(&got);
     }
-    // The settlements stand in segments that hold nothing else, and are carried on and on.
+    // The settlements are in segments that hold nothing else, and are carried along again and
+    // again.
     for round in 0..100 {
         client.publish("", "other", &as_strs(&bodies("o", round..round + 10)));
         rig.commit();
@@ -157,7 +158,7 @@ fn attempts_survive_compaction_of_the_message_and_of_their_own_segment() {
         client.settle(&got, Settlement::Requeue);
         rig.commit();
     }
-    // The counts stand in a segment that would go at once if they did not matter.
+    // The counts are in a segment that would be deleted at once if they did not matter.
     for round in 0..60 {
         client.publish("", "other", &as_strs(&bodies("o", round..round + 10)));
         rig.commit();
@@ -172,7 +173,7 @@ fn attempts_survive_compaction_of_the_message_and_of_their_own_segment() {
     let got = client.get("counted").expect("it is there");
     assert_eq!((got.body.as_str(), got.delivery_count), (kept[0].as_str(), Some(3)));
     client.settle(&got, Settlement::Requeue);
-    // Now the message itself moves: all its neighbours go.
+    // Now the message itself moves, because all its neighbours are gone.
     let first = client.get("counted").expect("it is there");
     assert_eq!(first.delivery_count, Some(4));
     while let Some(got) = client.get("counted") {
@@ -250,7 +251,7 @@ fn a_full_disk_while_segments_are_emptied_loses_nothing() {
     }
     rig.disk.set_capacity_bytes(None);
     let expected: Vec<String> = all.iter().step_by(20).cloned().collect();
-    // One commit writes what found no room; a crash then must not find the segments gone.
+    // One commit writes what found no room; a crash after that must not find the segments gone.
     rig.commit();
     assert_eq!(client.bodies("q"), expected);
     drop(client);
@@ -267,7 +268,8 @@ fn after_a_restart_settlements_of_deleted_messages_are_not_carried() {
     let mut client = rig.client();
     client.declare("stays", &[]);
     client.declare("q", &[]);
-    // A segment that stays, then many that go, then settlements of those and of the first.
+    // A segment that stays, then many that are deleted, then settlements of messages in those and
+    // in the first.
     let stays = bodies("s", 0..14);
     client.publish("", "stays", &as_strs(&stays));
     rig.commit();
@@ -291,7 +293,7 @@ fn after_a_restart_settlements_of_deleted_messages_are_not_carried() {
     assert_eq!(rig.client().bodies("stays"), stays[3..]);
 }
 
-/// Two seconds of a living node: settlements, moves, commits and deletions race each other.
+/// Two seconds of a running node: settlements, moves, commits and deletions race each other.
 #[test]
 fn settlements_that_race_moves_are_kept() {
     let directory = tempfile::tempdir().expect("a directory");

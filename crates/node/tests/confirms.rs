@@ -1,4 +1,4 @@
-//! When confirms go out, on a node whose commits the test makes itself.
+//! When confirms go out, on a node whose commits are made by the test itself.
 
 use std::sync::Arc;
 

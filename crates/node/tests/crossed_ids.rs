@@ -8,14 +8,14 @@ use node::{DeclareQueue, Node, Options, Publish, Session, Sink, StoreOptions};
 
 const ROUNDS: usize = 60;
 const IDS: usize = 64;
-/// No thread needs a fraction of it, unless it waits for another.
+/// No thread needs a fraction of this, unless it waits for another.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Nowhere;
 
 impl Sink for Nowhere {}
 
-/// The places of a round's ids, in an order of each thread's own.
+/// The indices of a round's ids, in a different order for each thread.
 fn order(thread: usize, at: usize) -> usize {
     match thread {
         0 => at,

@@ -1,4 +1,4 @@
-//! Messages that are published again, and what workers report: who is told, and when.
+//! Messages that are published again, and workers' reports: who is told, and when.
 
 mod rig;
 
@@ -145,7 +145,7 @@ fn duplicate_in_a_batch_is_refused_with_its_original() {
             rig.commit();
             assert_eq!(confirms(&mut client), [(1, false), (2, false)]);
         }
-        // And may be published again once there is room.
+        // It may be published again once there is room.
         let (tag, ..) = get(&mut other, "q").expect("the filler");
         settle(&mut other, tag, Settlement::Ack);
         publish(&mut other, "q", "x", None, &[]);
@@ -174,7 +174,7 @@ fn id_that_was_refused_is_looked_for_again_once_it_is_accepted() {
         settle(&mut client, tag, Settlement::Ack);
         publish(&mut client, "q", &id, None, &[]);
         if is_later {
-            // The follower sees the refused one, not yet the accepted one.
+            // The ledger writer sees the refused message, but not yet the accepted one.
             rig.node.keep();
         }
         let (tag, ..) = get(&mut client, "q").expect("accepted, as it was refused before");

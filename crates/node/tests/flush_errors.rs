@@ -1,4 +1,4 @@
-//! What is wrong with a gathered publish or settlement is found later, and is told once: by the next
+//! An error in a gathered publish or settlement is found later, and is reported once: by the next
 //! method on its channel, or by the flush.
 
 mod rig;
@@ -14,7 +14,7 @@ use rig::Rig;
 
 type Act = fn(&mut Session, u16) -> Result<(), BrokerError>;
 
-/// Methods of a channel, which tell what is wrong on it and do nothing else.
+/// Methods of a channel, which report its error and do nothing else.
 const OF_CHANNEL: [(&str, Act); 10] = [
     ("consume", |session, channel| consume(session, channel)),
     ("cancel", |session, channel| session.cancel(channel, "nobody")),
@@ -34,7 +34,8 @@ const OF_CHANNEL: [(&str, Act); 10] = [
     }),
 ];
 
-/// Methods of no channel in particular, which do their work and leave it to others to tell.
+/// Methods of no channel in particular, which do their work and leave the error to be reported by
+/// others.
 const OF_SESSION: [(&str, Act); 7] = [
     ("declare_queue", |session, _| {
         session.declare_queue("new", &DeclareQueue::default()).map(drop)
@@ -61,8 +62,8 @@ fn unknown_tag() -> BrokerError {
     BrokerError::precondition_failed("unknown delivery tag 99")
 }
 
-/// Does something after an ack of an unknown tag on channel 1; what it said, and what is left to be
-/// told.
+/// Does something after an ack of an unknown tag on channel 1; returns what it reported, and what
+/// is left to be reported.
 fn after_unknown_tag(act: Act, channel: u16) -> (Result<(), BrokerError>, Vec<ChannelError>) {
     let rig = Rig::new(1 << 20);
     let mut client = rig.client();

@@ -1,4 +1,4 @@
-//! What may be done to a message by its id, and what the ledger knows after it was lost.
+//! What may be done to a message by its id, and what the ledger knows after being lost.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use outcome::{IdHash, Outcome, Stage, Timeline};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long nothing must happen.
+/// How long to wait to see that nothing happens.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// A node in a directory, and a link with channel 1 in confirm mode.
@@ -66,12 +66,12 @@ impl Case {
         Timeline::new(self.node.ledger().events(IdHash::new("/", id)).expect("a good disk"))
     }
 
-    /// The outcome and its reason of a message that was published once, when there is one.
+    /// The outcome, with its reason, of a message that was published once, when there is one.
     fn outcome(&self, queue: &str, id: &str) -> (Outcome, String) {
         self.outcome_of(1, queue, id)
     }
 
-    /// The same for the last of so many publications.
+    /// The same for the last of this many publications.
     fn outcome_of(&self, count: usize, queue: &str, id: &str) -> (Outcome, String) {
         let start = Instant::now();
         loop {

@@ -1,4 +1,4 @@
-//! What a start finds: messages, definitions, users, damage.
+//! What is found at the start: messages, definitions, users, damage.
 
 mod rig;
 
@@ -52,7 +52,7 @@ fn a_torn_tail_is_cut_off_with_a_warning_that_names_the_position() {
     let mut contents = rig.disk.contents(&log).expect("listed");
     let end = contents.iter().rposition(|byte| *byte != 0).expect("records") + 1;
     contents.truncate(end);
-    // Half a record, as a machine leaves it that stops while it writes.
+    // Half a record, as left by a machine that stops while it writes.
     contents.extend_from_slice(&[40, 0, 0, 0, 1, 0, 7, 7, 7, 7, 7, 7, 1, 2, 3]);
     drop(client);
     rig.disk.put(&log, &contents);
@@ -61,7 +61,7 @@ fn a_torn_tail_is_cut_off_with_a_warning_that_names_the_position() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains(&format!("position {}", end - 32)), "{warnings:?}");
     assert_eq!(rig.client().bodies("q"), ["confirmed"]);
-    // It is said once.
+    // It is reported once.
     rig.crash();
     assert_eq!(rig.node.recovered().warnings, Vec::<String>::new());
 }
@@ -219,7 +219,7 @@ fn a_later_queue_does_not_find_messages_of_one_that_is_gone() {
     rig.commit();
     drop(client);
     rig.crash();
-    // Ids of queues name them in the log, and that of the transient queue was the next one.
+    // The log names queues by their ids, and the transient queue had the next one.
     rig.client().declare("later", &[]);
     rig.commit();
     rig.crash();
@@ -236,7 +236,7 @@ fn a_binding_to_nothing_is_not_found_by_a_later_queue() {
     rig.commit();
     rig.crash();
     let directory = rig.disk.clone();
-    // As a crash leaves it that loses the declaration of the queue and keeps its binding.
+    // As left by a crash that loses the declaration of the queue and keeps its binding.
     drop(std::mem::replace(&mut rig, Rig::new(4096)));
     let store = DefinitionStore::open_on_disk(&directory, "definitions.redb").expect("closed");
     let binding = StoredBinding {

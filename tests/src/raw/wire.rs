@@ -1,4 +1,4 @@
-//! Bytes of frames, arguments and contents; knows no socket.
+//! Bytes of frames, arguments and contents; has nothing to do with sockets.
 
 use super::{BODY, HEADER, METHOD};
 
@@ -69,7 +69,7 @@ impl Frame {
 pub struct Args(Vec<u8>);
 
 impl Args {
-    /// Nothing yet.
+    /// Starts empty.
     pub fn new() -> Args {
         Args::default()
     }
@@ -195,7 +195,7 @@ impl Frames {
         Some(frame)
     }
 
-    /// What has not been cut into frames.
+    /// The bytes that have not been cut into frames.
     pub fn into_bytes(mut self) -> Vec<u8> {
         self.bytes.split_off(self.taken)
     }

@@ -1,4 +1,5 @@
-//! The channel's handshake: before, during and after it, beside another channel that must not care.
+//! The channel's close handshake: before, during and after it, next to another channel that must
+//! not be affected.
 
 use crate::{close, mistake, on_channel};
 use end_to_end::{
@@ -35,10 +36,10 @@ impl Answer {
     }
 }
 
-/// Answers to what [`on_channel`] lists, in its order.
+/// Answers to the items of [`on_channel`], in the same order.
 type Answers = [Answer; 8];
 
-/// To what can do no harm and is discarded, where RabbitMQ closes the connection.
+/// The answer to something harmless that is discarded, where RabbitMQ closes the connection.
 fn nothing_or(codes_of_rabbitmq: &'static [u16]) -> Answer {
     if broker::is_external() { Connection(codes_of_rabbitmq) } else { Nothing }
 }
@@ -104,8 +105,8 @@ fn never_opened(broker: &Broker) -> Raw {
     raw
 }
 
-/// Sends each thing in the state that `prepare` makes, and tells which answers were wrong.
-/// `afterwards` looks at a connection that lives on.
+/// Sends each item in the state created by `prepare`, and reports which answers were wrong.
+/// `afterwards` checks a connection that is still open.
 fn check(
     prepare: fn(&Broker) -> Raw,
     answers: Answers,
@@ -181,7 +182,8 @@ fn open_channel_answers_each_method() {
 fn closing_channel_answers_close_and_nothing_else_until_close_ok() {
     check(closing, when_closing(), |raw, what| {
         if what != "channel.close-ok" {
-            // It goes on closing: a close is still answered, and there is still a close-ok to come.
+            // The channel is still closing: a close is answered, and there is still a close-ok to
+            // come.
             raw.method(CHANNEL, 20, 40, &close());
             answers(raw, "another close", (20, 41))?;
             raw.method(CHANNEL, 20, 41, &Args::new());

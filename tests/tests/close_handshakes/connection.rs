@@ -1,8 +1,8 @@
-//! The connection's handshake: nobody's last words are lost.
+//! The connection's close handshake: what either side says last is not lost.
 //!
-//! Once a close is settled, or a login refused, the server reads on and throws away what still
-//! comes. If it closed its socket over unread bytes, the kernel would send a reset, which at the
-//! peer overtakes the answer. It does not wait for ever for the peer to hang up.
+//! Once a close is settled, or a login refused, the server reads on and discards whatever still
+//! comes. If it closed its socket over unread bytes, the kernel would send a reset, which overtakes
+//! the answer at the peer. It does not wait for ever for the peer to hang up.
 
 use crate::{close, mistake, on_channel};
 use end_to_end::{
@@ -18,22 +18,22 @@ use std::{
 
 const ROUNDS: u32 = 20;
 
-/// The answer that ends a connection may take the half second of a refused login, and RabbitMQ's
-/// three when it says nothing.
+/// The answer that ends a connection may take the half second of a refused login, or the three
+/// seconds that RabbitMQ takes when it says nothing.
 const SOON: Duration = Duration::from_secs(5);
 
-/// How a connection ends for who reads on.
+/// How a connection ends for a client that reads on.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Fin,
     Reset,
-    /// Not in the time given.
+    /// Not within the given time.
     Open,
     /// There was more to read.
     More,
 }
 
-/// Looks at the socket itself: [`Raw`] makes no difference between the ends.
+/// Looks at the socket itself: [`Raw`] does not distinguish these ends.
 fn end(raw: &Raw, within: Duration) -> End {
     let mut stream = raw.writer();
     stream.set_read_timeout(Some(within)).expect("a read time-out");
@@ -47,7 +47,7 @@ fn end(raw: &Raw, within: Duration) -> End {
     }
 }
 
-/// A moment's worth of messages that are still under way.
+/// Messages for a moment, still under way.
 fn publish_on(raw: &Raw, times: u32) -> Result<(), String> {
     let messages = publish(1, "", "nowhere", b"under way").repeat(100);
     for _ in 0..times {
@@ -58,7 +58,7 @@ fn publish_on(raw: &Raw, times: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Sends the handshake up to the login and what clients may send behind it without waiting.
+/// Sends the handshake up to the login, and what clients may send after it without waiting.
 pub(crate) fn log_in_blindly(broker: &Broker, login: &Login<'_>) -> Raw {
     let mut raw = Raw::connect(broker.address());
     raw.send(PROTOCOL_HEADER);
@@ -83,7 +83,7 @@ const WRONG_PASSWORD_AND_DEAF: Login<'static> = Login { capabilities: &[], ..WRO
 const WRONG_HOST: Login<'static> =
     Login { password: "guest", vhost: "no-such-host", ..WRONG_PASSWORD };
 
-/// Logins that are refused, and the code that says so.
+/// Logins that are refused, with the code for that.
 pub(crate) const REFUSED: [(&str, Login<'static>, Option<u16>); 3] = [
     ("a wrong password", WRONG_PASSWORD, Some(403)),
     ("a wrong password of a client that does not know the answer", WRONG_PASSWORD_AND_DEAF, None),
@@ -106,7 +106,7 @@ fn closing_connection_answers_close_and_nothing_else_until_close_ok() {
     let broker = shared();
     for closes in 0..3 {
         let mut raw = broker.raw();
-        // The second opening is an error of the connection.
+        // Opening the channel a second time is an error of the connection.
         raw.method(1, 20, 10, &Args::new().short(""));
         assert_eq!(raw.expect(10, 50).reply_code(), 504);
         for channel in [1, 2] {
@@ -146,9 +146,9 @@ fn close_ok_reaches_a_client_that_has_data_under_way() {
     assert!(wrong.is_empty(), "{} of {ROUNDS}: {wrong:#?}", wrong.len());
 }
 
-/// The client is through; the server agrees.
+/// The client is done, and the server agrees.
 fn hang_up(raw: &Raw) -> Result<(), String> {
-    // Behind the server's reset this fails as well.
+    // After a reset by the server this fails as well.
     let _ = raw.writer().shutdown(Shutdown::Write);
     match end(raw, SOON) {
         End::Fin => Ok(()),

@@ -1,8 +1,8 @@
 //! Both close handshakes: what each method does in each of their states, on the channel
 //! (`channel.rs`) and on the connection (`connection.rs`, `never_through.rs`).
 //!
-//! AMQP 0-9-1 says: who has sent `close` discards everything but `close`, which is answered, and
-//! `close-ok`, which ends it. So two closes that cross cost nobody anything.
+//! According to AMQP 0-9-1, a peer that has sent `close` discards everything but `close`, which it
+//! answers, and `close-ok`, which ends it. So two closes that cross do no harm.
 
 mod channel;
 mod connection;
@@ -10,7 +10,7 @@ mod never_through;
 
 use end_to_end::raw::{Args, BODY, Frame, publish};
 
-/// What a client may send on a channel, each with its bytes.
+/// What a client may send on a channel, with the bytes of each.
 fn on_channel(channel: u16) -> [(&'static str, Vec<u8>); 8] {
     let method = |class, id, arguments: Args| Frame::method(channel, class, id, &arguments);
     let declare = Args::new().u16(0).short("").u8(0b100).table(&Args::new());
@@ -31,7 +31,7 @@ fn close() -> Args {
     Args::new().u16(200).short("bye").u16(0).u16(0)
 }
 
-/// A passive declaration of a queue that is not there, which is an error of the channel.
+/// A passive declaration of a queue that does not exist, which is an error of the channel.
 fn mistake(channel: u16) -> Vec<u8> {
     let arguments = Args::new().u16(0).short("not-there").u8(1).table(&Args::new());
     Frame::method(channel, 50, 10, &arguments)

@@ -1,4 +1,4 @@
-//! A connection that is over, at a peer that does not hang up: it is ended in the end.
+//! A connection that is over, with a peer that does not hang up: the server ends it.
 
 use crate::{
     close,
@@ -14,10 +14,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a peer that does not hang up may be borne.
+/// How long a peer that does not hang up may be tolerated.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A connection that is over but for the peer's hanging up.
+/// A connection that is over, except that the peer has not hung up.
 type Over = fn(&Broker) -> Raw;
 
 fn closed(broker: &Broker) -> Raw {
@@ -36,14 +36,14 @@ fn refused<const AT: usize>(broker: &Broker) -> Raw {
     raw
 }
 
-/// Does not hang up; whether that was ended.
+/// Does not hang up; returns whether the server ended that.
 type Way = fn(&Raw, Instant) -> bool;
 
-/// Nothing for most of the time, then a byte to see whether anybody takes it.
+/// Nothing for most of the time, then a byte to see whether anybody accepts it.
 fn stay_silent(raw: &Raw, start: Instant) -> bool {
     let mut writer = raw.writer();
     std::thread::sleep((LIMIT - Duration::from_millis(500)).saturating_sub(start.elapsed()));
-    // The first one is answered with a reset, which the second one meets.
+    // The first byte is answered with a reset, which the second one meets.
     let first = writer.write_all(b"x");
     std::thread::sleep(Duration::from_millis(400));
     first.and_then(|()| writer.write_all(b"x")).is_err()
@@ -51,7 +51,7 @@ fn stay_silent(raw: &Raw, start: Instant) -> bool {
 
 fn send_without_end(raw: &Raw, start: Instant) -> bool {
     let mut writer = raw.writer();
-    // Who does not read must not keep this test either.
+    // A peer that does not read must not block this test either.
     writer.set_write_timeout(Some(Duration::from_millis(500))).expect("a write time-out");
     let messages = publish(1, "", "nowhere", b"without end").repeat(100);
     while start.elapsed() < LIMIT {

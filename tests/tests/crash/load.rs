@@ -1,4 +1,4 @@
-//! Clients that work until the broker is gone and then tell what they saw.
+//! Clients that work until the broker is gone and then report what they saw.
 
 use crate::model::{Ack, Fact, Id};
 use end_to_end::{
@@ -7,7 +7,7 @@ use end_to_end::{
 };
 use std::collections::{BTreeMap, VecDeque};
 
-/// Unconfirmed publishes a publisher allows itself.
+/// How many unconfirmed publishes a publisher allows itself.
 const WINDOW: usize = 200;
 /// Publishes per round, so that reading them back stays quick.
 const PUBLISH_COUNT_MAX: usize = 1200;
@@ -19,9 +19,9 @@ pub(crate) enum Role {
     Publisher { exchange: &'static str, keys: &'static [&'static str] },
     /// Transactions of several messages over several queues.
     Transaction { keys: &'static [&'static str] },
-    /// Settles in every way, and now and then publishes a marker to know what is for good.
+    /// Settles in every way, and now and then publishes a marker to learn what is durable.
     Consumer { queue: &'static str },
-    /// Moves messages from queue to queue, publish and ack in one transaction.
+    /// Moves messages from queue to queue, with publish and ack in one transaction.
     Mover { from: &'static str, to: &'static str },
 }
 
@@ -62,7 +62,7 @@ impl Client {
     }
 
     fn padding(&mut self) -> usize {
-        // Now and then a body of several frames' worth of log.
+        // Now and then a much longer body.
         let end = if self.random.percent(2) { 60_000 } else { 1500 };
         self.random.below(end) as usize
     }

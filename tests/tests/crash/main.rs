@@ -1,9 +1,9 @@
 //! `kill -9` under load, again and again, on one data directory.
 //!
-//! After every restart the queues are read and held against what the clients know:
+//! After every restart the queues are read and compared with what the clients know:
 //!
 //! - a message whose confirm arrived, and that nobody acknowledged, is there;
-//! - an ack followed on its channel by a publish whose confirm arrived is for good;
+//! - an ack followed on its channel by a publish whose confirm arrived is durable;
 //! - messages of one publisher are in order, none is there twice, and none is unknown;
 //! - a transaction is there as a whole or not at all.
 //!
@@ -20,7 +20,7 @@ use load::{Client, Role};
 use model::Model;
 use std::time::{Duration, Instant};
 
-/// How often, unless `WILCO_TEST_ROUNDS` says otherwise.
+/// How many rounds, unless `WILCO_TEST_ROUNDS` says otherwise.
 const ROUNDS: u32 = 60;
 
 /// Queues that publishers fill and consumers read.
@@ -59,7 +59,7 @@ fn what_was_confirmed_survives_kill_nine_and_what_was_acked_stays_gone() {
     assert!(rounds < ROUNDS || model.totals().is_load(), "too little happened: {}", model.totals());
 }
 
-/// Lets all clients work for a moment, kills the broker and takes down what they saw.
+/// Lets all clients work for a moment, kills the broker, and records what they saw.
 fn run_load(broker: &mut Broker, model: &mut Model, random: &mut Random) {
     let roles = [
         Role::Publisher { exchange: "", keys: &["single"] },

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-/// A publisher's number and its count: unique for the whole run.
+/// A publisher's number and a sequence number: unique for the whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Id {
     pub(crate) publisher: usize,
@@ -13,14 +13,14 @@ pub(crate) struct Id {
 }
 
 impl Id {
-    /// A body of some length that tells the message.
+    /// A body of some length that identifies the message.
     pub(crate) fn body(self, padding: usize) -> Vec<u8> {
         let mut body = format!("{}:{}:", self.publisher, self.sequence).into_bytes();
         body.resize(body.len() + padding, b'.');
         body
     }
 
-    /// The message a body tells.
+    /// The message that a body identifies.
     pub(crate) fn parse(body: &[u8]) -> Option<Id> {
         let text = String::from_utf8_lossy(body);
         let mut parts = text.split(':');
@@ -41,7 +41,7 @@ pub(crate) enum Ack {
     None,
     /// Sent; nobody knows whether the broker saw it.
     Sent,
-    /// A publish after it was confirmed.
+    /// A later publish was confirmed.
     Durable,
 }
 
@@ -51,7 +51,7 @@ struct Entry {
     ack: Ack,
 }
 
-/// Something one client saw, in its order.
+/// Something a client saw; the order matters.
 #[derive(Clone, Debug)]
 pub(crate) enum Fact {
     Published {
@@ -76,7 +76,7 @@ pub(crate) enum Fact {
     Committed,
 }
 
-/// A transaction nobody knows the end of.
+/// A transaction whose result nobody knows.
 struct Unresolved {
     published: Vec<Message>,
     acked: Vec<Message>,
@@ -101,7 +101,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Where a publisher goes on.
+    /// Where a publisher continues.
     pub(crate) fn next_sequence(&self, publisher: usize) -> u64 {
         self.sequences.get(&publisher).copied().unwrap_or(0)
     }
@@ -110,7 +110,7 @@ impl Model {
         self.totals
     }
 
-    /// Takes in what one client saw up to the crash.
+    /// Records what one client saw up to the crash.
     pub(crate) fn take_down(&mut self, facts: Vec<Fact>) {
         let mut pending = None;
         for fact in facts {
@@ -157,12 +157,12 @@ impl Model {
         *next = (*next).max(id.sequence + 1);
     }
 
-    /// Clients report one after the other, so an ack may come in before its publish.
+    /// Clients report one after the other, so an ack may be recorded before its publish.
     fn entry(&mut self, queue: &'static str, id: Id) -> &mut Entry {
         self.queues.entry(queue).or_default().entry(id).or_default()
     }
 
-    /// Holds what is in all queues against what is known; what is there is known from now on.
+    /// Compares what is in all queues with what is known; from now on, what is there is known.
     pub(crate) fn check(&mut self, found: &BTreeMap<&'static str, Vec<Id>>) -> Result<(), String> {
         for (queue, ids) in found {
             self.check_queue(queue, ids)?;
@@ -179,7 +179,7 @@ impl Model {
         Ok(())
     }
 
-    /// These were acked for good: should they come back, they are unknown.
+    /// These were durably acked: should they come back, they are unknown.
     pub(crate) fn settled(&mut self, queue: &'static str, ids: &[Id]) {
         let entries = self.queues.entry(queue).or_default();
         for id in ids {
@@ -222,14 +222,14 @@ impl Model {
         }
     }
 
-    /// All effects of a transaction or none; a message that was moved is in exactly one place.
+    /// All effects of a transaction or none; a moved message is in exactly one place.
     fn check_whole(
         &self,
         transaction: &Unresolved,
         present: &BTreeMap<&'static str, HashSet<Id>>,
     ) -> Result<(), String> {
         let is_in = |(queue, id): &Message| present.get(queue).is_some_and(|ids| ids.contains(id));
-        // What a consumer may have acked by now says nothing.
+        // What a consumer may have acked by now proves nothing.
         let untouched = transaction
             .published
             .iter()
@@ -252,7 +252,7 @@ impl Model {
 }
 
 impl Totals {
-    /// Whether the run was worth anything.
+    /// Whether there was enough load for the run to mean anything.
     pub(crate) fn is_load(&self) -> bool {
         self.confirmed_count > 2000 && self.acked_count > 500 && self.transaction_count > 100
     }
@@ -272,7 +272,7 @@ impl fmt::Display for Totals {
     }
 }
 
-/// One publisher's messages in queue "q", and what a check says of what is found there.
+/// One publisher's messages in queue "q", and what a check says about what is found there.
 fn verdict(facts: Vec<Fact>, found: &[u64]) -> Result<(), String> {
     let mut model = Model::default();
     model.take_down(facts);

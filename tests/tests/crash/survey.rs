@@ -15,7 +15,7 @@ pub(crate) fn declare(raw: &mut Raw) {
     for queue in QUEUES {
         raw.declare(1, queue);
     }
-    // What is published there only tells that what came before is durable.
+    // A publish to this queue only shows that everything before it is durable.
     let short = Args::new().short("x-max-length").u8(b'I').u32(1);
     let scratch = Args::new().u16(0).short("scratch").u8(0b10).table(&short);
     raw.method(1, 50, 10, &scratch);
@@ -31,7 +31,7 @@ pub(crate) fn declare(raw: &mut Raw) {
     }
 }
 
-/// Reads all queues, checks them, and leaves some as they are, some shorter and some empty.
+/// Reads all queues, checks them, and leaves some unchanged, some shorter and some empty.
 pub(crate) fn check(broker: &Broker, model: &mut Model, random: &mut Random) -> Result<(), String> {
     let mut found = BTreeMap::new();
     let mut readers = Vec::new();
@@ -52,12 +52,12 @@ pub(crate) fn check(broker: &Broker, model: &mut Model, random: &mut Random) -> 
         };
         if settled > 0 {
             raw.ack(1, settled, true);
-            // Confirmed after the ack, so the ack is for good.
+            // Confirmed after the ack, so the ack is durable.
             raw.confirm_select(1);
             raw.publish_confirmed(1, "scratch", b"");
             model.settled(queue, &found[queue][..settled as usize]);
         }
-        // Closing waits for what is unsettled to be ready again.
+        // Closing the channel waits until what is unsettled is ready again.
         raw.method(1, 20, 40, &Args::new().u16(200).short("").u16(0).u16(0));
         raw.expect(20, 41);
     }

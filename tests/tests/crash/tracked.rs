@@ -1,4 +1,5 @@
-//! Tracked messages under `kill -9`: each has one outcome, and its producer one outcome message.
+//! Tracked messages under `kill -9`: each has one outcome, and its producer gets one outcome
+//! message.
 
 use end_to_end::{
     Broker, Random, Told, eventually,
@@ -9,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-/// How often, unless `WILCO_TEST_TRACKED_ROUNDS` says otherwise.
+/// How many rounds, unless `WILCO_TEST_TRACKED_ROUNDS` says otherwise.
 const ROUNDS: u32 = 10;
-/// Messages of one producer in one round.
+/// The most messages of one producer in one round.
 const PUBLISH_COUNT_MAX: u64 = 1_000;
-/// Unconfirmed messages a producer allows itself.
+/// How many unconfirmed messages a producer allows itself.
 const WINDOW: usize = 100;
-/// Ids that are looked up over HTTP in each round.
+/// How many ids are looked up over HTTP in each round.
 const LOOKUPS: usize = 25;
 
 /// The broker is gone.
@@ -54,7 +55,7 @@ fn each_tracked_message_has_one_outcome_after_kill_nine() {
     println!("{rounds} rounds, {} outcomes", told.len());
 }
 
-/// Lets producers and workers work for a moment and kills the broker.
+/// Lets producers and workers work for a moment, and kills the broker.
 fn run_load(broker: &mut Broker, round: u32, random: &mut Random) -> Published {
     let producers: Vec<_> = (0..2)
         .map(|index| {
@@ -76,7 +77,7 @@ fn run_load(broker: &mut Broker, round: u32, random: &mut Random) -> Published {
     published.flatten().collect()
 }
 
-/// Message with an id that asks for every outcome.
+/// A message with an id that asks for every outcome.
 fn message(id: &str, persistent: bool) -> Vec<u8> {
     let headers = Args::new().short("x-notify").u8(b'S').long(b"all");
     // Headers, delivery mode, reply-to, message id.
@@ -141,7 +142,7 @@ fn try_work(raw: &mut Raw, random: &mut Random) -> Result<(), Gone> {
         let tag = fields.u64();
         match random.below(100) {
             0..60 => raw.ack(1, tag, false),
-            // Multiple, neither requeued.
+            // Multiple; neither is requeued.
             60..70 => raw.method(1, 60, 120, &Args::new().u64(tag).u8(0)),
             // Given back.
             70..85 => raw.method(1, 60, 120, &Args::new().u64(tag).u8(0b10)),
@@ -150,7 +151,7 @@ fn try_work(raw: &mut Raw, random: &mut Random) -> Result<(), Gone> {
     }
 }
 
-/// Publishes again what was not confirmed, works off everything, and takes all outcome messages.
+/// Publishes again what was not confirmed, processes everything, and takes all outcome messages.
 fn settle_all(broker: &Broker, published: &Published, told: &mut BTreeMap<String, String>) {
     let mut raw = broker.raw();
     raw.confirm_select(1);
@@ -182,7 +183,7 @@ fn settle_all(broker: &Broker, published: &Published, told: &mut BTreeMap<String
         wanted.retain(|id| !told.contains_key(*id));
         wanted.is_empty()
     });
-    // Confirmed after the acks, so they are for good.
+    // Confirmed after the acks, so they are durable.
     client.confirmed("", "scratch", "");
     raw.send(&publish(1, "", "scratch", b""));
     raw.expect(60, 80);

@@ -1,4 +1,4 @@
-//! One message in a queue of its own, beside queues that always have more.
+//! One message in a queue of its own, next to queues that always have more.
 
 use crate::{cancel_and_delete, consume, delivery, fill, qos};
 use end_to_end::{Broker, shared, unique};
@@ -7,10 +7,10 @@ use std::time::Duration;
 /// Messages in all busy queues together.
 const BACKLOG: usize = 40_000;
 
-/// A lonely message must come before so many others.
+/// A lonely message must come before this many others.
 const OTHERS_MAX: u32 = 5_000;
 
-/// How somebody consumes from busy queues and a lonely one.
+/// A client that consumes from busy queues and a lonely one.
 struct Reader {
     what: &'static str,
     busy_queues: usize,
@@ -35,7 +35,7 @@ const READERS: [Reader; 5] = [
     Reader { what: "reads slowly", is_slow: true, ..READER },
 ];
 
-/// How many others came before the lonely message; at most a few more than are allowed.
+/// How many others came before the lonely message; stops a little above the limit.
 fn others_before_the_lonely(broker: &Broker, reader: &Reader) -> u32 {
     let busy: Vec<_> = (0..reader.busy_queues).map(|_| unique("busy")).collect();
     let lonely = unique("lonely");
@@ -56,7 +56,7 @@ fn others_before_the_lonely(broker: &Broker, reader: &Reader) -> u32 {
         consumers.extend(consume(1, queue, &format!("busy-{number}"), reader.no_ack));
     }
     consumers.extend(consume(reader.channels, &lonely, "lonely", reader.no_ack));
-    // In one write: else the busy ones may fill the socket before anybody asks for the lonely one.
+    // In one write: otherwise the busy ones may fill the socket before the lonely one is asked for.
     raw.send(&consumers);
     let mut others = 0;
     while others <= OTHERS_MAX && delivery(&mut raw).0 != "lonely" {

@@ -1,7 +1,8 @@
-//! What is shared is handed out in turn: the room of a connection, a prefetch, a queue, the disk.
+//! Shared resources are handed out in turn: the room of a connection, a prefetch, a queue, the
+//! disk.
 //!
-//! A backlog here must not make somebody there wait for its end. Shares are counted, never timed,
-//! but for a confirm that has a second.
+//! A backlog in one place must not make a client elsewhere wait for its end. Shares are counted,
+//! never timed, except for a confirm that has to come within a second.
 
 mod lonely;
 
@@ -29,7 +30,7 @@ fn fill(broker: &Broker, queue: &str, count: usize, body: &[u8]) {
         raw.send(&message.repeat(batch));
         left -= batch;
         published += batch as u64;
-        // One confirm may be for many.
+        // One confirm may cover many.
         while raw.expect(60, 80).fields().u64() < published {}
     }
 }
@@ -52,7 +53,7 @@ fn cancel_and_delete(broker: &Broker, queues: &[String]) {
     }
 }
 
-/// The consumer tag and delivery tag of the next delivery; its body is read as well.
+/// The consumer tag and delivery tag of the next delivery, whose body is read as well.
 fn delivery(raw: &mut Raw) -> (String, u64) {
     loop {
         let frame = raw.next_frame().expect("a frame");
@@ -66,8 +67,8 @@ fn delivery(raw: &mut Raw) -> (String, u64) {
     }
 }
 
-/// A global prefetch over queues with so many messages each: after `deliveries` each queue must
-/// have had `at_least` or all it has.
+/// A global prefetch over queues with this many messages each: after `deliveries`, each queue must
+/// have had `at_least` that many, or all it has.
 struct Shares {
     prefetch: u16,
     messages: &'static [u64],
@@ -101,7 +102,7 @@ fn global_prefetch_is_shared_by_all_queues_with_messages() {
             raw.ack(1, tag, false);
         }
         let shares: Vec<u64> = queues.iter().map(|queue| shares[queue]).collect();
-        // RabbitMQ draws lots.
+        // RabbitMQ chooses at random.
         let at_least = if broker::is_external() { at_least / 2 } else { at_least };
         let is_fair = shares.iter().zip(messages).all(|(had, count)| *had >= at_least.min(*count));
         assert!(is_fair, "prefetch {prefetch}: {shares:?} of {messages:?}, {at_least} each");
@@ -114,12 +115,12 @@ fn global_prefetch_is_shared_by_all_queues_with_messages() {
 fn connections_on_one_queue_get_fair_shares_of_its_backlog() {
     const CONNECTIONS: u64 = 8;
     const MESSAGES: u64 = 8_000;
-    // Near its end there is not something for everybody.
+    // Near the end there is not enough for everybody.
     const COUNTED: u64 = 7_000;
     let broker = shared();
     let queue = unique("one");
     fill(&broker, &queue, MESSAGES as usize, b"m");
-    // All are there before the first acknowledges.
+    // All are connected before the first one acknowledges.
     let connect = |_| {
         let mut raw = broker.raw();
         qos(&mut raw, 1, 10, false);
@@ -131,12 +132,12 @@ fn connections_on_one_queue_get_fair_shares_of_its_backlog() {
     let total = AtomicU64::new(0);
     let work = |mut raw: Raw| {
         let mut had = 0;
-        // What another one holds keeps nobody from getting the rest.
+        // What one consumer holds keeps nobody from getting the rest.
         while total.fetch_add(1, Ordering::Relaxed) < COUNTED {
             let (_, tag) = delivery(&mut raw);
             raw.ack(1, tag, false);
             had += 1;
-            // All are as quick as one another, whatever the scheduler makes of their threads.
+            // All are equally fast, whatever the scheduler does to their threads.
             std::thread::sleep(Duration::from_millis(1));
         }
         had
@@ -152,7 +153,7 @@ fn connections_on_one_queue_get_fair_shares_of_its_backlog() {
     cancel_and_delete(&broker, &[queue]);
 }
 
-/// Ends the busy ones, after a failure as well.
+/// Stops the busy clients, even after a failure.
 struct End<'a>(&'a AtomicBool);
 
 impl Drop for End<'_> {

@@ -1,4 +1,4 @@
-//! What makes no sense is refused at its channel, and disturbs nothing else.
+//! Invalid input is refused on its channel, and disturbs nothing else.
 
 use crate::{
     case::{Case, short},
@@ -10,7 +10,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// Headers and arguments that are wrong.
+/// Invalid headers and arguments.
 fn nonsense() -> Vec<(&'static str, AMQPValue)> {
     let long = AMQPValue::LongLongInt;
     vec![
@@ -50,7 +50,7 @@ fn header_without_sense_closes_its_channel_only() {
             headers.insert(name.into(), value);
             channel.publish_with("", &case.queue, "no", case.asking([]).with_headers(headers));
         });
-        // Another channel of the same connection.
+        // On another channel of the same connection.
         client.publish("", &case.queue, "fine");
         let message = consumer.next();
         assert_eq!(body(&message), "fine");

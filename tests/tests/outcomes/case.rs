@@ -1,4 +1,4 @@
-//! One message that asks for its outcomes, the queues it goes to, and what the producer is told.
+//! One message that asks for its outcomes, the queues it goes to, and what its producer is told.
 
 use end_to_end::{Broker, Channel, Client, Json, Told, client::block, table, text, unique};
 use lapin::{
@@ -11,9 +11,9 @@ use lapin::{
 /// See the module's documentation.
 pub(crate) struct Case<'b> {
     pub(crate) broker: &'b Broker,
-    /// Producer and worker alike, in confirm mode.
+    /// Both producer and worker, in confirm mode.
     pub(crate) client: Client,
-    /// The queue that the message is to leave.
+    /// The queue that the message should leave.
     pub(crate) queue: String,
     /// Further queues that the message goes to.
     pub(crate) others: Vec<String>,
@@ -21,17 +21,17 @@ pub(crate) struct Case<'b> {
     pub(crate) exchange: String,
     /// The queue for outcome messages.
     pub(crate) reply: String,
-    /// The message.
+    /// The message's id.
     pub(crate) id: String,
 }
 
 impl<'b> Case<'b> {
-    /// One durable queue.
+    /// With one durable queue.
     pub(crate) fn new(broker: &'b Broker, arguments: FieldTable) -> Case<'b> {
         Self::declared(broker, None, QueueDeclareOptions::durable(), arguments)
     }
 
-    /// A queue, declared by `owner` where it is not the producer's; bound to a fan-out.
+    /// With a queue, bound to a fanout exchange; `owner` declares it if that is not the producer.
     pub(crate) fn declared(
         broker: &'b Broker,
         owner: Option<&Client>,
@@ -50,7 +50,7 @@ impl<'b> Case<'b> {
         Case { broker, client, queue, others: Vec::new(), exchange, reply, id }
     }
 
-    /// Has two more queues get the message.
+    /// Makes two more queues get the message.
     pub(crate) fn fan_out(mut self) -> Case<'b> {
         let other = |_| self.client.queue("other", FieldTable::default());
         self.others = (0..2).map(other).collect();
@@ -60,7 +60,7 @@ impl<'b> Case<'b> {
         self
     }
 
-    /// Its properties, with further headers.
+    /// The message's properties, with further headers.
     pub(crate) fn asking<const N: usize>(&self, more: [(&str, AMQPValue); N]) -> BasicProperties {
         let mut headers = table(more);
         headers.insert("x-notify".into(), text("all"));
@@ -71,7 +71,7 @@ impl<'b> Case<'b> {
             .with_headers(headers)
     }
 
-    /// Publishes it, and has the other queues process it.
+    /// Publishes it, and makes the other queues process it.
     #[track_caller]
     pub(crate) fn publish(&self) -> Confirmation {
         self.publish_with(self.asking([]))
@@ -86,7 +86,7 @@ impl<'b> Case<'b> {
         confirm
     }
 
-    /// The other queues process it.
+    /// Makes the other queues process it.
     #[track_caller]
     pub(crate) fn others_ack(&self) {
         for other in &self.others {
@@ -96,7 +96,7 @@ impl<'b> Case<'b> {
         }
     }
 
-    /// Publishes something else into the queue.
+    /// Publishes another message to the queue.
     #[track_caller]
     pub(crate) fn fill(&self) {
         assert!(self.client.confirmed("", &self.queue, "filler").is_ack());
@@ -114,7 +114,8 @@ impl<'b> Case<'b> {
         Told::read(&self.client.take_soon(&self.reply))
     }
 
-    /// Asserts that nothing more has been told so far: what is told of another message now is next.
+    /// Asserts that nothing more has been reported so far: an outcome of another message comes
+    /// next.
     #[track_caller]
     pub(crate) fn nothing_more(&self) {
         let id = unique("sentinel");
@@ -123,11 +124,11 @@ impl<'b> Case<'b> {
         assert!(block(sent).expect("a confirm").is_ack());
         let told = self.told();
         assert_eq!(told.message_id, id, "told too much: {told:?}");
-        // Now the ledger has followed the log up to here.
+        // By now the ledger has followed the log up to here.
         self.broker.settled(&id);
     }
 
-    /// What the ledger lists for the queue, in short; what became of copies in it left out.
+    /// The ledger's outcomes for the queue, in short form, without those of dead-letter copies.
     #[track_caller]
     pub(crate) fn listed(&self) -> Vec<String> {
         let listed = self.broker.outcomes_of(&self.queue);

@@ -1,4 +1,4 @@
-//! `x-confirm-on: ack`: the confirm that waits for the work, for publishers and reporting workers.
+//! `x-confirm-on: ack`: a confirm that waits for the work, for publishers and reporting workers.
 
 use crate::{
     case::{Case, short},
@@ -23,7 +23,8 @@ fn on_ack_within(ms: i32) -> BasicProperties {
     BasicProperties::default().with_headers(headers)
 }
 
-/// Whether there is no answer so far. Everything the broker said before a later answer is in.
+/// Whether there is no answer so far. Everything that the broker sent before a later answer has
+/// arrived.
 fn is_held(channel: &Channel, confirm: &mut PublisherConfirm) -> bool {
     let fence = channel.queue("fence", FieldTable::default());
     assert!(channel.confirmed("", &fence, "in between").is_ack(), "others do not wait");
@@ -147,13 +148,13 @@ fn confirm_on_enqueue_is_the_ordinary_one() {
     assert!(answer(case.client.send("", &case.queue, "work", properties, false)).is_ack());
 }
 
-/// Persistent, with `x-confirm-on: ack`, as bytes.
+/// Properties of a persistent message with `x-confirm-on: ack`, as bytes.
 fn raw_on_ack() -> Args {
     let headers = Args::new().short("x-confirm-on").u8(b'S').long(b"ack");
     Args::new().u16(0x3000).table(&headers).u8(2)
 }
 
-/// Reads acks until those of `expected` are told; every one once, and no other.
+/// Reads acks until all of `expected` have come; each must come once, and no other.
 fn read_acks(raw: &mut Raw, told: &mut BTreeSet<u64>, expected: impl IntoIterator<Item = u64>) {
     let expected: BTreeSet<u64> = expected.into_iter().collect();
     while !expected.is_subset(told) {
@@ -183,7 +184,7 @@ fn ordinary_publishes_are_confirmed_around_a_held_one() {
     let mut told = BTreeSet::new();
     let is_ordinary = |tag: &u64| ![4, 10].contains(tag);
     read_acks(&mut raw, &mut told, (1..=11).filter(is_ordinary));
-    // Several batches later they are still held, and told one by one.
+    // Several batches later they are still held, and acked one by one.
     raw.send(&ordinary(2));
     read_acks(&mut raw, &mut told, (1..=13).filter(is_ordinary));
 
@@ -194,7 +195,7 @@ fn ordinary_publishes_are_confirmed_around_a_held_one() {
     assert_eq!((fields.u64(), fields.u8() & 1), (10, 0), "{nack:?}");
     client.ack(&first);
     read_acks(&mut raw, &mut told, (1..=13).filter(|tag| *tag != 10));
-    // And with nothing held all is as before.
+    // With nothing held everything is as before.
     raw.send(&ordinary(3));
     read_acks(&mut raw, &mut told, (1..=16).filter(|tag| *tag != 10));
 }
@@ -208,7 +209,7 @@ fn many_held_confirms_are_answered_each_by_its_own_work() {
         .collect();
     let worker = case.client.open();
     let consumer = worker.consume(&case.queue);
-    // Settled backwards, every third one badly.
+    // Settled in reverse order, every third one badly.
     let messages: Vec<_> = (0..50).map(|_| consumer.next()).collect();
     for (n, message) in messages.iter().enumerate().rev() {
         match n % 3 {
@@ -236,7 +237,7 @@ fn connection_that_ends_takes_its_held_confirms_with_it() {
     assert!(case.client.confirmed("", &case.queue, "next").is_ack());
 }
 
-/// A worker's report that wants to know whether the producer gets it; and the worker.
+/// A worker's report that asks to know whether the producer gets it; returns the worker as well.
 fn report(case: &Case<'_>, properties: BasicProperties) -> (Client, PublisherConfirm) {
     let worker = case.broker.client();
     worker.confirm_select();
@@ -305,7 +306,7 @@ fn report_of_an_attempt_is_nacked_when_the_message_is_given_back() {
         let confirm = worker.send("amq.wilco.report", &case.id, "?", on_ack(), false);
         match is_given_back {
             true => worker.nack(&message, true),
-            // A second report stands for the first.
+            // A second report replaces the first.
             false => drop(worker.send("amq.wilco.report", &case.id, "!", on_ack(), false)),
         }
         assert!(answer(confirm).is_nack());

@@ -7,7 +7,7 @@ use crate::{
 use end_to_end::{Broker, Client, Json, Told, client::block, eventually, int, table, text, unique};
 use lapin::{BasicProperties, types::FieldTable};
 
-/// Publishes it once more, with an answer to another queue; that queue's name.
+/// Publishes it once more, with answers to another queue; returns that queue's name.
 #[track_caller]
 fn again(case: &Case<'_>) -> String {
     let reply = case.client.queue("reply-again", FieldTable::default());
@@ -22,7 +22,7 @@ fn told_at(client: &Client, reply: &str) -> String {
     short(&Told::read(&client.take_soon(reply)))
 }
 
-/// What became of the message in the queue, and how often it was published.
+/// The outcome of the message in the queue, and how often it was published.
 #[track_caller]
 fn publications(broker: &Broker, id: &str) -> usize {
     match broker.message(id) {
@@ -97,7 +97,7 @@ fn duplicate_of_a_settled_message_is_told_the_outcome_again() {
     assert_eq!(second.properties.message_id(), first.properties.message_id(), "the same event");
     let correlation_id = second.properties.correlation_id().as_ref().map(|of| of.as_str());
     assert_eq!(correlation_id, Some("second try"));
-    // To the first address, as often as asked.
+    // To the first address, as often as requested.
     for _ in 0..2 {
         case.publish();
         assert_eq!(short(&case.told()), "processed acked 1 duplicate");
@@ -148,7 +148,7 @@ fn each_queue_of_a_fan_out_decides_for_itself() {
     case.publish();
     case.client.ack(&case.get());
     assert_eq!(short(&case.told()), "processed acked 1");
-    // Now it goes to two more queues, which have not seen it, and ack it.
+    // Now it goes to two more queues, which have not seen it, and which ack it.
     let case = case.fan_out();
     case.publish();
     let mut told: Vec<Told> = (0..3).map(|_| case.told()).collect();
@@ -239,7 +239,7 @@ fn id_may_come_again_after_its_window() {
     case.publish();
     let enqueued = |count: u32| case.client.ready_count(&case.queue) == count;
     assert!(enqueued(1));
-    // Duplicates do not prolong it, so one of these is enqueued.
+    // Duplicates do not extend the time, so one of these is enqueued.
     eventually("it is enqueued again", || {
         case.publish();
         enqueued(2)
@@ -264,7 +264,7 @@ fn refused_id_may_come_again() {
     case.client.ack(&case.get());
     assert_eq!(short(&case.told()), "processed acked 1");
     case.nothing_more();
-    // And now it is known.
+    // And now its id is known.
     assert!(case.publish().is_ack());
     assert_eq!(short(&case.told()), "processed acked 1 duplicate");
     assert!(case.client.take(&case.queue).is_none());
@@ -327,7 +327,7 @@ fn duplicate_of_a_missed_deadline_hears_what_comes_of_it() {
 fn lost_message_is_enqueued_again() {
     let Some(broker) = wilco() else { return };
     let case = Case::new(&broker, FieldTable::default());
-    // Lost with its queue: the new one of that name has never seen it.
+    // Lost with its queue: the new queue of that name has never seen it.
     case.publish();
     case.client.delete(&case.queue);
     assert_eq!(short(&case.told()), "dropped queue-deleted 0");
@@ -337,7 +337,7 @@ fn lost_message_is_enqueued_again() {
     case.client.ack(&case.get());
     assert_eq!(short(&case.told()), "processed acked 1");
     case.nothing_more();
-    // Or unroutable: nobody has it.
+    // Or unroutable: no queue has it.
     let id = unique("id");
     let asking = || case.asking([]).with_message_id(id.as_str().into());
     let late = unique("late");
@@ -408,7 +408,8 @@ fn duplicate_that_races_the_ack_is_told_exactly_once() {
         (0..COUNT).for_each(|_| worker.ack(&consumer.next()));
     });
     worker.round_trip();
-    // Each of them is the original of some and published others again; either way it is told.
+    // For some ids each producer published the original, for others a duplicate; either way it gets
+    // the outcome.
     let told_at = |reply: &str| {
         let answers = case.client.consume(reply);
         let told = (0..COUNT).map(|_| Told::read(&answers.next()));

@@ -1,6 +1,6 @@
-//! Outcomes: what the producer is told, through the real binary and a stranger's client.
+//! Outcomes: what the producer is told, tested through the real binary and an independent client.
 //!
-//! Only wilco makes outcomes, so against another broker all of this skips by name.
+//! Only wilco has outcomes, so against another broker all of this is skipped.
 
 mod bad_input;
 mod case;
@@ -16,12 +16,12 @@ mod ways;
 
 use end_to_end::{Broker, Session, broker::is_external, shared, skip};
 
-/// The broker shared by this package; `None`, said by name, where it is not wilco.
+/// The broker shared by this package; `None`, after naming the skipped test, if it is not wilco.
 fn wilco() -> Option<Session> {
     skips().map(|()| shared())
 }
 
-/// A broker of the test's own, to be restarted.
+/// A broker of the test's own, which may be restarted.
 fn own() -> Option<Broker> {
     let thread = std::thread::current();
     Broker::own(thread.name().unwrap_or_default())

@@ -1,4 +1,4 @@
-//! The outcome message: properties and headers against the specification, one for one.
+//! The outcome message: each property and header, compared with the specification.
 
 use crate::{case::Case, wilco};
 use end_to_end::{Client, Json, Told, eventually, table, text, unique};
@@ -76,7 +76,7 @@ fn everything_that_can_be_missing_is() {
 fn worker_is_named_by_its_connection_and_consumer_tag() {
     let Some(broker) = wilco() else { return };
     let case = Case::new(&broker, FieldTable::default());
-    // One that says nothing of itself: the user, and where it comes from.
+    // A client that says nothing about itself is called by its user and address.
     case.publish();
     case.client.ack(&case.get());
     let worker = case.told().worker.expect("a worker");

@@ -49,14 +49,14 @@ fn message_wins_over_its_queue_one_by_one() {
     let arguments = [("x-notify", text("failed")), ("x-deadline", int(60_000))];
     let case = Case::new(&broker, table(arguments));
     let asking = |headers| answering_to(&case.reply).with_headers(headers);
-    // Its own x-notify, the queue's deadline.
+    // The message's own x-notify, the queue's deadline.
     let headers = table([("x-notify", text("processed"))]);
     case.client.publish_with("", &case.queue, "work", asking(headers));
     case.client.ack(&case.get());
     let told = case.told();
     assert_eq!(short(&told), "processed acked 1");
     assert_ne!(broker.settled(&told.message_id)["deadline_at"].text(), "");
-    // Its own deadline, the queue's x-notify.
+    // The message's own deadline, the queue's x-notify.
     let headers = table([("x-deadline", int(50))]);
     case.client.publish_with("", &case.queue, "work", asking(headers));
     assert_eq!(short(&case.told()), "deadline-missed deadline 0");
@@ -106,7 +106,7 @@ fn message_that_asks_and_has_no_id_gets_one_that_grows_with_time() {
         let asking = answering_to(&case.reply).with_headers(headers);
         case.client.publish_with("", &case.queue, "work", asking.with_priority(4));
         let message = case.get();
-        // The rest is as it was.
+        // Everything else is unchanged.
         let properties = &message.properties;
         let headers = properties.headers().as_ref().expect("headers");
         assert_eq!(headers.inner().get("kept"), Some(&AMQPValue::LongInt(n)));
@@ -118,7 +118,7 @@ fn message_that_asks_and_has_no_id_gets_one_that_grows_with_time() {
         assert_eq!(Told::read(&outcome).message_id, id);
         assert_eq!(outcome.properties.correlation_id().as_ref().map(|of| of.as_str()), Some(&*id));
         ids.push(id);
-        // Two within one millisecond are not in order.
+        // Two within one millisecond need not be in order.
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     for id in &ids {
@@ -158,7 +158,7 @@ fn who_asks_to_be_told_must_be_allowed_to_write_to_the_default_exchange() {
     refused.refuses_unasked(403, Level::Channel, |channel| {
         channel.publish_with(&case.exchange, "", "work", case.asking([]));
     });
-    // Not to ask needs nothing.
+    // A message that asks for nothing needs no permission.
     let silent = case.asking([]).with_headers(FieldTable::default());
     refused.publish_with(&case.exchange, "", "work", silent);
     case.client.ack(&case.get());
@@ -178,7 +178,7 @@ fn who_is_told_because_the_queue_asks_must_be_allowed_to_be() {
     refused.refuses_unasked(403, Level::Channel, |channel| {
         channel.publish_with(&case.exchange, "", "work", answering_to(&case.reply));
     });
-    // Without an address there is nobody to be told.
+    // Without an address there is nobody to tell.
     refused.publish(&case.exchange, "", "work");
     case.client.ack(&case.get());
     case.nothing_more();
@@ -194,7 +194,7 @@ fn who_reports_must_be_allowed_to_write_to_the_exchange_for_reports() {
         channel.get_soon(&case.queue);
         channel.publish("amq.wilco.report", &case.id, "result");
     });
-    // The channel's end gave the message back.
+    // The end of the channel gave the message back.
     case.client.ack(&case.get());
     assert_eq!(short(&case.told()), "processed acked 2");
 }

@@ -1,4 +1,5 @@
-//! What workers say before they settle: results, errors, and reports about what they do not hold.
+//! What workers report before they settle: results, errors, and reports on messages they do not
+//! hold.
 
 use crate::{case::Case, wilco};
 use end_to_end::{
@@ -16,7 +17,7 @@ fn error() -> BasicProperties {
     BasicProperties::default().with_headers(table([("x-outcome", text("failed"))]))
 }
 
-/// The outcome message of a message that `work` was done on.
+/// The outcome message of a message on which `work` was done.
 fn outcome_of(case: &Case<'_>, work: impl FnOnce(&Channel, &Delivery)) -> (Told, Delivery) {
     case.publish();
     let message = case.get();
@@ -94,7 +95,7 @@ fn report_is_cut_at_64_kib() {
             worker.reject(message, false);
         });
         assert_eq!(told.result_bytes, cut);
-        // A header has to fit into one frame, however small the client wants them.
+        // A header must fit into one frame, however small the client wants frames to be.
         assert!(told.error.is_some_and(|error| error.as_bytes() == &kept[..1024]));
         assert!(outcome.data == kept, "the whole text is the body");
     }
@@ -113,7 +114,7 @@ fn report_of_an_attempt_is_forgotten_when_the_message_is_given_back() {
     assert!(outcome.data.is_empty());
 }
 
-/// Reports about what the channel does not hold, each from a channel of its own.
+/// Reports on messages that the channel does not hold, each from a channel of its own.
 #[test]
 fn report_about_a_message_that_the_channel_does_not_hold_is_ignored() {
     let Some(broker) = wilco() else { return };
@@ -151,7 +152,7 @@ fn report_about_a_message_that_the_channel_does_not_hold_is_ignored() {
     case.nothing_more();
 }
 
-/// In one write, so that the broker reads both at once: what came first holds all the same.
+/// In one write, so that the broker reads both at once: what came first counts all the same.
 #[test]
 fn report_about_a_message_settled_just_before_is_ignored() {
     let Some(broker) = wilco() else { return };

@@ -1,4 +1,4 @@
-//! Attempts: waits between them, limits, time-outs, and how they show in ledger and outcome.
+//! Attempts: waits between them, limits, time-outs, and how they appear in ledger and outcome.
 
 use crate::{
     case::{Case, short},
@@ -24,12 +24,12 @@ fn message_is_not_tried_again_before_its_time() {
     let case = Case::new(&broker, table(arguments));
     let consumer = case.client.consume(&case.queue);
     case.publish();
-    // Doubling, up to a quarter more at random, and at the maximum as much less.
+    // The wait doubles, plus up to a quarter at random; at the maximum, minus up to a quarter.
     for wait_ms in [0, 200, 400, 375] {
         let start = Instant::now();
         let message = consumer.next();
         let waited = start.elapsed();
-        // Clocks are read at either end.
+        // The two waits are measured at different ends.
         assert!(waited + Duration::from_millis(5) >= Duration::from_millis(wait_ms), "{waited:?}");
         assert_eq!(message.redelivered, wait_ms > 0);
         case.client.nack(&message, true);
@@ -82,7 +82,7 @@ fn only_the_timed_out_message_comes_back() {
     let again = case.client.open();
     let taken = again.get_soon(&case.queue);
     assert_eq!((taken.data.as_slice(), taken.redelivered), (&b"work"[..], true));
-    // Too late: it is somebody else's now. The channel goes on.
+    // Too late: another worker has it now. The channel stays open.
     slow.ack(&stuck);
     slow.round_trip();
     case.nothing_more();

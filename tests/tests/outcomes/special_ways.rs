@@ -1,4 +1,4 @@
-//! Outcomes where there is no queue, none left, another one, or nobody to tell.
+//! Outcomes when there is no queue, none left, another one, or nobody to tell.
 
 use crate::{
     case::{Case, short},
@@ -95,7 +95,7 @@ fn direct_reply_to_gets_the_outcomes() {
         queues.sort();
         expected.sort();
         assert_eq!(queues, expected);
-        // What was handed to a consumer without acks is received.
+        // A message delivered to a consumer without acks counts as received.
         eventually("it is received", || {
             broker.message(&case.id)["queues"].elements().iter().all(has_been_received)
         });
@@ -135,7 +135,7 @@ fn deleted_virtual_host_drops_its_messages() {
         }
         client.round_trip();
         broker.manage(&["vhost", "delete", &vhost]);
-        // Who may read it is said by the virtual host, so there must be one of this name.
+        // The virtual host determines who may read it, so one of this name must exist.
         add();
         let mut message = Json::Null;
         eventually("the message is settled", || {
@@ -368,7 +368,7 @@ fn queue_that_does_not_outlive_a_restart_drops_its_messages() {
         }
         let told = Told::read(&broker.client().take_soon(&reply));
         assert_eq!((short(&told).as_str(), &*told.message_id), ("dropped queue-deleted 0", &*id));
-        // A crash may take the name of such a queue with it.
+        // A crash may also lose the name of such a queue.
         assert!(is_crash || told.queue == queue, "{told:?}");
         assert_eq!(broker.settled(&id)["outcome"].text(), "dropped");
     }
@@ -425,7 +425,7 @@ fn deadline_passes_while_the_broker_is_down_and_is_told_once() {
     case.publish_with(case.asking([("x-deadline", int(1))]));
     let (queue, reply, id) = (case.queue.clone(), case.reply.clone(), case.id.clone());
     drop(case);
-    // Before or after it was told: either way it is told once.
+    // Before or after it was sent: either way it is sent once.
     broker.restart();
     let client = broker.client();
     let outcome = client.get_soon(&reply);

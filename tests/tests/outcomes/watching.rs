@@ -1,4 +1,4 @@
-//! `amq.wilco.outcomes`: every outcome, for whoever binds a queue.
+//! `amq.wilco.outcomes`: every outcome, for anyone who binds a queue.
 
 use crate::{case::Case, wilco};
 use end_to_end::{Level, Told, client::block, unique};
@@ -18,7 +18,7 @@ fn watchers_get_the_outcomes_they_bind_to() {
     watcher.bind(&failures, WATCH, "failed.#");
     watcher.bind(&of_tasks, WATCH, "*.*.tasks");
     let id = |n: u32| format!("{}-{n}", case.id);
-    // Nobody asked: an id is enough.
+    // Nobody asked for an outcome: an id is enough.
     let publish = |n| {
         let properties = BasicProperties::default().with_message_id(id(n).into());
         case.client.publish_with("", &tasks, "work", properties);

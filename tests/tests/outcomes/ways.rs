@@ -1,6 +1,7 @@
-//! Every way a message can leave a queue: exactly one outcome each, on one queue and on a fan-out.
+//! Every way in which a message can leave a queue: exactly one outcome each, in one queue and in a
+//! fan-out.
 //!
-//! What has no queue, or needs more than one queue to be seen, is in `special_ways`.
+//! Messages without a queue, and ways that need more than one queue, are in `special_ways`.
 
 use crate::{
     case::{Case, short},
@@ -17,9 +18,10 @@ struct Way {
     how: &'static str,
     declared: Declared,
     arguments: fn() -> FieldTable,
-    /// Publishes the message and has it leave the queue.
+    /// Publishes the message and makes it leave the queue.
     leave: fn(&Case<'_>),
-    /// What the producer is told, in short; more than one only where a late ack turns the first.
+    /// What the producer is told, in short form; more than one only where a late ack turns the
+    /// first.
     told: &'static [&'static str],
 }
 
@@ -28,7 +30,7 @@ struct Way {
 enum Declared {
     Durable,
     AutoDelete,
-    /// By somebody who leaves as soon as `leave` has returned.
+    /// By somebody who disconnects as soon as `leave` has returned.
     Exclusive,
 }
 
@@ -45,7 +47,7 @@ impl Way {
         Way { declared, ..self }
     }
 
-    /// Goes this way and looks at what is told.
+    /// Makes the message leave this way and checks what is told.
     fn check(&self, broker: &Broker, is_fan_out: bool) {
         eprintln!("{}{}", self.how, if is_fan_out { ", fan-out of three" } else { "" });
         let owner = (self.declared == Declared::Exclusive).then(|| broker.client());
@@ -246,7 +248,7 @@ fn settled_by_workers() -> Vec<Way> {
                 case.publish();
                 let [active, waiting] = &consumers;
                 let message = active.next();
-                // What it gives up goes to the next.
+                // What it gives up goes to the next consumer.
                 case.client.cancel(active);
                 case.client.nack(&message, true);
                 case.client.ack(&waiting.next());
@@ -401,7 +403,7 @@ fn dropped_by_the_queue() -> Vec<Way> {
     ]
 }
 
-/// Times are long enough for the other queues of a fan-out to be done before.
+/// The times are long enough for the other queues of a fan-out to be done first.
 fn passed_by_time() -> Vec<Way> {
     vec![
         way("time to live of the message", expire_by_itself, &["expired ttl 0"]),
@@ -424,7 +426,7 @@ fn passed_by_time() -> Vec<Way> {
             |case| {
                 case.publish();
                 let message = case.get();
-                // No shorter than the time to live, whatever the machine does.
+                // At least the time to live, however slow the machine is.
                 std::thread::sleep(std::time::Duration::from_millis(1000));
                 case.client.nack(&message, true);
             },
@@ -566,7 +568,7 @@ fn what_queues_drop_has_exactly_one_outcome() {
 #[test]
 fn what_time_takes_has_exactly_one_outcome() {
     let Some(broker) = wilco() else { return };
-    // They mostly wait, so they wait together.
+    // They spend most of their time waiting, so they run together.
     std::thread::scope(|scope| {
         for way in passed_by_time() {
             let broker = &*broker;

@@ -1,4 +1,4 @@
-//! One channel as its client sees it: what is still to be answered, confirmed and settled.
+//! One channel as its client sees it: what has yet to be answered, confirmed and settled.
 
 use end_to_end::raw::{Args, BODY, Frame, HEADER, METHOD};
 use std::collections::{BTreeSet, VecDeque};
@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub(crate) enum State {
     /// Only `channel.open`.
     Closed,
-    /// Everything; `channel.open` was sent, if not answered.
+    /// Everything; `channel.open` was sent, though perhaps not answered.
     Open,
     /// Nothing: `channel.close` was sent.
     Closing,
@@ -27,11 +27,11 @@ pub(crate) struct Awaited {
     pub(crate) what: &'static str,
     /// Ids of the answers it may get.
     pub(crate) answers: &'static [(u16, u16)],
-    /// A delivery in the answer is to be acknowledged.
+    /// A delivery in the answer must be acknowledged.
     pub(crate) to_acknowledge: bool,
 }
 
-/// What comes next of a message.
+/// Which part of a message comes next.
 enum Content {
     Header,
     Body(u64),
@@ -48,9 +48,9 @@ pub(crate) struct Channel {
     pub(crate) unsettled: Vec<u64>,
     /// Tags settled since the transaction began.
     pub(crate) settled_in_transaction: Vec<u64>,
-    /// Consumers that were asked for; who does not acknowledge has a tag with an `n`.
+    /// Consumers that were requested; the tags of those that do not acknowledge contain an `n`.
     pub(crate) consumers: Vec<String>,
-    /// Consumers that the server knows.
+    /// Consumers that the server has confirmed.
     started: BTreeSet<String>,
     content: Option<Content>,
 }
@@ -89,7 +89,7 @@ impl Channel {
         }
     }
 
-    /// `channel.close` was sent: confirms that are under way are not waited for.
+    /// `channel.close` was sent: confirms that are under way are no longer awaited.
     pub(crate) fn leave(&mut self) {
         self.state = State::Closing;
         self.unconfirmed.clear();
@@ -108,7 +108,7 @@ impl Channel {
         self.awaits_something().then_some(text)
     }
 
-    /// A frame from the server; what must be sent because of it.
+    /// Takes a frame from the server; returns what must be sent because of it.
     pub(crate) fn take(&mut self, frame: &Frame) -> Result<Vec<u8>, String> {
         if let Some(content) = self.content.take() {
             return self.take_content(&content, frame);
@@ -152,7 +152,7 @@ impl Channel {
         Ok(Vec::new())
     }
 
-    /// The oldest method that waits gets this answer.
+    /// The oldest waiting method gets this answer.
     fn answer(&mut self, frame: &Frame) -> Result<(), String> {
         let awaited = self.awaited.pop_front();
         let awaited = awaited.ok_or_else(|| format!("nobody asked for {frame:?}"))?;
@@ -173,7 +173,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Nothing else is answered any more, but a `channel.close` that crossed this one is.
+    /// Nothing else is answered any more, except a `channel.close` that crossed this one.
     fn closed_by_error(&mut self) -> Vec<u8> {
         let awaited = std::mem::take(&mut self.awaited);
         let close = awaited.into_iter().filter(|awaited| awaited.what == "channel.close");

@@ -1,14 +1,14 @@
-//! Whatever a client sends without waiting is answered: methods that wait for the disk beside such
-//! as do not, on several channels, in one write or cut anywhere.
+//! Whatever a client sends without waiting is answered: methods that wait for the disk next to
+//! others that do not, on several channels, in one write or cut anywhere.
 //!
-//! One connection sends bursts of random methods and then only listens. The server has nothing
-//! else to do, so an answer that was forgotten, or that waits for a wake-up that nobody sends, does
-//! not come by luck:
+//! One connection sends bursts of random methods and then only listens. The server has nothing else
+//! to do, so an answer that was forgotten, or that waits for a wake-up nobody sends, does not come
+//! by luck:
 //!
 //! - every method that has an answer is answered within a second, in order on its channel; an
 //!   error that closes the channel answers everything on it;
 //! - every publish on a channel in confirm mode is confirmed within a second;
-//! - nothing comes on a channel that is closed, and nothing amid a message.
+//! - nothing comes on a closed channel, and nothing in the middle of a message.
 //!
 //! `WILCO_TEST_SEED` replays one seed instead of the list.
 
@@ -44,7 +44,7 @@ fn whatever_is_pipelined_is_answered_in_order() {
     for seed in seeds {
         println!("WILCO_TEST_SEED={seed}");
         let mut raw = Raw::connect(broker.address());
-        // The default login turns heartbeats off, which would wake the server now and then.
+        // The default login turns off heartbeats, which would wake the server now and then.
         raw.handshake();
         let mut client = Client::new(&broker, raw, Random::new(seed));
         for burst in 1..=BURSTS {
@@ -64,7 +64,7 @@ struct Client<'a> {
     random: Random,
     methods: Methods,
     channels: Vec<Channel>,
-    /// What was sent since everything had been answered.
+    /// What was sent since everything was last answered.
     sent: Vec<String>,
 }
 
@@ -75,12 +75,12 @@ impl<'a> Client<'a> {
         Client { broker, raw, random, methods, channels, sent: Vec::new() }
     }
 
-    /// Sends some methods; mostly waits for all answers.
+    /// Sends some methods; usually waits for all answers.
     fn burst(&mut self) -> Result<(), String> {
         let mut bytes = Vec::new();
         let mut at = 0;
         for _ in 0..=self.random.below(16) {
-            // Often the same channel again.
+            // Often on the same channel again.
             if self.random.percent(60) {
                 at = self.random.below(CHANNELS.into()) as usize;
             }
@@ -102,7 +102,7 @@ impl<'a> Client<'a> {
         cuts.sort_unstable();
         let mut writer = self.raw.writer();
         for piece in cuts.windows(2) {
-            // A connection that is closed shows when reading.
+            // Reading shows whether the connection is closed.
             let _ = writer.write_all(&bytes[piece[0]..piece[1]]);
             if piece[1] < bytes.len() && self.random.percent(70) {
                 std::thread::sleep(Duration::from_micros(self.random.below(2000)));
@@ -146,7 +146,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// Whether it is the machine that is slow: another connection waits for the disk as well.
+    /// Whether it is the machine that is slow: then another connection waits for the disk as well.
     fn others_wait_too(&self) -> bool {
         let start = Instant::now();
         let (mut raw, queue) = (self.broker.raw(), unique("other"));
@@ -156,7 +156,7 @@ impl<'a> Client<'a> {
         start.elapsed() > LIMIT / 4
     }
 
-    /// The names are this connection's own; all of them are deleted in one write.
+    /// Deletes everything in one write. The names are this connection's own.
     fn delete_everything(&mut self) -> Result<(), String> {
         self.settle()?;
         let mut last = Channel::new(CHANNELS + 1);

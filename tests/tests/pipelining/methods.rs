@@ -1,4 +1,4 @@
-//! Random methods, most of them free of errors, and what their channel then awaits.
+//! Random methods, most of them valid, and what their channel then awaits.
 
 use crate::channel::{Awaited, Channel, Mode, State};
 use end_to_end::{
@@ -12,7 +12,7 @@ type Sent = (&'static str, Vec<u8>);
 
 type Make = fn(&mut Methods, &mut Channel) -> Option<Sent>;
 
-/// What an open channel sends, and how often in the sum of all.
+/// What an open channel sends, with weights.
 const CHOICES: [(u64, Make); 20] = [
     (14, Methods::declare_queue),
     (3, Methods::ask_for_queue),
@@ -39,7 +39,7 @@ const CHOICES: [(u64, Make); 20] = [
 pub(crate) struct Methods {
     stem: String,
     random: Random,
-    /// Queues and exchanges that are there, as far as the order of channels is kept.
+    /// Queues and exchanges that exist, as far as the order across channels is known.
     queues: BTreeSet<String>,
     exchanges: BTreeSet<String>,
     consumers: u64,
@@ -88,7 +88,7 @@ impl Methods {
         bytes
     }
 
-    /// An error tells that what was to be declared is not there: its channel was being closed.
+    /// An error shows that what was being declared does not exist: its channel was being closed.
     pub(crate) fn learn(&mut self, error: &str) {
         let name = error.split('\'').nth(1).unwrap_or_default();
         self.queues.remove(name);
@@ -108,7 +108,7 @@ impl Methods {
         Some((what, Frame::method(channel.number(), class, method, arguments)))
     }
 
-    /// Odd ones are durable, even ones transient.
+    /// Odd numbers are durable, even ones transient.
     fn queue_name(&self, number: u64) -> String {
         format!("{}-q{number}", self.stem)
     }
@@ -117,7 +117,7 @@ impl Methods {
         format!("{}-x{number}", self.stem)
     }
 
-    /// Mostly one that is there.
+    /// Usually one that exists.
     fn queue(&mut self) -> String {
         let any = self.random.below(8);
         let count = self.queues.len() as u64;
@@ -128,7 +128,7 @@ impl Methods {
         self.queues.iter().nth(at).cloned().unwrap_or_default()
     }
 
-    /// As [`Methods::queue`]; there is always `amq.direct`.
+    /// As [`Methods::queue`]; `amq.direct` always exists.
     fn exchange(&mut self) -> String {
         let any = self.random.below(8);
         if self.random.percent(2) {
@@ -312,7 +312,7 @@ impl Methods {
     }
 }
 
-/// Takes a random one out.
+/// Removes and returns a random one.
 fn take<T>(random: &mut Random, from: &mut Vec<T>) -> Option<T> {
     let at = random.below(from.len().max(1) as u64) as usize;
     (at < from.len()).then(|| from.swap_remove(at))

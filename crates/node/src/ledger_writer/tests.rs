@@ -66,7 +66,7 @@ fn assert_told_once(node: &Node, id: &str) {
 }
 
 #[test]
-fn dropped_feed_is_read_from_the_log() {
+fn what_was_dropped_is_read_from_the_log() {
     let disk = FaultyDisk::new(1);
     let node = open(&disk);
     let mut session = session(&node);

@@ -1,5 +1,5 @@
-//! Open connections, to be told what all of them must know, and the numbers that name them and what
-//! is theirs.
+//! Open connections, to be woken for what concerns them all, and the numbers that identify
+//! connections and what belongs to them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -27,12 +27,12 @@ impl Default for Connections {
 }
 
 impl Connections {
-    /// The number of a connection to come; nobody else has it while the node lives.
+    /// The number of a new connection, unique while the node lives.
     pub(crate) fn next_number(&self) -> u64 {
         self.next_connection.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A number that nothing else has.
+    /// A unique number.
     pub(crate) fn next_serial(&self) -> u64 {
         self.next_serial.fetch_add(1, Ordering::Relaxed)
     }
@@ -45,7 +45,7 @@ impl Connections {
         self.open.lock().remove(&outbox.connection);
     }
 
-    /// Wakes every connection, to look at something all of them must know.
+    /// Wakes every connection, to look at something that concerns them all.
     pub(crate) fn wake_all(&self) {
         let open: Vec<_> = self.open.lock().values().cloned().collect();
         open.iter().filter_map(Weak::upgrade).for_each(|outbox| outbox.wake());

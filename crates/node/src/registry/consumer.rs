@@ -1,8 +1,8 @@
-//! A consumer, as its queue sees it: whom to push to, and what it may take.
+//! A consumer, as its queue sees it: where to push, and what it may take.
 //!
-//! It reserves before the queue assigns anything: room in its connection's outbox, and some of the
-//! prefetch that its channel's consumers share. Who finds nothing left waits for its turn (module
-//! [`turns`](super::turns)).
+//! It makes reservations before the queue assigns anything: room in its connection's outbox, and
+//! some of the prefetch that its channel's consumers share. If nothing is left, it waits for its
+//! turn (module [`turns`](super::turns)).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -24,19 +24,19 @@ pub(crate) struct ConsumerHandle {
     pub no_ack: bool,
     /// Whether its client understands `basic.cancel` from the server.
     pub notifies_cancel: bool,
-    /// `false` until its client may know of it.
+    /// `false` until its client may know about it.
     pub is_active: AtomicBool,
     pub is_cancelled: AtomicBool,
     /// The channel-wide prefetch (`basic.qos` with global set).
     pub shared_prefetch: Arc<SharedPrefetch>,
-    /// Its places in the turns of its connection's room and of the shared prefetch.
+    /// Its places in the turns for its connection's room and for the shared prefetch.
     pub room_place: Place,
     pub prefetch_place: Place,
-    /// It as a worker.
+    /// This consumer as a worker.
     pub by: Arc<SettledBy>,
 }
 
-/// A prefetch that a channel's consumers share; 0 is without limit.
+/// A prefetch that a channel's consumers share; 0 means no limit.
 #[derive(Default)]
 pub(crate) struct SharedPrefetch {
     pub limit: AtomicU32,
@@ -45,10 +45,10 @@ pub(crate) struct SharedPrefetch {
 }
 
 impl ConsumerHandle {
-    /// Cancels it from the server's side, and says so to a client that understands: once, and only
-    /// on the channel that it was made on.
+    /// Cancels it from the server's side, and says so to a client that understands that: once, and
+    /// only on the channel on which it was created.
     pub(crate) fn tell_cancelled(&self) {
-        // Before its client knows of it, who makes it looks after it.
+        // Until its client knows about it, its creator looks after it.
         let is_known = self.is_active.load(Ordering::SeqCst);
         if !is_known || self.is_cancelled.swap(true, Ordering::AcqRel) || !self.notifies_cancel {
             return;
@@ -62,9 +62,10 @@ impl ConsumerHandle {
         self.outbox.wake();
     }
 
-    /// Sends it a message that is in no queue. `false` when it is gone or has no room.
+    /// Sends it a message that is in no queue. `false` when the consumer is gone or has no room.
     pub(crate) fn reply(&self, message: &Message) -> bool {
-        // Nobody reserves room for a reply; who does not read his loses them, as nothing is stored.
+        // Nobody reserves room for a reply; a client that does not read its replies loses them, as
+        // they are not stored.
         if self.outbox.is_full() {
             return false;
         }
@@ -115,7 +116,7 @@ impl Endpoint for ConsumerEndpoint {
         if !self.may_take_room(bytes) {
             return false;
         }
-        // Who does not ack never gives room back, and needs none.
+        // A consumer that does not ack never gives any prefetch back, and needs none.
         if !self.no_ack && !self.shared_prefetch.reserve(&self.prefetch_place) {
             self.wait_for_prefetch();
             return false;
@@ -129,7 +130,7 @@ impl Endpoint for ConsumerEndpoint {
             self.shared_prefetch.release(1);
         }
         self.outbox.written(room_for(body_bytes));
-        // Nothing is written for it, so its owner must look by itself who waits for room.
+        // Nothing is written for it, so its owner must check by itself who waits for room.
         self.outbox.note_stalled();
         self.outbox.note_prefetch_left();
         self.outbox.wake();
@@ -137,7 +138,7 @@ impl Endpoint for ConsumerEndpoint {
 }
 
 impl ConsumerHandle {
-    /// Whether there is room for a delivery, and it may have it; else it waits for its turn.
+    /// Whether there is room for a delivery and it may have it; otherwise it waits for its turn.
     fn may_take_room(&self, bytes: usize) -> bool {
         let outbox = &self.outbox;
         if outbox.room() > 0 && outbox.turns.may_take(&self.room_place, bytes as u64) {
@@ -146,7 +147,8 @@ impl ConsumerHandle {
         }
         outbox.turns.wait(&self.room_place);
         outbox.note_stalled();
-        // Whoever made room before the marks were set did not see them, and may write no more.
+        // Room that was made before the marks were set did not see them, and perhaps nothing more
+        // is written.
         if outbox.room() > RESERVED_BYTES_MAX / 2 {
             outbox.wake();
         }
@@ -156,21 +158,21 @@ impl ConsumerHandle {
     /// Waits for its turn to have some of the shared prefetch.
     fn wait_for_prefetch(&self) {
         self.shared_prefetch.turns.wait(&self.prefetch_place);
-        // Whoever gave back before the mark was set did not see it.
+        // Prefetch that was given back before the mark was set did not see it.
         if self.shared_prefetch.left() > 0 {
             self.outbox.note_prefetch_left();
             self.outbox.wake();
         }
     }
 
-    /// It is gone from its queue and takes no more turns.
+    /// It has left its queue and takes no more turns.
     pub(crate) fn leave_turns(&self) {
         self.outbox.turns.leave(&self.room_place);
         self.shared_prefetch.turns.leave(&self.prefetch_place);
     }
 }
 
-/// One that the server cancelled is dropped by its session without a word.
+/// If the server cancelled it, its session drops it without saying so.
 impl Drop for ConsumerHandle {
     fn drop(&mut self) {
         self.leave_turns();
@@ -178,7 +180,7 @@ impl Drop for ConsumerHandle {
 }
 
 impl SharedPrefetch {
-    /// What is left of it; as good as without end when there is no limit.
+    /// What is left of it; practically unlimited when there is no limit.
     pub(crate) fn left(&self) -> u32 {
         match self.limit.load(Ordering::SeqCst) {
             0 => u32::MAX,
@@ -187,7 +189,7 @@ impl SharedPrefetch {
     }
 
     fn reserve(&self, place: &Place) -> bool {
-        // Counted even without a limit, so that one set later finds the truth.
+        // Counted even without a limit, so that a limit set later starts from the right number.
         let limit = self.limit.load(Ordering::SeqCst);
         if limit > 0 && !(self.left() > 0 && self.turns.may_take(place, 1)) {
             return false;

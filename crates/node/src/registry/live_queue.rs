@@ -1,4 +1,4 @@
-//! A queue of the living node: the pure core behind its mutex, and what others need to know of it
+//! A queue of a running node: the pure core behind its mutex, and what others need to know about it
 //! without locking.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,10 +20,10 @@ pub(crate) struct LiveQueue {
     pub vhost: Weak<Vhost>,
     pub durable: bool,
     pub auto_delete: bool,
-    /// The same as the core has, to be read without its lock.
+    /// The settings that the core has, to be read without its lock.
     settings: ArcSwap<Settings>,
     pub state: Mutex<QueueState>,
-    /// When it is looked at next by time; `u64::MAX` for never.
+    /// When the timers look at it next; `u64::MAX` for never.
     pub timer_at_ms: AtomicU64,
 }
 
@@ -50,17 +50,18 @@ impl LiveQueue {
         }
     }
 
-    /// What it acts upon at this moment.
+    /// Its current settings.
     pub(crate) fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.load()
     }
 
-    /// Its core acts upon these from now on.
+    /// Its core uses these settings from now on.
     pub(crate) fn publish_settings(&self, settings: Arc<Settings>) {
         self.settings.store(settings);
     }
 
-    /// Notes that the timers must look at it at `at_ms`. `false` when they will do so before.
+    /// Notes that the timers must look at it at `at_ms`. `false` when they will do so earlier
+    /// anyway.
     pub(crate) fn claim_timer(&self, at_ms: u64) -> bool {
         self.timer_at_ms.fetch_min(at_ms, Ordering::AcqRel) > at_ms
     }

@@ -1,7 +1,7 @@
-//! What is there: virtual hosts, their queues, connections and whom to send replies to.
+//! What exists: virtual hosts, their queues, connections, and consumers of direct replies.
 //!
-//! Owns the living things and how they are found by name, id or address. Never does: anything to a
-//! message. Work on a queue goes through the [`engine`](crate::engine), which is built on this.
+//! Owns the living things and finds them by name, id or address. Never does anything to a message:
+//! work on a queue goes through the [`engine`](crate::engine), which is built on this.
 
 mod connections;
 mod consumer;
@@ -32,7 +32,8 @@ pub(crate) use turns::{Place, in_turn};
 pub(crate) use unsettled::Unsettled;
 pub(crate) use vhost::{Vhost, VhostState};
 
-/// Names of deleted queues that are remembered: their last events are on the way into the ledger.
+/// How many names of deleted queues are remembered: their last events are still on the way into the
+/// ledger.
 const DELETED_MAX: usize = 16_384;
 
 /// See the module's documentation.
@@ -40,14 +41,14 @@ pub(crate) struct Registry {
     pub vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     pub queue_ids: QueueIds,
     pub connections: Connections,
-    /// Queues that were deleted lately, the last first.
+    /// Recently deleted queues, the latest first.
     deleted_queues: Mutex<VecDeque<(QueueId, QueueNames)>>,
     /// Consumers of direct reply-to, by the token in their address.
     reply_consumers: RwLock<HashMap<String, Weak<ConsumerHandle>>>,
 }
 
 impl Registry {
-    /// Without a virtual host yet. Ids below `next_queue_id` are used.
+    /// Starts without virtual hosts. Ids below `next_queue_id` have been used.
     pub(crate) fn new(next_queue_id: u32, deleted_queues: Vec<(QueueId, QueueNames)>) -> Self {
         Self {
             vhosts: RwLock::new(Rank::Vhosts, HashMap::default()),
@@ -62,13 +63,13 @@ impl Registry {
         self.vhosts.read().get(name).cloned()
     }
 
-    /// The virtual host that a message is in, told by the hash of both.
+    /// The virtual host of a message, recognised by the hash of its id and its virtual host.
     pub(crate) fn vhost_of(&self, message_id: &str, hash: IdHash) -> Option<Arc<Vhost>> {
         let vhosts = self.vhosts.read();
         vhosts.values().find(|vhost| IdHash::new(&vhost.name, message_id) == hash).cloned()
     }
 
-    /// Every queue, in the order of their ids.
+    /// Every queue, in order of id.
     pub(crate) fn all_queues(&self) -> Vec<Arc<LiveQueue>> {
         let vhosts: Vec<Arc<Vhost>> = self.vhosts.read().values().cloned().collect();
         let queues = |vhost: &Arc<Vhost>| -> Vec<Arc<LiveQueue>> {
@@ -83,7 +84,7 @@ impl Registry {
         self.vhost(vhost)?.queue_named(name)
     }
 
-    /// What a queue is called, or was called until a moment ago.
+    /// The name a queue has, or had until a moment ago.
     pub(crate) fn queue_names(&self, id: QueueId) -> Option<QueueNames> {
         let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
         let living = vhosts.iter().find_map(|vhost| {
@@ -102,7 +103,7 @@ impl Registry {
         deleted.truncate(DELETED_MAX);
     }
 
-    /// Adds a consumer of direct reply-to; the token is its own and nobody can guess it.
+    /// Adds a consumer of direct reply-to; the token is unique and cannot be guessed.
     pub(crate) fn add_reply_consumer(&self, token: String, consumer: &Arc<ConsumerHandle>) {
         self.reply_consumers.write().insert(token, Arc::downgrade(consumer));
     }
@@ -111,7 +112,7 @@ impl Registry {
         self.reply_consumers.write().remove(token);
     }
 
-    /// The consumer that an address of direct reply-to names, if it is one.
+    /// The consumer that an address of direct reply-to stands for, if it is such an address.
     pub(crate) fn reply_consumer(&self, address: &str) -> Option<Weak<ConsumerHandle>> {
         let token = address.strip_prefix(REPLY_TO)?.trim_start_matches('.');
         self.reply_consumers.read().get(token).cloned()

@@ -1,13 +1,13 @@
-//! What a connection has for others to push into: its outbox.
+//! A connection's outbox, into which others push what is for it.
 //!
 //! Any thread may push deliveries, under the one lock; the connection's own task empties it into
-//! the socket and is woken once per push of a batch. Delivery tags are given out here, under that
-//! lock, so the order of tags is the order on the wire, and an `ack multiple` never covers what the
-//! client has not seen.
+//! the socket and is woken once per pushed batch. Delivery tags are assigned here, under that lock,
+//! so their order is the order on the wire, and an `ack multiple` never covers what the client has
+//! not seen.
 //!
-//! *Invariant:* what is pushed and not yet written is bounded: consumers reserve room before a
-//! queue hands anything out (module [`consumer`](super::consumer)), and a full outbox says so once it has
-//! room again ([`Outbox::take_stalled`]).
+//! *Invariant:* the amount that is pushed and not yet written is bounded: consumers reserve room
+//! before a queue assigns anything (module [`consumer`](super::consumer)), and an outbox that was
+//! full reports when it has room again ([`Outbox::take_stalled`]).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -28,30 +28,30 @@ use crate::rewrite;
 use crate::sink::{Delivered, Sink};
 use crate::store::Waiter;
 
-/// Bytes of deliveries that may wait in an outbox.
+/// The most bytes of deliveries that may wait in an outbox.
 pub(crate) const RESERVED_BYTES_MAX: usize = 1 << 20;
-/// What a delivery takes besides its body.
+/// The room a delivery takes besides its body.
 const DELIVERY_BYTES: usize = 128;
 
 /// See the module's documentation.
 pub struct Outbox {
-    /// Names the connection while the node lives.
+    /// Identifies the connection while the node lives.
     pub(crate) connection: u64,
     state: Mutex<OutboxState>,
     waker: AtomicWaker,
-    /// Woken since its owner last looked.
+    /// Whether it has been woken since its owner last looked.
     is_dirty: AtomicBool,
-    /// Room taken by deliveries that are assigned or pushed and not written.
+    /// Room taken by deliveries that are assigned or pushed but not yet written.
     reserved_bytes: AtomicUsize,
-    /// A consumer was refused room.
+    /// Whether a consumer was refused room.
     stalled: AtomicBool,
-    /// Whose turn it is to have room.
+    /// The turns for having room.
     pub(crate) turns: Turns,
-    /// A consumer waits for a shared prefetch, of which something may be left.
+    /// Whether a consumer waits for a shared prefetch of which something may be left.
     has_prefetch_left: AtomicBool,
-    /// Stands in the store's list of those to tell.
+    /// Whether this is registered with the store as a waiter.
     waits_for_store: AtomicBool,
-    /// Some channel has held confirms that were decided.
+    /// Whether held confirms of some channel have been decided.
     has_decided: AtomicBool,
 }
 
@@ -59,34 +59,35 @@ pub struct Outbox {
 pub(crate) struct OutboxState {
     pub sink: Box<dyn Sink>,
     pub channels: HashMap<u16, ChannelOutbox>,
-    /// Part of `reserved_bytes` that the sink holds.
+    /// The part of `reserved_bytes` that the sink holds.
     pushed_bytes: usize,
 }
 
-/// One channel's share of the outbox.
+/// One channel's part of the outbox.
 #[derive(Default)]
 pub(crate) struct ChannelOutbox {
-    /// Tells a channel from an earlier one of the same number.
+    /// Distinguishes a channel from an earlier one with the same number.
     pub serial: u64,
     pub last_tag: u64,
     pub unsettled: UnsettledRing,
-    /// The queues that `unsettled` names by index.
+    /// The queues to which `unsettled` refers by index.
     pub queues: Vec<Arc<LiveQueue>>,
-    /// Held confirms that others have decided.
+    /// Held confirms that have been decided.
     pub decided: Vec<Decided>,
 }
 
-/// What became of a publisher's confirm that was held.
+/// The decision about a publisher's confirm that was held.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Decided {
-    /// Its number on the channel.
+    /// The confirm's number on the channel.
     pub number: u64,
     pub is_acked: bool,
-    /// Told once the log is durable up to here.
+    /// Sent once the log is durable up to here.
     pub position: u64,
 }
 
-/// What a report is matched by to the delivery it is about: half of the id's hash, never 0.
+/// The key by which a report is matched to the delivery it is about: half of the id's hash, never
+/// 0.
 pub(crate) fn report_key(id: u128) -> u64 {
     (id as u64).max(1)
 }
@@ -110,7 +111,7 @@ impl Outbox {
         }
     }
 
-    /// Notes what became of a held confirm. `false` when its channel is closed.
+    /// Notes the decision about a held confirm. `false` when its channel is closed.
     pub(crate) fn decide(&self, channel: u16, channel_serial: u64, decided: Decided) -> bool {
         let mut state = self.state.lock();
         let Some(channel) = state.channels.get_mut(&channel) else { return false };
@@ -127,8 +128,8 @@ impl Outbox {
         self.has_decided.load(Ordering::Acquire) && self.has_decided.swap(false, Ordering::AcqRel)
     }
 
-    /// Works on the sink, which is an `S`, and on nothing else under the lock. The second argument
-    /// is the room that pushed deliveries take: whoever takes them out of the sink takes it along
+    /// Works on the sink, which is an `S`, and on nothing else, under the lock. The second argument
+    /// is the room that pushed deliveries take: whoever takes them out of the sink takes it too,
     /// and gives it back with [`Session::after_write`](crate::Session::after_write).
     pub fn with_sink<S: Sink, R>(&self, work: impl FnOnce(&mut S, &mut usize) -> R) -> Option<R> {
         let mut state = self.state.lock();
@@ -137,36 +138,37 @@ impl Outbox {
         Some(work(sink.downcast_mut::<S>()?, &mut state.pushed_bytes))
     }
 
-    /// What was pushed has been written; its room is free again.
+    /// Frees the room of what was pushed and has been written.
     pub(crate) fn written(&self, bytes: usize) {
         self.reserved_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
-    /// Whether consumers wait for room, and there is some: then resume them. Answers once.
+    /// Whether consumers wait for room and there is some, so that they should be resumed. `true`
+    /// only once.
     pub(crate) fn take_stalled(&self) -> bool {
         self.reserved_bytes.load(Ordering::Acquire) < RESERVED_BYTES_MAX / 2
             && self.stalled.load(Ordering::Acquire)
             && self.stalled.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether consumers wait for a shared prefetch of which something may be left: then give them
-    /// their turns. Answers once.
+    /// Whether consumers wait for a shared prefetch of which something may be left, so that they
+    /// should get their turns. `true` only once.
     pub(crate) fn take_has_prefetch_left(&self) -> bool {
         self.has_prefetch_left.load(Ordering::Acquire)
             && self.has_prefetch_left.swap(false, Ordering::AcqRel)
     }
 
-    /// Room that is left for deliveries, bytes.
+    /// Room left for deliveries, bytes.
     pub(crate) fn room(&self) -> usize {
         RESERVED_BYTES_MAX.saturating_sub(self.reserved_bytes.load(Ordering::SeqCst))
     }
 
-    /// Whom to wake when there is something to write or to look at.
+    /// Registers whom to wake when there is something to write or to look at.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
-    /// Takes room for a delivery, which there is.
+    /// Takes room for a delivery; the caller has checked that there is some.
     pub(crate) fn reserve(&self, bytes: usize) {
         self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
     }
@@ -181,24 +183,24 @@ impl Outbox {
         self.stalled.store(true, Ordering::SeqCst);
     }
 
-    /// Whether there is no room for more, which who has no reservation must ask.
+    /// Whether there is no room for more; anyone without a reservation must ask.
     pub(crate) fn is_full(&self) -> bool {
         self.room() == 0
     }
 
-    /// Notes room taken without a reservation, under the lock.
+    /// Takes room without a reservation, under the lock.
     pub(crate) fn take_room(&self, state: &mut OutboxState, bytes: usize) {
         self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
         state.pushed_bytes += bytes;
     }
 
-    /// Wakes whoever registered.
+    /// Wakes the registered task.
     pub fn wake(&self) {
         self.is_dirty.store(true, Ordering::Release);
         self.waker.wake();
     }
 
-    /// Whether it was woken since this was last asked.
+    /// Whether it has been woken since this was last called.
     pub fn take_dirty(&self) -> bool {
         self.is_dirty.load(Ordering::Acquire) && self.is_dirty.swap(false, Ordering::AcqRel)
     }
@@ -207,9 +209,9 @@ impl Outbox {
         self.state.lock()
     }
 
-    /// Pushes those deliveries whose bodies are at hand to one consumer. `false` when it does not
-    /// take them any more: its channel is closed, or it was cancelled. The room they reserved is
-    /// then the caller's to give back.
+    /// Pushes those deliveries to one consumer whose bodies have been loaded. `false` when the
+    /// consumer no longer takes any: its channel is closed, or it was cancelled. The caller must
+    /// then give back the room they reserved.
     pub(crate) fn push(
         &self,
         consumer: &ConsumerHandle,
@@ -234,7 +236,7 @@ impl Outbox {
                 let report = report_key_of(message);
                 channel.unsettled.push(Unsettled { tag, id, consumer, queue, counted, report });
             }
-            // The queue reserved for the body; the properties are known only here.
+            // The queue reserved room for the body; only here are the properties known.
             let properties_bytes = message.properties_bytes().len();
             self.reserved_bytes.fetch_add(properties_bytes, Ordering::AcqRel);
             *pushed_bytes += room_for(delivery.body_bytes) + properties_bytes;
@@ -257,16 +259,17 @@ impl Outbox {
 }
 
 impl ChannelOutbox {
-    /// The index that names a queue in `unsettled`.
+    /// The index by which `unsettled` refers to a queue.
     pub(crate) fn queue_index(&mut self, queue: &Arc<LiveQueue>) -> u32 {
         if self.unsettled.is_empty() {
-            // Nothing names them: forget queues that are no longer used.
+            // Nothing refers to them: forget queues that are no longer used.
             self.queues.clear();
         }
         self.index_of(queue)
     }
 
-    /// The same, while something that is not in `unsettled` just now still names queues by index.
+    /// The same, while something that is not in `unsettled` at the moment still refers to queues by
+    /// index.
     pub(crate) fn index_of(&mut self, queue: &Arc<LiveQueue>) -> u32 {
         let found = self.queues.iter().rposition(|known| Arc::ptr_eq(known, queue));
         found.unwrap_or_else(|| {
@@ -275,7 +278,7 @@ impl ChannelOutbox {
         }) as u32
     }
 
-    /// Notes a message that was taken by `basic.get`; its tag.
+    /// Notes a message taken by `basic.get`; returns its tag.
     pub(crate) fn got(
         &mut self,
         queue: &Arc<LiveQueue>,
@@ -308,12 +311,12 @@ impl Waiter for Outbox {
     }
 }
 
-/// What a report about a message is matched by; 0 when there can be none.
+/// The key by which a report about a message is matched; 0 when there can be none.
 fn report_key_of(message: &Message) -> u64 {
     message.followed().map_or(0, |tracking| report_key(tracking.id))
 }
 
-/// What a delivery with such a body takes.
+/// The room that a delivery with a body of this size takes.
 pub(crate) fn room_for(body_bytes: u32) -> usize {
     body_bytes as usize + DELIVERY_BYTES
 }

@@ -1,20 +1,20 @@
-//! Ids for queues, none of them ever used twice.
+//! Ids for queues; none is ever used twice.
 //!
-//! The ledger knows queues by their ids for as long as it remembers their messages, also those that
-//! are not durable: a restart must not use their ids again. So they are reserved in the definitions,
-//! many at a time.
+//! The ledger knows queues, even transient ones, by their ids for as long as it remembers their
+//! messages: a restart must not use their ids again. So ids are reserved in the definitions, many
+//! at a time.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use broker::{BrokerError, QueueId};
 
-/// Ids that are reserved at a time; a restart skips those of them that were not used.
+/// How many ids are reserved at a time; a restart skips those that were not used.
 const RESERVED_AT_A_TIME: u32 = 256;
 
 /// See the module's documentation.
 pub(crate) struct QueueIds {
     next: AtomicU32,
-    /// Ids below this one are said to be used in the definitions.
+    /// According to the definitions, ids below this one are used.
     reserved: AtomicU32,
 }
 
@@ -24,8 +24,8 @@ impl QueueIds {
         Self { next: AtomicU32::new(next), reserved: AtomicU32::new(next) }
     }
 
-    /// An id that was never used. Where none was reserved any more `reserve` is told up to where
-    /// they are to be, and must log that before the id is used.
+    /// An id that was never used. When the reserved ones are used up, `reserve` gets the id up to
+    /// which more are to be reserved, and must log that before the id is used.
     ///
     /// # Errors
     /// `RESOURCE_ERROR` when there are no more.

@@ -1,15 +1,16 @@
-//! What several consumers share is handed out in turn, so that none starves: the room of a
-//! connection, a channel-wide prefetch.
+//! Turns for what several consumers share, so that none starves: the room of a connection, a
+//! channel-wide prefetch.
 //!
-//! While there is enough for all nobody notices. Who finds nothing left waits, and so does who comes
-//! while others wait. When something is given back, its owner gives those who wait their turns, the
-//! longest first, each with a share as its *credit* ([`Turns::begin`]); what a consumer takes beyond
-//! its credit it waits for again, behind the others.
+//! While there is enough for all, turns make no difference. A consumer that finds nothing left
+//! waits, and so does one that comes while others wait. When something is given back, its owner
+//! gives the waiting consumers their turns, the longest-waiting first, each with a share as its
+//! *credit* ([`Turns::begin`]); for anything beyond its credit a consumer waits again, behind the
+//! others.
 //!
-//! Consumers ask under the locks of their queues, turns are given by the connection's own task, so
-//! all of this is atomics. *Invariant:* a consumer that was refused has its place marked before the
-//! budget is looked at once more by whoever refused it; so either that look or the one that follows
-//! giving back sees the other.
+//! Consumers ask under the locks of their queues, while the connection's own task gives the turns,
+//! so all of this is atomics. *Invariant:* when a consumer is refused, its place is marked before
+//! the refusing thread looks at the budget once more; so either that look sees what was given back,
+//! or the look after giving back sees the mark.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -23,14 +24,14 @@ pub(crate) struct Turns {
 /// A consumer's place in the turns of one budget.
 #[derive(Default)]
 pub(crate) struct Place {
-    /// Since when it waits, as a number that grows; 0 when it does not wait.
+    /// When it began to wait, as a growing number; 0 when it does not wait.
     since: AtomicU64,
-    /// What it may take of its turn, in the budget's unit.
+    /// What it may take in its turn, in the budget's unit.
     credit: AtomicU64,
 }
 
 impl Place {
-    /// Since when it waits, as a number that grows.
+    /// When it began to wait, as a growing number.
     pub(crate) fn waits_since(&self) -> Option<u64> {
         let since = self.since.load(Ordering::SeqCst);
         (since > 0).then_some(since)
@@ -38,7 +39,7 @@ impl Place {
 }
 
 impl Turns {
-    /// Whether a consumer may take from what is there: nobody else waits, or it is its turn.
+    /// Whether a consumer may take this amount: nobody else waits, or it has its turn.
     pub(crate) fn may_take(&self, place: &Place, amount: u64) -> bool {
         let own = usize::from(place.waits_since().is_some());
         if self.waiting_count.load(Ordering::SeqCst) <= own {
@@ -53,19 +54,20 @@ impl Turns {
         self.waiting_count.load(Ordering::SeqCst) > 0
     }
 
-    /// The consumer took something after all, or is gone: it waits no longer.
+    /// The consumer took something after all, or is gone: it no longer waits.
     pub(crate) fn leave(&self, place: &Place) {
         if place.since.load(Ordering::SeqCst) > 0 && place.since.swap(0, Ordering::SeqCst) > 0 {
             self.waiting_count.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    /// The consumer waits from now on, if it does not yet. The budget is to be looked at again then.
+    /// The consumer waits from now on, if it did not already. The caller must then look at the
+    /// budget again.
     pub(crate) fn wait(&self, place: &Place) {
         if place.since.load(Ordering::SeqCst) > 0 {
             return;
         }
-        // Counted first, so that the count is never below those that are marked.
+        // Counted first, so that the count is never below the number of marked places.
         self.waiting_count.fetch_add(1, Ordering::SeqCst);
         let now = self.last.fetch_add(1, Ordering::SeqCst) + 1;
         if place.since.compare_exchange(0, now, Ordering::SeqCst, Ordering::SeqCst).is_err() {
@@ -73,14 +75,14 @@ impl Turns {
         }
     }
 
-    /// It is this consumer's turn, for so much.
+    /// Begins this consumer's turn, with this much credit.
     pub(crate) fn begin(&self, place: &Place, credit: u64) {
         place.credit.store(credit, Ordering::Release);
         self.leave(place);
     }
 }
 
-/// Those of `consumers` that wait, the longest first.
+/// The waiting `consumers`, the longest-waiting first.
 pub(crate) fn in_turn<C>(
     consumers: impl Iterator<Item = C>,
     place: impl Fn(&C) -> &Place,
@@ -127,7 +129,7 @@ mod tests {
         assert_eq!(order(), [0, 1]);
     }
 
-    /// Everybody always wants all there is, and asks in the same order.
+    /// Every consumer always wants everything there is, and they ask in the same order.
     #[test]
     fn greedy_consumers_of_a_small_budget_get_the_same() {
         for (budget, count) in [(1, 3), (10, 4), (7, 2), (2, 5)] {
@@ -147,7 +149,7 @@ mod tests {
                 places.iter().enumerate().for_each(|(index, place)| {
                     take_all(index, place, &mut free);
                 });
-                // All of it comes back.
+                // Everything comes back.
                 free = budget;
                 let waiting = in_turn(places.iter().enumerate(), |(_, place)| *place);
                 let share = (free / waiting.len()).max(1) as u64;

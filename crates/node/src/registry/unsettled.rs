@@ -1,8 +1,8 @@
 //! The deliveries of one channel that wait for their settlement, by delivery tag.
 //!
-//! Tags only grow and mostly leave in order, so this is a ring sorted by tag: the front goes for
-//! nothing, anything else is found by binary search and leaves a gap, and gaps are swept out when
-//! they outnumber what is left.
+//! Tags only grow and mostly leave in order, so this is a ring sorted by tag: removing from the
+//! front costs nothing, anything else is found by binary search and leaves a gap, and gaps are
+//! swept out when they outnumber what is left.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub(crate) struct Unsettled {
     pub queue: u32,
     /// Whether it counts against the channel-wide prefetch.
     pub counted: bool,
-    /// What a report about its message is matched by; 0 when there can be none.
+    /// The key by which a report about its message is matched; 0 when there can be none.
     pub report: u64,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Unsettled {
 #[derive(Default)]
 pub(crate) struct UnsettledRing {
     ring: VecDeque<Option<Unsettled>>,
-    /// Tag of each place, kept for gaps too.
+    /// The tag of each place, kept for gaps too.
     tags: VecDeque<u64>,
     count: usize,
 }
@@ -43,14 +43,15 @@ impl UnsettledRing {
         self.count == 0
     }
 
-    /// The tag of the first such delivery with this report key. Workers mostly report on their oldest.
+    /// The tag of the first open delivery with this report key. Workers mostly report on their
+    /// oldest one.
     pub(crate) fn tag_of(&self, report: u64, is_open: impl Fn(u64) -> bool) -> Option<u64> {
         let is_it = |unsettled: &&Unsettled| unsettled.report == report && is_open(unsettled.tag);
         self.ring.iter().flatten().find(is_it).map(|unsettled| unsettled.tag)
     }
 
     /// Takes out one tag, or with `multiple` every tag up to it (all of them for 0), in order.
-    /// `false` when the tag is not there.
+    /// `false` when the tag does not exist.
     pub(crate) fn take(&mut self, tag: u64, multiple: bool, out: &mut Vec<Unsettled>) -> bool {
         if tag == 0 && multiple {
             self.take_all(out);
@@ -105,7 +106,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn unsettled(tag: u64) -> Unsettled {
-        // Any delivery id will do; take one from a queue.
+        // Any delivery id will do; this takes one from a queue.
         let mut queue = broker::queue::Queue::<Nowhere>::new(
             broker::QueueId(1),
             broker::queue::Settings::default(),

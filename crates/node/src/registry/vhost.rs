@@ -14,13 +14,13 @@ use crate::names::OUTCOMES_EXCHANGE;
 /// See the module's documentation.
 ///
 /// Routing reads the topology only when a session's cached route is out of date, which the epoch
-/// tells without a lock; so a plain read-write lock serves, and declaring ten thousand queues
+/// shows without a lock. So a plain read-write lock is enough, and declaring ten thousand queues
 /// copies nothing.
 pub(crate) struct Vhost {
     pub name: Arc<str>,
     pub state: RwLock<VhostState>,
     epoch: AtomicU64,
-    /// Whether anything is bound to the exchange that has every outcome, and as of which epoch.
+    /// Whether anything is bound to the exchange that gets every outcome, and as of which epoch.
     watched: AtomicU64,
 }
 
@@ -28,7 +28,8 @@ pub(crate) struct Vhost {
 pub(crate) struct VhostState {
     pub topology: Topology,
     pub queues: HashMap<QueueId, Arc<LiveQueue>>,
-    /// Set once; nothing of it may be changed or logged any more, there may be a new one of its name.
+    /// Set once; after that nothing of it may be changed or logged, as there may be a new virtual
+    /// host of the same name.
     pub is_deleted: bool,
 }
 
@@ -65,12 +66,12 @@ impl Vhost {
         }
     }
 
-    /// Changes with everything that may change a route or who may use it.
+    /// A number that changes with everything that may change a route or who may use it.
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
     }
 
-    /// Whether anything is bound to the exchange that has every outcome.
+    /// Whether anything is bound to the exchange that gets every outcome.
     pub(crate) fn outcomes_are_watched(&self) -> bool {
         let epoch = self.epoch();
         let known = self.watched.load(Ordering::Acquire);
@@ -83,7 +84,7 @@ impl Vhost {
         is_watched
     }
 
-    /// To be called after every such change.
+    /// Must be called after every such change.
     pub(crate) fn changed(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
     }

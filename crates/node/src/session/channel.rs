@@ -14,14 +14,14 @@ use crate::registry::{ConsumerHandle, LiveQueue, SharedPrefetch};
 /// One open channel.
 pub(super) struct Channel {
     pub serial: u64,
-    /// By consumer tag.
+    /// Consumers by their tags.
     pub consumers: BTreeMap<String, Consumer>,
-    /// For consumers to come (`basic.qos` without global).
+    /// For consumers that are still to come (`basic.qos` without global).
     pub prefetch: u32,
     pub shared_prefetch: Arc<SharedPrefetch>,
     pub confirms: Option<Confirms>,
     pub transaction: Option<Transaction>,
-    /// What was said of messages that this channel holds, by delivery tag.
+    /// Reports about messages that this channel holds, by delivery tag.
     pub reports: BTreeMap<u64, Report>,
 }
 
@@ -34,19 +34,19 @@ pub(super) struct Consumer {
 /// Where a consumer's messages come from.
 pub(super) enum Source {
     Queue(Arc<LiveQueue>, ConsumerKey),
-    /// Direct reply-to, by its token.
+    /// Direct reply-to, with its token.
     Replies(String),
 }
 
 impl Channel {
-    /// Who settles a delivery to one of its consumers, if that one is still there.
+    /// The worker that settles a delivery to one of its consumers, if that consumer still exists.
     pub(super) fn settled_by(&self, key: ConsumerKey) -> Option<&Arc<SettledBy>> {
         let is_it =
             |consumer: &&Consumer| matches!(&consumer.source, Source::Queue(_, of) if *of == key);
         self.consumers.values().find(is_it).map(|consumer| &consumer.handle.by)
     }
 
-    /// From here on its consumers take nothing more.
+    /// From now on its consumers take nothing more.
     pub(super) fn cancel_consumers(&self) {
         for consumer in self.consumers.values() {
             consumer.handle.is_cancelled.store(true, Ordering::Release);

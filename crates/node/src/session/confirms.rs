@@ -1,9 +1,9 @@
-//! Publisher confirms: which messages of a channel wait for the log to be durable.
+//! Publisher confirms: which messages of a channel wait for the log to become durable.
 //!
 //! A batch of publishes waits for one position, so a channel's queue of waiting confirms has one
-//! entry per batch, and each release is one cumulative confirm; refused messages are told one by one
-//! between. What is held until its message was acked (`x-confirm-on: ack`) is left out
-//! and told by itself, and as long as it is, nothing later can be told cumulatively.
+//! entry per batch, and each release is one cumulative confirm; refused messages are nacked one by
+//! one in between. A confirm that is held until its message is acked (`x-confirm-on: ack`) is left
+//! out and sent by itself, and while it is held, no later one can be cumulative.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -13,23 +13,23 @@ use crate::sink::Sink;
 /// The confirms of one channel.
 #[derive(Default)]
 pub(super) struct Confirms {
-    /// Number of the last message published.
+    /// The number of the last published message.
     pub last: u64,
-    /// Everything up to here is told, or held.
+    /// Everything up to here has been confirmed, or is held.
     confirmed: u64,
-    /// (last number, position that must be durable), numbers and positions growing.
+    /// (last number, position that must be durable); both numbers and positions grow.
     waiting: VecDeque<(u64, u64)>,
     refused: BTreeSet<u64>,
-    /// Told when it is decided what became of them, and not before.
+    /// Confirmed once it is decided what became of the message, and not before.
     held: BTreeSet<u64>,
-    /// Decided, and waiting for that to be durable.
+    /// Decided, but waiting for that to be durable.
     pub decided: Vec<Decided>,
-    /// Held ones that were told before their turn came.
+    /// Held ones that were confirmed before their turn came.
     told: BTreeSet<u64>,
 }
 
 impl Confirms {
-    /// The messages up to `last` wait for `position`; 0 waits for nothing.
+    /// The messages up to `last` wait for `position`; with 0 they wait for nothing.
     pub(super) fn wait(&mut self, last: u64, position: u64) {
         match self.waiting.back_mut() {
             Some(back) if back.1 >= position => back.0 = last,
@@ -37,25 +37,25 @@ impl Confirms {
         }
     }
 
-    /// This message was refused by a queue.
+    /// A queue refused this message.
     pub(super) fn refuse(&mut self, number: u64) {
         if !self.held.contains(&number) {
             self.refused.insert(number);
         }
     }
 
-    /// What to say of this message is decided elsewhere.
+    /// Holds the confirm of this message, which is decided elsewhere.
     pub(super) fn hold(&mut self, number: u64) {
         self.held.insert(number);
     }
 
-    /// Whether `durable` allows anything to be told.
+    /// Whether `durable` allows any confirms.
     pub(super) fn is_due(&self, durable: u64) -> bool {
         self.waiting.front().is_some_and(|(_, position)| *position <= durable)
             || self.decided.iter().any(|decided| decided.position <= durable)
     }
 
-    /// Tells what `durable` allows.
+    /// Sends the confirms that `durable` allows.
     pub(super) fn release(&mut self, channel: u16, durable: u64, sink: &mut dyn Sink) {
         self.release_decided(channel, durable, sink);
         let mut last = self.confirmed;
@@ -84,7 +84,7 @@ impl Confirms {
         }
     }
 
-    /// The next message up to `last` that is not simply acked in its turn.
+    /// The next message up to `last` that is not simply acked in turn.
     fn next_special(&self, last: u64) -> Option<u64> {
         let from = self.confirmed + 1;
         if from > last {
@@ -95,7 +95,7 @@ impl Confirms {
     }
 
     fn ack_until(&mut self, channel: u16, last: u64, sink: &mut dyn Sink) {
-        // To ack cumulatively would ack what is held, too.
+        // A cumulative ack would also ack what is held.
         let is_one_by_one = self.held.first().is_some_and(|&held| held <= last);
         while is_one_by_one && self.confirmed < last {
             self.confirmed += 1;

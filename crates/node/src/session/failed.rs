@@ -1,15 +1,17 @@
-//! What was wrong with publishes and settlements that were gathered: found when they take effect, and
-//! by then their methods have returned.
+//! Errors of gathered publishes and settlements: they are found when these take effect, after their
+//! methods have returned.
 //!
-//! *Invariant:* an error is told once: by the flush that is asked for, or by the next method on its
-//! channel, which then does nothing else. A channel's first error stands for those that follow it.
+//! *Invariant:* an error is reported once: by the flush that the caller asks for, or by the next
+//! method on its channel, which then does nothing else. A channel's first error stands for those
+//! that follow it.
 
 use broker::BrokerError;
 
-/// An error that closes a channel (or, by its code, the connection), and whose channel it is.
+/// An error that closes a channel (or, depending on its code, the connection), with the number of
+/// its channel.
 pub type ChannelError = (u16, BrokerError);
 
-/// Errors that nobody was told yet, in the order they were found.
+/// Errors that have not been reported yet, in the order in which they were found.
 #[derive(Default)]
 pub(super) struct Failed(Vec<ChannelError>);
 
@@ -29,7 +31,7 @@ impl Failed {
         std::mem::take(&mut self.0)
     }
 
-    /// Tells what is wrong on a channel.
+    /// Reports the error on a channel.
     pub(super) fn tell(&mut self, channel: u16) -> Result<(), BrokerError> {
         match self.0.iter().position(|(of, _)| *of == channel) {
             Some(at) => Err(self.0.remove(at).1),

@@ -1,5 +1,5 @@
-//! What the broker itself reads in a message's headers: looked for in one pass, and only where
-//! there are headers.
+//! What the broker itself reads in a message's headers: found in one pass, and only where there are
+//! headers.
 
 use amqp::TableRef;
 use broker::BrokerError;
@@ -8,17 +8,17 @@ use outcome::OutcomeRequest;
 /// See the module's documentation.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Headers {
-    /// `CC` or `BCC` is there.
+    /// Whether there is a `CC` or `BCC`.
     pub has_copies: bool,
     pub has_bcc: bool,
-    /// What is asked for.
+    /// What the message asks for.
     pub request: OutcomeRequest,
 }
 
 impl Headers {
     /// # Errors
-    /// `SYNTAX_ERROR` for headers that cannot be decoded, `PRECONDITION_FAILED` for a value that
-    /// makes no sense.
+    /// `SYNTAX_ERROR` for headers that cannot be decoded, `PRECONDITION_FAILED` for an invalid
+    /// value.
     pub(super) fn scan(headers: Option<TableRef<'_>>) -> Result<Self, BrokerError> {
         let mut found = Self::default();
         for header in headers.iter().flat_map(|headers| headers.iter()) {

@@ -16,7 +16,7 @@ pub struct Publish<'a> {
     pub exchange: &'a str,
     /// Routing key.
     pub routing_key: &'a str,
-    /// Whether it comes back when it reaches no queue.
+    /// Whether it is returned when it reaches no queue.
     pub mandatory: bool,
     /// Encoded properties: flags and fields.
     pub properties: &'a [u8],
@@ -24,20 +24,20 @@ pub struct Publish<'a> {
     pub body: &'a [u8],
 }
 
-/// What a flush did with the message that was published last.
+/// What a flush did with the last published message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Placed {
-    /// Where it stands in the log; `None` when it is not there: it reached no queue, or none that
-    /// had not seen its id.
+    /// Where it stands in the log; `None` when it is not there: it reached no queue, or only queues
+    /// that had seen its id.
     pub position: Option<Position>,
-    /// When it was published, ms since the epoch; `None` when it is no message of its own any more:
-    /// a duplicate, a reply, a report.
+    /// When it was published, ms since the epoch; `None` when it is not a message of its own: a
+    /// duplicate, a reply, a report.
     pub published_at_ms: Option<u64>,
     /// Whether a queue had seen its id.
     pub is_duplicate: bool,
 }
 
-/// A [`Publish`] that owns what it is made of.
+/// A [`Publish`] that owns its parts.
 pub(super) struct OwnedPublish {
     exchange: String,
     routing_key: String,
@@ -67,9 +67,9 @@ impl OwnedPublish {
 pub(super) struct Pending {
     pub message: Option<Message>,
     pub route: Arc<Route>,
-    /// Where it stands in the log, once it is there.
+    /// Its position in the log, once it is there.
     pub position: Option<Position>,
-    /// Channel and number of the message there, in confirm mode.
+    /// The channel and the message's number there, in confirm mode.
     pub confirm: Option<(u16, u64)>,
     /// Whether the message itself asks for an outcome.
     pub asks: bool,
@@ -96,7 +96,7 @@ pub(super) struct Group {
 }
 
 impl Pending {
-    /// Appends it for all its queues and remembers where.
+    /// Appends it for all its queues and notes its position.
     pub(super) fn log(&mut self, batch: &mut segment_log::Batch) {
         let ids = self.route.queues.iter().map(|queue| queue.id);
         if let Some(message) = self.message.as_ref().filter(|_| ids.len() > 0) {

@@ -1,4 +1,5 @@
-//! Where messages go: resolved once per exchange and routing key, kept until the epoch changes.
+//! Where messages go: resolved once per exchange and routing key, and cached until the epoch
+//! changes.
 
 use std::sync::Arc;
 
@@ -7,18 +8,19 @@ use outcome::OutcomeRequest;
 
 use crate::registry::LiveQueue;
 
-/// Routes kept per session; a publisher with more keys than this resolves some again.
+/// Routes cached per session; a publisher with more keys than this resolves some of them again.
 const ROUTES_MAX: usize = 4096;
 
 /// The queues that messages go to.
 #[derive(Default)]
 pub(crate) struct Route {
     pub queues: Vec<Arc<LiveQueue>>,
-    /// Whether any of them outlives a restart.
+    /// Whether any of them survives a restart.
     pub is_durable: bool,
     /// Whether any of them keeps transient messages, too: quorum queues do.
     pub keeps_transient: bool,
-    /// What its queues ask for on behalf of messages that do not: the first of them that does.
+    /// What its queues request for messages that request nothing: that of the first queue that
+    /// does.
     pub request: OutcomeRequest,
 }
 
@@ -60,7 +62,7 @@ impl RouteCache {
         self.last.clone()
     }
 
-    /// Keeps the route that was just not found.
+    /// Caches a route that was not found before.
     pub(super) fn keep(&mut self, route: &Arc<Route>) {
         if self.routes.len() >= ROUTES_MAX {
             self.routes.clear();

@@ -22,19 +22,19 @@ pub(super) struct PendingSettle {
 }
 
 impl PendingSettle {
-    /// Whether it settles this delivery, which is unsettled yet.
+    /// Whether it settles this delivery, which is still unsettled.
     pub(super) fn covers(&self, channel: u16, tag: u64) -> bool {
         self.channel == channel
             && (self.tag == tag || self.multiple && (self.tag == 0 || self.tag > tag))
     }
 }
 
-/// A delivery to be settled.
+/// A delivery that is to be settled.
 pub(super) struct Resolved {
     pub id: DeliveryId,
     pub consumer: ConsumerKey,
     pub settlement: Settlement,
-    /// Who does it, of tracked messages.
+    /// The worker, for tracked messages.
     pub by: Option<Arc<SettledBy>>,
 }
 

@@ -25,9 +25,9 @@ pub struct Session {
     pub(super) vhost: Arc<Vhost>,
     pub(super) user: String,
     pub(super) outbox: Arc<Outbox>,
-    /// The same as `outbox`, as the store knows it.
+    /// The same as `outbox`, in the form that the store knows.
     pub(super) waiter: Arc<dyn Waiter>,
-    /// In order, so that the same commands always do the same.
+    /// Sorted, so that the same commands always do the same.
     pub(super) channels: BTreeMap<u16, Channel>,
     pub(super) routes: RouteCache,
     pub(super) publishes: PublishBatch,
@@ -39,14 +39,15 @@ pub struct Session {
     pub(super) taken: Vec<Unsettled>,
     pub(super) barrier: u64,
     pub(super) has_published: bool,
-    /// Memory of what this client has begun and not finished, bytes.
+    /// Memory used by what this client has begun and not finished, bytes.
     pub(super) unfinished_bytes: u64,
-    /// The part of it that is messages whose bodies are still coming.
+    /// The part of it used by messages whose bodies are still arriving.
     pub(super) under_way_bytes: u64,
     pub(super) notifies_cancel: bool,
-    /// What its workers are called: a name, and the tag of each consumer.
+    /// What its workers are called: this name and the tag of the consumer.
     pub(super) name: String,
-    /// The epoch in which the user was last found to be allowed what a notice needs.
+    /// The epoch in which the user was last found to have the permissions that outcome messages
+    /// need.
     pub(super) may_be_notified_at: Option<u64>,
 }
 
@@ -104,12 +105,12 @@ impl Session {
         &self.outbox
     }
 
-    /// Says whether the client understands `basic.cancel` from the server (it is so unless said).
+    /// Sets whether the client understands `basic.cancel` from the server. By default it does.
     pub fn set_notifies_cancel(&mut self, notifies: bool) {
         self.notifies_cancel = notifies;
     }
 
-    /// Says what to call this client where a message's worker is named; its user's name unless said.
+    /// Sets the name of this client as a worker of messages. By default it is the user's name.
     pub fn set_name(&mut self, name: &str) {
         self.name = name[..name.floor_char_boundary(128)].to_owned();
     }
@@ -130,7 +131,7 @@ impl Session {
             .ok_or_else(|| BrokerError::channel_error("expected 'channel.open'"))
     }
 
-    /// To be asked under the topology's write lock before anything of it is changed or logged.
+    /// Must be checked under the topology's write lock before anything in it is changed or logged.
     pub(super) fn check_not_deleted(&self, state: &VhostState) -> Result<(), BrokerError> {
         if state.is_deleted { Err(self.vhost_deleted()) } else { Ok(()) }
     }

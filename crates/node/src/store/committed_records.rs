@@ -1,6 +1,6 @@
-//! What the committer hands to the follower: the records that matter, without bodies.
+//! What the committer passes to the ledger writer: the records that matter, without bodies.
 //!
-//! *Invariant:* bounded. Past [`FEED_BYTES_MAX`] it is dropped, and says so once it is taken.
+//! *Invariant:* bounded. Past [`BYTES_MAX`] it is dropped, and says so once it is taken.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::outcome_records::{NOTES, OUTCOMES};
 use super::records::{FLAG_TRACKED, MESSAGE, MessageRecord};
 use crate::locks::{Condvar, Mutex};
 
-/// Bytes that may wait for the follower.
-const FEED_BYTES_MAX: usize = 64 << 20;
+/// The most bytes that may wait for the ledger writer.
+const BYTES_MAX: usize = 64 << 20;
 /// Position, kind, flags, size of the body, size of the payload.
 const ENTRY_HEADER_BYTES: usize = 18;
 
@@ -33,7 +33,7 @@ struct CommittedState {
     closed: bool,
 }
 
-/// What one batch of the log has for the follower.
+/// What one batch of the log has for the ledger writer.
 #[derive(Default)]
 pub(crate) struct CommittedBatch {
     bytes: Vec<u8>,
@@ -42,18 +42,18 @@ pub(crate) struct CommittedBatch {
 /// Everything that waited.
 pub(crate) struct Taken {
     pub bytes: Vec<u8>,
-    /// All records before this position were fed, or dropped.
+    /// All records before this position are in here or were dropped.
     pub end: u64,
     pub overflowed: bool,
 }
 
-/// A record as it was fed: of a message without its body.
-pub(crate) struct Fed<'a> {
+/// A committed record; that of a message lacks the body.
+pub(crate) struct CommittedRecord<'a> {
     pub record: RecordRef<'a>,
     pub body_bytes: u32,
 }
 
-/// Whether the ledger is made from this record, among others.
+/// Whether the ledger is made from records such as this one.
 pub(crate) fn is_wanted(record: &RecordRef<'_>) -> bool {
     match record.kind {
         MESSAGE => record.flags & FLAG_TRACKED != 0,
@@ -87,14 +87,14 @@ impl CommittedBatch {
 }
 
 impl CommittedRecords {
-    /// Adds what a batch has, which ends at `end`.
+    /// Adds the records of a batch that ends at `end`.
     pub(crate) fn push(&self, batch: CommittedBatch, end: u64) {
         let mut state = self.state.lock();
         state.end = end;
         if batch.bytes.is_empty() {
             return;
         }
-        if state.bytes.len() + batch.bytes.len() > FEED_BYTES_MAX {
+        if state.bytes.len() + batch.bytes.len() > BYTES_MAX {
             state.overflowed = true;
             state.bytes = Vec::new();
         }
@@ -111,13 +111,13 @@ impl CommittedRecords {
         }
     }
 
-    /// The follower has something to look at besides records.
+    /// The ledger writer has something to look at besides records.
     pub(crate) fn wake(&self) {
         self.state.lock().has_work = true;
         self.changed.notify_one();
     }
 
-    /// What comes next must be read from the log.
+    /// From here on, records must be read from the log.
     pub(crate) fn overflow(&self) {
         let mut state = self.state.lock();
         state.overflowed = true;
@@ -135,7 +135,7 @@ impl CommittedRecords {
         }
     }
 
-    /// The memory of what was taken serves again.
+    /// Gives back the memory of what was taken, for reuse.
     pub(crate) fn give_back(&self, mut bytes: Vec<u8>) {
         const KEPT_BYTES: usize = 4 << 20;
         bytes.clear();
@@ -143,7 +143,7 @@ impl CommittedRecords {
         self.state.lock().spare = bytes;
     }
 
-    /// Waits for something to do, but at most for `most`. `false` when closed.
+    /// Waits for something to do, but no longer than `most`. `false` when closed.
     pub(crate) fn wait(&self, most: Duration) -> bool {
         let mut state = self.state.lock();
         if !state.has_work && !state.closed {
@@ -152,7 +152,7 @@ impl CommittedRecords {
         !state.closed
     }
 
-    /// Ends the follower's life.
+    /// Ends the ledger writer's life.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.changed.notify_one();
@@ -160,7 +160,7 @@ impl CommittedRecords {
 }
 
 /// The records in what was taken.
-pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Fed<'_>> {
+pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = CommittedRecord<'_>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
         let (header, more) = rest.split_first_chunk::<ENTRY_HEADER_BYTES>()?;
@@ -169,7 +169,7 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Fed<'_>> {
         rest = more;
         let mut position = [0; 8];
         position.copy_from_slice(&header[..8]);
-        Some(Fed {
+        Some(CommittedRecord {
             record: RecordRef {
                 position: u64::from_le_bytes(position),
                 kind: header[8],

@@ -1,4 +1,4 @@
-//! One turn of the committer: swap, write, sync, tell.
+//! One turn of the committer: swap, write, sync, notify.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(crate) enum Commit {
     /// Something became durable, or there was nothing to do.
     Done,
-    /// No room on the disk, or no descriptor left: the same batch comes again.
+    /// There is no room on the disk, or no descriptor left: the same batch comes again.
     Later,
 }
 
@@ -43,7 +43,7 @@ impl Store {
         }
     }
 
-    /// Writes and syncs all that has been appended, and tells those who wait.
+    /// Writes and syncs everything that has been appended, and notifies those who wait.
     pub(crate) fn commit(&self) -> Result<Commit, NodeError> {
         if self.is_poisoned() {
             return Err(NodeError::Poisoned);
@@ -68,12 +68,12 @@ impl Store {
         self.delete_segments()
     }
 
-    /// With relaxed durability: has the disk have what the operating system has.
+    /// With relaxed durability: writes to the disk what only the operating system has.
     pub(crate) fn sync_relaxed(&self) -> Result<(), LogError> {
         if self.relaxed { self.device.lock().sync() } else { Ok(()) }
     }
 
-    /// Ends the committer's life; what is appended is written first.
+    /// Ends the committer's life; what has been appended is written first.
     pub(crate) fn close(&self) {
         self.appending.lock().closing = true;
         self.work.notify_one();
@@ -99,7 +99,7 @@ impl Store {
             appending.committer_sleeps = true;
             if is_empty {
                 since = None;
-                // Appends that nobody waits for do not wake us; look after them regularly.
+                // Appends that nobody waits for do not wake us, so they are looked for regularly.
                 self.work.wait_for(&mut appending, LAZY_COMMIT);
             } else {
                 let deadline = *since.get_or_insert_with(|| Instant::now() + LAZY_COMMIT);
@@ -115,7 +115,7 @@ impl Store {
     fn take_batch(&self) -> (Arc<Batch>, Vec<Arc<dyn Waiter>>) {
         let mut appending = self.appending.lock();
         if let Some(batch) = appending.in_flight.clone() {
-            // Those who have come since wait for the next.
+            // Those who have come since then wait for the next batch.
             return (batch, std::mem::take(&mut appending.in_flight_waiters));
         }
         let waiters = std::mem::take(&mut appending.waiters);
@@ -135,7 +135,7 @@ impl Store {
         (batch, waiters)
     }
 
-    /// Writes and syncs; once more if there was something to be done about the want of room.
+    /// Writes and syncs; tries once more if something could be done about the lack of room.
     fn write_or_make_room(&self, batch: &Batch) -> Result<(), LogError> {
         match self.write(batch) {
             Err(error) if error.is_temporary() && self.is_stuck_with(batch.len_bytes(), &error) => {
@@ -153,7 +153,7 @@ impl Store {
         let mut device = self.device.lock();
         device.write(batch)?;
         if self.relaxed {
-            // A confirm then means: the operating system has it.
+            // A confirm then means that the operating system has it.
             return Ok(());
         }
         device.sync()
@@ -175,7 +175,7 @@ impl Store {
         self.committed_records.push(committed, batch.end());
     }
 
-    /// Its bytes can be read from the log now; its memory serves the next batch but one.
+    /// Its bytes can now be read from the log; its memory serves the next batch but one.
     fn recycle(&self, batch: Arc<Batch>) {
         self.appending.lock().in_flight = None;
         self.in_flight_bytes.store(0, Ordering::Relaxed);
@@ -202,7 +202,7 @@ impl Store {
             gone.iter().for_each(|&base| segments.remove(base));
             drop(segments);
             match deleted {
-                // With these gone others may go that only settled something in them.
+                // With these gone, segments that only settle something in them can go as well.
                 Ok(()) => {}
                 // Nothing is lost by keeping them for now.
                 Err(error) if error.is_temporary() => return Ok(Commit::Done),
@@ -214,8 +214,7 @@ impl Store {
         }
     }
 
-    /// Nothing becomes durable any more: says so to those who waited for this batch, and to those
-    /// who wait for the next.
+    /// Nothing becomes durable any more: notifies those who waited for this batch and for the next.
     fn poison(&self, mut waiters: Vec<Arc<dyn Waiter>>) {
         self.poisoned.store(true, Ordering::Release);
         waiters.append(&mut self.appending.lock().waiters);

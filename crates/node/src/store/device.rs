@@ -1,22 +1,22 @@
-//! The log behind a type of its own, so that the node does not carry the disk's type about.
+//! The log behind a trait, so that the node need not be generic over the disk.
 
 use segment_log::{Batch, Disk, Log, LogError, Reader, RecordRef, Reserve};
 
-/// The writing side; the committer's.
+/// The writing side; it belongs to the committer.
 pub(crate) trait Device: Send {
     fn next_position(&self) -> u64;
     fn active_base(&self) -> u64;
     fn write(&mut self, batch: &Batch) -> Result<(), LogError>;
     fn sync(&mut self) -> Result<(), LogError>;
     fn delete_segments(&mut self, bases: &[u64]) -> Result<(), LogError>;
-    /// Closes the segment that is written and begins another.
+    /// Closes the current segment and begins another.
     fn roll(&mut self) -> Result<(), LogError>;
-    /// Whether a segment stands.
+    /// Whether a segment exists.
     fn has_segment(&self, base: u64) -> bool;
     fn reader(&self) -> Box<dyn ReadDevice>;
 }
 
-/// The reading side; everybody's.
+/// The reading side; shared by all.
 pub(crate) trait ReadDevice: Send + Sync {
     fn read_range(&self, position: u64, bytes: usize, into: &mut Vec<u8>) -> Result<(), LogError>;
     fn scan_segment(&self, base: u64, visit: &mut dyn FnMut(RecordRef<'_>))
@@ -24,7 +24,7 @@ pub(crate) trait ReadDevice: Send + Sync {
     fn free_bytes(&self) -> std::io::Result<u64>;
 }
 
-/// The room that is kept for need.
+/// The space that is reserved for emergencies.
 pub(crate) trait ReserveDevice: Send {
     fn is_held(&self) -> bool;
     fn release(&mut self) -> std::io::Result<bool>;

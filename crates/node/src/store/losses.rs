@@ -1,9 +1,9 @@
-//! What a start finds missing: files that somebody deleted, or that a disk lost.
+//! What is found missing at the start: files that somebody deleted or that a disk lost.
 //!
 //! Each part of the store knows how far it had followed the message log, and the log knows its
 //! segments. Where they disagree something is gone, and the operator is told what, with numbers: a
 //! silent start looks like a good one. The node goes on wherever that loses nothing that is still
-//! there; else it refuses to start ([`NodeError::Loss`]) until it is told to.
+//! there; otherwise it refuses to start ([`NodeError::Loss`]) until the operator accepts that.
 
 use segment_log::{Missing, Recovery, SegmentStat};
 
@@ -12,16 +12,16 @@ use crate::NodeError;
 /// How far each part of the store had got when it was opened.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Followed {
-    /// The definitions had followed the log so far.
+    /// How far the definitions had followed the log.
     pub definitions: u64,
-    /// The ledger had.
+    /// How far the ledger had followed the log.
     pub ledger: u64,
     /// The definitions held nothing at all: no user, virtual host or queue.
     pub definitions_were_blank: bool,
 }
 
 impl Followed {
-    /// No position before this may be used again: it was used, and somebody remembers it.
+    /// No position before this may be used again: some part of the store remembers it.
     pub(crate) fn position_min(&self) -> u64 {
         self.definitions.max(self.ledger)
     }
@@ -29,7 +29,7 @@ impl Followed {
     /// What is missing, a line each.
     ///
     /// # Errors
-    /// [`NodeError::Loss`] where going on would lose what is still there, unless that is accepted.
+    /// [`NodeError::Loss`] if going on would lose what is still there, unless that is accepted.
     pub(crate) fn losses(
         &self,
         log: &Recovery,
@@ -141,7 +141,7 @@ mod tests {
         assert!(text.contains("--accept-loss") && text.contains("300"), "{text}");
         let losses = blank.losses(&log(3, vec![]), &segments, true).expect("accepted");
         assert_eq!(losses.len(), 1);
-        // The log still has all definitions there ever were, or nothing is left to lose.
+        // The log still has all definitions that ever existed, or nothing is left to lose.
         for (log, segments) in [(log(3, vec![]), [segment(0, 500)]), (log(0, vec![]), segments)] {
             assert!(blank.losses(&log, &segments, false).is_ok());
         }

@@ -1,15 +1,16 @@
 //! The durable store: one log for all messages and settlements, and the definitions.
 //!
-//! Whoever has something to keep appends it to a buffer in memory ([`Store::append`]) and goes on.
-//! The committer ([`Store::commit`], on a thread of its own in a living node) swaps the buffer,
-//! writes it, syncs, moves [`Store::durable`] on and tells everybody who waited. While it syncs the
-//! next batch gathers: that is the group commit. It hurries only when somebody waits; what nobody
-//! waits for (acks, unconfirmed messages) is gathered for [`LAZY_COMMIT`] or [`LAZY_COMMIT_BYTES`].
+//! Whoever has something to store appends it to a buffer in memory ([`Store::append`]) and goes on.
+//! The committer ([`Store::commit`], on a thread of its own in a running node) swaps the buffer,
+//! writes it, syncs, advances [`Store::durable`] and notifies everybody who waited. While it syncs,
+//! the next batch gathers: that is the group commit. It hurries only when somebody waits; what
+//! nobody waits for (acks, unconfirmed messages) is gathered for [`LAZY_COMMIT`] or
+//! [`LAZY_COMMIT_BYTES`].
 //!
 //! *Invariants:* a position below [`Store::durable`] survives a crash. After a failed write or sync
-//! the store is poisoned: it never says durable again. A full disk is not a failure, nor is want of
-//! a file descriptor: the batch waits, [`Store::stuck`] holds publishers, and writing goes on when
-//! there is room (module [`room`]).
+//! the store is poisoned: it never reports anything as durable again. A full disk is not a failure,
+//! nor is a lack of file descriptors: the batch waits, [`Store::stuck`] holds publishers, and
+//! writing goes on when there is room (module [`room`]).
 
 pub(crate) mod committed_records;
 mod committer;
@@ -42,24 +43,24 @@ use committed_records::CommittedRecords;
 use device::{Device, ReadDevice, ReserveDevice};
 use segments::Segments;
 
-/// How long what nobody waits for may gather before it is written.
+/// How long appends that nobody waits for may gather before they are written.
 pub(crate) const LAZY_COMMIT: Duration = Duration::from_millis(10);
-/// How much of it may.
+/// How many bytes of them may gather.
 const LAZY_COMMIT_BYTES: usize = 4 << 20;
 /// Publishers pause while this much waits to be written.
 pub(crate) const APPENDED_BYTES_MAX: usize = 32 << 20;
 
-/// Somebody who waits for a position to become durable.
+/// Something that waits for a position to become durable.
 pub(crate) trait Waiter: Send + Sync {
     /// Notes that it waits. `false` when it was waiting already.
     fn begin_waiting(&self) -> bool;
-    /// The committer has begun on what it waits for: for more it must wait anew.
+    /// The committer has begun with what it waits for: to wait for more, it must register anew.
     fn taken(&self);
     /// More is durable now, or the store is poisoned, or there is room again.
     fn committed(&self);
 }
 
-/// Stands in for who waits where the turn itself is wanted.
+/// Stands in for a waiter where only the turn itself is wanted.
 struct Nobody;
 
 impl Waiter for Nobody {
@@ -80,7 +81,7 @@ pub(crate) struct Store {
     device: Mutex<Box<dyn Device>>,
     reader: Box<dyn ReadDevice>,
     segments: Mutex<Segments>,
-    /// Segments that compaction found worth it when it last looked.
+    /// Segments that compaction found worthwhile when it last looked.
     mostly_dead: Mutex<BTreeSet<u64>>,
     /// Segments that compaction has emptied, and the position that must be durable before they go.
     emptying: Mutex<Option<(u64, BTreeSet<u64>)>>,
@@ -92,32 +93,32 @@ pub(crate) struct Store {
     poisoned: AtomicBool,
     /// Whether and why the last batch could not be written for now; module `room` has the numbers.
     stuck: AtomicU8,
-    /// About what is free on the disk.
+    /// Roughly how much is free on the disk.
     free_bytes: AtomicU64,
     disk_free_bytes_min: u64,
     reserve: Mutex<Box<dyn ReserveDevice>>,
     relaxed: bool,
     /// What the ledger is made from.
     pub(crate) committed_records: CommittedRecords,
-    /// The ledger has followed the log so far, durably.
+    /// How far the ledger has durably followed the log.
     pub(crate) ledger_applied: AtomicU64,
-    /// Whether a thread commits; else whoever needs it does.
+    /// Whether a thread commits; otherwise whoever needs a commit makes it.
     has_committer: AtomicBool,
     committer: OnceLock<ThreadId>,
-    /// Tells the read-ahead buffers of one store from those of another.
+    /// Distinguishes the read-ahead buffers of this store from those of another.
     serial: u64,
 }
 
 struct Appending {
     batch: Batch,
-    /// What the committer is writing right now, still readable here.
+    /// What the committer is writing at the moment, still readable here.
     in_flight: Option<Arc<Batch>>,
-    /// Who waits for that, while it waits to be tried again.
+    /// Waiters for that batch, while it waits to be tried again.
     in_flight_waiters: Vec<Arc<dyn Waiter>>,
     /// Memory for the next batch.
     spare: Option<Batch>,
     waiters: Vec<Arc<dyn Waiter>>,
-    /// Changes that the definition store has not got yet, with the position after each.
+    /// Changes that the definition store does not have yet, with the position after each.
     changes: Vec<(Change, u64)>,
     committer_sleeps: bool,
     closing: bool,
@@ -188,8 +189,8 @@ impl Store {
         }
     }
 
-    /// Appends records; returns the position after them, which will be durable some time.
-    /// With a `waiter` it will be soon, and the waiter is told.
+    /// Appends records; returns the position after them, which will become durable some time. With
+    /// a `waiter` it will soon, and the waiter is notified.
     pub(crate) fn append<R>(
         &self,
         waiter: Option<&Arc<dyn Waiter>>,
@@ -216,7 +217,7 @@ impl Store {
         (result, end)
     }
 
-    /// Tells `waiter` when `position` is durable; `true` when it is already (or never will be).
+    /// Notifies `waiter` when `position` is durable; `true` when it already is (or never will be).
     pub(crate) fn wait_for(&self, position: u64, waiter: &Arc<dyn Waiter>) -> bool {
         if self.durable() >= position || self.is_poisoned() {
             return true;
@@ -225,8 +226,8 @@ impl Store {
         self.durable() >= position || self.is_poisoned()
     }
 
-    /// Has the committer make a turn, be there something to write or not: there may be something
-    /// to delete.
+    /// Makes the committer take a turn, whether or not there is something to write: there may be
+    /// something to delete.
     pub(crate) fn look_again(&self) {
         self.append(Some(&(Arc::new(Nobody) as Arc<dyn Waiter>)), |_| ());
     }
@@ -236,12 +237,12 @@ impl Store {
         self.durable.load(Ordering::Acquire)
     }
 
-    /// Whether more may be appended without the buffer growing past its bound.
+    /// Whether more may be appended without the buffer exceeding its limit.
     pub(crate) fn has_room(&self) -> bool {
         self.appended_bytes.load(Ordering::Relaxed) < APPENDED_BYTES_MAX as u64
     }
 
-    /// What waits to be written, but for what is being written.
+    /// What waits to be written, without what is being written.
     #[cfg(test)]
     pub(crate) fn appended_bytes(&self) -> u64 {
         self.appended_bytes.load(Ordering::Relaxed)
@@ -271,19 +272,19 @@ impl Store {
         let (changes, ends): (Vec<Change>, Vec<u64>) = ready.into_iter().unzip();
         let applied = self.definitions.apply(&changes, end);
         if applied.is_err() {
-            // They come again with the next round, before later ones.
+            // They come again in the next round, before later ones.
             let ready = changes.into_iter().zip(ends);
             self.appending.lock().changes.splice(..0, ready);
         }
         Ok(applied?)
     }
 
-    /// Says that a thread runs [`Store::run_committer`] from now on.
+    /// Notes that a thread runs [`Store::run_committer`] from now on.
     pub(crate) fn expect_committer(&self) {
         self.has_committer.store(true, Ordering::Release);
     }
 
-    /// Segments with records from `position` on that the ledger is made from, in order.
+    /// Segments that contain records from `position` on from which the ledger is made, in order.
     pub(crate) fn segments_for_ledger(&self, position: u64) -> Vec<u64> {
         self.segments.lock().for_ledger(position)
     }
@@ -297,7 +298,7 @@ impl Store {
         self.reader.scan_segment(base, visit)
     }
 
-    /// Number of segment files.
+    /// The number of segment files.
     pub(crate) fn segment_count(&self) -> usize {
         self.segments.lock().count()
     }

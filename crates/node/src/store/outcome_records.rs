@@ -6,10 +6,12 @@
 //! | 6 notes | type `u8`, queue id `u32`, queue `short`, worker `short`, time `u64`, then [`Note`]s: id hash 16 bytes, attempts `u16`, retry at `u64` |
 //! | 7 missed | queue id `u32`, then positions `u64` of messages whose deadline was told |
 //!
-//! A `short` is a length `u8` and so many bytes, a `long` a length `u32` and so many bytes.
+//! A `short` is a length `u8` followed by that many bytes, a `long` a length `u32` followed by that
+//! many bytes.
 //!
-//! *Invariant:* an outcome record is settlement and outcome in one: where its entry *settles*, the
-//! message at that position has left the queue. Reason 0 is none of the queue's own.
+//! *Invariant:* an outcome record is settlement and outcome in one: if its entry *settles*, the
+//! message at that position has left the queue. Reason 0 means that the reason is not the queue's
+//! own.
 
 use broker::{Position, QueueId};
 use outcome::{Details, Flags, Outcome, Reason, Verdict};
@@ -19,16 +21,16 @@ use segment_log::Batch;
 pub(crate) const OUTCOMES: u8 = 5;
 /// Kind of [`Notes`].
 pub(crate) const NOTES: u8 = 6;
-/// Kind of what remembers that a deadline was told.
+/// Kind of the record that notes missed deadlines whose outcome is logged.
 pub(crate) const MISSED: u8 = 7;
 
-/// In place of a position, for what is not in the log.
+/// Stands for the position of a message that is not in the log.
 const NO_POSITION: Position = Position::MAX;
 
-/// In place of a queue, for what reached none.
+/// Stands for the queue of a message that reached none.
 pub(crate) const NO_QUEUE: QueueId = QueueId(u32::MAX);
 
-/// What holds for all entries of a record.
+/// What applies to all entries of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OutcomesHead<'a> {
     pub queue_id: QueueId,
@@ -40,25 +42,25 @@ pub(crate) struct OutcomesHead<'a> {
 /// The outcome of one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct OutcomeEntry<'a> {
-    /// Where the message stands in the log, if it is there.
+    /// The message's position in the log, if it is there.
     pub position: Option<Position>,
     /// Whether the message has left the queue.
     pub settles: bool,
     pub verdict: Verdict,
     pub details: Details<'a>,
-    /// Head and content, kept so that it can be tried again.
+    /// Head and content, stored so that the message can be tried again.
     pub message: Option<&'a [u8]>,
 }
 
 impl OutcomeEntry<'_> {
-    /// Where the message stood that has left its queue by this.
+    /// The position of the message if it has left its queue with this entry.
     pub(crate) fn settled_position(&self) -> Option<u64> {
         self.position.filter(|_| self.settles)
     }
 }
 
 const SETTLES: u16 = 1;
-/// Four bits from here on are the flags of the verdict that are kept.
+/// The four bits from here on are the stored flags of the verdict.
 const FLAGS_SHIFT: u32 = 1;
 const HAS_WORKER: u16 = 32;
 const HAS_ERROR: u16 = 64;
@@ -67,7 +69,7 @@ const HAS_RESULT: u16 = 256;
 const HAS_DEAD_LETTER: u16 = 512;
 const HAS_MESSAGE: u16 = 1024;
 
-/// Puts a record together in a buffer.
+/// Builds a record in a buffer.
 pub(crate) struct OutcomesWriter<'a> {
     out: &'a mut Vec<u8>,
     head_bytes: usize,
@@ -135,7 +137,7 @@ impl<'a> OutcomesWriter<'a> {
     }
 }
 
-/// A record of outcomes, taken apart.
+/// Parses a record of outcomes.
 pub(crate) fn parse_outcomes(
     payload: &[u8],
 ) -> Option<(OutcomesHead<'_>, impl Iterator<Item = OutcomeEntry<'_>>)> {
@@ -149,7 +151,7 @@ pub(crate) fn parse_outcomes(
     Some((head, std::iter::from_fn(move || rest.entry())))
 }
 
-/// What a note tells.
+/// What a note is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum NoteKind {
@@ -158,7 +160,7 @@ pub(crate) enum NoteKind {
     Received = 3,
 }
 
-/// What holds for all notes of a record.
+/// What applies to all notes of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NotesHead<'a> {
     pub kind: NoteKind,
@@ -168,7 +170,7 @@ pub(crate) struct NotesHead<'a> {
     pub time_ms: u64,
 }
 
-/// Something that happened to a message and did not end its stay.
+/// Something that happened to a message without ending its stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Note {
     pub id: u128,
@@ -200,7 +202,7 @@ pub(crate) fn append_notes(
     }
 }
 
-/// A record of notes, taken apart.
+/// Parses a record of notes.
 pub(crate) fn parse_notes(payload: &[u8]) -> Option<(NotesHead<'_>, impl Iterator<Item = Note>)> {
     let mut rest = Fields(payload);
     let kind = match rest.u8()? {
@@ -226,7 +228,7 @@ pub(crate) fn parse_notes(payload: &[u8]) -> Option<(NotesHead<'_>, impl Iterato
     Some((head, notes))
 }
 
-/// Appends that the deadlines of these messages were told, if there are any.
+/// Appends that the missed deadlines of these messages have their outcome, if there are any.
 pub(crate) fn append_missed(
     batch: &mut Batch,
     queue: QueueId,
@@ -241,7 +243,7 @@ pub(crate) fn append_missed(
     }
 }
 
-/// A record of told deadlines: queue and positions.
+/// Parses a record of missed deadlines: queue and positions.
 pub(crate) fn parse_missed(payload: &[u8]) -> Option<(QueueId, impl Iterator<Item = u64>)> {
     let mut rest = Fields(payload);
     let queue = QueueId(u32::from_le_bytes(rest.array()?));
@@ -259,7 +261,7 @@ fn long(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Reads fields from the front; `None` at the end, or where they do not fit.
+/// Reads fields from the front; `None` at the end, or if they do not fit.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {

@@ -1,8 +1,8 @@
 //! Bodies that are no longer in memory: read back from the append buffer or from the log.
 //!
-//! A queue's backlog lies in the log nearly in the order it is consumed, so reading one message
-//! reads ahead a stretch of the log, kept by the thread that asked. What stands at a position never
-//! changes, so such a buffer is never stale.
+//! A queue's backlog is in the log in nearly the order in which it is consumed, so reading one
+//! message reads ahead a stretch of the log, which is kept by the thread that asked. What is at a
+//! position never changes, so such a buffer is never stale.
 
 use std::cell::RefCell;
 
@@ -19,7 +19,7 @@ struct ReadAhead {
     store: u64,
     start: u64,
     bytes: Vec<u8>,
-    /// Where the record after the last one asked for begins, relative to `start`.
+    /// Where the record after the last requested one begins, relative to `start`.
     next: usize,
 }
 
@@ -62,7 +62,7 @@ impl ReadAhead {
         if at >= self.bytes.len() {
             return None;
         }
-        // From where the last search ended when that helps, so a backlog in order costs one step.
+        // Starts where the last search ended if that helps, so a backlog in order takes one step.
         let from = if self.next <= at { self.next } else { 0 };
         for record in records(&self.bytes[from..], self.start + from as u64) {
             let record_at = (record.position - self.start) as usize;

@@ -9,8 +9,8 @@
 //! | 4 definition | a [`Change`] as it encodes itself |
 //! | 5, 6, 7 | see [`super::outcome_records`] |
 //!
-//! *Invariant:* a message record names every queue that holds the message by this position, so the
-//! record is dead when as many settlements name it.
+//! *Invariant:* a message record names every queue that holds the message at this position, so the
+//! record is dead when the same number of settlements name it.
 
 use broker::queue::Attempt;
 use broker::{Message, QueueId, Tracking};
@@ -23,36 +23,36 @@ pub(crate) const SETTLED: u8 = 2;
 pub(crate) const ATTEMPTS: u8 = 3;
 pub(crate) const DEFINITION: u8 = 4;
 
-/// The record carries the position it was moved from, and the one it had at first.
+/// The record carries the position it was moved from, and its first position.
 const FLAG_MOVED: u8 = 1;
-/// The message was put here only to free memory: forgotten by a restart.
+/// The message is in the log only to free memory: a restart forgets it.
 const FLAG_PAGED: u8 = 2;
-/// The ledger has to know of it: a producer's tracked message, or a dead-letter copy of one.
+/// The ledger must know about it: a producer's tracked message, or a dead-letter copy of one.
 pub(crate) const FLAG_TRACKED: u8 = 4;
-/// The settlements stood in an older segment, and are counted already.
+/// The settlements were in an older segment, and have been counted already.
 pub(crate) const FLAG_CARRIED: u8 = 1;
 
 /// Where a moved message comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Moved {
     pub from: u64,
-    /// Its first position: what orders it among the messages of its queues.
+    /// Its first position, which determines its place among the messages of its queues.
     pub origin: u64,
 }
 
-/// A message record, taken apart.
+/// A parsed message record.
 pub(crate) struct MessageRecord<'a> {
     queues: &'a [u8],
     pub moved: Option<Moved>,
     pub paged: bool,
-    /// Whether the ledger has to know of it.
+    /// Whether the ledger must know about it.
     pub is_for_ledger: bool,
     /// Head and content, for [`Message::from_encoded`].
     pub message: &'a [u8],
 }
 
 impl<'a> MessageRecord<'a> {
-    /// `None` when the payload is not one: written by something else, or a bug.
+    /// `None` when the payload is not a message record: written by something else, or a bug.
     pub(crate) fn parse(record: &RecordRef<'a>) -> Option<Self> {
         let (count, rest) = record.payload.split_first_chunk::<2>()?;
         let queues_bytes = usize::from(u16::from_le_bytes(*count)) * 4;
@@ -100,7 +100,7 @@ pub(crate) fn append_message(
     queues: impl ExactSizeIterator<Item = QueueId>,
     message: &Message,
 ) -> u64 {
-    // What is tracked outlives a restart whatever its delivery mode: its outcome must be told.
+    // A tracked message survives a restart whatever its delivery mode: it must have an outcome.
     let paged = !message.head().persistent && !message.head().is_tracked;
     let head = message.encode_head();
     let is_for_ledger = message.followed().is_some();
@@ -212,7 +212,7 @@ pub(crate) fn parse_settled(
     Some((QueueId(u32::from_le_bytes(*queue)), reason, positions))
 }
 
-/// Appends what deliveries have counted up.
+/// Appends the delivery counts that deliveries have raised.
 pub(crate) fn append_attempts(batch: &mut Batch, queue: QueueId, attempts: &[Attempt]) {
     let mut payload = queue.0.to_le_bytes().to_vec();
     for attempt in attempts {

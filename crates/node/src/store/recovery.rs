@@ -1,11 +1,12 @@
 //! From the files to what was alive: one pass over the log, oldest record first.
 //!
-//! Per queue the messages are gathered in the order of their positions, 40 bytes each; a settlement
-//! finds its message by binary search, and nearly always right after the one before. Definitions
-//! come from the definition store, then from the log what the store had not got yet.
+//! The messages of each queue are gathered in the order of their positions, 40 bytes each; a
+//! settlement finds its message by binary search, and nearly always right after the previous one.
+//! Definitions come from the definition store, and then from the log what the store did not have
+//! yet.
 //!
 //! There is no checkpoint: the log holds little else than what is alive, because dead segments are
-//! deleted and mostly dead ones compacted, and every start checks every CRC.
+//! deleted and mostly dead ones compacted; and every start checks every CRC.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -25,15 +26,15 @@ use crate::definitions::{Change, DefinitionStore, Definitions};
 use crate::names::QueueNames;
 use crate::options::StoreOptions;
 
-/// A store that was opened, and what was in it.
+/// An opened store, and what was in it.
 pub(crate) struct Recovered {
     pub store: Store,
     pub definitions: Definitions,
     /// Living messages by queue, in order.
     pub queues: HashMap<QueueId, Vec<Restored>>,
-    /// Tracked messages of queues that are gone, not settled there.
+    /// Tracked messages of queues that are gone, without an outcome there.
     pub orphans: Vec<(QueueId, Restored)>,
-    /// Virtual hosts and names of queues that are gone, as far as the log remembers.
+    /// Virtual hosts and names of deleted queues, as far as the log remembers them.
     pub gone_queues: Vec<(QueueId, QueueNames)>,
     pub log: Recovery,
     /// What is missing, a line each.
@@ -74,7 +75,7 @@ pub(crate) fn recover<D: Disk + Clone>(
     Ok(Recovered { store, definitions, queues, orphans, gone_queues, log: recovery, losses })
 }
 
-/// Segment files by the position in their names, so that records can be accounted while scanning.
+/// Segment files by the position in their names, so that records can be counted during the scan.
 fn segment_bases<D: Disk>(disk: &D) -> Result<Vec<u64>, NodeError> {
     let names = disk.list().map_err(NodeError::disk("list the store"))?;
     Ok(names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect())
@@ -86,7 +87,8 @@ struct Scan {
     changes: Vec<Change>,
     changes_end: u64,
     queues: HashMap<QueueId, QueueScan>,
-    /// Virtual hosts and names of queues, in records that say so. Not all know the virtual host.
+    /// Virtual hosts and names of queues, from records that contain them. Not all contain the
+    /// virtual host.
     names: HashMap<QueueId, QueueNames>,
     /// Former positions of moved messages: a settlement may still name the old one.
     moved: HashMap<u64, u64>,
@@ -94,7 +96,7 @@ struct Scan {
     /// Stretches of the log that were scanned without a gap, in order.
     seen: Vec<Range<u64>>,
     unreadable_count: u64,
-    /// One above the highest queue id met.
+    /// One above the highest queue id found.
     queue_ids_end: u32,
 }
 
@@ -154,8 +156,8 @@ impl Scan {
         if !self.changes.is_empty() {
             store.apply(&self.changes, self.changes_end.max(self.applied))?;
         }
-        // Ids of queues that are gone, or never outlived anything, still stand in the log: a queue
-        // to come must not find their messages.
+        // The log still has ids of queues that are gone or were never durable: a new queue must not
+        // find their messages.
         let next_queue_id = &mut self.definitions.next_queue_id;
         *next_queue_id = (*next_queue_id).max(self.queue_ids_end);
         Ok(())
@@ -206,7 +208,7 @@ impl Scan {
 
     fn note_seen(&mut self, record: &RecordRef<'_>) {
         match self.seen.last_mut() {
-            // Between neighbours there may stand the header of a group.
+            // Between neighbours there may be the header of a group.
             Some(run) if record.position - run.end <= RECORD_HEADER_SIZE as u64 => {
                 run.end = record.end();
             }
@@ -214,7 +216,8 @@ impl Scan {
         }
     }
 
-    /// Whether the record at a position was among those scanned: its segment stands, undamaged there.
+    /// Whether the record at a position was among those scanned: its segment exists and is
+    /// undamaged there.
     fn was_seen(&self, position: u64) -> bool {
         let after = self.seen.partition_point(|run| run.start <= position);
         after > 0 && self.seen[after - 1].contains(&position)
@@ -244,8 +247,8 @@ impl Scan {
                         attempts = killed.attempts;
                         missed_deadline = killed.missed_deadline;
                     }
-                    // This scan has been there: it was settled before it was moved, and the crash
-                    // came before that was said of the new position.
+                    // This scan has passed there: the message was settled before it was moved, and
+                    // the crash came before the settlement was repeated for the new position.
                     None if was_seen => continue,
                     None => {}
                 }
@@ -276,15 +279,15 @@ impl Scan {
         Some(())
     }
 
-    /// What a queue is called; an empty virtual host is one that is not known here.
+    /// Notes the name of a queue; an empty virtual host means that it is not known here.
     fn note_name(&mut self, id: QueueId, vhost: &str, name: &str) {
-        // The empty name is that of what reached no queue.
+        // The empty name stands for messages that reached no queue.
         if !name.is_empty() {
             self.names.entry(id).or_insert_with(|| (vhost.into(), name.into()));
         }
     }
 
-    /// Through the default exchange a message goes to the queue that it names.
+    /// Through the default exchange, the routing key of a message is the name of its queue.
     fn note_address(&mut self, record: &MessageRecord<'_>) -> Option<()> {
         let id = record.queues().next().filter(|_| record.queue_count() == 1)?;
         if self.names.contains_key(&id) {
@@ -343,7 +346,7 @@ impl Scan {
             let position = attempt.position;
             let position = self.moved.get(&position).copied().unwrap_or(position);
             if let Some(at) = queue.find(position) {
-                // Compaction writes old counts behind newer ones.
+                // Compaction writes old counts after newer ones.
                 let attempts = &mut queue.messages[at].restored.attempts;
                 *attempts = attempt.count.max(*attempts);
             }
@@ -384,7 +387,7 @@ impl QueueScan {
         Some(at)
     }
 
-    /// Takes the message at a position out; what was known of it.
+    /// Takes out the message at a position; returns what was known about it.
     fn kill(&mut self, position: u64) -> Option<Restored> {
         let at = self.find(position)?;
         let found = &mut self.messages[at];
@@ -394,7 +397,7 @@ impl QueueScan {
         found.origin = DEAD;
         self.dead_count += 1;
         let killed = found.restored;
-        // A queue that much goes through must not grow by what is long gone.
+        // A queue with much traffic must not grow by what is long gone.
         if self.dead_count > 1024 && self.dead_count > self.messages.len() / 2 {
             self.messages.retain(|found| found.origin != DEAD);
             self.dead_count = 0;

@@ -1,11 +1,12 @@
 //! Room on the disk: who may still append, and the way out when there is none.
 //!
-//! Publishers are held before the disk is full: what waits to be written is compared with what is
-//! free, less the configured minimum, at each look ([`Store::has_disk_room`]). So a disk that wilco
-//! fills itself keeps that minimum for settlements, which are small and free what they settle.
+//! Publishers are held before the disk is full: at each check ([`Store::has_disk_room`]), what
+//! waits to be written is compared with the free space less the configured minimum. So a disk that
+//! wilco itself fills keeps that minimum for settlements, which are small and free what they
+//! settle.
 //!
-//! If a batch does not fit all the same (something else filled the disk), the *reserve* is released,
-//! a file that was there for that, and the batch is tried again. It is made anew when there is
+//! If a batch does not fit all the same (something else filled the disk), the *reserve*, a file
+//! kept for that purpose, is deleted and the batch tried again. It is created anew when there is
 //! plenty of room.
 
 use std::sync::atomic::Ordering;
@@ -14,13 +15,13 @@ use segment_log::LogError;
 
 use super::Store;
 
-/// Why the same batch comes again and again. Numbers of [`Store::stuck`].
+/// Why the same batch comes again and again. Values of [`Store::stuck`].
 const NOT_STUCK: u8 = 0;
 const DISK_FULL: u8 = 1;
 const OUT_OF_FILES: u8 = 2;
 
 impl Store {
-    /// Whether what waits to be written leaves the disk the room it must have left.
+    /// Whether what waits to be written leaves the required space on the disk.
     pub(crate) fn has_disk_room(&self) -> bool {
         let waiting = self.appended_bytes.load(Ordering::Relaxed)
             + self.in_flight_bytes.load(Ordering::Relaxed);
@@ -28,15 +29,15 @@ impl Store {
         waiting.saturating_add(self.disk_free_bytes_min) <= free
     }
 
-    /// Asks the disk what is free. `false` when that is too little.
+    /// Asks the disk how much is free. `false` when that is too little.
     pub(crate) fn look_at_disk(&self) -> bool {
-        // A disk that does not say how much is free is found full when it is.
+        // If a disk does not say how much is free, it is found to be full only when it is.
         let free = self.reader.free_bytes().unwrap_or(u64::MAX);
         self.free_bytes.store(free, Ordering::Relaxed);
         self.has_disk_room()
     }
 
-    /// Notes that so much was written.
+    /// Notes that this much was written.
     pub(super) fn note_written(&self, bytes: u64) {
         let free = self.free_bytes.load(Ordering::Relaxed);
         if free == u64::MAX {
@@ -45,12 +46,12 @@ impl Store {
         let left = free.saturating_sub(bytes);
         self.free_bytes.store(left, Ordering::Relaxed);
         if left < self.disk_free_bytes_min.saturating_mul(2) {
-            // It matters by now: segments may have gone meanwhile.
+            // It matters by now: segments may have been deleted meanwhile.
             self.look_at_disk();
         }
     }
 
-    /// Why nothing can be written at the moment, if so.
+    /// Why nothing can be written at the moment, if that is so.
     pub(crate) fn stuck(&self) -> Option<LogError> {
         match self.stuck.load(Ordering::Acquire) {
             NOT_STUCK => None,
@@ -65,7 +66,7 @@ impl Store {
         }
     }
 
-    /// A batch could not be written for now. Answers whether something was done about it, so that
+    /// A batch could not be written for now. Returns whether something was done about it, so that
     /// it is worth trying again at once.
     pub(super) fn is_stuck_with(&self, bytes: usize, error: &LogError) -> bool {
         let is_full = matches!(error, LogError::DiskFull);
@@ -84,8 +85,8 @@ impl Store {
         is_full && self.release_reserve()
     }
 
-    /// Where room is short, closes the segment that is written if little in it is alive: only then can
-    /// it go, or be compacted.
+    /// Where room is short, closes the current segment if little in it is alive: only then can it
+    /// be deleted or compacted.
     pub(crate) fn close_dead_segment(&self) {
         let end = self.durable();
         if !self.segments.lock().active_is_mostly_dead(end) {
@@ -97,13 +98,13 @@ impl Store {
         drop(device);
         match rolled {
             Ok(()) => self.segments.lock().add(base),
-            // A poisoned log is found so by the next batch.
+            // If the log is poisoned, the next batch finds out.
             Err(error) => tracing::debug!("no new segment for now: {error}"),
         }
     }
 
-    /// Whether there are segments that can go. The committer deletes them when it has something to
-    /// do, and must be woken where it has not.
+    /// Whether there are segments that can be deleted. The committer deletes them when it has
+    /// something to do, and must be woken when it does not.
     pub(crate) fn has_deletable_segments(&self) -> bool {
         let ledger_applied = self.ledger_applied.load(Ordering::Acquire);
         let applied = self.definitions.applied_position();
@@ -125,7 +126,7 @@ impl Store {
         }
     }
 
-    /// Makes the reserve if there is plenty of room.
+    /// Creates the reserve if there is plenty of room.
     pub(crate) fn restore_reserve(&self) {
         let mut reserve = self.reserve.lock();
         let plenty = self.disk_free_bytes_min.saturating_mul(3);

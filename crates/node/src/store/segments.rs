@@ -1,9 +1,9 @@
 //! Which segments are still needed: counted from the same records that recovery reads.
 //!
-//! A segment may go when none of its messages is in a queue any more, when its settlements and
-//! attempts concern no message of a segment that still stands (else a restart would bring those
-//! messages back), and when its definitions have reached the definition store. One that compaction
-//! is emptying stays until all that was taken out of it is durable.
+//! A segment may be deleted when none of its messages is in a queue any more, when its settlements
+//! and attempts concern no message in a segment that still exists (otherwise a restart would bring
+//! those messages back), and when its definitions have reached the definition store. A segment that
+//! compaction is emptying stays until everything taken out of it is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -13,13 +13,13 @@ use segment_log::{RecordRef, SegmentStat};
 use super::outcome_records;
 use super::records::{self, MessageRecord};
 
-/// A segment is worth compacting when at most this share of its references is alive.
+/// A segment is worth compacting when at most one in this many of its references is alive.
 const COMPACT_SHARE: u64 = 4;
-/// And when at most this share of its bytes has to be written again for what is settled elsewhere:
-/// else settlements of messages that stay would be carried on for ever.
+/// And when at most one in this many of its bytes must be written again for what is settled
+/// elsewhere: otherwise settlements of messages that stay would be carried along for ever.
 const CARRY_SHARE: u64 = 2;
 
-/// About what a record of settlements or attempts takes without them, and what each of them takes.
+/// Roughly the size of a record of settlements or attempts without its entries, and of each entry.
 const CARRIED_RECORD_BYTES: u64 = 25;
 const SETTLEMENT_BYTES: u64 = 4;
 const ATTEMPT_BYTES: u64 = 10;
@@ -31,10 +31,10 @@ struct Segment {
     end: Option<u64>,
     references_total: u64,
     references_live: u64,
-    /// Segments whose messages are settled or counted in this one, and about how many bytes of it
+    /// Segments whose messages are settled or counted in this one, and roughly how many bytes of it
     /// that takes.
     settles_for: BTreeMap<u64, u64>,
-    /// Compaction is at it.
+    /// Whether compaction is emptying it.
     is_being_emptied: bool,
     /// Position after its last change of the definitions.
     definitions_until: u64,
@@ -42,7 +42,7 @@ struct Segment {
     ledger_until: u64,
 }
 
-/// See the module's documentation. Segments are named by their base position.
+/// See the module's documentation. A segment is identified by its base position.
 #[derive(Debug, Default)]
 pub(crate) struct Segments {
     segments: BTreeMap<u64, Segment>,
@@ -50,7 +50,7 @@ pub(crate) struct Segments {
 }
 
 impl Segments {
-    /// A segment exists; the last one named takes the records to come.
+    /// A segment exists; the last one added takes new records.
     pub(crate) fn add(&mut self, base: u64) {
         if base > self.active
             && let Some(before) = self.segments.get_mut(&self.active)
@@ -67,15 +67,15 @@ impl Segments {
         self.active = self.active.max(base);
     }
 
-    /// Recovery has read a segment up to the end of this record. So a position in a segment that is
-    /// gone is not taken for one of the segment before.
+    /// Recovery has read a segment up to the end of this record. So a position in a missing segment
+    /// is not mistaken for one in the segment before it.
     pub(crate) fn reaches(&mut self, record: &RecordRef<'_>) {
         if let Some((_, segment)) = self.segments.range_mut(..=record.position).next_back() {
             segment.end = Some(record.end());
         }
     }
 
-    /// Takes note of a record in the active segment, or of an older one during recovery.
+    /// Counts a record in the active segment, or in an older one during recovery.
     pub(crate) fn account(&mut self, record: &RecordRef<'_>) {
         match record.kind {
             records::MESSAGE => {
@@ -89,7 +89,7 @@ impl Segments {
                     self.needed_by_ledger(record.position);
                 }
                 if let Some(moved) = message.moved {
-                    // Compaction counts by itself what it could move.
+                    // Compaction itself counts what it could move.
                     self.depend(record.position, std::iter::once(moved.from), 0);
                 }
             }
@@ -139,7 +139,7 @@ impl Segments {
         }
     }
 
-    /// After recovery: these segments are there, and nothing in them is alive until
+    /// After recovery: these segments exist, and nothing in them is alive until
     /// [`Segments::add_live`] says so.
     pub(crate) fn retain(&mut self, segments: &[SegmentStat]) {
         self.segments.retain(|base, _| segments.iter().any(|segment| segment.base == *base));
@@ -159,7 +159,8 @@ impl Segments {
         }
     }
 
-    /// Segments that may be deleted now, when definitions and ledger have followed the log so far.
+    /// Segments that may be deleted now, when definitions and ledger have followed the log this
+    /// far.
     pub(crate) fn deletable(&self, definitions_applied: u64, ledger_applied: u64) -> Vec<u64> {
         let is_deletable = |(base, segment): &(&u64, &Segment)| {
             **base != self.active
@@ -172,8 +173,8 @@ impl Segments {
         self.segments.iter().filter(is_deletable).map(|(&base, _)| base).collect()
     }
 
-    /// Segments that hold little or nothing and still cannot go; not those that only wait for the
-    /// ledger, which is never far behind.
+    /// Segments that hold little or nothing and still cannot be deleted; without those that only
+    /// wait for the ledger, which is never far behind.
     pub(crate) fn compactable(&self, ledger_applied: u64) -> BTreeSet<u64> {
         let carried_bytes = |segment: &Segment| -> u64 {
             let stays = |(other, _): &(&u64, &u64)| self.segments.contains_key(other);
@@ -190,10 +191,10 @@ impl Segments {
         self.segments.iter().filter(is_mostly_dead).map(|(&base, _)| base).collect()
     }
 
-    /// Whether the segment that is written holds little or nothing any more, of a log that reaches to
-    /// `end`, and so would give room if it were closed.
+    /// Whether the current segment, of a log that reaches to `end`, holds little or nothing any
+    /// more, so that closing it would free space.
     pub(crate) fn active_is_mostly_dead(&self, end: u64) -> bool {
-        /// Less is not worth a segment.
+        /// Less than this is not worth a segment.
         const WORTH_BYTES: u64 = 1 << 20;
         let Some(segment) = self.segments.get(&self.active) else { return false };
         end.saturating_sub(self.active) >= WORTH_BYTES
@@ -213,15 +214,15 @@ impl Segments {
         }
     }
 
-    /// A queue has its message further on.
+    /// A queue's message is now further on.
     pub(crate) fn moved_from(&mut self, position: u64) {
         if let Some(segment) = self.at(position) {
             segment.references_live = segment.references_live.saturating_sub(1);
         }
     }
 
-    /// What was in these segments stands further on, durably. What one of them says of another was
-    /// left behind: they go in order.
+    /// What was in these segments is durable further on. What one of them says about another was
+    /// left behind: they are deleted in order.
     pub(crate) fn carried_forward(&mut self, victims: &BTreeSet<u64>) {
         for (_, segment) in self.segments.iter_mut().filter(|(base, _)| victims.contains(base)) {
             segment.is_being_emptied = false;
@@ -233,13 +234,13 @@ impl Segments {
         self.segments.remove(&base);
     }
 
-    /// The segment that holds a position, if it still stands.
+    /// The segment that holds a position, if it still exists.
     pub(crate) fn base_of(&self, position: u64) -> Option<u64> {
         let (&base, segment) = self.segments.range(..=position).next_back()?;
         segment.end.is_none_or(|end| position < end).then_some(base)
     }
 
-    /// Segments with records from `position` on that the ledger is made from.
+    /// Segments that contain records from `position` on from which the ledger is made.
     pub(crate) fn for_ledger(&self, position: u64) -> Vec<u64> {
         let is_needed = |segment: &Segment| segment.ledger_until > position;
         self.segments.iter().filter(|(_, s)| is_needed(s)).map(|(&base, _)| base).collect()
@@ -254,7 +255,7 @@ impl Segments {
         self.segments.get_mut(&base)
     }
 
-    /// What stands at `by` must not go before these messages do.
+    /// The segment of `by` must not be deleted before these messages are.
     fn depend(&mut self, by: u64, positions: impl Iterator<Item = u64>, bytes_each: u64) {
         let Some(by_base) = self.base_of(by) else { return };
         let mut others: BTreeMap<u64, u64> = BTreeMap::new();
@@ -271,7 +272,7 @@ impl Segments {
         }
     }
 
-    /// Settlements come in order of position nearly always: neighbours share their segment.
+    /// Settlements nearly always come in order of position: neighbours share their segment.
     fn release_all(&mut self, by: u64, positions: impl Iterator<Item = u64>) {
         let Some(by_base) = self.base_of(by) else { return };
         let mut run: Option<(u64, u64, u64)> = None;

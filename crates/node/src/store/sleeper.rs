@@ -1,4 +1,5 @@
-//! Threads that wait for the committer: operators' changes, compaction. Sessions never sleep so.
+//! Threads that wait for the committer: operators' changes, compaction. Sessions never wait like
+//! this.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use super::{Commit, Store, Waiter};
 use crate::NodeError;
 use crate::locks::{Condvar, Mutex};
 
-/// A missed wake-up costs no more than this.
+/// A missed wake-up costs at most this.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Store {

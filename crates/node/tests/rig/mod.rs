@@ -1,5 +1,5 @@
-//! A node without threads on a disk that can crash, and a client of it: what the deterministic
-//! tests share.
+//! A node without threads on a disk that can crash, and a client for it: shared by the
+//! deterministic tests.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
@@ -25,7 +25,7 @@ impl Clock for TestClock {
     }
 }
 
-/// A node and what it stands on.
+/// A node with its disk and clock.
 pub(crate) struct Rig {
     pub disk: FaultyDisk,
     pub clock: Arc<TestClock>,
@@ -34,7 +34,8 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    /// Segments of this size; no bodies in memory, so that everything is read back from the log.
+    /// With segments of this size, and no bodies in memory, so that everything is read back from
+    /// the log.
     pub(crate) fn new(segment_bytes_max: u64) -> Self {
         let clock = Arc::new(TestClock::default());
         clock.0.store(1_000_000, Ordering::Relaxed);
@@ -61,7 +62,7 @@ impl Rig {
         assert!(self.node.commit().expect("a disk that works"), "a disk with room");
     }
 
-    /// Rounds of the keeper, each made durable.
+    /// Rounds of maintenance, each made durable.
     pub(crate) fn keep(&self, rounds: usize) {
         for _ in 0..rounds {
             self.node.keep();
@@ -69,7 +70,7 @@ impl Rig {
         }
     }
 
-    /// Power off and on.
+    /// Switches the power off and on.
     pub(crate) fn crash(&mut self) {
         self.disk.crash();
         self.node = Node::open_on(self.disk.clone(), self.options.clone()).expect("a good disk");
@@ -94,7 +95,7 @@ pub(crate) struct Got {
     pub delivery_count: Option<i64>,
 }
 
-/// The client's end of the wire.
+/// The client's end of the connection.
 #[derive(Default)]
 pub(crate) struct Inbox {
     got: VecDeque<Got>,
@@ -167,7 +168,7 @@ impl Client {
         self.take().pop()
     }
 
-    /// The bodies in a queue; they go back into it.
+    /// The bodies in a queue; the messages go back into it.
     pub(crate) fn bodies(&mut self, queue: &str) -> Vec<String> {
         let mut bodies = Vec::new();
         while let Some(got) = self.get(queue) {
@@ -202,7 +203,7 @@ impl Client {
     }
 }
 
-/// `prefix-0`, `prefix-1`, ... with something behind to make them long.
+/// `prefix-0`, `prefix-1`, ... with something appended to make them long.
 pub(crate) fn bodies(prefix: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers.map(|number| format!("{prefix}-{number:-<80}")).collect()
 }

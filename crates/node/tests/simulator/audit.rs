@@ -1,5 +1,5 @@
-//! What the ledger says, against what is in the queues, what producers were told, and what the
-//! clients did.
+//! What the ledger says, compared with what is in the queues, what producers were told, and what
+//! the clients did.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::world::World;
 /// An outcome: queue, outcome, late.
 pub(crate) type Fact = (String, Outcome, bool);
 
-/// The events of every id that a producer gave.
+/// The events of every id given by a producer.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     events: BTreeMap<String, Vec<Event<'static>>>,
@@ -36,7 +36,7 @@ impl Facts {
         self.events.get(id).map_or(&[], Vec::as_slice)
     }
 
-    /// Outcomes of what was published, in order; not those of dead-letter copies.
+    /// Outcomes of the published messages, in order, without those of dead-letter copies.
     fn outcomes(&self, id: &str) -> impl Iterator<Item = &Settled<'static>> {
         self.of(id).iter().filter_map(|event| match &event.what {
             What::Settled(settled) if !settled.verdict.is_copy() => Some(&**settled),
@@ -44,7 +44,7 @@ impl Facts {
         })
     }
 
-    /// Whether it has an outcome in a queue.
+    /// Whether a message has an outcome in a queue.
     pub(crate) fn has_outcome(&self, id: &str, queue: &str) -> bool {
         self.outcomes(id).any(|settled| settled.queue == queue)
     }
@@ -60,7 +60,7 @@ impl Facts {
         self.of(id).iter().filter(to_queue).count()
     }
 
-    /// All queues that are named.
+    /// All queues that the events name.
     fn queues(&self, id: &str) -> BTreeSet<String> {
         let mut queues = BTreeSet::new();
         for event in self.of(id) {
@@ -88,7 +88,7 @@ fn fact(settled: &Settled<'_>) -> Fact {
 }
 
 impl World {
-    /// What a start found, and what it says of messages that are gone.
+    /// Compares what was found at the start with what the ledger says about messages that are gone.
     pub(crate) fn audit_after_crash(&mut self, before: &BTreeMap<Key, Item>, found: &Inventory) {
         let present: BTreeSet<(u32, Name)> = found
             .queues
@@ -127,8 +127,8 @@ impl World {
         }
     }
 
-    /// What was written last and not synced may have a hole, and then an outcome may be there
-    /// without the message: of one that was never confirmed.
+    /// What was written last and not synced may have a hole. Then there may be an outcome without
+    /// its message: of a message that was never confirmed.
     fn note_torn(
         &mut self,
         facts: &Facts,
@@ -155,7 +155,8 @@ impl World {
             }
         }
         self.model.torn.retain(|_, count| *count > 0);
-        // Likewise the settlement of one whose deadline was told may be there without the telling.
+        // Likewise, a message whose missed deadline was reported may be settled without that
+        // outcome being there.
         for (key, item) in before {
             let message = &self.model.messages[key.0 as usize];
             let is_new = !matches!(item.state, State::Gone { is_stored: true, .. });
@@ -165,7 +166,8 @@ impl World {
         }
     }
 
-    /// All queues are empty, all is stored, and the ledger has followed it.
+    /// At the end all queues are empty, everything is stored, and the ledger has followed all of
+    /// it.
     pub(crate) fn audit_at_the_end(&mut self) {
         self.keep();
         let facts = Facts::read(&self.node(), self.model.ids.keys());
@@ -196,8 +198,8 @@ impl World {
         ids.iter().for_each(|id| self.check_nothing_is_taken_back(&facts, id));
     }
 
-    /// One outcome for each that has left its queue, none for those that have not, but for missed
-    /// deadlines.
+    /// One outcome for each message that has left its queue, and none, except for missed deadlines,
+    /// for those that have not.
     fn check_counts(&self, facts: &Facts, present: &BTreeSet<(u32, Name)>) {
         for (id, numbers) in &self.model.ids {
             for queue in facts.queues(id) {
@@ -229,7 +231,7 @@ impl World {
         }
     }
 
-    /// An outcome message tells what the ledger has.
+    /// An outcome message says what the ledger has.
     fn check_is_so(&self, facts: &Facts, told: &Told) {
         if !self.model.ids.contains_key(&told.id) {
             return;
@@ -317,18 +319,19 @@ impl World {
                 }
                 _ => last.verdict.outcome != Outcome::Processed,
             };
-            // What a crash has undone in a queue that is gone was dropped with the queue.
+            // A settlement undone by a crash, in a queue that is gone, became a drop with the
+            // queue.
             let is_orphan = !is_stored && last.verdict.reason_name() == "queue-deleted";
             assert!(fits || is_orphan, "{key:?} is {item:?}{}", facts.describe(id));
         }
     }
 
-    /// Outcomes stay as they are and get more.
+    /// Outcomes stay as they are; there are only ever more.
     fn check_nothing_is_taken_back(&mut self, facts: &Facts, id: &str) {
         let outcomes: Vec<Fact> = facts.outcomes(id).map(fact).collect();
         let before = self.model.outcomes.insert(id.to_owned(), outcomes).unwrap_or_default();
         let outcomes = &self.model.outcomes[id];
-        // Queue by queue: of what is told once more after a crash the order is another.
+        // Queue by queue, since outcomes that come again after a crash are in another order.
         let of = |queue: &str, facts: &[Fact]| -> Vec<Fact> {
             facts.iter().filter(|fact| fact.0 == queue).cloned().collect()
         };
@@ -337,7 +340,7 @@ impl World {
         assert!(is_kept, "{id} had {before:?} and has{}", facts.describe(id));
     }
 
-    /// What the ledger shows is where messages are: all is stored, and followed.
+    /// The ledger shows messages where they are, once everything is stored and followed.
     pub(crate) fn audit_now(&mut self) {
         self.keep();
         self.commit();
@@ -366,7 +369,7 @@ impl World {
             let expected = match item.state {
                 _ if item.is_doubtful() => continue,
                 State::Ready if self.model.may_have_died(key, item) => continue,
-                // A restart gives back what was delivered, and nobody notes that.
+                // A restart gives back what was delivered, and no note says so.
                 State::Ready
                     if item.was_restored
                         && !item.was_delivered
@@ -383,7 +386,7 @@ impl World {
         }
     }
 
-    /// After a start queues remember what the ledger does.
+    /// After a start, queues remember the ids that the ledger has.
     pub(crate) fn remember_ids(&mut self, found: &Inventory) {
         self.model.window.clear();
         for (id, events) in &found.ledger.events {
@@ -402,7 +405,7 @@ impl World {
                     }
                     let numbers = &self.model.ids[id];
                     let message = Some(numbers[0]).filter(|_| numbers.len() == 1);
-                    // Whether it was refused is forgotten with a crash.
+                    // A crash forgets whether it was refused.
                     let is_certain =
                         self.kinds[name].overflow == crate::topology::Overflow::DropHead;
                     let (from_ms, until_ms) = (event.time_ms, event.time_ms);

@@ -8,7 +8,7 @@ use crate::model::Key;
 use crate::told::Report;
 use crate::topology::{Binding, Name};
 
-/// A delivery that is not settled.
+/// An unsettled delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub key: Key,
@@ -17,11 +17,11 @@ pub(crate) struct Held {
     /// Whether it counts against the channel's prefetch.
     pub is_counted: bool,
     pub delivered_at_ms: u64,
-    /// The queue has taken it back, or is gone: settling it changes nothing.
+    /// The queue has taken it back or is gone: settling it changes nothing.
     pub is_void: bool,
-    /// What the worker said of it.
+    /// What the worker reported on it.
     pub report: Option<Report>,
-    /// Settled in the transaction under way.
+    /// Settled in the current transaction.
     pub in_transaction: bool,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct Consumer {
     pub queue: Name,
     pub no_ack: bool,
     pub prefetch: usize,
-    /// What came last, by publishing channel and priority level.
+    /// The last sequence number, by publishing channel and priority level.
     pub last_sequences: BTreeMap<(u64, u8), u64>,
 }
 
@@ -42,9 +42,9 @@ pub(crate) struct Unconfirmed {
     pub message: Option<u32>,
     pub needs_store: bool,
     pub may_be_refused: bool,
-    /// Held until it was acked, or until this time.
+    /// Held until it is acked, but at most until this time.
     pub held_until_ms: Option<u64>,
-    /// Commits of the node before it was published.
+    /// How many commits the node had made before it was published.
     pub commit_count: u64,
 }
 
@@ -58,17 +58,17 @@ pub(crate) struct Confirms {
 /// What a transaction has gathered.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Gathered {
-    /// With the queues each goes to.
+    /// With the queues that each goes to.
     pub published: Vec<(u32, BTreeSet<Name>)>,
     pub settled: Vec<(u64, Settlement)>,
-    /// Messages that come back with the commit.
+    /// Messages that are returned at the commit.
     pub returns: Vec<u32>,
 }
 
 /// A channel.
 #[derive(Debug, Default)]
 pub(crate) struct Channel {
-    /// Unlike that of any other channel.
+    /// Different from that of any other channel.
     pub id: u64,
     pub last_tag: u64,
     pub held: BTreeMap<u64, Held>,
@@ -77,30 +77,30 @@ pub(crate) struct Channel {
     pub shared_prefetch: usize,
     pub confirms: Option<Confirms>,
     pub transaction: Option<Gathered>,
-    /// Messages published here.
+    /// How many messages were published here.
     pub published_count: u64,
 }
 
 impl Channel {
-    /// Deliveries that take room of a consumer.
+    /// How many deliveries count against a consumer's prefetch.
     pub(crate) fn held_by(&self, consumer: &str) -> usize {
         let is_its = |held: &&Held| held.consumer.as_deref() == Some(consumer) && !held.is_void;
         self.held.values().filter(is_its).count()
     }
 
-    /// Deliveries that take room of the channel.
+    /// How many deliveries count against the channel's prefetch.
     pub(crate) fn counted(&self) -> usize {
         self.held.values().filter(|held| held.is_counted).count()
     }
 
-    /// Tags that can be settled, up to one of them or only that.
+    /// Tags that can be settled: all up to one of them, or only that one.
     pub(crate) fn tags(&self, tag: u64, multiple: bool) -> Vec<u64> {
         let open = self.held.iter().filter(|(_, held)| !held.in_transaction).map(|(tag, _)| *tag);
         open.filter(|of| *of == tag || (multiple && (tag == 0 || *of <= tag))).collect()
     }
 }
 
-/// What is promised once a reply is due.
+/// What is promised when a reply arrives.
 #[derive(Debug, Clone)]
 pub(crate) enum Promise {
     QueueDeclared(Name),
@@ -116,13 +116,13 @@ pub(crate) enum Promise {
 /// See the module's documentation.
 pub(crate) struct Client {
     pub id: u64,
-    /// The name of its exclusive queue.
+    /// The name of this client's exclusive queue.
     pub own_queue: Name,
     pub session: Session,
     pub channels: BTreeMap<u16, Channel>,
     /// Replies that wait until the store is durable up to a position.
     pub waiting: Vec<(u64, Promise)>,
-    /// Messages that must come back, on a channel.
+    /// Messages that must be returned, with their channels.
     pub returns: VecDeque<(u16, u32)>,
     /// Consumers that must be told that their queue is gone.
     pub cancels: Vec<(u16, String)>,

@@ -15,18 +15,18 @@ use crate::topology::{Binding, EXCHANGES, KEYS, Name, QUEUES, QueueState, REPLIE
 use crate::wire::{Event, Recorder};
 use crate::world::{VirtualClock, World, disk_with, image, options};
 
-/// Shared queues, and that of the outcome messages.
+/// The shared queues, and the queue of the outcome messages.
 const ALL_QUEUES: [Name; 7] =
     [REPLIES, QUEUES[0], QUEUES[1], QUEUES[2], QUEUES[3], QUEUES[4], QUEUES[5]];
 
-/// What is in the queues, with the queue that held each message first.
+/// What is in the queues, with the queue that first held each message.
 type Present = BTreeMap<Key, Name>;
 
 /// What a node finds on a disk: the definitions, and every queue's messages in order.
 pub(crate) struct Inventory {
     pub definitions: Definitions,
     pub queues: BTreeMap<Name, Vec<Seen>>,
-    /// Outcome messages: those that were there, and those that a start makes.
+    /// Outcome messages: those that were there, and those created at the start.
     pub replies: Vec<Told>,
     pub later_replies: Vec<Told>,
     pub ledger: Facts,
@@ -78,14 +78,14 @@ impl World {
         assert_eq!(self.node().message_count(), ready as u64, "messages in queues");
     }
 
-    /// Looks what another node would find, on a copy of the disk, at a time before anything
+    /// Finds out what another node would find on a copy of the disk, at a time before anything
     /// expires.
     pub(crate) fn take_inventory(&mut self) -> Inventory {
         let disk = disk_with(1, &image(&self.disk));
         inventory(&disk, &self.model.messages, self.model.ids.keys())
     }
 
-    /// Compares what was found with what was promised; from here on what was found is what is.
+    /// Compares what was found with what was promised; from here on the model is what was found.
     pub(crate) fn compare(&mut self, found: Inventory) {
         self.note(|| found.describe());
         let before = std::mem::take(&mut self.model.items);
@@ -191,7 +191,7 @@ impl World {
         }
     }
 
-    /// What was known of a copy, against what was found.
+    /// Compares what was known about a copy with what was found.
     fn compare_item(
         &self,
         key: &Key,
@@ -233,7 +233,7 @@ impl World {
         }
     }
 
-    /// A transaction happened or did not.
+    /// A transaction must have happened in full or not at all.
     fn compare_groups(&mut self, before: &BTreeMap<Key, Item>, present: &Present) {
         for group in std::mem::take(&mut self.model.groups) {
             let mut evidence: Vec<(bool, &Key)> = Vec::new();
@@ -269,7 +269,7 @@ impl World {
     /// The model after a start: what was found, and nothing else.
     fn restore(&mut self, before: BTreeMap<Key, Item>, found: &Inventory) {
         let mut items = before;
-        // A dead-lettered copy that is not there may come again: the death was undone.
+        // A dead-letter copy that is not there may come again: the death was undone.
         let is_over = |item: &Item| matches!(item.state, State::Gone { is_stored: true, .. });
         let is_taken =
             |key: &Key, item: &Item| key.1 == REPLIES && matches!(item.state, State::Gone { .. });
@@ -321,7 +321,7 @@ impl World {
         self.model.items = items;
     }
 
-    /// After a start the time to live counts from when the message was published.
+    /// After a start, the time to live counts from the publication of the message.
     fn expiry_after_start(&self, key: &Key, known: Option<&Item>) -> Option<(u64, u64)> {
         let message = &self.model.messages[key.0 as usize];
         let is_first = key.2.is_empty();
@@ -389,7 +389,7 @@ fn inventory<'a>(
             }
         }
     }
-    // What a start tells of messages whose queues are gone.
+    // Outcomes, created at the start, of messages whose queues are gone.
     assert!(node.commit().expect("a copy of a good disk"));
     node.keep();
     loop {

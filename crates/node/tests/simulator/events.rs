@@ -1,4 +1,4 @@
-//! What arrives on the wires, checked against the model.
+//! What the sinks receive, checked against the model.
 
 use amqp::OwnedProperties;
 
@@ -11,7 +11,7 @@ use crate::wire::{Delivered, Event, Recorder};
 use crate::world::World;
 
 impl World {
-    /// Takes everything off the wires until nothing comes any more.
+    /// Takes everything out of the sinks until nothing more comes.
     pub(crate) fn absorb(&mut self) {
         loop {
             let mut is_quiet = true;
@@ -120,8 +120,8 @@ impl World {
         channel.held.insert(delivered.tag, held);
     }
 
-    /// Messages of one publishing channel come in order: at first delivery to a consumer, and
-    /// always to who asks for them one by one.
+    /// Messages from one publishing channel come in order: when first delivered to a consumer, and
+    /// always to a client that gets them one by one.
     fn check_order(&mut self, index: usize, number: u16, key: &Key, consumer: Option<&str>) {
         if !key.2.is_empty() {
             return;
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// A queue with a single active consumer delivers to the one that came first.
+    /// A queue with a single active consumer delivers to the consumer that came first.
     fn check_active(&self, queue: Name, consumer: (u64, u16, String)) {
         if let Some(state) = self.model.topology.queues.get(queue)
             && state.kind.single_active
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// A confirm that waited for the message to be acked says the right thing.
+    /// A confirm that waited for the message to be acked gives the right answer.
     fn on_held_confirm(&mut self, message: u32, until_ms: u64, is_ack: bool) {
         self.note(|| format!("    m{message} {} at last", if is_ack { "acked" } else { "nacked" }));
         let keys = self.model.covered(message);

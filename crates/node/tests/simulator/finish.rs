@@ -4,9 +4,9 @@ use crate::model::{Cause, State};
 use crate::topology::{Name, QUEUES, REPLIES};
 use crate::world::{World, image};
 
-/// Rounds after which a log that holds nothing is short.
+/// After this many rounds a log that holds nothing is short.
 const ROUNDS: usize = 12;
-/// Segments it may then have: the active one, and one that was just closed.
+/// The segments it may have then: the active one, and one that was just closed.
 const SEGMENTS_MAX: usize = 2;
 
 impl World {
@@ -39,7 +39,7 @@ impl World {
         assert_eq!(self.node().message_count(), 0, "messages came back");
     }
 
-    /// Nobody does anything, and then the log does not go on writing for ever.
+    /// While nobody does anything, the log must not go on being written for ever.
     fn rest(&mut self) {
         self.note(|| "rest".to_owned());
         for _ in 0..ROUNDS {
@@ -69,12 +69,12 @@ impl World {
         panic!("the store does not settle");
     }
 
-    /// Takes every message out of every queue, however often the dead come back.
+    /// Takes every message out of every queue, however often dead letters come back.
     fn drain(&mut self) {
         let index = self.connect();
         self.clients[index].session.open_channel(1).expect("a new channel");
         self.clients[index].channels.insert(1, Default::default());
-        // Looking into a queue may kill what is in it: twice nothing is nothing.
+        // Looking into a queue may kill what is in it, so it must be found empty twice.
         let mut quiet_count = 0;
         for _ in 0..50 {
             let mut is_quiet = true;
@@ -88,7 +88,8 @@ impl World {
                 break;
             }
             if is_quiet {
-                // What waits for its next attempt, and outcomes that are on their way.
+                // For messages that wait for their next attempt, and for outcomes that are on their
+                // way.
                 self.model.now_ms += 50;
                 self.clock.set(self.model.now_ms);
                 for _ in 0..2 {
@@ -119,7 +120,7 @@ impl World {
         found_any
     }
 
-    /// What was not taken may have died, and then its copy was seen among the dead.
+    /// Messages that were not taken may have died; then their copies were seen in the sink.
     fn check_nothing_is_missing(&self) {
         for (key, item) in &self.model.items {
             let is_first = key.2.is_empty();

@@ -1,14 +1,14 @@
 //! The seeded simulator: random histories of a node on a disk that crashes, tears, fails and fills
 //! up, against a naive model of what was promised.
 //!
-//! One seed is one history; the same seed is the same history. `SIM_SEED` replays one, `SIM_SEEDS`
-//! says how many are run, `SIM_FIRST` where to begin. With `SIM_NO_DUE` a confirm that comes too
-//! early is noticed only by what a crash loses.
+//! One seed is one history; the same seed always gives the same history. `SIM_SEED` replays one,
+//! `SIM_SEEDS` says how many to run, `SIM_FIRST` where to begin. With `SIM_NO_DUE` a confirm that
+//! comes too early is noticed only by what a crash loses.
 //!
-//! A history's clients, clock and disk are in [`world`], its commands in [`steps`] and [`traffic`];
-//! what arrives is checked in [`events`] and [`told`], what survives a crash in [`crash`], what is
-//! left at the end in [`finish`], what the ledger says in [`audit`], all against [`model`]; ids that
-//! queues remember are in [`window`].
+//! A history's clients, clock and disk are in [`world`], its commands in [`steps`] and [`traffic`].
+//! What arrives is checked in [`events`] and [`told`], what survives a crash in [`crash`], what is
+//! left at the end in [`finish`], and what the ledger says in [`audit`], all against [`model`];
+//! [`window`] has the ids that queues remember.
 
 mod audit;
 mod client;
@@ -32,13 +32,13 @@ use std::sync::{Arc, Mutex};
 
 use world::{Story, World};
 
-/// Seeds in the normal run.
+/// How many seeds a normal run has.
 const SEEDS: u64 = 1_200;
-/// Failures after which a run ends.
+/// A run ends after this many failures.
 const FAILURES_MAX: usize = 5;
 const THREADS: usize = 2;
 
-/// Runs a history; its story when it fails, with what went wrong at the end.
+/// Runs a history; if it fails, returns its story, with what went wrong at the end.
 fn run(seed: u64) -> Result<String, String> {
     let story: Story = Arc::default();
     let told = Arc::clone(&story);

@@ -14,9 +14,9 @@ pub(crate) struct Published {
     /// The property `message_id`.
     pub id: Option<String>,
     pub asks: Asks,
-    /// It has an id, or it or one of its queues asks for something.
+    /// Whether it has an id, or it or one of its queues asks for something.
     pub is_tracked: bool,
-    /// Queues it was routed to, and how many those are.
+    /// The queues it was routed to, and how many there are.
     pub routed: Vec<Name>,
     pub queue_count: usize,
     /// When its deadline passes; 0 for never.
@@ -30,7 +30,7 @@ pub(crate) struct Published {
     pub has_headers: bool,
     pub exchange: &'static str,
     pub routing_key: &'static str,
-    /// The channel it was published on, unlike any other, and its place there.
+    /// The channel it was published on, different from any other, and its place there.
     pub channel: u64,
     pub sequence: u64,
     pub published_at_ms: u64,
@@ -45,7 +45,7 @@ pub(crate) struct Asks {
     pub confirm_on_ack: bool,
     /// `x-deadline`
     pub deadline_ms: Option<u64>,
-    /// Whether it says where to send outcomes to.
+    /// Whether it says where outcomes should go.
     pub reply_to: bool,
 }
 
@@ -56,7 +56,7 @@ impl Asks {
     }
 }
 
-/// Where and why a message died once.
+/// Where and why a message once died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Death {
     pub queue: Name,
@@ -64,21 +64,21 @@ pub(crate) struct Death {
     pub count: i64,
 }
 
-/// What can be read off a message that came out of a queue.
+/// What can be seen of a message that came out of a queue.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
     pub number: u32,
-    /// `x-death`, the last one first.
+    /// `x-death`, the latest first.
     pub deaths: Vec<Death>,
     /// `x-first-death-queue`.
     pub origin: Option<Name>,
-    /// Of an outcome message: what it tells, see [`crate::told::Told::event`].
+    /// For an outcome message: what it says, see [`crate::told::Told::event`].
     pub event: Option<String>,
     pub delivery_count: Option<i64>,
 }
 
 impl Seen {
-    /// Tells one copy of a message from the others in the same queue; empty as it was published.
+    /// Distinguishes copies of a message in the same queue; empty for the message as published.
     pub(crate) fn history(&self) -> String {
         if let Some(event) = &self.event {
             return event.clone();
@@ -127,8 +127,8 @@ impl Published {
         (0..self.body_bytes).map(byte).collect()
     }
 
-    /// Whether a copy survives a crash in a durable queue. What is tracked does; else a message is,
-    /// once dead-lettered, what it says of itself.
+    /// Whether a copy survives a crash in a durable queue. A tracked message does; otherwise, once
+    /// it is dead-lettered, its own delivery mode counts.
     pub(crate) fn survives(&self, (_, queue, history): &Key) -> bool {
         match history.is_empty() {
             true => self.is_kept,
@@ -147,7 +147,7 @@ impl Published {
     }
 }
 
-/// The number in the properties of something that came back or out.
+/// The number in the properties of a message that was returned or delivered.
 pub(crate) fn number_of(properties: &OwnedProperties) -> u32 {
     let id = properties.app_id.as_deref().unwrap_or_default();
     let number = id.strip_prefix('m').and_then(|digits| digits.parse().ok());

@@ -1,9 +1,10 @@
-//! What was promised, as naively as possible: every copy of every message in every queue, and what
-//! is known of it.
+//! What was promised, in the simplest possible form: every copy of every message in every queue,
+//! and what is known about it.
 //!
-//! The model does not foretell when messages expire or are dropped at a limit: it knows when they
-//! may be, and then asks that they be found where the dead go. A message is followed from the
-//! queue it was routed to; its dead-lettered copies are known by their `x-death` when they are seen.
+//! The model does not predict when messages expire or are dropped at a limit: it knows when that
+//! may happen, and then requires that they be found in the sink. A message is tracked from the
+//! queue it was routed to; its dead-letter copies are recognised by their `x-death` when they are
+//! seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,9 +25,9 @@ pub(crate) enum Cause {
     Rejected,
     /// Purged, or its queue was deleted.
     Removed,
-    /// It was found among the dead.
+    /// It was found as a dead letter.
     Died,
-    /// A crash came between; the ledger knows.
+    /// A crash intervened; the ledger knows.
     Lost,
 }
 
@@ -37,7 +38,7 @@ pub(crate) enum State {
     Held,
     Gone {
         cause: Cause,
-        /// Sure not to come back with a crash.
+        /// Certain not to come back after a crash.
         is_stored: bool,
     },
 }
@@ -46,31 +47,31 @@ pub(crate) enum State {
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub state: State,
-    /// Sure to be there after a crash.
+    /// Certain to be there after a crash.
     pub is_stored: bool,
     /// A queue may have refused it.
     pub may_be_refused: bool,
-    /// Its queue may have seen its id and not have taken it in.
+    /// Its queue may know its id and so not have taken it in.
     pub may_be_duplicate: bool,
-    /// It was given back and may have to wait for its next attempt.
+    /// It was given back, and may have to wait for its next attempt.
     pub waits: bool,
     /// Delivered since the node was opened.
     pub was_delivered: bool,
     /// Found in the store when the node was opened.
     pub was_restored: bool,
     pub delivery_count: u32,
-    /// Returns that are sure to be counted after a crash, and those that are not yet.
+    /// Returns that are certain to be counted after a crash, and those that are not yet.
     pub return_count_stored: u32,
     pub return_count: u32,
     /// The queue that first held the message.
     pub origin: Name,
     pub enqueued_at_step: u64,
-    /// When it may expire, and when it must have; `None` is never.
+    /// When it may expire and when it must have expired; `None` for never.
     pub expires_ms: Option<(u64, u64)>,
 }
 
 impl Item {
-    /// A message that is in a queue, ready, as far as anybody knows.
+    /// A message that is in a queue and ready, as far as anybody knows.
     pub(crate) fn new(origin: Name, step: u64) -> Self {
         Self {
             state: State::Ready,
@@ -112,15 +113,15 @@ pub(crate) struct Model {
     pub messages: Vec<Published>,
     pub items: BTreeMap<Key, Item>,
     pub groups: Vec<Group>,
-    /// What each shared queue is whenever it is there.
+    /// The kind of each shared queue whenever it exists.
     pub kinds: BTreeMap<Name, Kind>,
     /// Messages by the ids that their producers gave them.
     pub ids: BTreeMap<String, Vec<u32>>,
     /// Ids that queues remember.
     pub window: BTreeMap<(String, Name), Known>,
-    /// Of messages that were dropped as duplicates: those that were not.
+    /// For messages dropped as duplicates, the ones that were not dropped.
     pub originals: BTreeMap<u32, Vec<Key>>,
-    /// What workers said of messages that they then settled.
+    /// What workers reported on messages that they then settled.
     pub reports: BTreeMap<(u32, Name), Report>,
     /// Tracked messages that reached no queue since the node was opened.
     pub unroutable: Vec<u32>,
@@ -174,7 +175,7 @@ impl Model {
             && self.topology.queues.get(key.1).is_some_and(|queue| queue.is_durable())
     }
 
-    /// Whether a ready copy may have died without anybody's doing.
+    /// Whether a ready copy may have died with no client involved.
     pub(crate) fn may_have_died(&self, key: &Key, item: &Item) -> bool {
         let kind = self.kind(key.1);
         item.expires_ms.is_some_and(|(from_ms, _)| self.now_ms >= from_ms)
@@ -182,7 +183,7 @@ impl Model {
             || kind.redeliveries_max().is_some_and(|max| item.delivery_count > max)
     }
 
-    /// Whether a ready copy must be where it is: nothing but a client takes it from there.
+    /// Whether a ready copy must be where it is, because only a client can take it from there.
     pub(crate) fn is_certain(&self, key: &Key, item: &Item) -> bool {
         item.state == State::Ready
             && !item.is_doubtful()
@@ -195,7 +196,7 @@ impl Model {
         self.items.iter().filter(move |(key, _)| key.1 == queue)
     }
 
-    /// All that a queue holds goes.
+    /// Everything that a queue holds is removed.
     pub(crate) fn empty_queue(&mut self, queue: Name, with_held: bool) {
         for (_, item) in self.items.iter_mut().filter(|(key, _)| key.1 == queue) {
             if item.state == State::Ready || (with_held && item.state == State::Held) {
@@ -227,7 +228,7 @@ impl Model {
         }
     }
 
-    /// Everything that was done so far is durable.
+    /// Everything done so far is durable.
     pub(crate) fn store_all(&mut self) {
         self.topology.store_all();
         let messages = &self.messages;
@@ -245,7 +246,7 @@ impl Model {
         self.groups.iter_mut().for_each(|group| group.is_stored = true);
     }
 
-    /// A message was confirmed: it is stored wherever it went, if it was to be.
+    /// A message was confirmed: it is stored wherever it went, if it was to be stored.
     pub(crate) fn confirm(&mut self, number: u32, is_ack: bool) {
         for key in self.covered(number) {
             let is_durable = self.is_durable(&key);
@@ -256,7 +257,7 @@ impl Model {
         }
     }
 
-    /// Whether a message is surely settled in all its queues.
+    /// Whether a message is certainly settled in all its queues.
     pub(crate) fn is_settled(&self, number: u32) -> bool {
         let keys = self.covered(number);
         let is_gone = |key: &Key| {
@@ -268,7 +269,7 @@ impl Model {
             && keys.iter().all(is_gone)
     }
 
-    /// The copies that stand for a message: where it is a duplicate, those of the original.
+    /// The copies that stand for a message; for a duplicate, those of the original.
     pub(crate) fn covered(&self, number: u32) -> Vec<Key> {
         let own = self
             .items
@@ -277,7 +278,7 @@ impl Model {
         own.chain(self.originals.get(&number).into_iter().flatten()).cloned().collect()
     }
 
-    /// A copy came out of a queue: checks that it may, and answers which it is.
+    /// A copy came out of a queue: checks that it may, and returns which one it is.
     pub(crate) fn observe(&mut self, queue: Name, seen: &Seen) -> Key {
         let number = seen.number;
         let key = (number, queue, seen.history());
@@ -335,8 +336,8 @@ impl Model {
         self.items.insert(key.clone(), item);
     }
 
-    /// Whether a message that is not where it was routed to may be nowhere: it died where the dead
-    /// are not kept, or its dead-lettered copy was seen and has gone its way.
+    /// Whether a message that is not where it was routed to may be nowhere: it died where dead
+    /// letters are not kept, or its dead-letter copy was seen and is gone.
     pub(crate) fn may_be_nowhere(&self, key: &Key, item: &Item) -> bool {
         let (number, name, _) = *key;
         let followed = |(other, copy): (&Key, &Item)| {

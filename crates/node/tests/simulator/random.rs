@@ -1,4 +1,4 @@
-//! Random numbers that follow from a seed alone.
+//! Random numbers that depend on a seed alone.
 
 /// splitmix64.
 pub(crate) struct Random(u64);

@@ -1,4 +1,4 @@
-//! Random commands: each is given to the node and told to the model.
+//! Random commands: each is given to the node and to the model.
 
 use amqp::FieldTable;
 use node::{Consume, DeclareQueue, Destination};
@@ -10,9 +10,9 @@ use crate::topology::{
 };
 use crate::world::World;
 
-/// Connections at a time.
+/// The most connections at a time.
 const CLIENTS_MAX: usize = 2;
-/// Channels of a connection.
+/// The most channels of a connection.
 const CHANNELS_MAX: u16 = 2;
 
 impl World {
@@ -44,11 +44,11 @@ impl World {
         }
         assert!(self.getting.is_none(), "basic.get was not answered");
         self.look_at_a_queue();
-        // Looking may expire something, and then its dead letter is delivered.
+        // Looking may make something expire, and then its dead letter is delivered.
         self.absorb();
     }
 
-    /// An open channel; the connection and the channel are opened where there is none.
+    /// An open channel; opens a connection and a channel if there is none.
     pub(crate) fn channel(&mut self) -> (usize, u16) {
         let index = match self.random.below(CLIENTS_MAX as u64) as usize {
             index if index < self.clients.len() => index,
@@ -84,7 +84,7 @@ impl World {
         self.random.pick(&QUEUES)
     }
 
-    /// The same, or the one that outcome messages go to.
+    /// The same, or the queue for outcome messages.
     fn queue_to_read(&mut self, index: usize) -> Name {
         if self.random.chance(15) { REPLIES } else { self.queue_for(index) }
     }
@@ -104,7 +104,7 @@ impl World {
         session.declare_queue(name, &kind.options(is_exclusive)).expect("the same every time");
         let (step, now_ms) = (self.model.step, self.model.now_ms);
         match self.model.topology.queues.get_mut(name) {
-            // Whoever made it got the promise.
+            // Whoever declared it has the promise.
             Some(queue) => queue.last_used_ms = now_ms,
             None => {
                 let queue = QueueState {
@@ -260,7 +260,7 @@ impl World {
         self.absorb();
     }
 
-    /// The model's side of a cancel; an auto-delete queue goes with its last consumer.
+    /// The model's side of a cancel; an auto-delete queue is deleted with its last consumer.
     pub(crate) fn consumer_is_gone(&mut self, index: usize, number: u16, tag: &str) {
         let client = &mut self.clients[index];
         let channel = client.channels.get_mut(&number).expect("open");
@@ -281,7 +281,7 @@ impl World {
         self.get_from(index, number, queue);
     }
 
-    /// `basic.get`; whether there was something.
+    /// `basic.get`; returns whether there was a message.
     pub(crate) fn get_from(&mut self, index: usize, number: u16, queue: Name) -> bool {
         let no_ack = self.random.chance(30);
         let id = self.clients[index].id;
@@ -326,7 +326,7 @@ impl World {
         self.absorb();
     }
 
-    /// The model's side: consumers go, then what is held goes back.
+    /// The model's side: consumers go first, then what the channel holds goes back.
     pub(crate) fn channel_is_gone(&mut self, index: usize, number: u16) {
         let channel = &self.clients[index].channels[&number];
         let tags: Vec<String> = channel.consumers.keys().cloned().collect();
@@ -347,7 +347,7 @@ impl World {
     pub(crate) fn close_client_at(&mut self, index: usize) {
         let id = self.clients[index].id;
         self.note(|| format!("c{id} closes"));
-        // As the session does it: what one channel gives back may reach the next.
+        // Like the session: what one channel gives back may reach the next.
         let numbers: Vec<u16> = self.clients[index].channels.keys().copied().collect();
         for number in numbers {
             self.clients[index].session.close_channel(number).expect("nothing was wrong");
@@ -371,7 +371,7 @@ impl World {
         let channel = client.channels.get_mut(&number).expect("open");
         match global {
             true => channel.shared_prefetch = count.into(),
-            // It also ends a shared limit.
+            // This also ends a shared limit.
             false => (channel.prefetch, channel.shared_prefetch) = (count.into(), 0),
         }
         client.session.set_prefetch(number, count, global).expect("open");
@@ -447,7 +447,7 @@ impl World {
         }
     }
 
-    /// Counts a queue's messages, and asks that nobody waits for nothing.
+    /// Counts a queue's messages, and checks that no consumer waits for nothing.
     fn look_at_a_queue(&mut self) {
         let name = self.random.pick(&QUEUES);
         let Some(queue) = self.model.topology.queues.get(name) else { return };

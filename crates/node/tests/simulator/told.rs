@@ -1,4 +1,4 @@
-//! Outcome messages: what they say, and whether it is so.
+//! Outcome messages: what they say, and whether it is true.
 
 use amqp::{FieldValue, OwnedProperties};
 use outcome::Outcome;
@@ -8,13 +8,13 @@ use crate::model::{Cause, Item, Key, Model, State};
 use crate::topology::{EXCLUSIVE, Name, QUEUES, REPLIES};
 use crate::wire::Delivered;
 
-/// An outcome message, read.
+/// A decoded outcome message.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
-    /// The message of which it tells, or whose duplicate asked.
+    /// The message it is about, or whose duplicate asked.
     pub number: u32,
     pub id: String,
-    /// Empty: it reached none.
+    /// Empty: the message reached none.
     pub queue: String,
     pub outcome: Outcome,
     pub reason: String,
@@ -25,7 +25,7 @@ pub(crate) struct Told {
     pub result: Vec<u8>,
 }
 
-/// What a worker says of a message before it settles it.
+/// What a worker reports on a message before settling it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Report {
     pub is_error: bool,
@@ -59,7 +59,7 @@ impl Told {
         told
     }
 
-    /// What tells it from every other that its message's producer gets.
+    /// What distinguishes it from all other outcome messages that its producer gets.
     pub(crate) fn event(&self) -> String {
         let late = if self.is_late { "-late" } else { "" };
         let again = if self.is_duplicate { " again" } else { "" };
@@ -71,14 +71,15 @@ impl Told {
         Seen { number: self.number, deaths: Vec::new(), origin: None, event, delivery_count: None }
     }
 
-    /// The queue, if it has a name of ours.
+    /// The queue, if its name is one of ours.
     fn queue_name(&self) -> Option<Name> {
         QUEUES.iter().chain(&EXCLUSIVE).find(|name| **name == self.queue).copied()
     }
 }
 
 impl Model {
-    /// An outcome message came out of [`REPLIES`]: checks that it may; which item it is.
+    /// An outcome message came out of [`REPLIES`]: checks that it may, and returns which item it
+    /// is.
     pub(crate) fn observe_told(&mut self, told: &Told) -> Key {
         let key = (told.number, REPLIES, told.event());
         self.check_told(told);
@@ -91,7 +92,7 @@ impl Model {
         key
     }
 
-    /// Whether it says what happened, to somebody who asked.
+    /// Checks that it says what happened, to a producer who asked.
     fn check_told(&mut self, told: &Told) {
         let message = self.messages[told.number as usize].clone();
         assert!(message.is_tracked && message.asks.reply_to, "nobody asked: {told:?}");
@@ -126,7 +127,7 @@ impl Model {
         let same = self.ids.get(&told.id).into_iter().flatten();
         let same = same.filter(|number| self.items.contains_key(&(**number, queue, String::new())));
         if told.is_duplicate && same.count() > 1 {
-            // Which of them the queue took for the original cannot be told.
+            // It is unknown which of them the queue took for the original.
             return;
         }
         let kind = self.kinds.get(queue).copied().unwrap_or(crate::topology::PLAIN);
@@ -134,7 +135,7 @@ impl Model {
         let report = self.reports.get(&(key.0, queue));
         let Some(item) = self.items.get_mut(&key) else {
             if message.routed.contains(&queue) && told.reason == "queue-deleted" {
-                // When its transaction was committed the queue was gone.
+                // When its transaction was committed, the queue was gone.
                 return;
             }
             panic!("{told:?}: it was never in {queue}");
@@ -169,7 +170,7 @@ impl Model {
             let said = (told.error.clone(), told.result.as_slice());
             assert_eq!(said, (error, result.unwrap_or_default().as_bytes()), "{told:?}");
         }
-        // Whoever was told so is never told otherwise.
+        // A producer who was told so is never told otherwise.
         item.state = State::Gone { cause, is_stored: true };
     }
 }

@@ -8,10 +8,10 @@ use outcome::Notify;
 
 use crate::random::Random;
 
-/// A queue's or exchange's name; all of them are known beforehand.
+/// The name of a queue or exchange; all of them are known in advance.
 pub(crate) type Name = &'static str;
 
-/// Where dead letters go that are to be found again: durable, plain.
+/// Where dead letters go if they are to be found again: a durable, plain queue.
 pub(crate) const SINK: Name = "q0";
 /// Shared queues.
 pub(crate) const QUEUES: [Name; 6] = [SINK, "q1", "q2", "q3", "q4", "q5"];
@@ -22,9 +22,9 @@ pub(crate) const EXCHANGES: [(Name, &str, bool); 3] =
     [("fan", "fanout", true), ("dir", "direct", true), ("top", "topic", false)];
 /// Keys to bind with.
 pub(crate) const KEYS: [Name; 4] = ["k0", "k1", "#", "*"];
-/// The durable queue that outcome messages go to: there from the start, and nobody deletes it.
+/// The durable queue for outcome messages: it exists from the start, and nobody deletes it.
 pub(crate) const REPLIES: Name = "r0";
-/// A queue that is never there.
+/// A queue that never exists.
 pub(crate) const NOWHERE: Name = "nowhere";
 
 /// The static name.
@@ -59,10 +59,10 @@ pub(crate) struct Kind {
     pub dead_letter: Option<(Name, Option<Name>)>,
     /// `x-retry-delay-min` and `-max`.
     pub retry_ms: Option<(u64, u64)>,
-    /// `x-deadline` and `x-notify` for messages that do not say.
+    /// `x-deadline` and `x-notify` for messages without their own.
     pub deadline_ms: Option<u64>,
     pub notify: Option<Notify>,
-    /// `x-message-deduplication`, and for how long it remembers an id.
+    /// `x-message-deduplication`, and how long ids are remembered.
     pub deduplicates: Option<bool>,
     pub window_ms: Option<u64>,
 }
@@ -138,12 +138,12 @@ impl Kind {
         self.is_quorum || self.delivery_limit.is_some()
     }
 
-    /// Whether it asks something on behalf of its messages.
+    /// Whether it requests anything on behalf of its messages.
     pub(crate) fn asks(&self) -> bool {
         self.notify.is_some() || self.deadline_ms.is_some()
     }
 
-    /// Redeliveries after which a message dies.
+    /// The number of redeliveries after which a message dies.
     pub(crate) fn redeliveries_max(&self) -> Option<u32> {
         self.delivery_limit.or(self.is_quorum.then_some(20))
     }
@@ -210,15 +210,15 @@ pub(crate) fn notify_name(notify: Notify) -> &'static str {
 /// A consumer: client, channel number, tag.
 pub(crate) type ConsumerName = (u64, u16, String);
 
-/// A queue that is there.
+/// An existing queue.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueState {
     pub kind: Kind,
     /// The client it belongs to, if it is exclusive.
     pub owner: Option<u64>,
-    /// Sure to be there after a crash.
+    /// Certain to be there after a crash.
     pub is_stored: bool,
-    /// The step at which it was made or last emptied by force.
+    /// The step at which it was declared or last emptied by force.
     pub emptied_at_step: u64,
     pub last_used_ms: u64,
     /// In the order in which they came.
@@ -226,7 +226,7 @@ pub(crate) struct QueueState {
 }
 
 impl QueueState {
-    /// Whether it outlives a crash at all.
+    /// Whether it survives a crash at all.
     pub(crate) fn is_durable(&self) -> bool {
         self.kind.durable && self.owner.is_none()
     }
@@ -239,7 +239,7 @@ pub(crate) type Binding = (Name, Name, Name);
 #[derive(Debug, Default)]
 pub(crate) struct Topology {
     pub queues: BTreeMap<Name, QueueState>,
-    /// Whether each is sure to be there after a crash.
+    /// Whether each is certain to be there after a crash.
     pub exchanges: BTreeMap<Name, bool>,
     pub bindings: BTreeMap<Binding, bool>,
     /// Durable things that were deleted and may come back with a crash.
@@ -264,7 +264,7 @@ impl Topology {
         bindings.map(|(_, queue, _)| *queue).collect()
     }
 
-    /// Everything that was done so far is durable.
+    /// Everything done so far is durable.
     pub(crate) fn store_all(&mut self) {
         self.queues.values_mut().for_each(|queue| queue.is_stored = queue.is_durable());
         for (name, stored) in &mut self.exchanges {
@@ -302,12 +302,13 @@ impl Topology {
         let gone: Vec<Binding> = self.bindings.keys().filter(|b| which(b)).copied().collect();
         for binding in gone {
             self.bindings.remove(&binding);
-            // Whether it was durable is decided by what may be gone already; doubt does no harm.
+            // Whether it was durable depends on things that may be gone already; doubt does no
+            // harm.
             self.doubtful_bindings.insert(binding);
         }
     }
 
-    /// Whether what dies in a queue is sure to be found in [`SINK`], from a step on.
+    /// Whether messages that die in a queue are certain to be found in [`SINK`], from a step on.
     pub(crate) fn sinks(&self, kind: &Kind, since_step: u64) -> bool {
         kind.dead_letter == Some(("", Some(SINK)))
             && self.queues.get(SINK).is_some_and(|sink| sink.emptied_at_step < since_step)

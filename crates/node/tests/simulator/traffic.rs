@@ -1,4 +1,4 @@
-//! Messages in and settlements back: batches, transactions, what time does.
+//! Messages in and settlements back: batches, transactions, and the effects of time.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::told::Report;
 use crate::topology::{EXCHANGES, NOWHERE, Name, Overflow, QUEUES, REPLIES};
 use crate::world::World;
 
-/// The deadline of a confirm that waits for an ack, where none is given, ms.
+/// The deadline of a confirm that waits for an ack when none is given, ms.
 const DEADLINE_MS: u64 = 30_000;
 
 impl World {
@@ -31,7 +31,7 @@ impl World {
             self.model.enqueue(message, &queues);
         }
         if self.random.chance(30) {
-            // Not all there is: a message just published may be delivered before.
+            // Not everything: a message just published may be delivered first.
             self.settle(index, false);
         }
         self.flush(index);
@@ -54,7 +54,8 @@ impl World {
         self.absorb();
     }
 
-    /// Gives one message to the session; its number and queues unless a transaction keeps it.
+    /// Gives one message to the session; returns its number and queues, unless a transaction keeps
+    /// it.
     fn publish(&mut self, index: usize, number: u16) -> Option<(u32, BTreeSet<Name>)> {
         let (exchange, routing_key) = match self.random.below(20) {
             0 => ("", NOWHERE),
@@ -197,7 +198,7 @@ impl World {
         }
     }
 
-    /// One settlement on a channel that holds something, given to session and model.
+    /// One settlement on a channel that holds something, given to the session and the model.
     fn settle(&mut self, index: usize, may_be_all: bool) {
         let channels = self.clients[index].channels.iter();
         let open = channels.filter(|(_, channel)| !channel.tags(0, true).is_empty());
@@ -235,7 +236,7 @@ impl World {
         }
     }
 
-    /// A worker says something of a message that it is about to settle.
+    /// A worker reports on a message that it is about to settle.
     fn report(&mut self, index: usize, number: u16, tag: u64) {
         let messages = &self.model.messages;
         let client = &mut self.clients[index];
@@ -353,7 +354,7 @@ impl World {
         self.absorb();
     }
 
-    /// Deliveries that nobody settled in time go back when the keeper looks.
+    /// Deliveries that nobody settled in time go back when maintenance looks.
     pub(crate) fn return_overdue(&mut self) {
         let mut overdue: Vec<Key> = Vec::new();
         for channel in self.clients.iter_mut().flat_map(|client| client.channels.values_mut()) {
@@ -368,7 +369,7 @@ impl World {
         overdue.iter().for_each(|key| self.model.give_back(key));
     }
 
-    /// Queues that nobody used go when the keeper looks.
+    /// Unused queues are deleted when maintenance looks.
     pub(crate) fn look_for_expired_queues(&mut self) {
         let now_ms = self.model.now_ms;
         let queues = self.model.topology.queues.iter();

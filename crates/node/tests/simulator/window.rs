@@ -1,34 +1,34 @@
-//! Message ids that queues remember, and what they make of them when they come again.
+//! Message ids that queues remember, and what they do when an id comes again.
 
 use crate::model::{Key, Model};
 use crate::topology::Name;
 
-/// How long the ledger remembers ids where a queue does not say, ms.
+/// How long the ledger remembers ids for queues that set no time, ms.
 const WINDOW_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 /// An id that a queue has seen.
 #[derive(Debug, Clone)]
 pub(crate) struct Known {
-    /// The message that is in the queue, or was; `None` when that is not known.
+    /// The message that is or was in the queue; `None` when that is not known.
     pub message: Option<u32>,
     /// When it was seen, at the earliest and at the latest.
     pub from_ms: u64,
     pub until_ms: u64,
-    /// Whether it is sure to be remembered.
+    /// Whether it is certain to be remembered.
     pub is_certain: bool,
 }
 
-/// What a queue makes of a message.
+/// What a queue does with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     New,
-    /// It is not enqueued. With the one that was, if that is known.
+    /// It is not enqueued. With the message that was, if that is known.
     Duplicate(Option<Key>),
     Doubtful,
 }
 
 impl Model {
-    /// Whether a queue takes this message in, which from now on it remembers.
+    /// Whether a queue takes in this message, whose id it then remembers.
     pub(crate) fn judge(&mut self, number: u32, queue: Name, queues: &[Name]) -> Verdict {
         let message = &self.messages[number as usize];
         let Some(id) = message.id.clone() else { return Verdict::New };
@@ -55,7 +55,7 @@ impl Model {
         if let Verdict::Duplicate(_) = verdict {
             return verdict;
         }
-        // What is refused may come again.
+        // A refused message may come again.
         let may_be_refused = kind.overflow != crate::topology::Overflow::DropHead;
         let is_certain = does_look && verdict == Verdict::New && !may_be_refused;
         let from_ms = match (&known, is_certain) {
@@ -68,7 +68,7 @@ impl Model {
         verdict
     }
 
-    /// A queue is gone, and what it knew with it.
+    /// A queue is gone, and so is what it remembered.
     pub(crate) fn forget_window(&mut self, queue: Name) {
         self.window.retain(|(_, of), _| *of != queue);
     }

@@ -1,4 +1,4 @@
-//! The sink of a simulated connection: writes down what happens.
+//! The sink of a simulated connection: records what happens.
 
 use node::{Got, Returned, Sink};
 
@@ -37,7 +37,7 @@ pub(crate) enum Event {
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Recorder {
-    /// What came, with the channel, since it was taken last.
+    /// What has come since it was last taken, with the channels.
     pub events: Vec<(u16, Event)>,
 }
 

@@ -17,7 +17,7 @@ use crate::topology::{
 };
 use crate::wire::Recorder;
 
-/// When every history begins.
+/// The time at which every history begins.
 const START_MS: u64 = 1_000_000;
 
 /// The clock of a simulated node.
@@ -36,7 +36,7 @@ impl VirtualClock {
     }
 }
 
-/// What happened, for whoever reads about a failure.
+/// What happened, for whoever has to read about a failure.
 pub(crate) type Story = Arc<Mutex<String>>;
 
 /// See the module's documentation.
@@ -51,22 +51,22 @@ pub(crate) struct World {
     /// A session that only looks.
     pub monitor: Option<Session>,
     pub model: Model,
-    /// What each shared queue is whenever it is there.
+    /// The kind of each shared queue whenever it exists.
     pub kinds: BTreeMap<Name, Kind>,
-    /// Commits and rounds of the keeper since the beginning.
+    /// Commits and rounds of maintenance since the beginning.
     pub commit_count: u64,
     pub is_poisoned: bool,
-    /// A fault was injected that may poison the store, or was there since it was opened.
+    /// Whether a fault that may poison the store was injected, or was there when it was opened.
     pub is_faulty: bool,
     pub is_capacity_limited: bool,
-    /// The queue that `basic.get` was asked for, and whether without acks.
+    /// The queue of the current `basic.get`, and whether that is without acks.
     pub getting: Option<(Name, bool)>,
     pub next_id: u64,
-    /// Whether confirms that come too early are noticed at once, or by what a crash loses.
+    /// Whether confirms that come too early are noticed at once, or only by what a crash loses.
     pub checks_due: bool,
 }
 
-/// Options of a node on a disk of segments this large.
+/// Options for a node on a disk with segments of this size.
 pub(crate) fn options(clock: Arc<VirtualClock>, segment_bytes: u64, cache_bytes: u64) -> Options {
     Options {
         store: StoreOptions {
@@ -82,7 +82,7 @@ pub(crate) fn options(clock: Arc<VirtualClock>, segment_bytes: u64, cache_bytes:
     }
 }
 
-/// The disk of a node that was opened once: hashing the guest's password takes its time.
+/// The disk of a node that was opened once: hashing the guest's password takes time.
 static NEW_STORE: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     let disk = FaultyDisk::new(0);
     let clock = Arc::new(VirtualClock::default());
@@ -97,7 +97,7 @@ static NEW_STORE: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     image(&disk)
 });
 
-/// What is on a disk.
+/// The contents of a disk.
 pub(crate) fn image(disk: &FaultyDisk) -> Vec<(String, Vec<u8>)> {
     let names = disk.list().expect("the disk is up");
     let contents = |name: String| {
@@ -107,7 +107,7 @@ pub(crate) fn image(disk: &FaultyDisk) -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(contents).collect()
 }
 
-/// A disk with this on it.
+/// A disk with these contents.
 pub(crate) fn disk_with(seed: u64, image: &[(String, Vec<u8>)]) -> FaultyDisk {
     let disk = FaultyDisk::new(seed);
     image.iter().for_each(|(name, contents)| disk.put(name, contents));
@@ -165,7 +165,7 @@ impl World {
         world
     }
 
-    /// Writes a line of the story.
+    /// Adds a line to the story.
     pub(crate) fn note(&self, line: impl FnOnce() -> String) {
         let mut story = self.story.lock().expect("a thread of its own");
         let _ = writeln!(story, "{:>4} {}", self.model.step, line());
@@ -175,7 +175,7 @@ impl World {
         Arc::clone(self.node.as_ref().expect("the node is open"))
     }
 
-    /// Opens the node on the disk as it is.
+    /// Opens the node on the disk in its current state.
     pub(crate) fn open(&mut self) -> Result<(), node::NodeError> {
         let node = Node::open_on(self.disk.clone(), self.options.clone())?;
         let sink = Box::new(Recorder::default());
@@ -189,7 +189,7 @@ impl World {
         self.next_id
     }
 
-    /// Whether all that was appended is durable; the store may have failed.
+    /// Whether everything appended is durable; the store may have failed.
     pub(crate) fn is_settled(&mut self) -> bool {
         match self.monitor.as_ref().expect("open").is_settled_in_store() {
             Ok(settled) => settled,
@@ -200,7 +200,7 @@ impl World {
         }
     }
 
-    /// A failed store says so to everybody who waits for it.
+    /// A failed store tells everybody who waits for it.
     fn look_for_poison(&mut self) {
         if self.monitor.as_ref().expect("open").is_durable(u64::MAX).is_err() {
             assert!(self.is_faulty, "the store failed without a fault");
@@ -208,7 +208,7 @@ impl World {
         }
     }
 
-    /// Has the node write and sync.
+    /// Makes the node write and sync.
     pub(crate) fn commit(&mut self) {
         self.commit_count += 1;
         let result = self.node().commit();
@@ -225,7 +225,7 @@ impl World {
         self.after_sync();
     }
 
-    /// Has the keeper make its round.
+    /// Makes a round of maintenance.
     pub(crate) fn keep(&mut self) {
         self.commit_count += 1;
         self.note(|| "keep".to_owned());
@@ -264,7 +264,7 @@ impl World {
         }
     }
 
-    /// Looks which replies are due.
+    /// Checks which replies are due.
     fn poll_replies(&mut self) {
         for index in 0..self.clients.len() {
             let client = &mut self.clients[index];

@@ -23,19 +23,21 @@ impl Session {
         Ok(())
     }
 
-    /// Closes a channel: its consumers go, what it holds unsettled goes back to its queues.
+    /// Closes a channel: its consumers are cancelled, and its unsettled messages go back to their
+    /// queues.
     ///
     /// # Errors
-    /// What was wrong on it and was not told yet. It is closed all the same.
+    /// The errors on it that have not been reported yet. It is closed all the same.
     pub fn close_channel(&mut self, number: u16) -> Result<(), BrokerError> {
         self.carry_out();
         let told = self.failed.tell(number);
         let Some(mut channel) = self.channels.remove(&number) else { return told };
         channel.reports.values().for_each(|report| self.forget_report(report));
-        // All of them at once: what one gives back must not be assigned to the next, over and over.
+        // All of them at once, so that messages one gives back are not assigned to the next, over
+        // and over.
         channel.cancel_consumers();
         let left = self.outbox.lock().channels.remove(&number);
-        // A transaction that never was committed: what it was to settle goes back, too.
+        // What an uncommitted transaction was to settle goes back, too.
         let gathered = channel.transaction.take().unwrap_or_default();
         self.give_back_memory(gathered.bytes);
         self.drop_consumers(channel);
@@ -45,14 +47,15 @@ impl Session {
         told
     }
 
-    /// Closes everything; exclusive queues are deleted. Returns what was wrong and was not told yet.
+    /// Closes everything; exclusive queues are deleted. Returns errors that have not been reported
+    /// yet.
     pub fn close(&mut self) -> Vec<ChannelError> {
         // First of all, so that what one channel gives back does not go to another.
         self.channels.values().for_each(Channel::cancel_consumers);
         let errors = self.flush();
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {
-            // Nothing was gathered since.
+            // Nothing has been gathered since.
             let told = self.close_channel(number);
             debug_assert!(told.is_ok(), "{told:?}");
         }

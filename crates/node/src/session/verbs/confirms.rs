@@ -20,8 +20,8 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the sink of the confirms that are due. To be called after a flush and when the outbox
-    /// is woken.
+    /// Passes the confirms that are due to the sink. Must be called after a flush and when the
+    /// outbox is woken.
     pub fn release_confirms(&mut self) {
         if self.engine.store.is_poisoned() {
             return;
@@ -42,7 +42,7 @@ impl Session {
         due.for_each(|(number, confirms)| confirms.release(number, durable, &mut *outbox.sink));
     }
 
-    /// Takes over what others have decided about held confirms.
+    /// Takes over decisions about held confirms.
     fn take_decided(&mut self) {
         let mut outbox = self.outbox.lock();
         for (number, of_channel) in &mut outbox.channels {

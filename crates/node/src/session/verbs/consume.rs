@@ -22,9 +22,9 @@ use crate::sink::Got;
 /// What `basic.consume` asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Consume<'a> {
-    /// Names the consumer on its channel; empty: the server names it.
+    /// The consumer's tag on its channel; if empty, the server chooses one.
     pub tag: &'a str,
-    /// Messages are settled when they are sent.
+    /// Messages count as settled when they are sent.
     pub no_ack: bool,
     /// No other consumer may be on the queue.
     pub exclusive: bool,
@@ -32,8 +32,8 @@ pub struct Consume<'a> {
     pub arguments: FieldTable,
 }
 
-/// A consumer that was added. It takes nothing until this is dropped, so that its client can be told
-/// of it before the first delivery comes.
+/// A consumer that was added. It takes nothing until this is dropped, so that its client can be
+/// told about it before the first delivery arrives.
 pub struct Consuming<'a> {
     engine: &'a Engine,
     handle: Arc<ConsumerHandle>,
@@ -42,7 +42,7 @@ pub struct Consuming<'a> {
 }
 
 impl Consuming<'_> {
-    /// Names the consumer on its channel.
+    /// The consumer's tag on its channel.
     pub fn tag(&self) -> &str {
         &self.handle.tag
     }
@@ -55,15 +55,15 @@ impl Drop for Consuming<'_> {
         let now_ms = self.engine.now_ms();
         let resumed = self.engine.with_queue(queue, now_ms, |core, _| core.resume(*key));
         if resumed.is_none() {
-            // Deleted since it was added, before the client could be told of its end.
+            // Its queue was deleted in the meantime, before the client could be told of that.
             self.handle.tell_cancelled();
         }
     }
 }
 
 impl Session {
-    /// `basic.qos`: unsettled messages that consumers may hold; 0 is without limit. With `global`
-    /// all consumers of the channel share it, else each consumer to come has its own.
+    /// `basic.qos`: how many unsettled messages consumers may hold; 0 means no limit. With `global`
+    /// all consumers of the channel share the limit, otherwise each new consumer has its own.
     ///
     /// # Errors
     /// `CHANNEL_ERROR` when the channel is not open.
@@ -79,14 +79,14 @@ impl Session {
             channel.shared_prefetch.limit.store(u32::from(count), Ordering::SeqCst);
         } else {
             channel.prefetch = u32::from(count);
-            // As in RabbitMQ, it also ends a shared limit.
+            // As in RabbitMQ, this also ends a shared limit.
             channel.shared_prefetch.limit.store(0, Ordering::SeqCst);
         }
         self.give_prefetch(Some(number));
         Ok(())
     }
 
-    /// `basic.consume`. Deliveries come once what this returns is dropped.
+    /// `basic.consume`. Deliveries begin when the returned value is dropped.
     ///
     /// # Errors
     /// `NOT_FOUND`, `ACCESS_REFUSED` (permission, exclusive use), `RESOURCE_LOCKED`,
@@ -128,7 +128,7 @@ impl Session {
         Ok(Consuming { engine: &self.engine, handle, source: Some((live, key)) })
     }
 
-    /// `basic.cancel`. A tag that is not there is no error.
+    /// `basic.cancel`. An unknown tag is not an error.
     ///
     /// # Errors
     /// `CHANNEL_ERROR` when the channel is not open.
@@ -140,7 +140,7 @@ impl Session {
         Ok(())
     }
 
-    /// `basic.get`: `true` when there was a message, which the sink has got ([`Sink::got`]).
+    /// `basic.get`: `true` when there was a message, which went to the sink ([`Sink::got`]).
     ///
     /// [`Sink::got`]: crate::Sink::got
     ///
@@ -156,7 +156,8 @@ impl Session {
         let mut missing = None;
         loop {
             let got = self.engine.with_queue(&live, now_ms, |core, effects| {
-                // Settled only when its body has been read, which the log must keep until then.
+                // Settled only after its body has been read, since the log must keep the body until
+                // then.
                 let delivery = core.get(now_ms, false, effects);
                 delivery.map(|delivery| (delivery, core.depth().ready_count))
             });
@@ -178,7 +179,7 @@ impl Session {
                     self.send_got(number, &live, &delivery, &message, no_ack, left_count);
                     return Ok(true);
                 }
-                // Compaction moved it meanwhile; its entry knows where.
+                // Compaction moved it meanwhile; its entry knows the new position.
                 Err(LogError::NotFound(position)) if missing != Some(position) => {
                     missing = Some(position);
                     settle(Settlement::Undelivered);
@@ -192,7 +193,7 @@ impl Session {
         }
     }
 
-    /// Who takes and settles what was got, not consumed.
+    /// The worker that takes and settles messages with `basic.get`.
     fn settled_by_get(&self) -> Arc<SettledBy> {
         Arc::new(SettledBy { worker: by_get(&self.name), report: None })
     }
@@ -223,7 +224,7 @@ impl Session {
         let serial = self.engine.registry.connections.next_serial();
         let connection = self.outbox.connection;
         let channel = self.channel(number)?;
-        // Those that the server cancelled are no more.
+        // Consumers that the server cancelled no longer exist.
         channel.consumers.retain(|_, c| !c.handle.is_cancelled.load(Ordering::Acquire));
         if asked.is_empty() {
             return Ok(format!("amq.ctag-{connection:x}-{serial:x}"));
@@ -263,7 +264,7 @@ impl Session {
         }))
     }
 
-    /// Gives consumers that wait for room their turns, each with a share of what there is.
+    /// Gives consumers that wait for room their turns, each with a share of the room.
     pub(super) fn give_room(&self) {
         let consumers = self.channels.values().flat_map(|channel| channel.consumers.values());
         let waiting = in_turn(consumers, |consumer| &consumer.handle.room_place);
@@ -282,7 +283,8 @@ impl Session {
         }
     }
 
-    /// The same for those that wait for the prefetch their channel shares, on one channel or on all.
+    /// The same for consumers that wait for their channel's shared prefetch, on one channel or on
+    /// all.
     pub(super) fn give_prefetch(&self, number: Option<u16>) {
         let channels = self.channels.iter().filter(|(of, _)| number.is_none_or(|n| n == **of));
         for (_, channel) in channels {
@@ -355,7 +357,7 @@ impl Session {
         let source = Source::Replies(token);
         let consumer = Consumer { handle: Arc::clone(&handle), source };
         self.channel(number)?.consumers.insert(tag, consumer);
-        // Nobody knows its address yet, so nothing comes before its client says it.
+        // Nobody knows its address yet, so nothing arrives before its client tells somebody.
         Ok(Consuming { engine: &self.engine, handle, source: None })
     }
 
@@ -375,7 +377,7 @@ impl Session {
         Ok(format!("{REPLY_TO}.{token}"))
     }
 
-    /// Sends a reply straight to the consumer that its address names.
+    /// Sends a reply directly to the consumer that its address stands for.
     pub(super) fn publish_reply(
         &mut self,
         number: u16,
@@ -392,11 +394,11 @@ impl Session {
         if !delivered && publish.mandatory {
             self.send_return(number, publish);
         }
-        // Its confirm takes its turn among those of the messages before it.
+        // Its confirm takes its turn after those of earlier messages.
         self.confirm_in_turn(number)
     }
 
-    /// `queue.declare` passive of a reply address: whether somebody waits there.
+    /// Passive `queue.declare` of a reply address: whether a consumer waits there.
     pub(super) fn has_reply_consumer(&self, name: &str) -> bool {
         let consumer = self.engine.registry.reply_consumer(name);
         consumer.is_some_and(|consumer| consumer.strong_count() > 0)

@@ -13,24 +13,25 @@ use crate::session::state::Session;
 use crate::store::Waiter;
 
 impl Session {
-    /// Carries out what was gathered: publishes, then settlements. Returns the channels on which
-    /// something was wrong; they should be closed.
+    /// Carries out what was gathered: publishes, then settlements. Returns the channels with
+    /// errors; they should be closed.
     pub fn flush(&mut self) -> Vec<ChannelError> {
         self.carry_out();
         self.failed.tell_all()
     }
 
-    /// The same for who looks after one channel only: what is wrong on others is told later.
+    /// The same for a caller that looks after one channel only: errors on others are reported
+    /// later.
     ///
     /// # Errors
-    /// What was wrong on this channel; `CHANNEL_ERROR` when it is not open.
+    /// The error on this channel; `CHANNEL_ERROR` when it is not open.
     pub fn flush_channel(&mut self, number: u16) -> Result<(), BrokerError> {
         self.carry_out();
         self.failed.tell(number)?;
         self.channel(number).map(|_| ())
     }
 
-    /// Confirms something that went another way, after all that was published before it.
+    /// Confirms something that went another way, after everything published before it.
     pub(super) fn confirm_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
         self.channel(number)?;
         if let Some(message) = self.next_confirm(number) {
@@ -39,7 +40,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same, with a nack.
+    /// The same with a nack.
     pub(super) fn refuse_in_turn(&mut self, number: u16) -> Result<(), BrokerError> {
         self.confirm_in_turn(number)?;
         if let Some(confirms) = self.channel(number)?.confirms.as_mut() {
@@ -48,14 +49,14 @@ impl Session {
         Ok(())
     }
 
-    /// Has the confirm of this message take its turn after all that was published before it.
+    /// Gives the confirm of this message its turn after everything published before it.
     pub(super) fn confirm_also(&mut self, number: u16, message: u64) {
         let confirm = Some((number, message));
         let (message, route, position) = (None, Arc::default(), None);
         self.publishes.pending.push(Pending { message, route, position, confirm, asks: false });
     }
 
-    /// Carries out what was gathered: publishes, then settlements. What is wrong waits in `failed`.
+    /// Carries out what was gathered: publishes, then settlements. Errors wait in `failed`.
     pub(super) fn carry_out(&mut self) {
         if self.publishes.pending.is_empty() {
             return self.flush_settles();
@@ -80,11 +81,12 @@ impl Session {
         });
         let refused = self.enqueue_pending(duplicates);
         let last = self.publishes.pending.iter().rev().find_map(|pending| pending.position);
-        // Durable comes in whole batches, so past the last message's first byte is past it.
+        // Whole batches become durable, so a position past the last message's first byte is past
+        // the message.
         let mut position = last.map_or(0, |position| position + 1);
-        // Messages stand before settlements in the log: a worker's result before the ack of what it
-        // was made from. And a confirm also covers the acks that came before it on this connection,
-        // so it waits for them too.
+        // Messages precede settlements in the log: a worker's result comes before the ack of the
+        // message from which it was made. A confirm also covers the acks that came before it on
+        // this connection, so it waits for them too.
         let has_settles = !self.settles.is_empty();
         self.flush_settles();
         if has_settles && position > 0 || has_duplicates {
@@ -93,13 +95,13 @@ impl Session {
         self.note_confirms(position, &refused);
     }
 
-    /// What the last flush that had something to publish did with the last of it. Whether it was a
-    /// duplicate is known where it was the only one.
+    /// What the last flush with anything to publish did with the last message. Whether that was a
+    /// duplicate is known only if it was the only one.
     pub fn placed(&self) -> Placed {
         self.placed
     }
 
-    /// Logs those of the gathered messages that must be.
+    /// Logs those of the gathered messages that must be logged.
     fn log_pending(&self, pending: &mut [Pending]) {
         let keeps_bodies = self.engine.keeps_bodies();
         let must_log = |pending: &Pending| {
@@ -119,8 +121,8 @@ impl Session {
         });
     }
 
-    /// Puts the gathered messages, logged already, into their queues, and attaches those that were
-    /// dropped to their originals. Returns those that a queue refused, by their confirms.
+    /// Puts the gathered messages, which have been logged, into their queues, and attaches
+    /// duplicates to their originals. Returns the confirms of those that a queue refused.
     /// [`Session::note_confirms`] must follow.
     pub(super) fn enqueue_pending(
         &mut self,
@@ -149,7 +151,7 @@ impl Session {
             enqueue_group(engine, now_ms, keep_body, group, pending, &mut refused);
             group.messages.clear();
         }
-        // Groups keep their memory for the next batch, not their queues for ever.
+        // Groups keep their memory for the next batch, but must not keep their queues for ever.
         groups.truncate(16);
         refused.append(&mut self.engine.refused_originals(&originals));
         refused

@@ -12,11 +12,11 @@ use crate::session::state::Session;
 use crate::sink::Returned;
 
 impl Session {
-    /// Takes a message in; it reaches its queues with the next [`Session::flush`].
+    /// Takes a message; it reaches its queues with the next [`Session::flush`].
     ///
     /// # Errors
-    /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for a property that makes no sense,
-    /// `SYNTAX_ERROR` for properties that cannot be decoded.
+    /// `NOT_FOUND`, `ACCESS_REFUSED`, `PRECONDITION_FAILED` for an invalid property, `SYNTAX_ERROR`
+    /// for properties that cannot be decoded.
     pub fn publish(&mut self, number: u16, publish: &Publish<'_>) -> Result<(), BrokerError> {
         self.failed.tell(number)?;
         let mut properties = Properties::decode(publish.properties)
@@ -63,7 +63,7 @@ impl Session {
             }
         }
         if route.keeps_transient {
-            // What the message says of itself stays as it is.
+            // What the message says about itself stays as it is.
             properties.delivery_mode = Some(2);
         }
         let content = (publish.exchange, publish.routing_key, encoded, publish.body);
@@ -112,7 +112,7 @@ impl Session {
         Ok(())
     }
 
-    /// The properties, where they must not stay as they came.
+    /// The properties, if they may not stay as they are.
     fn rewritten(
         &mut self,
         number: u16,
@@ -138,7 +138,7 @@ impl Session {
         Ok(rewritten)
     }
 
-    /// Gives back what reached no queue.
+    /// Returns what reached no queue.
     pub(super) fn send_return(&self, number: u16, publish: &Publish<'_>) {
         let (code, text) = (ReplyCode::NoRoute, "NO_ROUTE");
         let Publish { exchange, routing_key, properties, body, .. } = *publish;

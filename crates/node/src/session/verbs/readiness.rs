@@ -7,16 +7,17 @@ use broker::BrokerError;
 use crate::session::state::Session;
 
 impl Session {
-    /// The reply that is due must wait until the store is durable up to here. Answers once.
+    /// The position up to which the store must be durable before the current reply may go out.
+    /// Returns it once.
     pub fn barrier(&mut self) -> Option<u64> {
         let barrier = std::mem::take(&mut self.barrier);
         (barrier > self.engine.store.durable()).then_some(barrier)
     }
 
-    /// Has the outbox woken when `position` is durable. `Ok(true)`: it is.
+    /// Has the outbox woken when `position` is durable. `Ok(true)`: it is durable already.
     ///
     /// # Errors
-    /// `INTERNAL_ERROR` when the store has failed and it never will be.
+    /// `INTERNAL_ERROR` when the store has failed, so that it never will be.
     pub fn is_durable(&self, position: u64) -> Result<bool, BrokerError> {
         let reached = self.engine.store.wait_for(position, &self.waiter);
         if reached && self.engine.store.durable() < position {
@@ -25,7 +26,7 @@ impl Session {
         Ok(reached)
     }
 
-    /// That the store still makes things durable.
+    /// Checks that the store still makes things durable.
     ///
     /// # Errors
     /// `INTERNAL_ERROR` when it has failed.
@@ -33,7 +34,8 @@ impl Session {
         if self.engine.store.is_poisoned() { Err(store_failed()) } else { Ok(()) }
     }
 
-    /// Whether all that this session appended is durable; if not, the outbox is woken when it is.
+    /// Whether everything that this session appended is durable; if not, the outbox is woken when
+    /// it is.
     ///
     /// # Errors
     /// As [`Session::is_durable`].
@@ -43,12 +45,13 @@ impl Session {
     }
 
     /// Whether publishing on this session is held: it publishes, and the node is short of disk or
-    /// memory. What to tell its client; whether to take in more [`Session::poll_ready`] says.
+    /// memory. This is what to tell its client; [`Session::poll_ready`] says whether to take in
+    /// more.
     pub fn is_held(&self) -> bool {
         self.has_published && self.engine.holds_publishers()
     }
 
-    /// From now on it is one that publishes.
+    /// From now on this session counts as one that publishes.
     pub(crate) fn will_publish(&mut self) {
         self.has_published = true;
     }
@@ -58,22 +61,22 @@ impl Session {
         !self.must_pause() && self.engine.store.has_room()
     }
 
-    /// Publishing, or with a message under way, while publishers are held.
+    /// It publishes, or has an incomplete message, while publishers are held.
     fn must_pause(&self) -> bool {
         (self.has_published || self.under_way_bytes > 0) && self.engine.holds_publishers()
     }
 
-    /// Ready when this session may take in more: publishers are not held, or this is none and no
-    /// message of its client is under way; and what waits to be written has not become too much.
-    /// Else the task is woken when it is worth asking again.
+    /// Ready when this session may take in more: publishers are not held, or it neither publishes
+    /// nor has an incomplete message; and not too much waits to be written. Otherwise the task is
+    /// woken when it is worth asking again.
     ///
-    /// Whoever feeds a session asks this first, or its messages pile up in memory.
+    /// Whoever feeds a session must ask this first, or its messages pile up in memory.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
             return Poll::Ready(());
         }
         self.outbox.register(cx.waker());
-        // What came before the waker was registered has woken somebody else.
+        // A change before the waker was registered did not wake this task.
         if self.must_pause() {
             return Poll::Pending;
         }
@@ -84,7 +87,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// To be called when the outbox was written: lets consumers go on that waited for room.
+    /// Must be called when the outbox has been written: consumers that waited for room may go on.
     pub fn after_write(&mut self, written_bytes: usize) {
         self.outbox.written(written_bytes);
         if self.outbox.take_stalled() {

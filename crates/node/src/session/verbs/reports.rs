@@ -1,5 +1,6 @@
-//! What a worker says of a message before it settles it: a result or an error text, published to
-//! `amq.wilco.report` with the message's id as routing key, on the channel that holds the message.
+//! What a worker reports about a message before it settles it: a result or an error text, published
+//! to `amq.wilco.report` with the message's id as routing key, on the channel that holds the
+//! message.
 
 use amqp::Properties;
 use broker::BrokerError;
@@ -12,15 +13,15 @@ use crate::session::headers::Headers;
 use crate::session::publishes::Publish;
 use crate::session::state::Session;
 
-/// Bytes of reports that a channel may hold about messages it has not settled.
+/// The most bytes of reports a channel may hold about messages it has not settled.
 const REPORTS_BYTES_MAX: usize = 16 << 20;
 
 impl Session {
-    /// Takes a report in. One about a message that this channel does not hold is ignored with a
-    /// warning: refused in confirm mode, returned when it is mandatory.
+    /// Takes in a report. One about a message that this channel does not hold is ignored with a
+    /// warning: it is refused in confirm mode, and returned when it is mandatory.
     ///
     /// # Errors
-    /// `ACCESS_REFUSED`, `PRECONDITION_FAILED` for an `x-outcome` that is none.
+    /// `ACCESS_REFUSED`, `PRECONDITION_FAILED` for an invalid `x-outcome`.
     pub(super) fn report(
         &mut self,
         number: u16,
@@ -31,7 +32,7 @@ impl Session {
         self.check(Access::Write, "exchange", REPORT_EXCHANGE)?;
         let is_error = is_error(properties)?;
         let key = report_key(IdHash::new(&self.vhost.name, publish.routing_key).0);
-        // What came first holds, also within one batch.
+        // What came first counts, even within one batch.
         let is_open = |tag| !self.settles.iter().any(|settle| settle.covers(number, tag));
         let outbox = self.outbox.lock();
         let channel = outbox.channels.get(&number);
@@ -64,13 +65,13 @@ impl Session {
             self.confirm_in_turn(number)?;
         }
         if let Some(before) = self.channel(number)?.reports.insert(tag, report) {
-            // The worker thought better of it.
+            // The worker changed its mind.
             self.forget_report(&before);
         }
         Ok(())
     }
 
-    /// A report that will reach nobody.
+    /// Forgets a report that will reach nobody.
     pub(super) fn forget_report(&self, report: &Report) {
         self.engine.settle_now(report.ticket, false);
     }

@@ -13,10 +13,11 @@ use crate::session::routes::Route;
 use crate::session::state::Session;
 
 impl Session {
-    /// The queues for a message without headers that matter.
+    /// The queues for a message whose headers do not matter.
     ///
     /// # Errors
-    /// `NOT_FOUND` for the exchange, `ACCESS_REFUSED` when it is internal or may not be written to.
+    /// `NOT_FOUND` for the exchange, `ACCESS_REFUSED` when it is internal or the user may not write
+    /// to it.
     pub(super) fn route(
         &mut self,
         exchange: &str,

@@ -16,10 +16,10 @@ use crate::session::transaction::Gathered;
 const SPARE_MAX: usize = 1024;
 
 impl Session {
-    /// Settles a delivery, or with `multiple` all up to it; with the next [`Session::flush`].
+    /// Settles a delivery, or with `multiple` all up to it, with the next [`Session::flush`].
     ///
     /// # Errors
-    /// `CHANNEL_ERROR` when the channel is not open. An unknown tag is told by the flush.
+    /// `CHANNEL_ERROR` when the channel is not open. The flush reports an unknown tag.
     pub fn settle(
         &mut self,
         channel: u16,
@@ -49,14 +49,14 @@ impl Session {
         self.flush_channel(number)
     }
 
-    /// Carries out the gathered settlements; but for those that follow one that was wrong.
+    /// Carries out the gathered settlements, except those that follow a wrong one on their channel.
     pub(super) fn flush_settles(&mut self) {
         if self.settles.is_empty() {
             return;
         }
         let mut settles = std::mem::take(&mut self.settles);
         let mut batch = std::mem::take(&mut self.settle_batch);
-        // Into transactions: channels, and how many.
+        // Settlements that go into transactions: channels, and how many.
         let gathered = self.resolve_all(&settles, &mut batch);
         for (channel, count) in gathered {
             if let Err(error) = self.grow_transaction(channel, count, 0) {
@@ -138,15 +138,15 @@ impl Session {
             }
         });
         if settled.is_none() {
-            // The queue is deleted, and with it the messages they were about.
+            // The queue was deleted, together with the messages these were about.
             unused.extend(resolved.iter().filter_map(|resolved| resolved.by.clone()));
         }
-        // An attempt, not an outcome: whoever tries next will have something to say.
+        // An attempt, not an outcome: the next worker to try will have its own report.
         let unused = unused.iter().filter_map(|by| by.report.as_ref());
         unused.for_each(|report| self.forget_report(report));
     }
 
-    /// Gives everything back that a closed channel held, `gathered` in a transaction or not.
+    /// Gives back everything that a closed channel held, `gathered` in a transaction or not.
     pub(super) fn requeue_all(&mut self, mut left: ChannelOutbox, gathered: Vec<Gathered>) {
         let mut batch = SettleBatch::default();
         let mut taken = Vec::new();
@@ -166,17 +166,17 @@ fn resolve(unsettled: &Unsettled, settlement: Settlement, by: Option<Arc<Settled
     Resolved { id: unsettled.id, consumer: unsettled.consumer, settlement, by }
 }
 
-/// Whether the one who did it is named in one of these removals.
+/// Whether one of these removals names this worker.
 fn is_among(by: &Arc<SettledBy>, removed: &[Removed]) -> bool {
     removed.iter().any(|removed| removed.by.as_ref().is_some_and(|other| Arc::ptr_eq(by, other)))
 }
 
-/// What a worker is called that gets its messages one by one.
+/// The name of a worker that gets its messages one by one.
 pub(super) fn by_get(name: &str) -> Arc<str> {
     format!("{name}/basic.get").into()
 }
 
-/// Who settles a delivery of a tracked message, with what was said of it before.
+/// The worker that settles a delivery of a tracked message, with its report on it.
 fn by(channel: &mut Channel, unsettled: &Unsettled, name: &str) -> Option<Arc<SettledBy>> {
     if unsettled.report == 0 {
         return None;

@@ -17,13 +17,13 @@ use crate::session::state::Session;
 /// What `queue.declare` asks for.
 #[derive(Debug, Clone, Default)]
 pub struct DeclareQueue {
-    /// Only look whether it is there.
+    /// Only check whether it exists.
     pub passive: bool,
-    /// Outlives a restart.
+    /// Survives a restart.
     pub durable: bool,
-    /// Belongs to this connection and goes with it.
+    /// Belongs to this connection and is deleted with it.
     pub exclusive: bool,
-    /// Goes with its last consumer.
+    /// Is deleted with its last consumer.
     pub auto_delete: bool,
     /// `x-` arguments.
     pub arguments: FieldTable,
@@ -32,24 +32,24 @@ pub struct DeclareQueue {
 /// What `queue.declare` answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueDeclared {
-    /// Its name; the server's where none was given.
+    /// Its name; chosen by the server if none was given.
     pub name: String,
-    /// Ready messages.
+    /// The number of ready messages.
     pub message_count: u32,
-    /// Consumers.
+    /// The number of consumers.
     pub consumer_count: u32,
 }
 
 /// What `exchange.declare` asks for.
 #[derive(Debug, Clone, Default)]
 pub struct DeclareExchange {
-    /// Only look whether it is there.
+    /// Only check whether it exists.
     pub passive: bool,
-    /// Outlives a restart.
+    /// Survives a restart.
     pub durable: bool,
-    /// Goes with its last binding.
+    /// Is deleted with its last binding.
     pub auto_delete: bool,
-    /// Only other exchanges publish to it.
+    /// Only other exchanges may publish to it.
     pub internal: bool,
     /// `alternate-exchange`.
     pub arguments: FieldTable,
@@ -127,8 +127,8 @@ impl Session {
         }
     }
 
-    /// `queue.delete`; returns the number of ready messages it had. A queue that is not there is no
-    /// error.
+    /// `queue.delete`; returns the number of ready messages it had. A queue that does not exist is
+    /// not an error.
     ///
     /// # Errors
     /// `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `PRECONDITION_FAILED` when in use or not empty.
@@ -226,7 +226,7 @@ impl Session {
         Ok(())
     }
 
-    /// `exchange.delete`. An exchange that is not there is no error.
+    /// `exchange.delete`. An exchange that does not exist is not an error.
     ///
     /// # Errors
     /// `ACCESS_REFUSED`, `PRECONDITION_FAILED` when in use.
@@ -272,7 +272,7 @@ impl Session {
         Ok(())
     }
 
-    /// `queue.unbind` and `exchange.unbind`. A binding that is not there is no error.
+    /// `queue.unbind` and `exchange.unbind`. A binding that does not exist is not an error.
     ///
     /// # Errors
     /// As [`Session::bind`].
@@ -298,7 +298,7 @@ impl Session {
         Ok(())
     }
 
-    /// The id of a queue that is there, or a new one.
+    /// The id of an existing queue, or a new one.
     fn queue_id_for(&self, name: &str) -> Result<QueueId, BrokerError> {
         if let Some(there) = self.vhost.state.read().topology.queue_named(name) {
             return Ok(there.id);
@@ -309,7 +309,7 @@ impl Session {
         })
     }
 
-    /// The living queue of a name, if this connection may use it.
+    /// The queue with this name, if this connection may use it.
     pub(super) fn live_queue(&self, name: &str) -> Result<Arc<LiveQueue>, BrokerError> {
         let state = self.vhost.state.read();
         let id = state.topology.queue(name, self.outbox.connection)?.id;
@@ -341,7 +341,8 @@ impl Session {
         })
     }
 
-    /// Who may not read a queue, or not write to an exchange, must not reach it by dead-lettering.
+    /// A user who may not read a queue, or not write to an exchange, must not reach it by
+    /// dead-lettering.
     fn check_dead_letter_access(
         &self,
         name: &str,
@@ -359,7 +360,7 @@ impl Session {
             Destination::Exchange(_) => "exchange",
         };
         if destination.name().is_empty() || source.is_empty() {
-            // The topology refuses the default exchange with its own text.
+            // The topology refuses the default exchange with a text of its own.
             return Ok(());
         }
         self.check(Access::Write, kind, destination.name())?;

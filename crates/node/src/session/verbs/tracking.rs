@@ -1,5 +1,5 @@
-//! Messages whose outcome somebody may ask for: what they ask, who they are, whether they were
-//! here before.
+//! Messages whose outcome somebody may ask for: what they request, how they are identified, whether
+//! they have been here before.
 
 use std::sync::Arc;
 
@@ -19,12 +19,12 @@ use crate::session::routes::Route;
 use crate::session::state::Session;
 
 impl Session {
-    /// What travels with a message; `None` when it is an ordinary one. Its ticket is drawn later,
-    /// when nothing can go wrong any more.
+    /// What travels with a message; `None` for an ordinary one. Its ticket is drawn later, when
+    /// nothing can go wrong any more.
     ///
     /// # Errors
-    /// `PRECONDITION_FAILED` for a notice to nobody, `ACCESS_REFUSED` for one to where this user may
-    /// not publish.
+    /// `PRECONDITION_FAILED` for a request that does not say whom to tell, `ACCESS_REFUSED` if this
+    /// user may not publish where the outcome message is to go.
     pub(super) fn tracking(
         &mut self,
         properties: &Properties<'_>,
@@ -45,7 +45,7 @@ impl Session {
         let request = headers.request.or(route.request);
         let waits_for_ack = request.confirm_on_ack == Some(true);
         let deadline_ms = request.deadline_ms.or(waits_for_ack.then_some(DEADLINE_MS_DEFAULT));
-        // What the broker names itself comes once.
+        // An id chosen by the broker occurs only once.
         let has_own_id = properties.message_id.is_some_and(|id| !id.is_empty());
         let is_asking = headers.request.is_any();
         let deduplicates = |of: Option<bool>| of.unwrap_or(is_asking);
@@ -60,8 +60,8 @@ impl Session {
         }))
     }
 
-    /// The id of a message that is to be tracked: its own, or a new one; `None` for an ordinary
-    /// message. The second is whether it is new.
+    /// The id of a message that is to be tracked, its own or a new one, and whether it is new;
+    /// `None` for an ordinary message.
     pub(super) fn tracked_id(
         properties: &Properties<'_>,
         headers: &Headers,
@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// Holds the confirm of a message until it was acked everywhere; the number that names it.
+    /// Holds the confirm of a message until it has been acked everywhere; returns its ticket.
     pub(super) fn hold_confirm(
         &mut self,
         number: u16,
@@ -110,7 +110,7 @@ impl Session {
             && self.channels.get(&number).is_some_and(|channel| channel.confirms.is_some())
     }
 
-    /// An outcome message is published for the producer, so he must be allowed to.
+    /// An outcome message is published on behalf of the producer, who must be allowed to do that.
     fn check_may_be_notified(&mut self) -> Result<(), BrokerError> {
         let epoch = self.vhost.epoch();
         if self.may_be_notified_at != Some(epoch) {
@@ -120,9 +120,9 @@ impl Session {
         Ok(())
     }
 
-    /// Appends a batch with `append`, but for the messages that their queues have seen before: those
-    /// come back. The confirm of a duplicate stands for the original, so it waits for all that is in
-    /// the log.
+    /// Appends a batch with `append`, except for the messages that their queues have seen before:
+    /// those are returned. The confirm of a duplicate stands for the original, so it waits for
+    /// everything in the log.
     pub(super) fn append_once(
         &self,
         pending: &mut [Pending],
@@ -150,9 +150,9 @@ impl Session {
     }
 }
 
-/// A message that a queue is to take only if it does not know its id.
+/// A message that a queue takes only if it does not know its id.
 struct Candidate {
-    /// Its place in the batch.
+    /// Its index in the batch.
     message: usize,
     id: IdHash,
     queue: Arc<LiveQueue>,
@@ -165,7 +165,7 @@ impl Candidate {
     }
 }
 
-/// The messages of a batch that ask, queue by queue.
+/// The messages of a batch with such a queue, queue by queue.
 fn candidates(pending: &[Pending]) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for (message, pending) in pending.iter().enumerate() {
@@ -179,7 +179,7 @@ fn candidates(pending: &[Pending]) -> Vec<Candidate> {
     candidates
 }
 
-/// Takes a message back from the queues that know it.
+/// Removes a message from the list of those queues that know it.
 fn drop_duplicate(pending: &mut Pending, known: &[&Candidate]) -> Vec<Duplicate> {
     let is_known = |queue: &Arc<LiveQueue>| known.iter().any(|known| known.queue.id == queue.id);
     let unseen: Vec<_> =

@@ -1,7 +1,7 @@
 //! Transactions: publishes and settlements of a channel that take effect together or not at all.
 //!
-//! A commit is one group in the log, so a crash leaves all of it or nothing; its reply waits until
-//! the group is durable.
+//! A commit is one group in the log, so after a crash there is all of it or nothing; its reply
+//! waits until the group is durable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::session::settles::Resolved;
 use crate::session::state::Session;
 use crate::session::transaction::{Gathered, Transaction};
 
-/// What a gathered message or settlement takes besides its content.
+/// The memory a gathered message or settlement takes besides its content.
 const ENTRY_BYTES: u64 = 128;
 
 impl Session {
@@ -37,11 +37,11 @@ impl Session {
         Ok(())
     }
 
-    /// Carries out what was gathered. It stands once [`Session::barrier`] is reached.
+    /// Carries out what was gathered. It is durable once [`Session::barrier`] is reached.
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
-    /// message: the rest has been carried out.
+    /// message: everything else has been carried out.
     pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { mut publishes, settles, returns, bytes } =
             std::mem::take(self.transaction(number)?);
@@ -72,7 +72,7 @@ impl Session {
             });
         });
         self.wait_until_durable(end);
-        // Before anybody gets them again, so that the log has things in order.
+        // Logged before anybody gets them again, so that the log has things in order.
         for (queue, effects) in &mut effects {
             self.engine.note_requeued(queue, now_ms, std::mem::take(&mut effects.requeued));
         }
@@ -105,7 +105,7 @@ impl Session {
     pub fn rollback(&mut self, number: u16) -> Result<(), BrokerError> {
         let Transaction { settles, bytes, .. } = std::mem::take(self.transaction(number)?);
         self.give_back_memory(bytes);
-        // What was said of the messages still holds when they are settled after all.
+        // Reports on these messages still count when they are settled later.
         let reports = settles.iter().filter_map(|gathered| {
             Some((gathered.unsettled.tag, gathered.resolved.by.as_ref()?.report.clone()?))
         });
@@ -125,7 +125,7 @@ impl Session {
         Ok(())
     }
 
-    /// Takes out what is tracked: its outcomes belong to the transaction, too.
+    /// Takes out the tracked messages: their outcomes belong to the transaction, too.
     fn take_tracked(
         &self,
         now_ms: u64,
@@ -142,7 +142,7 @@ impl Session {
         batches
     }
 
-    /// Takes out what died by a reject: its copies belong to the transaction, too.
+    /// Takes out messages that died by a reject: their copies belong to the transaction, too.
     fn take_dead(&self, now_ms: u64, effects: &mut [(Arc<LiveQueue>, Effects)]) -> Vec<DeadLetter> {
         let mut dead = Vec::new();
         for (queue, effects) in effects {
@@ -154,7 +154,7 @@ impl Session {
         dead
     }
 
-    /// Settles in memory; what goes into the log comes back, by queue.
+    /// Settles in memory; returns what must be logged, by queue.
     fn settle_in_core(
         &mut self,
         now_ms: u64,
@@ -175,10 +175,10 @@ impl Session {
         effects.into_values().collect()
     }
 
-    /// Notes that a transaction has grown by a message with so much content, or by settlements.
+    /// Notes that a transaction has grown by a message with this much content, or by settlements.
     ///
     /// # Errors
-    /// `CONTENT_TOO_LARGE` when it is too much; closing the channel gives it all back.
+    /// `CONTENT_TOO_LARGE` when it is too much; closing the channel gives everything back.
     pub(super) fn grow_transaction(
         &mut self,
         number: u16,

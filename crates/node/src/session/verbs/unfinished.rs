@@ -1,7 +1,7 @@
-//! Bounds on what a client has begun and not finished: messages whose bodies are under way, open
-//! transactions. It takes memory, and only its client can end it.
+//! Limits for what a client has begun and not finished: messages whose bodies are still arriving,
+//! open transactions. These take memory, and only their client can end them.
 //!
-//! *Invariant:* what a session took it gives back, at the latest when it is closed.
+//! *Invariant:* a session gives back what it took, at the latest when it is closed.
 
 use std::sync::atomic::Ordering;
 
@@ -11,8 +11,8 @@ use crate::auth::Access;
 use crate::session::state::Session;
 
 impl Session {
-    /// That this user may publish to an exchange at all. To be asked before a body is gathered;
-    /// [`Session::publish`] checks everything.
+    /// Checks that this user may publish to an exchange at all. To be called before a body is
+    /// gathered; [`Session::publish`] checks everything.
     ///
     /// # Errors
     /// `ACCESS_REFUSED`.
@@ -20,18 +20,20 @@ impl Session {
         self.check(Access::Write, "exchange", exchange)
     }
 
-    /// Takes memory for a message under way: while there is one, this session is one that publishes
-    /// ([`Session::poll_ready`]). It is taken in any case: after an error the caller
-    /// gives back all that the thing has taken.
+    /// Takes memory for an incomplete message: while there is one, this session counts as one that
+    /// publishes ([`Session::poll_ready`]). The memory is taken in any case: after an error the
+    /// caller gives back everything that the message has taken.
     ///
     /// # Errors
-    /// `CONTENT_TOO_LARGE` when this connection, or all of them together, have too much under way.
+    /// `CONTENT_TOO_LARGE` when this connection, or all connections together, have too much
+    /// unfinished.
     pub fn take_unfinished(&mut self, bytes: u64) -> Result<(), BrokerError> {
         self.under_way_bytes += bytes;
         self.take_memory(bytes)
     }
 
-    /// The same for what is not the message under way: it stands against nobody who reads on.
+    /// The same for memory that belongs to no incomplete message, and so does not make this a
+    /// publisher.
     pub(super) fn take_memory(&mut self, bytes: u64) -> Result<(), BrokerError> {
         self.unfinished_bytes += bytes;
         let limits = &self.engine.limits;
@@ -50,7 +52,7 @@ impl Session {
         Ok(())
     }
 
-    /// Gives memory back: the message is finished, or given up.
+    /// Gives memory back: the message is finished or abandoned.
     pub fn give_back_unfinished(&mut self, bytes: u64) {
         self.under_way_bytes = self.under_way_bytes.saturating_sub(bytes);
         self.give_back_memory(bytes);

@@ -1,5 +1,5 @@
-//! Orders of records that a crash may leave, written by hand: in a living node they come about
-//! only when threads race.
+//! Orders of records that a crash may leave, written by hand: in a running node they occur only
+//! when threads race.
 
 use crate::options::StoreOptions;
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use crate::store::records::{
 const Q: QueueId = QueueId(1);
 const OTHER: QueueId = QueueId(2);
 
-/// A log in the making.
+/// A log under construction.
 struct Writer(Batch);
 
 impl Writer {
@@ -105,7 +105,7 @@ fn a_message_that_was_settled_before_it_was_moved_stays_settled() {
     let queues = recovered(|log| {
         let old = log.message(&[Q, OTHER]);
         log.settled(Q, old);
-        // The crash comes before the settlement is said again for the new position.
+        // The crash comes before the settlement is repeated for the new position.
         log.moved(&[Q, OTHER], old, old);
     });
     assert_eq!(positions(&queues, Q), [0; 0]);

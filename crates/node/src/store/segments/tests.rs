@@ -1,4 +1,4 @@
-//! Which segments may go, asked of records written by hand.
+//! Which segments may be deleted, according to records written by hand.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::store::records::{append_attempts, append_carried, append_settled};
 
 const Q: QueueId = QueueId(1);
 
-/// Accounts for a segment of its own with these records; its base.
+/// Counts a segment with these records; returns its base.
 fn segment(segments: &mut Segments, base: u64, write: impl FnOnce(&mut Batch)) -> u64 {
     segments.add(base);
     let mut batch = Batch::new(base);
@@ -40,7 +40,7 @@ fn a_segment_goes_when_every_queue_has_settled_its_messages() {
     assert_eq!(segments.deletable(0, u64::MAX), [0; 0], "one queue has it");
     segment(&mut segments, 3000, |batch| settled(batch, at));
     segment(&mut segments, 4000, |_| ());
-    // What settles it follows when it is gone.
+    // The segment that settles it follows when it is gone.
     assert_eq!(segments.deletable(0, u64::MAX), [0, 2000]);
     segments.remove(0);
     assert_eq!(segments.deletable(0, u64::MAX), [1000, 2000, 3000]);
@@ -99,8 +99,8 @@ fn emptied_segments_go_in_order_and_not_before_all_is_durable() {
     segments.begin_emptying(&victims);
     assert_eq!(segments.deletable(u64::MAX, u64::MAX), [0; 0]);
     segments.carried_forward(&victims);
-    // The definitions of the first are not applied: then its settlements, which were not carried
-    // because it was to go, must stay, too.
+    // The definitions of the first segment are not applied: then its settlements, which were not
+    // carried along because it was to be deleted, must stay, too.
     assert_eq!(segments.deletable(0, u64::MAX), [0; 0]);
     assert_eq!(segments.deletable(u64::MAX, u64::MAX), [0]);
     segments.remove(0);
