@@ -1,4 +1,4 @@
-//! The bindings of one exchange in the shape its kind needs for routing.
+//! The bindings of one exchange, in the form that its kind needs for routing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -16,12 +16,12 @@ pub(crate) enum Target {
     Exchange(u32),
 }
 
-/// From this many targets on a set keeps an index, so that removal stays cheap.
+/// A set with at least this many targets keeps an index, so that removal stays cheap.
 const INDEXED_FROM: usize = 16;
 
 /// Targets, each once, with the number of bindings that lead there.
 ///
-/// *Invariant:* `index`, if there, has every entry's place.
+/// *Invariant:* `index`, if present, has every entry's place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TargetSet {
     entries: Vec<(Target, u32)>,
@@ -85,7 +85,7 @@ pub(crate) enum Routes {
     Direct(HashMap<Arc<str>, TargetSet>),
     Fanout(TargetSet),
     Topic(TopicTrie<TargetSet>),
-    /// By the binding's number.
+    /// By binding number.
     Headers(BTreeMap<u32, (HeadersMatch, Target)>),
 }
 
@@ -99,7 +99,7 @@ impl Routes {
         }
     }
 
-    /// Adds binding number `binding`; `headers` is what a headers exchange needs to know of it.
+    /// Adds binding number `binding`; `headers` is what a headers exchange needs to know about it.
     pub(crate) fn add(
         &mut self,
         binding: u32,
@@ -148,8 +148,8 @@ impl Routes {
         matches!(self, Self::Headers(_))
     }
 
-    /// Calls `found` with the targets for one routing key, a target perhaps more than once.
-    /// Kinds that do not look at the key answer every key alike.
+    /// Calls `found` with the targets for one routing key, perhaps more than once with the same
+    /// target. Kinds that ignore the key give the same targets for every key.
     pub(crate) fn find(
         &self,
         key: &str,
@@ -169,7 +169,7 @@ impl Routes {
         }
     }
 
-    /// Whether [`find`](Self::find) may answer a target twice for one key.
+    /// Whether [`find`](Self::find) may give a target twice for one key.
     pub(crate) fn may_repeat(&self) -> bool {
         matches!(self, Self::Topic(_) | Self::Headers(_))
     }

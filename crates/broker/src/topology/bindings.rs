@@ -1,7 +1,7 @@
-//! Binding and unbinding, and what goes when a binding goes.
+//! Binding and unbinding, and what is deleted along with a binding.
 //!
-//! An auto-delete exchange goes when the last binding *from* it goes; the bindings *to* it go with
-//! it, which may be the last of other exchanges, and so on.
+//! An auto-delete exchange is deleted when the last binding *from* it is removed; the bindings *to*
+//! it are removed with it, which may be the last of other exchanges, and so on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,19 +16,19 @@ use crate::BrokerError;
 use crate::exchange::Target;
 use crate::headers_match::HeadersMatch;
 
-/// The ends of a binding that is asked for.
+/// The ends of a requested binding.
 struct Ends {
     source: u32,
     target: Target,
 }
 
 impl Topology {
-    /// `queue.bind` and `exchange.bind`. The same binding again changes nothing.
+    /// `queue.bind` and `exchange.bind`. Repeating a binding changes nothing.
     ///
     /// # Errors
     ///
-    /// `ACCESS_REFUSED` for the default exchange at either end, `NOT_FOUND` for an end that is not
-    /// there, `PRECONDITION_FAILED` for a wrong `x-match`, `RESOURCE_LOCKED` for another
+    /// `ACCESS_REFUSED` for the default exchange at either end, `NOT_FOUND` for an end that does
+    /// not exist, `PRECONDITION_FAILED` for a wrong `x-match`, `RESOURCE_LOCKED` for another
     /// connection's exclusive queue.
     pub fn bind(
         &mut self,
@@ -54,7 +54,7 @@ impl Topology {
         Ok(Declared::new(&binding.definition, created))
     }
 
-    /// `queue.unbind` and `exchange.unbind`. Removing what is not there does nothing.
+    /// `queue.unbind` and `exchange.unbind`. Removing what does not exist does nothing.
     ///
     /// # Errors
     ///
@@ -79,11 +79,11 @@ impl Topology {
         Ok(self.remove_bindings(BTreeSet::from([place])))
     }
 
-    /// Puts back a binding from storage.
+    /// Restores a binding from storage.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` for an end that is not there, `PRECONDITION_FAILED` for a wrong `x-match`.
+    /// `NOT_FOUND` for an end that does not exist, `PRECONDITION_FAILED` for a wrong `x-match`.
     pub fn restore_binding(&mut self, binding: BindingDefinition) -> Result<(), BrokerError> {
         check_not_default(&binding.source, &binding.destination)?;
         let ends = self.ends(&binding.source, &binding.destination)?;
@@ -110,7 +110,7 @@ impl Topology {
         Ok(Ends { source: place, target })
     }
 
-    /// What a headers exchange at `source` makes of the arguments; `None` for other kinds.
+    /// How a headers exchange at `source` reads the arguments; `None` for other kinds.
     fn headers_match(
         &self,
         source: u32,
@@ -176,7 +176,7 @@ impl Topology {
         }
     }
 
-    /// Removes bindings and the auto-delete exchanges that thereby lose their last.
+    /// Removes bindings, and the auto-delete exchanges that lose their last binding.
     pub(super) fn remove_bindings(&mut self, places: BTreeSet<u32>) -> Removal {
         let mut removal = Removal::default();
         let mut unused = Vec::new();
@@ -187,14 +187,14 @@ impl Topology {
         removal
     }
 
-    /// Removes an exchange, its bindings, and what goes with them.
+    /// Removes an exchange, its bindings, and whatever is deleted with them.
     pub(super) fn remove_exchange(&mut self, place: u32) -> Removal {
         let mut removal = Removal::default();
         self.remove_unused(vec![place], &mut removal);
         removal
     }
 
-    /// Removes exchanges until none is left that has to go.
+    /// Removes exchanges until none is left that must be deleted.
     fn remove_unused(&mut self, mut unused: Vec<u32>, removal: &mut Removal) {
         while let Some(place) = unused.pop() {
             let Some(entry) = self.exchanges.get(place) else { continue };
@@ -210,7 +210,7 @@ impl Topology {
         }
     }
 
-    /// Removes one binding; returns its source if that has to go, too.
+    /// Removes one binding; returns its source if that must be deleted, too.
     fn remove_binding(&mut self, place: u32, removal: &mut Removal) -> Option<u32> {
         let BoundBinding { definition, identity } = self.bindings.remove(place)?;
         self.identities.remove(&identity);
@@ -255,7 +255,7 @@ fn identity(ends: &Ends, routing_key: &str, arguments: &FieldTable) -> BindingId
     }
 }
 
-/// The arguments by name: their order makes no other binding.
+/// The arguments sorted by name: a different order does not make another binding.
 fn sorted(arguments: &FieldTable) -> FieldTable {
     let mut entries: Vec<_> = arguments.clone().into_iter().collect();
     entries.sort_by(|(left, _), (right, _)| left.cmp(right));

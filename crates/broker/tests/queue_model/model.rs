@@ -1,18 +1,18 @@
-//! A queue as anybody would write it who has never heard of speed: one list of messages, each with
-//! its state, looked through from the front for every question.
+//! A queue written without a thought for speed: one list of messages, each with its stage, searched
+//! from the front for every question.
 
 use broker::queue::{ConsumerSettings, Published, Settings, Settlement};
 use outcome::Reason;
 
 use broker::arguments::Overflow;
 
-/// Deliveries that may wait for their dispatch.
+/// How many deliveries may wait to be dispatched.
 const OUTGOING_MAX: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Ready,
-    /// With the one delivery that may settle it, and when that times out.
+    /// With the one delivery that may settle it, and when it times out.
     Unsettled {
         delivery: u64,
         consumer: Option<usize>,
@@ -29,7 +29,7 @@ pub(crate) enum State {
 pub(crate) struct Message {
     pub level: u8,
     pub body_bytes: u64,
-    /// What its body costs, where that is kept in memory.
+    /// The memory its body takes, if it is kept there.
     pub memory_bytes: Option<u64>,
     pub position: Option<u64>,
     pub expires_at_ms: Option<u64>,
@@ -47,15 +47,15 @@ pub(crate) struct Gone {
     pub message: usize,
     pub reason: Reason,
     pub is_sent_on: bool,
-    /// Whether somebody settled it, who is named where it is tracked.
+    /// Whether somebody settled it, who is named if it is tracked.
     pub has_settler: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    pub options: ConsumerSettings,
+    pub settings: ConsumerSettings,
     pub is_there: bool,
-    /// Messages its endpoint still takes.
+    /// How many more messages its endpoint takes.
     pub room: u32,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Model {
     pub missed: Vec<(usize, u16)>,
     /// Attempts to be logged: position and count.
     pub attempts: Vec<(u64, u16)>,
-    /// Consumers that are thought to have room, in the order of their turn.
+    /// Consumers that are believed to have room, in the order of their turns.
     line: Vec<usize>,
     last_used_ms: u64,
     next_delivery: u64,
@@ -109,7 +109,7 @@ impl Model {
         }
     }
 
-    /// Ready messages in the order in which they go.
+    /// Ready messages, in the order in which they are delivered.
     pub(crate) fn ready(&self) -> Vec<usize> {
         let is_ready = |&index: &usize| self.messages[index].state == State::Ready;
         let mut ready: Vec<usize> = (0..self.messages.len()).filter(is_ready).collect();
@@ -142,7 +142,7 @@ impl Model {
         self.consumers.iter().filter(|consumer| consumer.is_there).count()
     }
 
-    /// Adds a message; `time_to_live_ms` is its own. The caller says where it stands.
+    /// Adds a message; `time_to_live_ms` is its own. The caller gives its place in the log.
     pub(crate) fn publish(
         &mut self,
         now_ms: u64,
@@ -180,7 +180,7 @@ impl Model {
         self.messages.push(Message { level, expires_at_ms, redelivered: true, ..message });
     }
 
-    /// Settles a delivery; `is_signed`: by somebody who says who he is.
+    /// Settles a delivery; `is_signed` says whether the settler is named.
     pub(crate) fn settle(
         &mut self,
         now_ms: u64,
@@ -204,7 +204,7 @@ impl Model {
             if limit.is_some_and(|limit| u32::from(message.attempts) > limit) {
                 self.remove_by(of.message, Reason::DeliveryLimit, is_signed);
             } else {
-                // Here all waits can be foretold.
+                // All waits are predictable here.
                 let retry = self.settings.retry;
                 let wait_ms = retry.map_or(0, |retry| retry.delay_ms(message.attempts, 0));
                 let until_ms = if wait_ms > 0 { now_ms + wait_ms } else { 0 };
@@ -223,7 +223,7 @@ impl Model {
             message.state = State::Ready;
             message.attempts -= 1;
         }
-        // Its consumer may have room again: it joins the line, where it does not stand in it.
+        // Its consumer may have room again: it joins the line, unless it is already in it.
         self.join(of.consumer);
         if self.messages[of.message].state == State::Ready {
             self.drop_head(now_ms);
@@ -249,17 +249,17 @@ impl Model {
     pub(crate) fn add_consumer(
         &mut self,
         now_ms: u64,
-        options: ConsumerSettings,
+        settings: ConsumerSettings,
         room: u32,
     ) -> bool {
         let others: Vec<&Consumer> = self.consumers.iter().filter(|c| c.is_there).collect();
-        let has_exclusive = others.iter().any(|consumer| consumer.options.exclusive);
+        let has_exclusive = others.iter().any(|consumer| consumer.settings.exclusive);
         let alone = others.is_empty() && !self.settings.single_active_consumer;
-        if has_exclusive || (options.exclusive && !alone) {
+        if has_exclusive || (settings.exclusive && !alone) {
             return false;
         }
         self.last_used_ms = now_ms;
-        self.consumers.push(Consumer { options, is_there: true, room });
+        self.consumers.push(Consumer { settings, is_there: true, room });
         let consumer = self.consumers.len() - 1;
         if self.settings.single_active_consumer && self.active.is_none() {
             self.active = Some(consumer);
@@ -277,10 +277,10 @@ impl Model {
         if self.active == Some(consumer) {
             let there = (0..self.consumers.len()).filter(|&other| self.consumers[other].is_there);
             // The first of those with the highest priority.
-            self.active = there.rev().max_by_key(|&other| self.consumers[other].options.priority);
+            self.active = there.rev().max_by_key(|&other| self.consumers[other].settings.priority);
             self.join(self.active);
         }
-        if !self.consumers[consumer].options.no_ack {
+        if !self.consumers[consumer].settings.no_ack {
             let is_mine = |delivered: &Delivered| delivered.consumer == Some(consumer);
             let outgoing = std::mem::take(&mut self.outgoing);
             let (mine, others) = outgoing.into_iter().partition(is_mine);
@@ -295,7 +295,7 @@ impl Model {
         true
     }
 
-    /// A consumer's endpoint says that it has room.
+    /// A consumer's endpoint reports that it has room.
     pub(crate) fn resume(&mut self, consumer: usize) {
         self.join(Some(consumer));
     }
@@ -389,7 +389,7 @@ impl Model {
         }
     }
 
-    /// When the wait of a message ends, be it by its next attempt or by its expiry.
+    /// When the wait of a message ends, either for its next attempt or because it expires.
     fn waits_until(&self, index: usize) -> Option<u64> {
         let message = &self.messages[index];
         let State::Delayed { until_ms } = message.state else { return None };
@@ -440,7 +440,7 @@ impl Model {
             self.expire(now_ms);
             let Some(&head) = self.ready().first() else { return };
             let Some(consumer) = self.taker() else { return };
-            let no_ack = self.consumers[consumer].options.no_ack;
+            let no_ack = self.consumers[consumer].settings.no_ack;
             let mut delivered = self.deliver(now_ms, head, Some(consumer), no_ack);
             if no_ack && self.messages[head].memory_bytes.is_some() {
                 self.remove_by(head, Reason::AutoAcked, true);
@@ -451,13 +451,14 @@ impl Model {
         }
     }
 
-    /// The first in line, of the highest priority, with room. Who has none leaves the line.
+    /// The first in line with room, of the highest priority. A consumer without room leaves the
+    /// line.
     fn taker(&mut self) -> Option<usize> {
         let mut priorities: Vec<i32> =
-            self.line.iter().map(|&c| self.consumers[c].options.priority).collect();
+            self.line.iter().map(|&c| self.consumers[c].settings.priority).collect();
         priorities.sort_unstable_by(|a, b| b.cmp(a));
         for priority in priorities {
-            let of_priority = |&&c: &&usize| self.consumers[c].options.priority == priority;
+            let of_priority = |&&c: &&usize| self.consumers[c].settings.priority == priority;
             let Some(&first) = self.line.iter().find(of_priority) else { continue };
             self.line.retain(|&other| other != first);
             let may = !self.settings.single_active_consumer || self.active == Some(first);
@@ -479,7 +480,7 @@ impl Model {
     }
 
     fn is_below_prefetch(&self, consumer: usize) -> bool {
-        let ConsumerSettings { prefetch, no_ack, .. } = self.consumers[consumer].options;
+        let ConsumerSettings { prefetch, no_ack, .. } = self.consumers[consumer].settings;
         let mine = self.messages.iter().filter(
             |message| matches!(message.state, State::Unsettled { consumer: Some(c), .. } if c == consumer),
         );
@@ -543,7 +544,7 @@ impl Model {
             || self.settings.bytes_max.is_some_and(|max| self.ready_bytes() + bytes > max)
     }
 
-    /// The only way out, and nobody goes twice.
+    /// The only way out, and no message takes it twice.
     fn remove_by(&mut self, index: usize, reason: Reason, has_settler: bool) {
         let state = std::mem::replace(&mut self.messages[index].state, State::Removed(reason));
         assert!(!matches!(state, State::Removed(_)), "message {index} was gone already");
