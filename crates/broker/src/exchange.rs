@@ -9,4 +9,4 @@ mod routes;
 
 pub(crate) use definition::ALTERNATE_EXCHANGE;
 pub use definition::{ExchangeDefinition, ExchangeKind};
-pub(crate) use routes::{Routes, Target};
+pub(crate) use routes::{RouteTarget, Routes};

@@ -10,7 +10,7 @@ use crate::topic::TopicTrie;
 
 /// Where a binding leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Target {
+pub(crate) enum RouteTarget {
     Queue(QueueId),
     /// The exchange's place in the topology.
     Exchange(u32),
@@ -24,19 +24,19 @@ const INDEXED_FROM: usize = 16;
 /// *Invariant:* `index`, if present, has every entry's place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TargetSet {
-    entries: Vec<(Target, u32)>,
-    index: Option<HashMap<Target, usize>>,
+    entries: Vec<(RouteTarget, u32)>,
+    index: Option<HashMap<RouteTarget, usize>>,
 }
 
 impl TargetSet {
-    fn place(&self, target: Target) -> Option<usize> {
+    fn place(&self, target: RouteTarget) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(&target).copied(),
             None => self.entries.iter().position(|(entry, _)| *entry == target),
         }
     }
 
-    fn add(&mut self, target: Target) {
+    fn add(&mut self, target: RouteTarget) {
         if let Some(place) = self.place(target) {
             self.entries[place].1 += 1;
             return;
@@ -55,7 +55,7 @@ impl TargetSet {
         }
     }
 
-    fn remove(&mut self, target: Target) {
+    fn remove(&mut self, target: RouteTarget) {
         let Some(place) = self.place(target) else { return };
         self.entries[place].1 -= 1;
         if self.entries[place].1 > 0 {
@@ -74,7 +74,7 @@ impl TargetSet {
         self.entries.is_empty()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Target> + '_ {
+    fn iter(&self) -> impl Iterator<Item = RouteTarget> + '_ {
         self.entries.iter().map(|(target, _)| *target)
     }
 }
@@ -86,7 +86,7 @@ pub(crate) enum Routes {
     Fanout(TargetSet),
     Topic(TopicTrie<TargetSet>),
     /// By binding number.
-    Headers(BTreeMap<u32, (HeadersMatch, Target)>),
+    Headers(BTreeMap<u32, (HeadersMatch, RouteTarget)>),
 }
 
 impl Routes {
@@ -105,7 +105,7 @@ impl Routes {
         binding: u32,
         key: &Arc<str>,
         headers: Option<HeadersMatch>,
-        target: Target,
+        target: RouteTarget,
     ) {
         match self {
             Self::Direct(keys) => keys.entry(Arc::clone(key)).or_default().add(target),
@@ -119,7 +119,7 @@ impl Routes {
         }
     }
 
-    pub(crate) fn remove(&mut self, binding: u32, key: &str, target: Target) {
+    pub(crate) fn remove(&mut self, binding: u32, key: &str, target: RouteTarget) {
         match self {
             Self::Direct(keys) => {
                 if let Some(targets) = keys.get_mut(key) {
@@ -154,7 +154,7 @@ impl Routes {
         &self,
         key: &str,
         headers: &MessageHeaders<'_>,
-        mut found: impl FnMut(Target),
+        mut found: impl FnMut(RouteTarget),
     ) {
         match self {
             Self::Direct(keys) => {

@@ -13,13 +13,13 @@ use super::definitions::{BindingDefinition, Declared, Destination, Removal};
 use super::rules::default_exchange_refused;
 use super::state::Topology;
 use crate::BrokerError;
-use crate::exchange::Target;
+use crate::exchange::RouteTarget;
 use crate::headers_match::HeadersMatch;
 
 /// The ends of a requested binding.
 struct Ends {
     source: u32,
-    target: Target,
+    target: RouteTarget,
 }
 
 impl Topology {
@@ -101,11 +101,11 @@ impl Topology {
         let target = match destination {
             Destination::Queue(name) => {
                 let queue = self.queue_named(name).ok_or_else(|| self.no_queue(name))?;
-                Target::Queue(queue.id)
+                RouteTarget::Queue(queue.id)
             }
-            Destination::Exchange(name) => {
-                Target::Exchange(self.exchanges.find(name).ok_or_else(|| self.no_exchange(name))?)
-            }
+            Destination::Exchange(name) => RouteTarget::Exchange(
+                self.exchanges.find(name).ok_or_else(|| self.no_exchange(name))?,
+            ),
         };
         Ok(Ends { source: place, target })
     }
@@ -131,12 +131,12 @@ impl Topology {
         let BindingIdentity { source, target, .. } = identity;
         let routing_key = Arc::clone(&identity.routing_key);
         let (destination, destination_durable) = match target {
-            Target::Queue(id) => {
+            RouteTarget::Queue(id) => {
                 let queue = self.queue_by_id(id);
                 let name = queue.map_or_else(|| "".into(), |queue| Arc::clone(&queue.name));
                 (Destination::Queue(name), queue.is_some_and(|queue| queue.durable))
             }
-            Target::Exchange(place) => {
+            RouteTarget::Exchange(place) => {
                 let entry = self.exchanges.get(place).map(|entry| &entry.definition);
                 let name = entry.map_or_else(|| "".into(), |entry| Arc::clone(&entry.name));
                 (Destination::Exchange(name), entry.is_some_and(|entry| entry.durable))
@@ -155,7 +155,7 @@ impl Topology {
         if let Some(entry) = self.exchanges.get_mut(source) {
             entry.outgoing.insert(place);
             entry.routes.add(place, &routing_key, headers, target);
-            if let Target::Exchange(onward) = target {
+            if let RouteTarget::Exchange(onward) = target {
                 *entry.onward.entry(onward).or_default() += 1;
             }
         }
@@ -166,13 +166,13 @@ impl Topology {
         place
     }
 
-    fn incoming(&mut self, target: Target) -> Option<&mut BTreeSet<u32>> {
+    fn incoming(&mut self, target: RouteTarget) -> Option<&mut BTreeSet<u32>> {
         match target {
-            Target::Queue(id) => {
+            RouteTarget::Queue(id) => {
                 let place = *self.queue_places.get(&id)?;
                 Some(&mut self.queues.get_mut(place)?.incoming)
             }
-            Target::Exchange(place) => Some(&mut self.exchanges.get_mut(place)?.incoming),
+            RouteTarget::Exchange(place) => Some(&mut self.exchanges.get_mut(place)?.incoming),
         }
     }
 
@@ -222,7 +222,7 @@ impl Topology {
         let entry = self.exchanges.get_mut(source)?;
         entry.outgoing.remove(&place);
         entry.routes.remove(place, &routing_key, target);
-        if let Target::Exchange(onward) = target
+        if let RouteTarget::Exchange(onward) = target
             && let Some(count) = entry.onward.get_mut(&onward)
         {
             *count -= 1;

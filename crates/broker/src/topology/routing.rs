@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use amqp::TableRef;
 
 use super::state::{ExchangeEntry, Topology};
-use crate::exchange::Target;
+use crate::exchange::RouteTarget;
 use crate::headers_match::MessageHeaders;
 use crate::{BrokerError, QueueId};
 
@@ -153,8 +153,8 @@ impl Walk<'_, '_, '_> {
         entry.routes.find(key, read_headers.as_ref().unwrap_or(&none), |target| {
             found_any = true;
             match target {
-                Target::Queue(id) => self.out.push(id),
-                Target::Exchange(place) => self.go_to(place),
+                RouteTarget::Queue(id) => self.out.push(id),
+                RouteTarget::Exchange(place) => self.go_to(place),
             }
         });
         self.read_headers = read_headers;

@@ -18,7 +18,7 @@ use outcome::SettledBy;
 use proptest::prelude::*;
 
 use commands::{Command, Publication};
-use model::{Delivered, Gone, Model, State};
+use model::{Delivered, Gone, Model, Stage};
 
 /// An endpoint with room for this many messages.
 #[derive(Clone)]
@@ -120,7 +120,7 @@ impl Pair {
             is_tracked,
             deadline_at_ms,
             missed_deadline,
-            state: State::Ready,
+            stage: Stage::Ready,
         };
         self.model.restore(published_at_ms, message, expiration_ms.map(u64::from));
     }
@@ -156,7 +156,7 @@ impl Pair {
             is_tracked,
             deadline_at_ms,
             missed_deadline: false,
-            state: State::Ready,
+            stage: Stage::Ready,
         };
         let incoming = Incoming { message, position, keep_body };
         let published = self.queue.publish(self.now_ms, incoming, &mut self.effects);
@@ -302,7 +302,7 @@ impl Pair {
         assert!(self.queue.relocate(id, from, to));
         let moved = self.model.messages.iter_mut().find(|message| message.position == Some(from));
         let moved = moved.expect("the model knows it");
-        assert!(!matches!(moved.state, State::Removed(_)));
+        assert!(!matches!(moved.stage, Stage::Removed(_)));
         moved.position = Some(to);
     }
 
@@ -455,7 +455,7 @@ impl Pair {
         self.check();
         assert_eq!(self.queue.depth(), Default::default(), "nothing is left");
         assert_eq!(self.queue.cached_bytes(), 0);
-        let is_gone = |message: &model::Message| matches!(message.state, State::Removed(_));
+        let is_gone = |message: &model::Message| matches!(message.stage, Stage::Removed(_));
         assert!(self.model.messages.iter().all(is_gone));
     }
 }
