@@ -17,7 +17,7 @@ use super::run::Run;
 use crate::args::By;
 use crate::client::{CHANNEL, Connection, check_open};
 use crate::consumer::write_ack;
-use crate::stats::{Event, now_ns};
+use crate::stats::{Counters, Event, now_ns};
 use crate::window::{Matched, Window};
 
 const BATCH_BYTES: usize = 64 << 10;
@@ -196,7 +196,7 @@ impl<'a> Producer<'a> {
             return Ok(now_ns() < self.outcomes.last_ns + GIVE_UP_NS);
         }
         let Self { connection, outcomes, run, index, .. } = self;
-        let (mut confirmed, mut nacked, mut blocked) = (0, 0, 0);
+        let mut confirms = Confirms::default();
         let now = now_ns();
         let publishing = &run.shared.publishers[*index];
         let hearing = &run.shared.consumers[*index];
@@ -206,19 +206,8 @@ impl<'a> Producer<'a> {
             let is_complete = match frame.kind {
                 FrameKind::Method if outcomes.delivery.begins(frame.payload) => false,
                 FrameKind::Method => {
-                    match Method::decode(frame.payload)? {
-                        Method::BasicAck(ack) => {
-                            let record = |sent_at_ns| confirm_latencies.record(sent_at_ns, now);
-                            let messages = &mut outcomes.outstanding;
-                            confirmed += messages.confirm(ack.delivery_tag, ack.multiple, record);
-                        }
-                        Method::BasicNack(nack) => {
-                            let messages = &mut outcomes.outstanding;
-                            nacked += messages.refuse(nack.delivery_tag, nack.multiple);
-                        }
-                        Method::ConnectionBlocked(_) => blocked += 1,
-                        other => check_open(&other)?,
-                    }
+                    let record = |sent_at_ns| confirm_latencies.record(sent_at_ns, now);
+                    confirms.take(frame.payload, &mut outcomes.outstanding, record)?;
                     false
                 }
                 FrameKind::Header => {
@@ -237,21 +226,56 @@ impl<'a> Producer<'a> {
             }
             Ok(())
         })?;
-        if confirmed > 0 {
+        if confirms.confirmed > 0 {
             outcomes.last_ns = now;
         }
-        let counters = &publishing.counters;
+        confirms.add_to(&publishing.counters);
+        hearing.counters.consumed.store(outcomes.outstanding.done(), Ordering::Relaxed);
+        Ok(true)
+    }
+}
+
+/// What one read brought about confirms.
+#[derive(Default)]
+struct Confirms {
+    confirmed: u64,
+    nacked: u64,
+    blocked: u64,
+}
+
+impl Confirms {
+    /// Processes a method that is not a delivery; `record` gets the send time of each confirmed
+    /// message.
+    #[inline]
+    fn take(
+        &mut self,
+        payload: &[u8],
+        outstanding: &mut Window,
+        record: impl FnMut(u64),
+    ) -> Result<()> {
+        match Method::decode(payload)? {
+            Method::BasicAck(ack) => {
+                self.confirmed += outstanding.confirm(ack.delivery_tag, ack.multiple, record);
+            }
+            Method::BasicNack(nack) => {
+                self.nacked += outstanding.refuse(nack.delivery_tag, nack.multiple);
+            }
+            Method::ConnectionBlocked(_) => self.blocked += 1,
+            other => check_open(&other)?,
+        }
+        Ok(())
+    }
+
+    fn add_to(&self, counters: &Counters) {
         for (counter, more) in [
-            (&counters.confirmed, confirmed),
-            (&counters.nacked, nacked),
-            (&counters.blocked, blocked),
+            (&counters.confirmed, self.confirmed),
+            (&counters.nacked, self.nacked),
+            (&counters.blocked, self.blocked),
         ] {
             if more > 0 {
                 counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
             }
         }
-        hearing.counters.consumed.store(outcomes.outstanding.done(), Ordering::Relaxed);
-        Ok(true)
     }
 }
 
