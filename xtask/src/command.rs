@@ -1,4 +1,4 @@
-//! Running other programs for a bounded time, their output kept in a file.
+//! Runs other programs for a bounded time and keeps their output in a file.
 //!
 //! Children stay in this program's process group, so Ctrl-C reaches them too.
 
@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// How a program ended.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    /// `None` when its time was up and it was killed.
+    /// `None` if its time was up and it was killed.
     status: Option<ExitStatus>,
     /// Standard output and error, in the order they were written.
     pub(crate) output: String,
@@ -41,12 +41,12 @@ impl Finished {
     }
 }
 
-/// The cargo that runs this task, else the one on the PATH.
+/// The cargo that runs this task, or else the one on the PATH.
 pub(crate) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs to the end or to the limit, whichever comes first; the output is also left in `log`.
+/// Runs to the end or to the limit, whichever comes first; the output is also written to `log`.
 pub(crate) fn run(command: &mut Command, log: &Path, limit: Duration) -> Result<Finished> {
     if let Some(directory) = log.parent() {
         fs::create_dir_all(directory)?;
@@ -89,7 +89,7 @@ fn kill_with_descendants(id: u32) {
     }
     for id in doomed {
         if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
-            // One that ended by itself in the meantime is as good as killed.
+            // A process that has ended in the meantime need not be killed.
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -103,7 +103,7 @@ fn parents() -> HashMap<u32, u32> {
             let entry = entry.ok()?;
             let id = entry.file_name().to_str()?.parse().ok()?;
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            // The name stands in brackets and may itself hold spaces and brackets.
+            // The name is in parentheses and may itself contain spaces and parentheses.
             let parent = stat.rsplit_once(") ")?.1.split_whitespace().nth(1)?;
             Some((id, parent.parse().ok()?))
         })
@@ -140,7 +140,7 @@ mod tests {
         assert!(!finished.succeeded());
         let grandchild: u32 = finished.output.trim().parse().unwrap();
         let start = Instant::now();
-        // A killed process nobody waits for lingers as a zombie, whose state is `Z`.
+        // A killed process that nobody waits for lingers as a zombie, whose state is `Z`.
         while fs::read_to_string(format!("/proc/{grandchild}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "))
         {

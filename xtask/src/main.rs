@@ -1,11 +1,11 @@
 //! Project tasks, run as `cargo xtask <task>`.
 //!
-//! - `test`: every test of the project, with all the set-up it needs.
+//! - `test`: every test of the project, with all the setup they need.
 //! - `bench`: wilco and another broker measured in turn.
-//! - `tidy`: the house rules no compiler checks.
+//! - `tidy`: the house rules that no compiler checks.
 //!
-//! It never touches anything outside the workspace's target directory, and what it cannot set up
-//! it reports by name instead of failing.
+//! Never touches anything outside the workspace's target directory, and reports what it cannot set
+//! up by name instead of failing.
 
 #![allow(clippy::print_stdout, reason = "reporting to a terminal is what this program does")]
 

@@ -1,4 +1,4 @@
-//! Where the workspace is and what it consists of, as `cargo metadata` tells it.
+//! Where the workspace is and what it consists of, according to `cargo metadata`.
 
 use std::path::{Path, PathBuf};
 
@@ -41,12 +41,12 @@ impl Package {
 pub(crate) struct Dependency {
     /// The dependency's name in its own Cargo.toml.
     pub(crate) name: String,
-    /// `None` for an ordinary dependency, else `dev` or `build`.
+    /// `None` for an ordinary dependency, otherwise `dev` or `build`.
     pub(crate) kind: Option<String>,
 }
 
 impl Workspace {
-    /// Asks cargo. Fails where there is no workspace or no cargo.
+    /// Asks cargo. Fails if there is no workspace or no cargo.
     pub(crate) fn load() -> Result<Self> {
         let output = command::cargo()
             .args(["metadata", "--format-version=1", "--no-deps"])

@@ -23,7 +23,7 @@ pub struct BenchArgs {
     /// Consuming connections; 0 to publish only
     #[arg(short = 'y', long, value_name = "N", default_value_t = 1)]
     pub(super) consumers: usize,
-    /// Body size in bytes (tracked: 1024); from 8 on it carries the time stamp for latencies
+    /// Body size in bytes (tracked: 1024); from 8 bytes on it carries the timestamp for latencies
     #[arg(
         short,
         long,
@@ -38,8 +38,8 @@ pub struct BenchArgs {
     /// Publish with the mandatory flag
     #[arg(long)]
     pub(super) mandatory: bool,
-    /// Turn confirms on, with at most so many messages unconfirmed; 0 for no confirms. Tracked: with
-    /// at most so many messages whose confirm or outcome is not there (1000)
+    /// Turn confirms on, with at most N messages unconfirmed; 0 for no confirms. Tracked: with at
+    /// most N messages whose confirm or outcome is still missing (1000)
     #[arg(
         short,
         long,
@@ -60,7 +60,7 @@ pub struct BenchArgs {
         default_value_if("tracked", ArgPredicate::IsPresent, "1")
     )]
     pub(super) ack_every: u64,
-    /// Messages per second and publisher, each sent when it is due; 0 for as fast as possible
+    /// Messages per second and publisher, each sent when due; 0 for as fast as possible
     #[arg(short, long, value_name = "PER_SECOND", default_value_t = 0.0)]
     pub(super) rate: f64,
     /// Seconds to measure
@@ -75,7 +75,7 @@ pub struct BenchArgs {
     /// Queues, published to in turn
     #[arg(short = 'n', long, value_name = "N", default_value_t = 1)]
     pub(super) queues: usize,
-    /// Name of the queue, or beginning of the names of several
+    /// Name of the queue, or prefix of the names of several
     #[arg(short = 'u', long, value_name = "NAME", default_value = "wilco.bench")]
     pub(super) queue: String,
     /// Declare queues (and exchange) durable
@@ -96,7 +96,7 @@ pub struct BenchArgs {
     /// Empty the queues first
     #[arg(long)]
     pub(super) purge: bool,
-    /// Leave the queues when done (always so when publishing only)
+    /// Keep the queues when done (always so when publishing only)
     #[arg(short, long)]
     pub(super) keep: bool,
     /// Print the summary as JSON
@@ -105,7 +105,7 @@ pub struct BenchArgs {
     /// No progress lines
     #[arg(long)]
     pub(super) quiet: bool,
-    /// The broker's process, to report its processor time and memory
+    /// Process id of the broker, to report its processor time and memory
     #[arg(long, value_name = "PID")]
     pub(super) server_pid: Option<u32>,
     /// Measure round trips: persistent messages to durable queues, taken and acknowledged by the
@@ -123,7 +123,7 @@ pub struct BenchArgs {
     pub(super) topology: bool,
 }
 
-/// Who tells the producer that its message was processed.
+/// Who tells the producer that a message was processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum By {
@@ -134,7 +134,7 @@ pub(super) enum By {
 }
 
 impl BenchArgs {
-    /// What the types cannot say.
+    /// Checks what the types cannot express.
     pub(super) fn check(&self) -> Result<()> {
         if self.publishers + self.consumers == 0 {
             bail!("neither publishers nor consumers: nothing to do");
@@ -175,7 +175,7 @@ impl BenchArgs {
 
     pub(super) fn topology_plan(&self) -> Topology {
         let exchange = match self.exchange.as_str() {
-            // A topology without bindings would say little.
+            // Measuring a topology without bindings would say little.
             "" if self.topology => "amq.direct".to_owned(),
             name => name.to_owned(),
         };
@@ -214,13 +214,13 @@ impl BenchArgs {
         self.count.map(|count| count * self.publishers.max(1) as u64)
     }
 
-    /// How long to measure, if the count does not end the run before.
+    /// How long to measure, unless the count ends the run earlier.
     pub(super) fn measure_time(&self) -> Option<Duration> {
         let seconds = self.time.or(if self.count.is_none() { Some(10.0) } else { None });
         seconds.map(Duration::from_secs_f64)
     }
 
-    /// Whether the queues stay.
+    /// Whether the queues are kept.
     pub(super) fn keeps_queues(&self) -> bool {
         self.keep || self.passive || self.consumers == 0
     }

@@ -1,8 +1,8 @@
 //! A small blocking AMQP client for load generation.
 //!
-//! One thread owns a connection: it writes large batches, and reads whatever has come with one
+//! One thread owns a connection: it writes large batches, and reads whatever has arrived with one
 //! call. No heartbeats (0 is negotiated), no reconnecting, no buffering of methods that nobody
-//! waits for. Socket reads and writes wake up every [`WAKE_UP`] so that a stop is noticed.
+//! waits for. Socket reads and writes time out after [`WAKE_UP`], so that a stop is noticed.
 
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -18,7 +18,7 @@ use super::uri::Uri;
 /// The one channel every connection uses.
 pub(super) const CHANNEL: u16 = 1;
 const WAKE_UP: Duration = Duration::from_millis(200);
-/// After a stop, how long a broker that does not read is written to.
+/// After a stop, how long to keep writing to a broker that does not read.
 const LAST_WRITES: Duration = Duration::from_secs(30);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 const READ_BYTES: usize = 256 << 10;
@@ -107,7 +107,7 @@ impl Connection {
         self.ask(method, |reply| accept(reply).then_some(()))
     }
 
-    /// Sends a method on [`CHANNEL`] and waits for the reply that `accept` makes something of.
+    /// Sends a method on [`CHANNEL`] and waits for the reply that `accept` turns into a value.
     pub(super) fn ask<'m, T>(
         &mut self,
         method: impl Into<Method<'m>>,
@@ -125,7 +125,7 @@ impl Connection {
         Ok(self.stream.write_all(&out)?)
     }
 
-    /// Waits for a method; whatever else comes before it is dropped.
+    /// Waits for a method, and drops whatever comes before it.
     fn expect<T>(&mut self, channel: u16, accept: impl Fn(&Method<'_>) -> Option<T>) -> Result<T> {
         let deadline = Instant::now() + REPLY_TIMEOUT;
         loop {
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Reads what has come: waiting up to [`WAKE_UP`] for it, or not at all. True if there was
+    /// Reads what has arrived, waiting up to [`WAKE_UP`] for it, or not at all. True if there was
     /// anything.
     pub(super) fn receive(&mut self, wait: bool) -> Result<bool> {
         let flags = if wait { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
@@ -174,9 +174,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes everything. Once `stop` is set it does not try for ever: then false, and the
-    /// connection is no longer usable. It tries for a while, since what the broker has not read of
-    /// a run would be published into the next one.
+    /// Writes everything. Once `stop` is set, it does not try forever: it gives up with false, and
+    /// the connection is no longer usable. It does try for a while, since what the broker has not
+    /// read of one run would be published into the next.
     pub(super) fn send(&mut self, mut bytes: &[u8], stop: &AtomicBool) -> Result<bool> {
         let mut tries_left = LAST_WRITES.as_millis() / WAKE_UP.as_millis();
         while !bytes.is_empty() {
@@ -196,7 +196,7 @@ impl Connection {
         Ok(true)
     }
 
-    /// The reason the broker gave before a write failed, if there is one to be read.
+    /// The reason the broker gave before a write failed, if there is one to read.
     fn why_closed(&mut self, error: io::Error) -> anyhow::Error {
         while let Ok(true) = self.receive(false) {
             while let Ok(Some(frame)) = self.input.next_frame(self.frame_max) {
@@ -221,12 +221,12 @@ impl Connection {
 }
 
 impl Input {
-    /// Room for the next read. An undecoded rest moves to the front.
+    /// Room for the next read. Undecoded bytes move to the front.
     fn spare(&mut self) -> &mut [u8] {
         self.bytes.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
-        // A buffer that was read full grows, to its usual size at first, then as a long frame needs:
+        // A buffer that was filled grows, first to its usual size, then as a long frame requires:
         // so idle connections stay small.
         if self.was_full {
             let bytes_max = self.bytes.len();

@@ -17,9 +17,9 @@ use super::stats::{Event, Latencies, Shared, Worker, now_ns};
 pub(super) struct ConsumePlan {
     /// 0 for no limit.
     pub(super) prefetch: u16,
-    /// Acknowledge every so many messages; 0 for automatic acknowledgement.
+    /// Acknowledge after this many messages; 0 for automatic acknowledgement.
     pub(super) ack_every: u64,
-    /// Whether bodies begin with a time stamp.
+    /// Whether bodies begin with a timestamp.
     pub(super) stamped: bool,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Consumer<'a> {
     worker: &'a Worker,
 }
 
-/// Where in the frames of a delivery the reading is.
+/// How far the current delivery has been read.
 #[derive(Default)]
 struct Progress {
     delivery_tag: u64,
@@ -89,8 +89,8 @@ impl<'a> Consumer<'a> {
         let qos = amqp::BasicQos { prefetch_count: self.plan.prefetch, ..Default::default() };
         self.connection.call(qos, |reply| matches!(reply, Method::BasicQosOk(_)))?;
         let Some((last, others)) = self.queues.split_last() else { return Ok(()) };
-        // Deliveries may come at once, and waiting for an answer drops what comes before it: so
-        // nothing is asked for in return, and the first frames are deliveries or an error.
+        // Deliveries may come at once, and waiting for a reply drops what comes before it. So no
+        // reply is asked for, and the first frames are deliveries or an error.
         let mut out = Vec::new();
         for queue in others.iter().chain([last]) {
             let consume = amqp::BasicConsume {
@@ -107,11 +107,11 @@ impl<'a> Consumer<'a> {
         Ok(())
     }
 
-    /// Takes in every complete frame that was received.
+    /// Processes every complete frame that was received.
     fn take(&mut self, progress: &mut Progress, acks: &mut Vec<u8>) -> Result<()> {
         let plan = self.plan;
         let now = now_ns();
-        // What comes beyond the target is not counted, and goes back to its queue unacknowledged.
+        // Deliveries beyond the target are not counted, and go back to their queue unacknowledged.
         let target = self.shared.consume_target.load(Ordering::Relaxed);
         let mut left = target.saturating_sub(self.shared.consumed.load(Ordering::Relaxed));
         let mut latencies = self.worker.latencies();
@@ -185,10 +185,10 @@ impl Progress {
     }
 }
 
-/// The delivery tag, if the method is `basic.deliver`; nothing else of it is wanted.
+/// The delivery tag, if the method is `basic.deliver`; nothing else is needed.
 #[inline]
 pub(super) fn deliver_tag(payload: &[u8]) -> Option<u64> {
-    // 4 bytes of ids, then the consumer's name.
+    // 4 bytes of ids, then the consumer tag.
     let ([0, 60, 0, 60, name], rest) = payload.split_first_chunk::<5>()? else { return None };
     let tag = rest.get(usize::from(*name)..)?.first_chunk()?;
     Some(u64::from_be_bytes(*tag))

@@ -21,10 +21,10 @@ use super::setup::Topology;
 use super::stats::{Counts, Event, Latencies, Shared, now_ns};
 
 const SECOND_NS: u64 = 1_000_000_000;
-/// When every publisher is done and nothing more arrives for so long, the rest is not coming.
+/// If every publisher is done and nothing arrives for this long, the rest is not coming.
 const IDLE_NS: u64 = 10 * SECOND_NS;
 
-/// Runs what `args` say.
+/// Runs what `args` ask for.
 pub(super) fn drive(args: &BenchArgs) -> Result<Report> {
     let topology = args.topology_plan();
     let mut control = Connection::open(&args.uri, "wilco bench control")?;
@@ -41,7 +41,7 @@ pub(super) fn drive(args: &BenchArgs) -> Result<Report> {
         let workers = Workers::connect(args, &shared, &topology, &publish_plan, &consume_plan)?;
         let measure = Measure::new(args, &shared);
         let measured = workers.start(scope).and_then(|events| measure.run(&events));
-        // Whatever the outcome, or the scope would wait for the workers for ever.
+        // Whatever the result is; otherwise the scope would wait for the workers forever.
         shared.stop.store(true, Ordering::Relaxed);
         measured
     })?;
@@ -52,7 +52,7 @@ pub(super) fn drive(args: &BenchArgs) -> Result<Report> {
     Ok(report)
 }
 
-/// Connections that are open and have not begun.
+/// Connections that are open and have not started.
 struct Workers<'a> {
     shared: &'a Shared,
     publishers: Vec<Publisher<'a>>,
@@ -82,7 +82,7 @@ impl<'a> Workers<'a> {
         Ok(Self { shared, publishers, consumers })
     }
 
-    /// Starts the consumers, and when they have subscribed the publishers.
+    /// Starts the consumers and, once they have subscribed, the publishers.
     fn start<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Result<Receiver<Event>>
     where
         'a: 'scope,
@@ -97,7 +97,7 @@ impl<'a> Workers<'a> {
         for _ in 0..consumer_count {
             match events.recv()? {
                 Event::Failed(error) => return Err(error),
-                // A drain of little or nothing may be over before all have subscribed.
+                // A small drain may be over before all have subscribed.
                 Event::ConsumersDone { at_ns } => sender.send(Event::ConsumersDone { at_ns })?,
                 Event::Subscribed | Event::PublisherDone { .. } => {}
             }
@@ -110,7 +110,7 @@ impl<'a> Workers<'a> {
     }
 }
 
-/// Queues are dealt out to the consumers; with more consumers than queues they share.
+/// Deals the queues out to the consumers; if there are more consumers than queues, they share.
 pub(super) fn dealt_out(queues: &[String], consumer: usize, consumers: usize) -> Vec<String> {
     if consumers >= queues.len() {
         return vec![queues[consumer % queues.len()].clone()];
@@ -158,7 +158,7 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// Watches until the time is over or the count reached.
+    /// Watches until the time is over or the count is reached.
     pub(super) fn run(mut self, events: &Receiver<Event>) -> Result<Report> {
         let first_ns = self.start.at_ns;
         let mut warming_up = self.args.warm_up > 0.0;
@@ -217,7 +217,7 @@ impl<'a> Measure<'a> {
         self.start = mark(self.args, self.shared);
     }
 
-    /// Takes an event in; returns the end of the run if it is one.
+    /// Handles an event; returns the end of the run if this is it.
     fn take(&mut self, event: Event) -> Result<Option<u64>> {
         match event {
             Event::Subscribed => Ok(None),
@@ -231,12 +231,13 @@ impl<'a> Measure<'a> {
                 if self.publishers_done < self.args.publishers {
                     return Ok(None);
                 }
-                // A producer that tracks its messages knows itself when all is over.
+                // A producer that tracks its messages knows by itself when everything is done.
                 if self.args.consumers == 0 || self.args.tracked.is_some() {
                     return Ok(Some(at_ns));
                 }
                 // What was refused or returned will not be delivered. The order of store and load,
-                // here and in the consumers, makes one of both see that the target is reached.
+                // here and in the consumers, ensures that one of the two sides sees the target
+                // reached.
                 let counts = self.shared.counts();
                 let target = counts.published.saturating_sub(counts.nacked + counts.returned);
                 self.shared.consume_target.store(target, Ordering::SeqCst);
@@ -247,7 +248,7 @@ impl<'a> Measure<'a> {
         }
     }
 
-    /// The time of the last delivery, if all is published and the rest seems to be lost.
+    /// The time of the last delivery, if everything is published and the rest seems to be lost.
     fn nothing_more_comes(&self, now: u64) -> Option<u64> {
         let all_published =
             self.args.publishers > 0 && self.publishers_done == self.args.publishers;
@@ -284,7 +285,7 @@ impl<'a> Measure<'a> {
             (0, _) => counts.consumed as f64,
             _ if self.args.tracked.is_some() => counts.consumed as f64,
             (_, 0) => counts.published as f64,
-            // Publishing is half of a message and delivering the other.
+            // Publishing counts as one half of a message and delivering as the other.
             _ => (counts.published + counts.consumed) as f64 / 2.0,
         };
         let server = self.start.server.zip(end.server);
@@ -308,7 +309,7 @@ fn mark(args: &BenchArgs, shared: &Shared) -> Mark {
     Mark { at_ns: now_ns(), counts: shared.counts(), server, own: Cost::own() }
 }
 
-/// A line on standard error, whether or not anybody reads it.
+/// Writes a line to standard error, whether or not anybody reads it.
 fn note(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

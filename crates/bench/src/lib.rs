@@ -1,13 +1,13 @@
 //! `wilco bench`: a load generator for any AMQP 0-9-1 broker.
 //!
-//! It opens connections, lets one thread each publish or consume, and watches counters and
-//! histograms. It knows nothing of the broker behind the URI: wilco is measured like any other.
+//! It opens connections, each of which one thread publishes or consumes on, and watches counters
+//! and histograms. It knows nothing of the broker behind the URI: wilco is measured like any other.
 //!
 //! - `args` is the command line, and `run` does what it says;
 //! - `client` is a small blocking client; `publisher` and `consumer` are the workers on it,
-//!   `window` the messages that are not done;
+//!   `window` has the messages that are not done;
 //! - `setup` declares what a run needs, `drive` runs it and measures, `report` prints;
-//! - `tracked` has workers and a drive of its own: of each message it wants to hear what became of it;
+//! - `tracked` has its own workers and drive: it waits to hear what became of each message;
 //! - `standing` measures without messages, `server_cost` reads what the broker uses from `/proc`.
 
 mod args;

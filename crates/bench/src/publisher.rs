@@ -1,7 +1,7 @@
 //! The publishing side: one thread, one connection.
 //!
-//! Unpaced, it writes batches of up to 64 KiB as long as the confirm window has room, and waits for
-//! confirms when it has not; a quarter of the window must be free before it writes again, or every
+//! Unpaced, it writes batches of up to 64 KiB as long as the confirm window has room, and otherwise
+//! waits for confirms; a quarter of the window must be free before it writes again, or every
 //! confirm would cost a system call on both sides. Paced, it writes each message when it is due.
 
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ use super::stats::{Event, Shared, Worker, now_ns};
 use super::window::Window;
 
 const BATCH_BYTES: usize = 64 << 10;
-/// After a stop, how long confirms of what is already sent are waited for.
+/// After a stop, how long to wait for confirms of what has been sent.
 const LAST_CONFIRMS_NS: u64 = 5_000_000_000;
 
 /// What to publish.
@@ -29,18 +29,18 @@ pub(super) struct PublishPlan {
     pub(super) size_bytes: usize,
     pub(super) persistent: bool,
     pub(super) mandatory: bool,
-    /// Most messages unconfirmed at a time; 0 for no confirms.
+    /// The most messages unconfirmed at a time; 0 for no confirms.
     pub(super) confirm_window: u64,
     /// Messages per second; 0 for as fast as possible.
     pub(super) rate: f64,
-    /// Messages to publish; 0 for no end.
+    /// Messages to publish; 0 for no limit.
     pub(super) count: u64,
 }
 
-/// The frames of one message, to be copied and stamped.
+/// The frames of one message, to be copied and timestamped.
 struct Template {
     frames: Vec<u8>,
-    /// Where the time stamp goes: the first 8 bytes of the body, if it has them.
+    /// Where the timestamp goes: the first 8 bytes of the body, if it has them.
     stamp_at: Option<usize>,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Publisher<'a> {
             .iter()
             .map(|key| Template::new(plan, key, connection.frame_max()))
             .collect();
-        // Publishers start at different queues.
+        // Each publisher starts with a different queue.
         let first = index % templates.len();
         templates.rotate_left(first);
         let window = Window::of_confirms(plan.confirm_window);
@@ -120,7 +120,7 @@ impl<'a> Publisher<'a> {
         if self.plan.count == 0 { u64::MAX } else { self.plan.count - self.published }
     }
 
-    /// Messages that should have been published by now and have not.
+    /// Messages that should have been published by now but have not been.
     fn due(&self, started_ns: u64) -> u64 {
         let elapsed = (now_ns() - started_ns) as f64 / 1e9;
         ((elapsed * self.plan.rate) as u64 + 1).saturating_sub(self.published)
@@ -133,7 +133,7 @@ impl<'a> Publisher<'a> {
             return self.take_replies();
         }
         let due_ns = started_ns + (self.published as f64 / self.plan.rate * 1e9) as u64;
-        // At least a microsecond, and not so long that a stop goes unnoticed.
+        // At least a microsecond, but not so long that a stop goes unnoticed.
         let wait_ns = due_ns.saturating_sub(now_ns()).clamp(1_000, 200_000_000);
         let timeout = Timespec { tv_sec: 0, tv_nsec: wait_ns as i64 };
         let mut sockets =
@@ -144,7 +144,7 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Publishes `count` messages with one write. False when stopped in the middle.
+    /// Publishes `count` messages with one write. False if stopped in the middle.
     fn publish(&mut self, count: u64, out: &mut Vec<u8>) -> Result<bool> {
         out.clear();
         let now = now_ns();
@@ -167,7 +167,7 @@ impl<'a> Publisher<'a> {
         Ok(true)
     }
 
-    /// Takes in confirms and whatever else has been received.
+    /// Processes confirms and whatever else has been received.
     fn take_replies(&mut self) -> Result<()> {
         let Self { connection, window, worker, .. } = self;
         let (mut confirmed, mut nacked, mut returned, mut blocked) = (0, 0, 0, 0);
@@ -208,7 +208,7 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
-    /// Waits until the broker has taken everything in, and closes.
+    /// Waits until the broker has accepted everything, and closes.
     fn finish(mut self, events: &Sender<Event>) -> Result<()> {
         let give_up_ns = now_ns() + LAST_CONFIRMS_NS;
         while self.window.unfinished() > 0 && !(self.shared.stopping() && now_ns() > give_up_ns) {
@@ -217,7 +217,8 @@ impl<'a> Publisher<'a> {
         }
         if self.left() == 0 {
             if self.plan.confirm_window == 0 {
-                // The answer to any method comes after the broker has taken what was before it.
+                // The reply to any method comes after the broker has processed what was sent before
+                // it.
                 let qos = amqp::BasicQos { prefetch_count: 1, ..Default::default() };
                 self.connection.call(qos, |reply| matches!(reply, Method::BasicQosOk(_)))?;
             }

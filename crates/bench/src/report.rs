@@ -125,7 +125,7 @@ impl fmt::Display for PhaseCost {
     }
 }
 
-/// A rate to be read by people.
+/// A rate in human-readable form.
 pub(super) fn rate_text(per_second: f64) -> String {
     if per_second >= 10_000.0 {
         format!("{:.1} k/s", per_second / 1e3)
@@ -134,7 +134,7 @@ pub(super) fn rate_text(per_second: f64) -> String {
     }
 }
 
-/// One line about the last interval: what moved in `seconds`.
+/// One line about the last interval: what happened in `seconds`.
 pub(super) fn progress_line(
     at_seconds: f64,
     moved: Counts,

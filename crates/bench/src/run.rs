@@ -14,8 +14,8 @@ use crate::{drive, standing, tracked};
 ///
 /// # Errors
 ///
-/// Arguments that contradict each other; a broker that cannot be reached, refuses what the run needs,
-/// or closes a connection; with `--tracked`, a message without exactly one outcome.
+/// Arguments that contradict each other; a broker that cannot be reached, refuses what the run
+/// needs, or closes a connection; with `--tracked`, a message without exactly one outcome.
 pub fn run(args: &BenchArgs) -> Result<()> {
     args.check()?;
     let json = args.json;

@@ -1,4 +1,4 @@
-//! What the broker costs: processor time and memory of its process and all that it started, from
+//! What the broker costs: processor time and memory of its process and all its descendants, from
 //! `/proc`.
 
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::fs;
 
 use serde::Serialize;
 
-/// Clock ticks per second in `/proc/PID/stat`; the kernel's interface has it fixed at 100.
+/// Clock ticks per second in `/proc/PID/stat`; fixed at 100 in the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A tree of processes at one moment.
@@ -74,14 +74,14 @@ impl Cost {
 /// The parent and the seconds of user and system time.
 fn read_stat(pid: u32) -> Option<(u32, f64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name comes in parentheses and may contain anything.
+    // The program's name is in parentheses and may contain anything.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     let ticks = number(11)? + number(12)?;
     Some((u32::try_from(number(1)?).ok()?, ticks as f64 / TICKS_PER_SECOND))
 }
 
-/// Resident bytes now and at most.
+/// Resident bytes, now and at the peak.
 fn read_memory(pid: u32) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let bytes = |name: &str| {

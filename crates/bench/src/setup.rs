@@ -1,4 +1,4 @@
-//! What a run needs on the broker: its exchange, queues and bindings; and taking them away again.
+//! What a run needs on the broker: its exchange, queues and bindings; declares and deletes them.
 
 use amqp::{FieldTable, FieldValue, Method};
 use anyhow::{Context, Result};
@@ -17,7 +17,7 @@ pub(super) struct Topology {
 }
 
 impl Topology {
-    /// Declares the exchange unless it is predeclared, the queues, and binds each by its name.
+    /// Declares the exchange, unless it is predeclared, and the queues, and binds each by its name.
     pub(super) fn declare(&self, connection: &mut Connection) -> Result<()> {
         let exchange = self.exchange.as_str();
         if !exchange.is_empty() && !exchange.starts_with("amq.") {
@@ -57,7 +57,7 @@ impl Topology {
         Ok(())
     }
 
-    /// Deletes what [`declare`](Self::declare) made.
+    /// Deletes what [`declare`](Self::declare) created.
     pub(super) fn delete(&self, connection: &mut Connection) -> Result<()> {
         for queue in &self.queues {
             let delete = amqp::QueueDelete { queue, ..Default::default() };
@@ -72,7 +72,7 @@ impl Topology {
     }
 }
 
-/// Parses `name=value`: an integer or a bool if it looks like one, else a string.
+/// Parses `name=value`: an integer or a bool if it looks like one, otherwise a string.
 pub(super) fn parse_argument(text: &str) -> Result<(String, FieldValue), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
     let value = match (value.parse::<i64>(), value.parse::<bool>()) {

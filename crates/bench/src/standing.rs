@@ -33,7 +33,7 @@ pub(super) fn idle(
 ) -> Result<IdleReport> {
     raise_file_limit();
     let cost = || server_pid.and_then(Cost::read);
-    // The first connection makes the broker set up what it needs once.
+    // The first connection makes the broker set up what it needs only once.
     let first = Connection::open(uri, "wilco bench first")?;
     std::thread::sleep(Duration::from_secs(1));
     let before = cost();
@@ -83,7 +83,7 @@ pub(super) struct TopologyReport {
 }
 
 /// Declares and binds the queues one after the other, as a client does, and deletes them unless
-/// they are to be kept.
+/// told to keep them.
 pub(super) fn topology(uri: &Uri, topology: &Topology, keep: bool) -> Result<TopologyReport> {
     let mut connection = Connection::open(uri, "wilco bench topology")?;
     let started = Instant::now();
@@ -109,11 +109,11 @@ impl std::fmt::Display for TopologyReport {
     }
 }
 
-/// Lets the process have as many open sockets as it may.
+/// Raises the limit of open files as far as allowed.
 fn raise_file_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If it is refused, opening connections will say so.
+    // If that is refused, opening connections will say so.
     let _ = setrlimit(Resource::Nofile, limit);
 }

@@ -1,8 +1,8 @@
-//! Counters and latencies the workers keep and the main thread reads.
+//! Counters and latencies that the workers keep and the main thread reads.
 //!
 //! A worker stores its counters once per batch and locks its histogram once per batch, so counting
-//! costs nothing per message. Times are nanoseconds of the monotonic clock of the machine, so they
-//! can be compared between processes.
+//! costs almost nothing per message. Times are nanoseconds of the monotonic clock of the machine,
+//! so they can be compared between processes.
 
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,7 @@ pub(super) fn now_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// What one worker has done so far. On cache lines of its own.
+/// What one worker has done so far, on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Counters {
@@ -83,7 +83,7 @@ impl Sub for Counts {
     }
 }
 
-/// Latencies in nanoseconds, a microsecond apart, three digits.
+/// Latencies in nanoseconds, with a resolution of a microsecond and three digits.
 pub(super) struct Latencies(pub(super) Histogram<u64>);
 
 impl Latencies {
@@ -92,7 +92,7 @@ impl Latencies {
         Self(histogram.unwrap_or_else(|error| unreachable!("the bounds are constant: {error}")))
     }
 
-    /// Adds a latency `count` times; times in the future count as none at all.
+    /// Adds a latency `count` times; a negative one counts as zero.
     #[inline]
     pub(super) fn record(&mut self, since_ns: u64, now_ns: u64) {
         self.0.saturating_record(now_ns.saturating_sub(since_ns));
@@ -124,13 +124,13 @@ impl Worker {
 pub(super) struct Shared {
     pub(super) publishers: Vec<Worker>,
     pub(super) consumers: Vec<Worker>,
-    /// Set by the main thread: finish and close.
+    /// Set by the main thread to make the workers finish and close.
     pub(super) stop: AtomicBool,
     /// Messages delivered to all consumers together.
     pub(super) consumed: AtomicU64,
-    /// When the last of them came.
+    /// When the last of them arrived.
     pub(super) consumed_at_ns: AtomicU64,
-    /// The run is over when so many have been consumed.
+    /// The run is over when this many have been consumed.
     pub(super) consume_target: AtomicU64,
 }
 

@@ -1,5 +1,5 @@
-//! Whole runs against a broker small enough to be wrong in no interesting way: one queue in
-//! memory, deliveries without regard to prefetch, confirms for everything that one read brought.
+//! Whole runs against a broker too small to have interesting bugs: one queue in memory, deliveries
+//! without regard to prefetch, one confirm for everything that a read brought.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -19,7 +19,7 @@ struct CommandLine {
     bench: BenchArgs,
 }
 
-/// The bodies in the queue, and a bell for those who wait for them.
+/// The bodies in the queue, and a condition variable for those who wait for them.
 #[derive(Default)]
 struct Queue {
     bodies: Mutex<VecDeque<Vec<u8>>>,
@@ -137,7 +137,7 @@ fn deliver(mut stream: TcpStream, queue: &Queue, consumer_tag: &str) {
     }
 }
 
-/// Runs the command line, blanks apart, against the broker.
+/// Runs the command line, split at blanks, against the broker.
 fn bench(uri: &str, line: &str) -> Result<Report> {
     let line = format!("bench --quiet --uri {uri} {line}");
     let arguments = CommandLine::try_parse_from(line.split_whitespace()).unwrap().bench;

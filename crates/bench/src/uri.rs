@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where to connect and as whom.
+/// Where to connect, and as which user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Uri {
     pub(super) user: String,

@@ -1,11 +1,11 @@
 //! The window: the messages of a publisher that are not done, in a ring of slots found by the
 //! message's number.
 //!
-//! Numbers are the channel's publishing sequence numbers, from 1 on: confirms name them, and the ids
-//! of tracked messages carry them. Every message from the oldest that is not done to the latest has a
-//! slot of its own, so nothing is searched and nothing is taken for another.
+//! Numbers are the channel's publishing sequence numbers, from 1 on: confirms refer to them, and
+//! the ids of tracked messages contain them. Every message from the oldest that is not done to the
+//! latest has a slot of its own, so nothing is searched for and no message is mistaken for another.
 
-/// Still to come for a message, as bits; 0 when it is done.
+/// What a message still awaits, as bits; 0 when it is done.
 const CONFIRM: u8 = 1;
 const OUTCOME: u8 = 2;
 
@@ -18,24 +18,25 @@ struct Slot {
 /// What an outcome turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Matched {
-    /// The first for a message that was sent then.
+    /// The first one for its message, which was sent at this time.
     First { sent_at_ns: u64 },
-    /// For a message whose outcome is known.
+    /// A further one for a message whose outcome is known.
     Again,
-    /// For a message that was never sent.
+    /// One for a message that was never sent.
     Unknown,
 }
 
-/// Messages sent and not done.
+/// Messages that are sent and not done.
 pub(super) struct Window {
-    /// Most of them at a time; 0 for no limit, where nothing is awaited and nothing noted.
+    /// The most of them at a time; 0 for no limit, in which case nothing is awaited and nothing
+    /// noted.
     limit: u64,
-    /// What each message awaits when it is sent.
+    /// What each message awaits once it is sent.
     awaits: u8,
     slots: Vec<Slot>,
     /// The oldest that is not done, or `next`.
     low: u64,
-    /// All below are confirmed, though not only they.
+    /// All below are confirmed; some above may be, too.
     confirmed_below: u64,
     /// The next message's number.
     next: u64,
@@ -55,7 +56,8 @@ impl Window {
     }
 
     fn new(limit: u64, awaits: u8) -> Self {
-        // Messages are done out of order: leave slots beyond the oldest that is not.
+        // Messages are done out of order, so there must be slots beyond the oldest that is not
+        // done.
         let slots = (limit * 4).next_power_of_two().max(64);
         Self {
             limit,
@@ -111,7 +113,7 @@ impl Window {
         self.unfinished += count;
     }
 
-    /// Takes a confirm in; hands each message's send time to `each` and returns how many there
+    /// Processes a confirm; passes each message's send time to `each` and returns how many there
     /// were.
     #[inline]
     pub(super) fn confirm(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(u64)) -> u64 {
@@ -125,7 +127,8 @@ impl Window {
         count
     }
 
-    /// Takes a refusal in and returns how many messages it named. They are over, and not done.
+    /// Processes a refusal and returns how many messages it covers. They are over, but do not count
+    /// as done.
     pub(super) fn refuse(&mut self, tag: u64, multiple: bool) -> u64 {
         let numbers = self.named(tag, multiple);
         let refused =
@@ -134,7 +137,7 @@ impl Window {
         refused as u64
     }
 
-    /// Takes an outcome in.
+    /// Processes an outcome.
     #[inline]
     pub(super) fn outcome(&mut self, number: u64) -> Matched {
         if number == 0 || number >= self.next {
@@ -155,7 +158,7 @@ impl Window {
         (lacking(OUTCOME), lacking(CONFIRM))
     }
 
-    /// The messages a confirm may be about.
+    /// The messages that a confirm may cover.
     fn named(&mut self, tag: u64, multiple: bool) -> std::ops::RangeInclusive<u64> {
         let last = if multiple && tag == 0 { self.next - 1 } else { tag.min(self.next - 1) };
         if !multiple {
@@ -166,7 +169,7 @@ impl Window {
         first..=last
     }
 
-    /// Clears what a message awaits, and returns when it was sent if it did await any of it.
+    /// Clears what a message awaits, and returns when it was sent if it did await any of that.
     #[inline]
     fn clear(&mut self, number: u64, bits: u8) -> Option<u64> {
         if number < self.low || number >= self.next {
@@ -229,7 +232,7 @@ mod tests {
         assert_eq!(messages.outcome(0), Matched::Unknown);
         assert_eq!(messages.outcome(4), Matched::Unknown);
         assert_eq!(messages.outcome(3), Matched::First { sent_at_ns: 100 });
-        // Known while its confirm is awaited, and later when its slot is free.
+        // It is recognized while its confirm is awaited, and later when its slot is free.
         assert_eq!(messages.outcome(3), Matched::Again);
         assert_eq!(confirmed(&mut messages, 0, true), [100; 3]);
         assert_eq!(messages.outcome(3), Matched::Again);

@@ -1,4 +1,4 @@
-//! What a message costs in a queue alone: publish, assign, hand over, settle; without log, network
+//! What a message costs in the queue alone: publish, assign, dispatch, settle; without log, network
 //! or locks.
 //!
 //! ```sh
@@ -7,8 +7,8 @@
 
 // An example tells its user what it found.
 #![allow(clippy::print_stdout)]
-// The broker may not ask for the time, who measures it must. That this is expected and not allowed
-// shows that clippy finds it.
+// The broker must not ask for the time, but a benchmark has to. `expect`, not `allow`, also proves
+// that clippy finds such calls.
 #![expect(clippy::disallowed_methods)]
 
 use std::hint::black_box;
@@ -20,7 +20,7 @@ use broker::queue::{
 };
 use broker::{Message, QueueId};
 
-/// Messages between two looks at the socket.
+/// Messages between two reads of the socket.
 const BATCH: usize = 256;
 const ROUNDS: usize = 25;
 
@@ -107,11 +107,11 @@ fn build(count: usize) -> u64 {
     nanoseconds(start, count)
 }
 
-/// Batches come in, go out and are settled.
+/// Batches come in, are delivered and settled.
 fn flow(count: usize, settings: &Settings, consumers: &[ConsumerSettings]) -> u64 {
     let mut queue = Queue::new(QueueId(1), settings.clone(), 0);
-    for options in consumers {
-        queue.add_consumer(0, Nowhere, *options).expect("the queue is free");
+    for consumer in consumers {
+        queue.add_consumer(0, Nowhere, *consumer).expect("the queue is free");
     }
     let mut source = Source::new();
     let (mut effects, mut outgoing) = (Effects::default(), Outgoing::default());
@@ -139,8 +139,8 @@ fn backlog(count: usize) -> [u64; 2] {
         queue.publish(0, incoming, &mut effects);
     }
     let fill = nanoseconds(start, count);
-    let options = ConsumerSettings { prefetch: 1000, ..ConsumerSettings::default() };
-    queue.add_consumer(0, Nowhere, options).expect("the queue is free");
+    let consumer = ConsumerSettings { prefetch: 1000, ..ConsumerSettings::default() };
+    queue.add_consumer(0, Nowhere, consumer).expect("the queue is free");
     let start = Instant::now();
     while queue.depth().ready_count > 0 {
         dispatch(&mut queue, 0, &mut outgoing, &mut effects);
@@ -148,7 +148,7 @@ fn backlog(count: usize) -> [u64; 2] {
     [fill, nanoseconds(start, count)]
 }
 
-/// Hands over what is ready and settles it, as a consumer that acks at once.
+/// Dispatches what is ready and settles it, like a consumer that acks at once.
 fn dispatch(
     queue: &mut Queue<Nowhere>,
     now_ms: u64,

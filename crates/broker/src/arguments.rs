@@ -4,8 +4,8 @@
 //! must repeat ([`assert_equivalent`]). It knows no queue and keeps nothing.
 //!
 //! The checks, their order and the texts of their errors are RabbitMQ 4's, with these additions:
-//! `x-delivery-limit`, `x-delayed-retry-*`, `x-consumer-timeout` are taken on classic queues, too;
-//! `x-retry-delay-*`, `x-notify`, `x-confirm-on`, `x-deadline`, `x-message-deduplication` and
+//! `x-delivery-limit`, `x-delayed-retry-*` and `x-consumer-timeout` are accepted on classic queues,
+//! too; `x-retry-delay-*`, `x-notify`, `x-confirm-on`, `x-deadline`, `x-message-deduplication` and
 //! `x-cache-ttl` are known, and `x-queue-type: stream` is refused.
 
 mod check;
@@ -21,14 +21,14 @@ pub use equivalence::assert_equivalent;
 pub(crate) use equivalence::{compare, compare_field, kind_name};
 pub use kinds::{Overflow, QueueType, RetryKind};
 
-/// The properties of a declaration that decide which arguments go with it.
+/// The properties of a declaration that decide which arguments it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueProperties {
-    /// Whether the queue outlives a restart.
+    /// Whether the queue survives a restart.
     pub durable: bool,
     /// Whether it belongs to the connection that declared it.
     pub exclusive: bool,
-    /// Whether it goes with its last consumer.
+    /// Whether it is deleted with its last consumer.
     pub auto_delete: bool,
 }
 
@@ -37,9 +37,9 @@ pub struct QueueProperties {
 pub struct QueueArguments {
     /// `x-queue-type`.
     pub queue_type: QueueType,
-    /// `x-message-ttl`, ms; 0 delivers at once or not at all.
+    /// `x-message-ttl`, ms; 0 means that a message is delivered at once or not at all.
     pub message_ttl_ms: Option<u64>,
-    /// `x-expires`, ms without use after which the queue goes; never 0.
+    /// `x-expires`, ms without use after which the queue is deleted; never 0.
     pub expires_ms: Option<u64>,
     /// `x-dead-letter-exchange`; the empty name is the default exchange.
     pub dead_letter_exchange: Option<String>,
@@ -53,14 +53,14 @@ pub struct QueueArguments {
     pub bytes_max: Option<u64>,
     /// `x-overflow`.
     pub overflow: Overflow,
-    /// `x-max-priority`, 1 to 255; a declared 0 is none.
+    /// `x-max-priority`, 1 to 255; `None` if 0 was declared.
     pub priority_max: Option<u8>,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
-    /// `x-delivery-limit`: redeliveries before a message dies. Quorum queues have 20 unless they
-    /// say otherwise; a negative number is no limit.
+    /// `x-delivery-limit`: redeliveries before a message is dead-lettered or dropped. Quorum queues
+    /// have 20 by default; a negative number means no limit.
     pub delivery_limit: Option<u32>,
-    /// `x-consumer-timeout`, ms a delivery may stay unsettled.
+    /// `x-consumer-timeout`: how long a delivery may stay unsettled, ms.
     pub consumer_timeout_ms: Option<u64>,
     /// `x-delayed-retry-type`.
     pub delayed_retry: RetryKind,
@@ -74,9 +74,10 @@ pub struct QueueArguments {
     pub retry_delay_max_ms: Option<u64>,
     /// `x-notify`, `x-confirm-on`, `x-deadline`.
     pub request: OutcomeRequest,
-    /// `x-message-deduplication`; unless said, only messages that ask for an outcome are looked for.
+    /// `x-message-deduplication`; by default, only messages that ask for an outcome are checked for
+    /// duplicates.
     pub message_deduplication: Option<bool>,
-    /// `x-cache-ttl`, ms a deduplicated message is remembered.
+    /// `x-cache-ttl`: how long a deduplicated message is remembered, ms.
     pub cache_ttl_ms: Option<u64>,
 }
 
@@ -147,7 +148,7 @@ impl QueueArguments {
     }
 }
 
-/// A quorum queue is durable, shared and stays.
+/// A quorum queue is durable, shared and not auto-delete.
 fn check_properties(
     queue_type: QueueType,
     properties: QueueProperties,

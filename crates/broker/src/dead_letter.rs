@@ -20,8 +20,8 @@ pub struct Death<'a> {
     pub now_ms: u64,
 }
 
-/// The copy that is published to the dead-letter exchange, and the routing keys to route it by
-/// (its own first, then those of `CC`).
+/// The copy that is published to the dead-letter exchange, and the routing keys it is routed by
+/// (its own first, then those in `CC`).
 pub fn dead_letter(
     message: &Message,
     death: &Death<'_>,
@@ -45,15 +45,15 @@ pub fn dead_letter(
     let parsed = Properties::decode(&encoded)?;
     let (exchange, routing_key) = (short_string(death.exchange), short_string(&keys[0]));
     let content = (exchange, routing_key, encoded.as_slice(), message.body());
-    // Under the same id, so that the ledger can show what became of the copy; but it asks for
-    // nothing, and what is no message of a producer is not followed any further.
+    // The copy has the same id, so that the ledger can show what became of it; but it asks for
+    // nothing, and what is not a producer's message is not followed any further.
     let tracking =
         message.followed().map(|of| Tracking { id: of.id, is_copy: true, ..Tracking::default() });
     Ok((Message::tracked(death.now_ms, &parsed, content, tracking.as_ref(), scratch), keys))
 }
 
-/// Whether sending a message on to `queue` would go round for ever: it died there before, and no
-/// client had a hand in it since, be it by a reject or by what no broker writes.
+/// Whether dead-lettering a message to `queue` would go round forever: it died there before, and no
+/// client has intervened since, be it by a reject or by headers that no broker writes.
 pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
     if reason == "rejected" {
         return false;
@@ -75,13 +75,13 @@ pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
         .all(|death| death.as_table().is_some() && !field(death, "reason", "rejected"))
 }
 
-/// The further routing keys in a `CC` or `BCC` header.
+/// The additional routing keys in a `CC` or `BCC` header.
 pub fn copy_keys(headers: &FieldTable, name: &str) -> Vec<String> {
     let keys = headers.get(name).and_then(FieldValue::as_array).unwrap_or_default();
     keys.iter().filter_map(FieldValue::as_str).map(str::to_owned).collect()
 }
 
-/// As much as the wire can carry: a queue's arguments may name more.
+/// As much as fits in a short string: a queue's arguments may hold longer names.
 fn short_string(text: &str) -> &str {
     &text[..text.floor_char_boundary(255)]
 }

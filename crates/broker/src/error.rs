@@ -1,4 +1,4 @@
-//! The one error of the core, which knows what the wire says for it.
+//! The one error of the core, which knows its AMQP reply code.
 
 use amqp::ReplyCode;
 
@@ -20,7 +20,7 @@ impl From<amqp::DecodeError> for BrokerError {
     }
 }
 
-/// A value that makes no sense is a precondition that fails.
+/// A value that makes no sense is a failed precondition.
 impl From<outcome::RequestError> for BrokerError {
     fn from(error: outcome::RequestError) -> Self {
         Self::precondition_failed(error.to_string())
@@ -63,7 +63,7 @@ impl BrokerError {
         self.code
     }
 
-    /// The text as it goes over the wire, with the code's name before it, as RabbitMQ writes it.
+    /// The text as sent to the client: preceded by the code's name, as RabbitMQ does.
     pub fn reply_text(&self) -> String {
         format!("{} - {}", self.code.name(), self.text)
     }

@@ -1,26 +1,25 @@
 //! What a binding of a headers exchange asks of a message's headers.
 //!
 //! Owns the rules: `x-match` says whether `all` (the default) or `any` of the binding's arguments
-//! must be among the headers, leaving out those whose names begin with `x-` unless it says
-//! `all-with-x` or `any-with-x`; `x-match` itself never counts; an argument of type void asks only
-//! for presence. Values compare as in RabbitMQ, by value: integers of all widths and floats as
-//! numbers, texts and byte arrays as bytes.
+//! must be among the headers, ignoring those whose names begin with `x-` unless it says
+//! `all-with-x` or `any-with-x`; `x-match` itself never counts; an argument of type void requires
+//! only that the header is present. Values are compared as in RabbitMQ: integers of all widths and
+//! floats as numbers, texts and byte arrays as bytes.
 //!
-//! *Invariant:* asks nothing of the type of a header but what the comparison needs; a match
-//! allocates nothing.
+//! *Invariant:* decodes no more of a header than the comparison needs; a match allocates nothing.
 
 use amqp::{DecodeError, FieldTable, FieldValue, TableRef, ValueRef};
 
 use crate::BrokerError;
 use crate::arguments::kind_name;
 
-/// Deeper nesting than the wire allows never compares equal.
+/// Values nested deeper than this never compare equal.
 const DEPTH_MAX: usize = amqp::MAX_DEPTH;
 
 /// A binding's arguments, ready to be compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadersMatch {
-    /// One hit is enough; else all must hit.
+    /// Whether one match is enough; otherwise all must match.
     any: bool,
     /// The arguments that count.
     wanted: Vec<(String, FieldValue)>,
@@ -67,7 +66,7 @@ impl HeadersMatch {
         Ok(Self { any, wanted })
     }
 
-    /// Whether a message with these headers takes the binding.
+    /// Whether the binding accepts a message with these headers.
     pub fn matches(&self, headers: &MessageHeaders<'_>) -> bool {
         let hit = |(name, wanted): &(String, FieldValue)| {
             headers.get(name).is_some_and(|found| value_matches(wanted, found))
@@ -88,11 +87,11 @@ impl<'a> MessageHeaders<'a> {
     ///
     /// # Errors
     ///
-    /// What the table's bytes do wrong; nested values are not looked at yet.
+    /// What is wrong with the table's bytes; nested values are not decoded yet.
     pub fn read(headers: Option<TableRef<'a>>) -> Result<Self, DecodeError> {
         let Some(headers) = headers else { return Ok(Self::default()) };
         let mut entries = headers.iter().collect::<Result<Vec<_>, _>>()?;
-        // Of a name that is there twice the last counts: reversed, it comes first and stays.
+        // If a name occurs twice, the last value counts: reversed, it comes first and is kept.
         entries.reverse();
         entries.sort_by_key(|(name, _)| *name);
         entries.dedup_by_key(|(name, _)| *name);
@@ -145,7 +144,7 @@ fn equal(wanted: &FieldValue, found: &ValueRef<'_>, depth: usize) -> bool {
     }
 }
 
-/// A number of any type, compared exactly as far as floats are exact.
+/// A number of any type, compared exactly.
 #[derive(Clone, Copy)]
 enum Number {
     Integer(i128),
@@ -159,7 +158,7 @@ impl PartialEq for Number {
             (Self::Float(left), Self::Float(right)) => left == right,
             (Self::Integer(integer), Self::Float(float))
             | (Self::Float(float), Self::Integer(integer)) => {
-                // Through the integer, not the float: 2^53 + 1 is no float's value.
+                // Compared as integers, not as floats: no float has the value 2^53 + 1.
                 float.trunc() == float && float.abs() < 1e30 && float as i128 == integer
             }
         }

@@ -1,9 +1,9 @@
 //! The pure core of the broker: what exchanges, bindings, queues and consumers do.
 //!
-//! Plain structs with `&mut self` methods. A call takes a command and the time, changes state,
-//! and appends what follows from it ([`queue::Effects`], [`queue::Outgoing`]) to buffers of the
-//! caller. **Never here:** IO, a clock, a lock, async, a thread, a log line. So the same code runs
-//! under the living `node` and under a seeded simulator with a virtual clock.
+//! Plain structs with `&mut self` methods. A call takes a command and the time, changes state, and
+//! appends the consequences ([`queue::Effects`], [`queue::Outgoing`]) to the caller's buffers.
+//! **Never here:** IO, a clock, a lock, async, a thread, a log line. So the same code runs in the
+//! real `node` and in a seeded simulator with a virtual clock.
 //!
 //! - [`topology`]: the exchanges, queues and bindings of one virtual host, and routing over them.
 //! - [`queue`]: one queue: its messages, consumers, limits, expiry, retries, settlement.

@@ -1,15 +1,15 @@
 //! A message as it is kept in memory and passed on: one allocation, shared by every queue.
 //!
-//! The content stands as it came: exchange, routing key, the undecoded property bytes, the body.
-//! Nobody decodes properties on the way through. The [`Head`] holds the few facts that the broker
-//! itself asks for, read once at publishing.
+//! The content is kept as it came: exchange, routing key, the undecoded property bytes, the body.
+//! Nobody decodes the properties on the way through. The [`Head`] holds the few facts that the
+//! broker itself needs, read once at publishing.
 
 use amqp::{DecodeError, Properties};
 use triomphe::ThinArc;
 
 use crate::tracking::{TRACKING_BYTES, Tracking};
 
-/// Facts of a message that the broker needs without decoding its properties.
+/// Facts about a message that the broker needs without decoding its properties.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     /// When it was published, ms since the epoch.
@@ -39,7 +39,7 @@ const EXPIRES: u8 = 2;
 const TRACKED: u8 = 4;
 
 impl Message {
-    /// Builds a message; `scratch` is a buffer to be used again and again.
+    /// Builds a message; `scratch` is a reusable buffer.
     ///
     /// `exchange` and `routing_key` are short strings: at most 255 bytes.
     pub fn new(
@@ -85,7 +85,7 @@ impl Message {
     }
 
     /// A message from the bytes that [`Message::encode_head`] and [`Message::content`] gave.
-    /// `None` when they do not fit together.
+    /// `None` if they do not fit together.
     pub fn from_encoded(bytes: &[u8]) -> Option<Self> {
         let (head, _) = Self::peek(bytes)?;
         let content = bytes.get(HEAD_BYTES..)?;
@@ -118,7 +118,7 @@ impl Message {
         Some((head, u32::try_from(body_bytes).ok()?))
     }
 
-    /// The head as it stands in a log record, before [`Message::content`].
+    /// The head as it is written to a log record, before [`Message::content`].
     pub fn encode_head(&self) -> [u8; HEAD_BYTES] {
         let head = self.head();
         let mut out = [0; HEAD_BYTES];
@@ -139,7 +139,7 @@ impl Message {
         &self.0.header.header
     }
 
-    /// What travels with it besides its content, when it is tracked.
+    /// What travels with it besides its content, if it is tracked.
     pub fn tracking(&self) -> Option<Tracking> {
         if !self.head().is_tracked {
             return None;
@@ -147,7 +147,8 @@ impl Message {
         Tracking::decode(self.content())
     }
 
-    /// The same of a producer's message only, or a copy of one: outcome messages are not followed.
+    /// The same, but only for a producer's message or a copy of one: outcome messages are not
+    /// followed.
     pub fn followed(&self) -> Option<Tracking> {
         self.tracking().filter(|tracking| tracking.outcome_of.is_none())
     }
@@ -185,7 +186,7 @@ impl Message {
         &self.content()[self.strings_bytes() + self.head().properties_bytes as usize..]
     }
 
-    /// Bytes of memory it takes, near enough for a budget.
+    /// Bytes of memory it takes, roughly, for a budget.
     pub fn memory_bytes(&self) -> usize {
         self.content().len() + size_of::<Head>() + 32
     }
@@ -204,7 +205,7 @@ impl Head {
     }
 }
 
-/// Both constructors saw these bytes as `str`.
+/// Both constructors have checked that these bytes are `str`.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Where a record stands in the message log.
+//! The place of a record in the message log.
 
-/// Bytes from the log's beginning; grows with every record, and names it for as long as it is there.
+/// Bytes from the log's beginning; it grows with every record, and identifies it for as long as it
+/// exists.
 pub type Position = u64;

@@ -1,5 +1,5 @@
-//! How queues are named where names may change hands.
+//! How queues are identified where a name may be reused for another queue.
 
-/// Names a queue for as long as the store lives; never used again after the queue is deleted.
+/// Identifies a queue for as long as the store exists; never reused after the queue is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u32);

@@ -1,22 +1,22 @@
 //! Which topic patterns match a routing key: a trie over words.
 //!
 //! Owns the words of all patterns of one topic exchange. It knows nothing of bindings: a pattern
-//! maps to one value, whatever the caller keeps there.
+//! maps to one value, which is the caller's.
 //!
-//! A key is cut into words at its dots; `*` in a pattern stands for one word, `#` for none or
-//! more. The empty key has no words, as in RabbitMQ, so `#` and the empty pattern match it and
+//! A key is split into words at its dots; `*` in a pattern stands for one word, `#` for any number
+//! of words. The empty key has no words, as in RabbitMQ, so `#` and the empty pattern match it and
 //! `*` does not. In a key `*` and `#` are words like any other.
 //!
 //! *Invariants:* the cost of a match depends on the words of the key and on the nodes they reach,
-//! never on the number of patterns; each value is visited at most once; it is polynomial for any
-//! set of patterns, however many `#` they hold; a match without two `#` on one path allocates
-//! nothing. A node without value and children does not exist, the root excepted.
+//! never on the number of patterns; each value is visited at most once; a match is polynomial for
+//! any set of patterns, however many `#` they hold; a match without two `#` on one path allocates
+//! nothing. No node but the root has neither a value nor children.
 
 use std::collections::{HashMap, HashSet};
 
 const ROOT: u32 = 0;
 
-/// A map from topic patterns to values, asked with routing keys.
+/// A map from topic patterns to values, queried by routing key.
 ///
 /// Matching recurses once per word of the key, so keys should stay within AMQP's 255 bytes.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ struct Node<V> {
     literals: HashMap<Box<str>, u32>,
     star: Option<u32>,
     hash: Option<u32>,
-    /// How many `#` lie on the path to this node, itself included; two are as good as many.
+    /// How many `#` are on the path to this node, itself included; two stands for two or more.
     hash_depth: u8,
     value: Option<V>,
 }
@@ -69,12 +69,12 @@ impl<V> TopicTrie<V> {
         Self { nodes: vec![Node::new(0)], free: Vec::new(), count: 0 }
     }
 
-    /// How many patterns have a value.
+    /// The number of patterns that have a value.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// True if no pattern has a value.
+    /// Whether no pattern has a value.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -92,13 +92,13 @@ impl<V> TopicTrie<V> {
         self.node(self.find(pattern)?).value.as_ref()
     }
 
-    /// The value of exactly this pattern, to change it.
+    /// The value of exactly this pattern, to be changed.
     pub fn get_mut(&mut self, pattern: &str) -> Option<&mut V> {
         let node = self.find(pattern)?;
         self.node_mut(node).value.as_mut()
     }
 
-    /// The value of exactly this pattern, made with `Default` if there is none.
+    /// The value of exactly this pattern, created with `Default` if there is none.
     pub fn entry(&mut self, pattern: &str) -> &mut V
     where
         V: Default,
@@ -110,7 +110,7 @@ impl<V> TopicTrie<V> {
         self.node_mut(node).value.get_or_insert_with(V::default)
     }
 
-    /// Takes the value of exactly this pattern, and the nodes nobody needs any more.
+    /// Removes the value of exactly this pattern, and the nodes that are no longer needed.
     pub fn remove(&mut self, pattern: &str) -> Option<V> {
         let mut path = vec![ROOT];
         for word in words(pattern) {
@@ -142,7 +142,7 @@ impl<V> TopicTrie<V> {
         words(pattern).try_fold(ROOT, |node, word| self.node(node).child(word))
     }
 
-    /// The node of `pattern`, made if needed.
+    /// The node of `pattern`, created if needed.
     fn node_for(&mut self, pattern: &str) -> u32 {
         let mut node = ROOT;
         for word in words(pattern) {
@@ -178,7 +178,8 @@ impl<V> TopicTrie<V> {
         index
     }
 
-    /// Drops the vacant end of `path`, which spells `pattern` from the root.
+    /// Drops the nodes at the end of `path` that are no longer needed; `path` spells `pattern` from
+    /// the root.
     fn prune(&mut self, pattern: &str, path: &[u32]) {
         let mut word_ends = pattern;
         for step in (1..path.len()).rev() {
@@ -200,12 +201,12 @@ impl<V> TopicTrie<V> {
     }
 }
 
-/// One match: the places of `key` are byte positions where a word starts; `key.len() + 1` is the
+/// One match: a place in `key` is the byte position where a word starts; `key.len() + 1` is the
 /// place after the last word.
 struct Search<'t, 'k, V, F> {
     trie: &'t TopicTrie<V>,
     key: &'k str,
-    /// The `(node, place)` pairs already done, kept only where two ways can lead to one.
+    /// The `(node, place)` pairs already visited, kept only where two paths can lead to one.
     seen: HashSet<(u32, usize)>,
     found: &'k mut F,
 }
@@ -236,19 +237,19 @@ impl<'t, V, F: FnMut(&'t V)> Search<'t, '_, V, F> {
         }
     }
 
-    /// `index` is a `#`: it may take no, one or more words from `place` on.
+    /// Visits node `index`, a `#`: it may take any number of words from `place` on.
     fn visit_hash(&mut self, index: u32, mut place: usize) {
         let node = self.trie.node(index);
         if node.star.is_none() && node.literals.is_empty() && node.hash.is_none() {
-            // A trailing `#`, by far the most frequent: takes all the rest. Its node can be
-            // reached again only with another `#` before it.
+            // A trailing `#`, by far the most common, takes all the rest. Its node can be reached
+            // again only if another `#` comes before it.
             place = self.key.len() + 1;
         }
         loop {
             if node.hash_depth < 2 || self.seen.insert((index, place)) {
                 self.visit(index, place);
             } else {
-                // Whoever was here went through all later places, too.
+                // The earlier visit went through all later places, too.
                 return;
             }
             if place > self.key.len() {

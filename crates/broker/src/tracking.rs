@@ -1,7 +1,8 @@
-//! What travels with a tracked message besides its content: who it is, what its producer asked for.
+//! What travels with a tracked message besides its content: its identity, and what its producer
+//! asked for.
 //!
-//! A message is tracked when it has a `message_id` or asks for an outcome. The facts stand in front
-//! of its content, in memory and in the log, so an ordinary message carries nothing of this.
+//! A message is tracked when it has a `message_id` or asks for an outcome. The tracking is put in
+//! front of its content, in memory and in the log, so an ordinary message carries none of this.
 //!
 //! | bytes | content, little-endian |
 //! |------:|---|
@@ -29,24 +30,25 @@ const OUTCOME: u8 = 4;
 pub struct Tracking {
     /// Hash of its id within its virtual host.
     pub id: u128,
-    /// Whether the queues it goes to look for duplicates of it.
+    /// Whether the queues it goes to check for duplicates of it.
     pub is_deduplicated: bool,
-    /// Whether it is the copy that a dead-letter exchange sent on. A copy asks for nothing.
+    /// Whether it is a copy that was published to a dead-letter exchange. A copy asks for nothing.
     pub is_copy: bool,
-    /// An outcome message: it is not tracked itself, `id` is that of the message it tells of.
+    /// For an outcome message, the queue whose outcome it reports. It is not tracked itself: `id`
+    /// is that of the message it is about.
     pub outcome_of: Option<QueueId>,
-    /// `x-notify`; `None` where the message does not say.
+    /// `x-notify`; `None` if the message does not specify it.
     pub notify: Option<Notify>,
     /// Queues it was routed to: outcomes to expect.
     pub queue_count: u16,
-    /// ms since the epoch; 0 is none.
+    /// The deadline, ms since the epoch; 0 for none.
     pub deadline_at_ms: u64,
-    /// Names whoever waits for its confirm.
+    /// Identifies the confirm that is held for it.
     pub ticket: Option<Ticket>,
 }
 
 impl Tracking {
-    /// The bytes that stand in front of the content.
+    /// The bytes that go in front of the content.
     pub fn encode(&self) -> [u8; TRACKING_BYTES] {
         let mut out = [0; TRACKING_BYTES];
         out[..16].copy_from_slice(&self.id.to_le_bytes());
@@ -61,7 +63,7 @@ impl Tracking {
         out
     }
 
-    /// What [`Tracking::encode`] wrote; `None` when there are not enough bytes.
+    /// What [`Tracking::encode`] wrote; `None` if there are not enough bytes.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; TRACKING_BYTES] = bytes.first_chunk()?;
         let queue = u32::from_le_bytes(bytes[20..24].try_into().ok()?);

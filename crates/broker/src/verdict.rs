@@ -1,47 +1,48 @@
-//! What becomes of a tracked message: decided here, and carried out by others.
+//! What becomes of a tracked message: decided here, carried out elsewhere.
 //!
-//! Owns the rules of `docs/outcomes.md`: which outcome, whether it is late or only a copy's, who is told, what
-//! is kept. *Never here:* the log, outcome messages, confirms.
+//! Owns the rules of `docs/outcomes.md`: which outcome, whether it is late or only a copy's, who is
+//! notified, what is kept. *Never here:* the log, outcome messages, confirms.
 
 use outcome::{Flags, Outcome, Reason, Verdict};
 
 use crate::Tracking;
 use crate::queue::{Removed, Settings};
 
-/// What is to be done about a tracked message that left its queue.
+/// What to do about a tracked message that left its queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It was an outcome message, so it is settled and that is all; whether its producer has received it.
+    /// It was an outcome message, so nothing is left to do but to settle it and note whether its
+    /// producer has received it.
     OutcomeMessage {
-        /// It was acked.
+        /// Whether it was acked.
         is_received: bool,
     },
-    /// Its deadline was its outcome and stays it. It is settled, and that outcome is told to those who
-    /// published its id again meanwhile.
+    /// Its outcome was a missed deadline and stays that. It is settled, and those who have
+    /// published its id again meanwhile are sent that outcome.
     StaysMissed(Verdict),
-    /// It has its outcome by this.
+    /// This settles it and gives it its outcome.
     Settled(Told),
 }
 
-/// An outcome, and to whom it goes.
+/// An outcome, and who is notified of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Told {
     /// The outcome.
     pub verdict: Verdict,
     /// Whether its producer is sent an outcome message, if it has an address.
     pub notifies: bool,
-    /// How the publisher's confirm is decided, if it waits for an ack; `None` where it was decided
+    /// How the publisher's confirm is decided, if it waits for an ack; `None` if it was decided
     /// before.
     pub confirms: Option<bool>,
-    /// Whether those are told who published its id again meanwhile.
+    /// Whether those who have published its id again meanwhile are notified.
     pub tells_duplicates: bool,
-    /// Whether its id may come again as if it had never been here.
+    /// Whether its id may be published again as if it were new.
     pub frees_id: bool,
-    /// Whether its content is kept, so that somebody may have it tried again.
+    /// Whether its content is kept, so that it can be retried.
     pub keeps_content: bool,
 }
 
-/// What becomes of a message that left a queue with these settings.
+/// Decides what becomes of a message that left a queue with these settings.
 pub fn verdict(
     removed: &Removed,
     tracking: &Tracking,
@@ -70,7 +71,7 @@ pub fn verdict(
     })
 }
 
-/// What is told of a message whose deadline passed in a queue with these settings. It stays there.
+/// The verdict on a message whose deadline passed in a queue with these settings. It stays there.
 pub fn deadline_missed(
     tracking: &Tracking,
     attempts: u16,
@@ -81,7 +82,7 @@ pub fn deadline_missed(
     facts.told(facts.verdict(Outcome::DeadlineMissed, None, Flags::NONE), settings)
 }
 
-/// What is told of a message that reached no queue.
+/// The verdict on a message that reached no queue.
 pub fn unroutable(tracking: &Tracking, published_at_ms: u64) -> Told {
     let facts = Facts { tracking, published_at_ms, attempts: 0 };
     facts.told(facts.verdict(Outcome::Unroutable, None, Flags::NONE), &Settings::default())
@@ -106,8 +107,8 @@ impl Facts<'_> {
         }
     }
 
-    /// A verdict told to who asked: the message itself, or for it its queue. A queue does not ask for
-    /// copies.
+    /// Addresses a verdict to whoever asked for it: the message itself or, on its behalf, its
+    /// queue. A queue does not ask for copies.
     fn told(&self, verdict: Verdict, settings: &Settings) -> Told {
         let of_queue = settings.request.notify.filter(|_| !self.tracking.is_copy);
         let notify = self.tracking.notify.or(of_queue);
@@ -115,7 +116,7 @@ impl Facts<'_> {
         Told {
             verdict,
             notifies: notify.is_some_and(|notify| notify.wants(verdict.outcome)),
-            // When the deadline passed it was refused.
+            // The confirm was refused when the deadline passed.
             confirms: (!verdict.is_late()).then_some(is_processed),
             tells_duplicates: false,
             frees_id: false,
@@ -124,7 +125,7 @@ impl Facts<'_> {
     }
 }
 
-/// Whether somebody may want to try again what left for this reason.
+/// Whether somebody may want to retry a message that left for this reason.
 fn may_be_tried_again(reason: Reason) -> bool {
     match reason {
         Reason::Rejected

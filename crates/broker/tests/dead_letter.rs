@@ -1,4 +1,4 @@
-//! What a message carries with it after it died, and where it does not go again.
+//! What a message carries after it was dead-lettered, and where it does not go again.
 
 use amqp::{FieldTable, FieldValue, OwnedProperties};
 use broker::dead_letter::{Death, copy_keys, dead_letter, is_cycle};
@@ -23,7 +23,7 @@ fn death<'a>(queue: &'a str, reason: &'a str) -> Death<'a> {
     Death { queue, reason, exchange: "dlx", routing_key: None, now_ms: NOW_MS }
 }
 
-/// Dies, and is read as a consumer reads it.
+/// Dead-letters a message and reads it as a consumer does.
 fn die(message: &Message, death: &Death<'_>) -> (Message, Vec<String>, OwnedProperties) {
     let (copy, keys) = dead_letter(message, death, &mut Vec::new()).expect("readable headers");
     let properties = OwnedProperties::decode(copy.properties_bytes()).expect("just encoded");
@@ -203,7 +203,8 @@ fn the_expiration_moves_into_the_history() {
 
 #[test]
 fn further_keys_are_kept_unless_the_queue_names_one() {
-    // The header CC; the queue's routing key; keys it goes by; keys in its history; CC after.
+    // The CC header; the queue's routing key; keys it is routed by; keys in its history; CC
+    // afterwards.
     let cc = || strings(&["c", "d"]);
     let odd = || FieldValue::Array(vec!["c".into(), FieldValue::I32(1), "d".into()]);
     let cases = [
@@ -277,7 +278,7 @@ fn headers_that_cannot_be_read_are_an_error() {
     let mut encoded = Vec::new();
     let headers = Some(table([("a", "b".into())]));
     OwnedProperties { headers, ..Default::default() }.encode(&mut encoded);
-    // The type of the value becomes one that there is not.
+    // The type of the value becomes one that does not exist.
     let at = encoded.iter().rposition(|&byte| byte == b'S').expect("a long string");
     encoded[at] = b'?';
     let content = ("x", "key", encoded.as_slice(), &b""[..]);
@@ -299,7 +300,7 @@ fn a_name_that_is_too_long_for_the_wire_is_cut() {
 
 #[test]
 fn a_cycle_is_one_that_no_consumer_had_a_hand_in() {
-    // Deaths, the latest first, as queue:reason; "?" stands for what is no death at all.
+    // Deaths, the latest first, as queue:reason; "?" stands for an entry that is not a death.
     let cases = [
         ("", "q", false),
         ("q:expired", "q", true),
@@ -314,7 +315,7 @@ fn a_cycle_is_one_that_no_consumer_had_a_hand_in() {
         ("q:expired q:rejected", "q", true),
         ("p:expired r:maxlen q:expired s:rejected", "q", true),
         ("p:expired r:rejected q:expired", "q", false),
-        // A client had a hand in that.
+        // A client must have written that.
         ("? q:expired", "q", false),
         ("q:expired ?", "q", true),
     ];

@@ -31,7 +31,7 @@ enum Command {
     },
     Bind(Link),
     Unbind(Link),
-    /// Unbinds what is there, counted from the first.
+    /// Removes an existing binding, counted from the first.
     UnbindExisting(usize),
 }
 
@@ -99,7 +99,7 @@ impl Model {
             }
     }
 
-    /// Removes the bindings that `gone` selects, and what has to go then.
+    /// Removes the bindings that `gone` selects, and whatever must be deleted then.
     fn remove_bindings(&mut self, gone: impl Fn(&Link) -> bool) {
         let sources: BTreeSet<String> =
             self.bindings.iter().filter(|link| gone(link)).map(|l| exchange(l.source)).collect();
@@ -120,7 +120,7 @@ impl Model {
         self.remove_bindings(|link| link.destination() == destination);
     }
 
-    /// Whether a headers exchange can be reached over bindings and alternates.
+    /// Whether a headers exchange can be reached through bindings and alternate exchanges.
     fn reaches_headers(&self, start: &str) -> bool {
         let mut seen = vec![start.to_owned()];
         let mut at = 0;

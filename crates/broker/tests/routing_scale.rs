@@ -1,4 +1,4 @@
-//! Ten thousand queues: the structures stay right when sets grow indexes, and nothing scans.
+//! Ten thousand queues: the structures stay correct when sets get indexes, and nothing scans.
 
 use amqp::FieldTable;
 use broker::QueueId;

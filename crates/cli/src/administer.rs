@@ -1,4 +1,5 @@
-//! The commands `user`, `vhost` and `permission`: a request each, and how its answer is printed.
+//! The commands `user`, `vhost` and `permission`: the request each sends, and how its response is
+//! printed.
 
 use crate::arguments::{PermissionCommand, UserCommand, VhostCommand};
 use crate::config::Config;

@@ -1,5 +1,5 @@
-//! The command line, as clap reads it. What a setting means and may be is said in
-//! [`config`](crate::config); here its values are text.
+//! The command line, as clap reads it. What a setting means and which values are allowed is defined
+//! in [`config`](crate::config); here values are text.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
     pub(crate) command: Option<Command>,
 }
 
-/// Settings from the command line. They win over the environment, and that over the file.
+/// Settings from the command line. They take precedence over the environment, and that over the
+/// file.
 #[derive(Args, Debug, Default)]
 pub(crate) struct Settings {
     /// Directory of the store [default: ./wilco-data, environment: WILCO_DATA]
@@ -35,7 +36,7 @@ pub(crate) struct Settings {
     /// Configuration file [default: ./wilco.toml if there is one, environment: WILCO_CONFIG]
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Start although parts of the store are gone and going on loses what depends on them
+    /// Start although parts of the store are gone, and lose what depends on them
     #[arg(long, global = true)]
     pub(crate) accept_loss: bool,
 }
@@ -156,8 +157,8 @@ pub(crate) struct Format {
     pub(crate) json: bool,
 }
 
-/// Help and version go to standard output; any other parse error is one line instead of clap's
-/// paragraph.
+/// Help and version go to standard output; any other parse error becomes one line instead of clap's
+/// paragraphs.
 pub(crate) fn report(error: &clap::Error) -> Result<(), Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {

@@ -1,12 +1,12 @@
-//! What the memory allocator says and does: glibc's malloc, which this binary uses.
+//! Statistics and trimming of the memory allocator: glibc's malloc, which this binary uses.
 //!
-//! The one place of the binary with unsafe code: two calls of the C library that no crate we would
-//! depend on wraps. Neither takes a pointer.
+//! The one place in the binary with unsafe code: two calls into the C library that no crate we
+//! would depend on wraps. Neither takes a pointer.
 #![allow(unsafe_code)]
 
 use node::{Heap, HeapUsage};
 
-/// How to ask glibc; `None` where another C library is linked.
+/// Access to glibc's allocator; `None` if another C library is linked.
 pub(crate) fn heap() -> Option<Heap> {
     #[cfg(target_env = "gnu")]
     return Some(Heap { usage, trim });
@@ -14,19 +14,19 @@ pub(crate) fn heap() -> Option<Heap> {
     None
 }
 
-/// Of all arenas, and of mappings of their own.
+/// The sum over all arenas and separate mappings.
 #[cfg(target_env = "gnu")]
 fn usage() -> HeapUsage {
-    // SAFETY: it has no arguments, locks what it reads, and returns a plain structure.
+    // SAFETY: it takes no arguments, locks what it reads, and returns a plain structure.
     let info = unsafe { libc::mallinfo2() };
     let used_bytes = (info.uordblks as u64).saturating_add(info.hblkhd as u64);
     HeapUsage { used_bytes, free_bytes: info.fordblks as u64 }
 }
 
-/// Gives whole pages that are free back to the operating system.
+/// Returns free whole pages to the operating system.
 #[cfg(target_env = "gnu")]
 fn trim() {
-    // SAFETY: it takes a number, and malloc's own locks.
+    // SAFETY: it takes a number, and does its own locking.
     unsafe { libc::malloc_trim(0) };
 }
 
@@ -37,8 +37,8 @@ mod tests {
         let heap = super::heap().expect("glibc");
         let used_bytes = || (heap.usage)().used_bytes;
         let before = used_bytes();
-        // Other tests hash passwords meanwhile, some dozens of MiB at a time; this is far more, and
-        // since nobody writes to it takes no memory of the machine.
+        // Other tests hash passwords meanwhile, which takes dozens of MiB at a time; this is far
+        // more, and since nobody writes to it, it takes no real memory.
         let large = std::hint::black_box(Vec::<u8>::with_capacity(512 << 20));
         assert!(used_bytes() >= before + (256 << 20), "{} bytes", large.capacity());
         drop(large);

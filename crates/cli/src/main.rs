@@ -1,8 +1,8 @@
 //! The binary `wilco`: a durable AMQP 0-9-1 broker and the commands around it.
 //!
-//! Owns the command line, the configuration, what is printed, the exit code, and the control
-//! socket through which `wilco user|vhost|permission` reach a running server. Never does: broker
-//! work; that is `node`, and `server` in front of it.
+//! Owns the command line, the configuration, what is printed, the exit code, and the control socket
+//! through which `wilco user|vhost|permission` reach a running server. Does no broker work: that is
+//! done by `node`, and by `server` in front of it.
 
 mod administer;
 mod arguments;

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-/// Writes text as it is. A reader who has seen enough (`wilco user list | head -1`) is no error.
+/// Writes text as it is. A reader that has seen enough (`wilco user list | head -1`) is not an
+/// error.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

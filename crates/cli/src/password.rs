@@ -1,4 +1,4 @@
-//! Reading a password: as given, asked for at a terminal without echo, or a line of standard input.
+//! Reads a password: as given, from a terminal without echo, or from a line of standard input.
 
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 
 const PASSWORD_BYTES_MAX: u64 = 4096;
 
-/// The password from the command line, or else from whoever is at standard input.
+/// The password from the command line, or otherwise from standard input.
 pub(crate) fn read(given: Option<&str>, user: &str) -> Result<String, Failure> {
     let password = match given {
         Some(password) => password.to_owned(),
@@ -29,7 +29,7 @@ pub(crate) fn read(given: Option<&str>, user: &str) -> Result<String, Failure> {
 
 fn ask(prompt: &str) -> Result<String, Failure> {
     let mut stderr = io::stderr().lock();
-    // A prompt nobody sees is no reason to fail.
+    // A prompt that nobody sees is no reason to fail.
     let _ = stderr.write_all(prompt.as_bytes()).and_then(|()| stderr.flush());
     let stdin = io::stdin();
     let before = tcgetattr(&stdin).map_err(Failure::runtime)?;

@@ -1,4 +1,4 @@
-//! `wilco serve`: opens the node, listens, says so, and stops cleanly when told to.
+//! `wilco serve`: opens the node, listens, announces that, and stops cleanly when told to.
 
 use std::io::{ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,15 +18,15 @@ use crate::config::{Config, Durability, HttpAddress};
 use crate::failure::Failure;
 use crate::{control, output};
 
-/// The exit code of a process that an interrupt ended.
+/// The exit code of a process that was ended by an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
 
-/// How long work that is still under way at the end is waited for.
+/// How long to wait at the end for work that is still under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Files that are open beside connections and what the store says: standard streams, epoll and its
-/// like, two databases, locks, listening sockets, the control socket with its connections, a few of
-/// the ledger's while it merges.
+/// Files that are open besides connections and those the store reports: standard streams, epoll and
+/// the like, two databases, locks, listening sockets, the control socket with its connections, a
+/// few of the ledger's while it merges.
 const OTHER_FILES: usize = 40;
 
 /// Runs the broker until SIGINT or SIGTERM.
@@ -44,11 +44,11 @@ pub(crate) fn run(config: &Config) -> Result<(), Failure> {
 
 async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
     let start = Instant::now();
-    // Signals keep their usual effect during recovery: it promises nothing yet and can be begun
-    // again at any point.
+    // Signals keep their usual effect during recovery: nothing has been promised yet, and it can be
+    // restarted at any point.
     let node = Node::open(config.node_options()).map_err(Failure::runtime)?;
     let opened = Opened { node: &node, duration: start.elapsed() };
-    // Before any port listens: who waits for one may be about to add users.
+    // Before any port listens: whoever waits for a port may be about to add users.
     let control = listen_for_control(&config.store.data, &node);
     let mut signals = Signals::new()?;
     let admission = admission(open_files, &node);
@@ -85,7 +85,7 @@ async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
     }
     if let Some(control) = control {
         control.abort();
-        // Its end is wanted, so being aborted is no error.
+        // It was meant to end, so being aborted is not an error.
         let _ = control.await;
     }
     let closing = tokio::task::spawn_blocking(move || node.close());
@@ -94,7 +94,7 @@ async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Both servers' connections are bounded by the files that the store leaves.
+/// Both servers' connections are bounded by the open files that the store leaves.
 fn admission(open_files: OpenFiles, node: &Arc<Node>) -> Admission {
     let node = Arc::clone(node);
     Admission::new(open_files, move || {
@@ -102,9 +102,9 @@ fn admission(open_files: OpenFiles, node: &Arc<Node>) -> Admission {
     })
 }
 
-/// Starts the HTTP server where the configuration says, if anywhere. A port that is taken stops the
-/// start, unless it is the default one: nobody has asked for that, and a second broker on the same
-/// machine does without.
+/// Starts the HTTP server where the configuration says, if anywhere. If the port is in use, the
+/// broker does not start, unless it is the default port: nobody has asked for that one, and a
+/// second broker on the same machine does without it.
 async fn listen_for_http(
     config: &Config,
     node: &Arc<Node>,
@@ -129,7 +129,7 @@ async fn listen_for_http(
     started.map(Some).map_err(|error| error.to_string())
 }
 
-/// Without its control socket a broker is less convenient, not less of a broker.
+/// A broker without its control socket is less convenient, but still works.
 fn listen_for_control(data: &Path, node: &Arc<Node>) -> Option<tokio::task::JoinHandle<()>> {
     match control::Listener::bind(data) {
         Ok(listener) => Some(tokio::spawn(listener.run(node.clone()))),
@@ -140,7 +140,7 @@ fn listen_for_control(data: &Path, node: &Arc<Node>) -> Option<tokio::task::Join
     }
 }
 
-/// A node as it was opened.
+/// A node, with what is known about its opening.
 struct Opened<'n> {
     node: &'n Node,
     duration: Duration,
@@ -172,7 +172,7 @@ impl Opened<'_> {
         lines.map(|line| line + "\n").concat()
     }
 
-    /// Whether the URL everybody tries first works.
+    /// Whether the URL that everybody tries first works.
     fn guest_is_open(&self) -> bool {
         let users = self.node.users();
         let guest = users.iter().find(|user| user.name == "guest");

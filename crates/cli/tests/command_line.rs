@@ -1,4 +1,4 @@
-//! The binary as a user meets it: what it prints, where, and its exit code.
+//! The binary as a user sees it: what it prints, where, and its exit code.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// `wilco` in a directory of its own, with nothing of this test's environment.
+/// `wilco` in a directory of its own, without this test's environment.
 fn wilco(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wilco"));
     command.current_dir(directory).args(arguments);
@@ -25,7 +25,7 @@ fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
-/// Checks that a command fails with this code and one line that has this in it.
+/// Checks that a command fails with this code and one line that contains this text.
 fn check_failure(output: &Output, code: i32, text: &str) {
     let line = String::from_utf8(output.stderr.clone()).expect("text");
     assert_eq!(output.status.code(), Some(code), "{line}");
@@ -34,7 +34,7 @@ fn check_failure(output: &Output, code: i32, text: &str) {
     assert!(output.stdout.is_empty(), "{}", stdout(output));
 }
 
-/// A running server. Killed at the end, if it still runs.
+/// A running server; killed at the end if it is still running.
 struct Server {
     child: Child,
     announcement: Vec<String>,
@@ -74,7 +74,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only if it has ended already.
+        // Fails only if it has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -146,7 +146,7 @@ fn a_store_in_use_and_a_busy_port_are_one_line_and_exit_code_1() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
     let output = run(directory.path(), &["--data", "other", "--amqp", &address]);
-    // What is logged on the way is not what the failure says.
+    // The failure is the last line, after anything that is logged.
     let last = String::from_utf8(output.stderr).expect("text");
     let last = last.lines().last().expect("a line");
     assert!(last.starts_with(&format!("wilco: cannot listen on {address}: ")), "{last}");

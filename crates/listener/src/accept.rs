@@ -1,6 +1,7 @@
-//! A listening socket, and the loop that accepts.
+//! A listening socket, and its accept loop.
 //!
-//! Never fails for good: whatever `accept` says, it is tried again. Never speaks on a connection.
+//! Never fails for good: whatever error `accept` returns, the loop tries again. Never reads or
+//! writes on a connection.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -13,28 +14,28 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::admission::Entrance;
 use crate::{Admission, Connections, Place};
 
-/// Connections the kernel may hold ready for us.
+/// Connections that may wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
 /// How long to wait when a connection cannot be accepted and nothing can be done about it.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Connections that were ended and still have their descriptors, at most, while others are accepted.
+/// How many ended connections may still hold their descriptors while others are accepted.
 const ENDING_MAX: usize = 8;
-/// Bytes that the kernel takes ahead of what it can send. It would take megabytes, and what comes
-/// later, for another consumer of the connection, would wait behind them.
+/// How many unsent bytes the kernel may buffer. By default it would take megabytes, and later
+/// deliveries, to another consumer on the connection, would wait behind them.
 #[cfg(target_os = "linux")]
 const UNSENT_BYTES: u32 = 256 << 10;
-/// A peer whose machine has vanished is noticed two minutes after it was last heard of, whatever
-/// the protocol: probed after so long without a word ...
+/// A peer whose machine has vanished is noticed two minutes after it was last heard from, whatever
+/// the protocol: it is probed after this long without a word ...
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// ... again after so long without an answer ...
+/// ... again after this long without an answer ...
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// ... and so many times.
+/// ... and this many times.
 const KEEPALIVE_PROBES: u32 = 6;
 
 /// Listens at an address; port 0 takes any.
 ///
 /// # Errors
-/// What the operating system says: the port is taken, the address is not ours.
+/// Those of the operating system, such as a port in use or an address that is not ours.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
@@ -51,8 +52,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// `name` is the protocol's, for the log; `connections_max` how many this listener may have at a
-    /// time, whatever else the admission allows.
+    /// `name` is the protocol's name, for the log; `connections_max` is how many connections this
+    /// listener may have at a time, whatever else the admission allows.
     pub fn new(
         socket: TcpListener,
         name: &'static str,
@@ -62,8 +63,9 @@ impl Listener {
         Self { socket, entrance: Entrance::new(admission, name, connections_max) }
     }
 
-    /// Accepts until `shutdown` is done, then closes the socket. Each connection is a task of what
-    /// `serve` makes of it; the place goes with it. What is still connected is answered.
+    /// Accepts until `shutdown` is done, then closes the socket. Each connection becomes a task
+    /// that runs the future `serve` makes; its place goes with it. Returns the connections that are
+    /// still open.
     pub async fn run<F>(
         self,
         mut serve: impl FnMut(Place, TcpStream, SocketAddr) -> F,
@@ -99,7 +101,7 @@ impl Listener {
     }
 
     async fn cope(&self, error: &io::Error) {
-        // It was the peer who went away, before we got to it.
+        // The peer went away before we got to it.
         if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
             return;
         }
@@ -117,9 +119,9 @@ impl Listener {
     }
 }
 
-/// What is right for every protocol. A connection also works without.
+/// Sets the options that suit every protocol. A connection works without them, too.
 fn adjust(stream: &TcpStream, peer: SocketAddr) {
-    // Without it a small answer waits for the peer's delayed ack, some 40 ms.
+    // Without it, a small answer waits for the peer's delayed ack, some 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, "TCP_NODELAY: {error}");
     }

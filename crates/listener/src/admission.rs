@@ -1,7 +1,7 @@
-//! Who may come in: one for the process, shared by its listeners.
+//! Who may connect: one admission per process, shared by its listeners.
 //!
-//! Owns the places under one leaf lock, which is never held across an await, nor while anybody else
-//! is called. Never closes a socket: it aborts the task that has it.
+//! Owns the places under one leaf lock, which is never held across an await or while other code is
+//! called. Never closes a socket: it aborts the task that owns it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,28 +18,28 @@ use crate::OpenFiles;
 use crate::places::{Door, Places, Shortage};
 use crate::seldom::Seldom;
 
-/// How long ended connections are waited for. They need a turn of their thread to be gone.
+/// How long to wait for ended connections to be gone. Each needs a turn of its thread for that.
 const ENDING_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// See the module's documentation. Cloning is cheap; clones are the same.
+/// See the module's documentation. Cloning is cheap; clones share the same admission.
 #[derive(Clone)]
 pub struct Admission(Arc<Inner>);
 
 struct Inner {
     places: Mutex<Places<Arc<Ender>>>,
     room: Box<dyn Fn() -> usize + Send + Sync>,
-    /// Somebody left who had been ended.
+    /// Notified when an ended connection has left.
     ended_left: Notify,
 }
 
 impl Admission {
-    /// Bounded by the open files. `others` says how many the rest of the process has or will have
-    /// open; it is asked at each connection, so it must be quick.
+    /// Bounded by the limit of open files. `others` returns how many the rest of the process has or
+    /// will have open; it is called for each connection, so it must be fast.
     pub fn new(open_files: OpenFiles, others: impl Fn() -> usize + Send + Sync + 'static) -> Self {
         Self::with_room(move || open_files.connections_max(others()))
     }
 
-    /// Bounded by each listener's maximum alone.
+    /// Bounded only by each listener's maximum.
     pub fn unlimited() -> Self {
         Self::with_room(|| usize::MAX)
     }
@@ -84,8 +84,8 @@ impl Entrance {
         self.name
     }
 
-    /// A place for a new connection, if there is one; and what the connection's task is to be made
-    /// known to.
+    /// A place for a new connection, if there is one, and the [`Ender`] to attach the connection's
+    /// task to.
     pub(crate) fn admit(&self, peer: SocketAddr) -> Option<(Place, Arc<Ender>)> {
         let inner = &self.admission.0;
         let room = (inner.room)();
@@ -119,7 +119,8 @@ impl Entrance {
         }
     }
 
-    /// The process has no file descriptor left. Whether somebody is ended for that.
+    /// Called when the process has no file descriptor left. Returns whether a connection is ended
+    /// to free one.
     pub(crate) fn free_descriptor(&self) -> bool {
         let ended = self.admission.0.places.lock().end_longest_silent(None);
         if let Some(ender) = &ended {
@@ -129,7 +130,7 @@ impl Entrance {
         ended.is_some()
     }
 
-    /// Waits for connections that were ended to be gone, until only so many are left; not for long.
+    /// Waits, but not for long, until at most `ended_max` ended connections are left.
     pub(crate) async fn settle(&self, ended_max: usize) {
         let inner = &self.admission.0;
         if inner.places.lock().ended_count() <= ended_max {
@@ -138,7 +139,7 @@ impl Entrance {
         let settled = async {
             loop {
                 let mut left = std::pin::pin!(inner.ended_left.notified());
-                // From here on, none who leaves is missed.
+                // From here on, no departure is missed.
                 left.as_mut().enable();
                 if inner.places.lock().ended_count() <= ended_max {
                     return;
@@ -146,29 +147,30 @@ impl Entrance {
                 left.await;
             }
         };
-        // A task that does not come to its end is none to wait for.
+        // A task that does not end in time is not worth waiting for.
         let _ = timeout(ENDING_TIMEOUT, settled).await;
     }
 
-    /// How many failures to accept are to be told of now, if any.
+    /// How many failures to accept to report now, if any.
     pub(crate) fn count_failure(&self) -> Option<u64> {
         self.failed.count(Instant::now())
     }
 }
 
-/// A connection's place, until dropped. It is silent at first.
+/// A connection's place; dropping it gives it up. The connection counts as silent at first.
 pub struct Place {
     admission: Admission,
     place: u64,
 }
 
 impl Place {
-    /// The peer has said who it is, or asked for something: its connection stays.
+    /// Call this when the peer has said who it is, or asked for something: its connection stays.
     pub fn known(&self) {
         self.admission.0.places.lock().make_known(self.place);
     }
 
-    /// The peer owes us something: it may be ended for somebody new, the longest silent first.
+    /// Call this when it is the peer's turn to speak: it may be ended to admit somebody new, the
+    /// longest silent first.
     pub fn silent(&self) {
         self.admission.0.places.lock().make_silent(self.place);
     }
@@ -189,7 +191,7 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Ends a connection. It may be told to before the connection's task has begun.
+/// Ends a connection, even if that is decided before the connection's task has begun.
 #[derive(Debug, Default)]
 pub(crate) struct Ender {
     task: OnceLock<AbortHandle>,
@@ -197,10 +199,10 @@ pub(crate) struct Ender {
 }
 
 impl Ender {
-    /// The connection's task.
+    /// Attaches the connection's task.
     pub(crate) fn attach(&self, task: AbortHandle) {
         let task = self.task.get_or_init(|| task);
-        // Either this sees that it is ended, or who ends it sees the task.
+        // Either this sees that the connection is ended, or whoever ends it sees the task.
         if self.is_ended.load(Ordering::SeqCst) {
             task.abort();
         }

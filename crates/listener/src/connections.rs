@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
-/// How long connections have to come to their end when the listener stops.
+/// How long connections have to finish when the listener stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The connections of one listener; all are aborted when this is dropped.
@@ -24,14 +24,14 @@ impl Connections {
         self.tasks.spawn(task)
     }
 
-    /// Returns when one has ended. Dropping the future loses nothing.
+    /// Returns when one has ended. Cancel-safe.
     pub(crate) async fn one_ended(&mut self) {
         if self.tasks.join_next().await.is_none() {
             std::future::pending().await
         }
     }
 
-    /// Waits for all of them for some seconds, then aborts those that are left. Who calls this has
+    /// Waits a few seconds for all of them, then aborts those that are left. The caller must have
     /// told them to say goodbye.
     pub async fn farewell(mut self) {
         let all = async { while self.tasks.join_next().await.is_some() {} };

@@ -1,12 +1,12 @@
 //! Accepting TCP connections, for every protocol alike.
 //!
-//! [`OpenFiles`] is how many files the process may have open, [`Admission`] who may come in and who
-//! has to go for it, [`Listener`] the loop that accepts, and [`Connections`] what it accepted. What
-//! is spoken on a connection is none of its business: that is a future, made from the stream and
-//! the connection's [`Place`].
+//! [`OpenFiles`] is how many files the process may have open, [`Admission`] decides who may connect
+//! and who must make way, [`Listener`] is the accept loop, and [`Connections`] are what it
+//! accepted. The protocol spoken on a connection is not this crate's business: it is a future, made
+//! from the stream and the connection's [`Place`].
 //!
-//! *Invariants:* connections leave the store the files it needs; who has not said anything keeps
-//! nobody out, and who is known is never sent away for somebody new.
+//! *Invariants:* connections leave the store the files it needs; a silent peer keeps nobody out,
+//! and a known peer is never disconnected to admit somebody new.
 
 mod accept;
 mod admission;

@@ -1,19 +1,19 @@
-//! The limit of open files: raised as far as it goes, and divided between store and connections.
+//! The limit of open files: raised as far as possible, and divided between store and connections.
 //!
-//! Owns the arithmetic. Never counts what is open: who opens files says how many.
+//! Owns the arithmetic. Never counts open files: whoever opens files says how many.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// With less than this a broker is short of connections sooner than one expects.
+/// With a limit below this, a broker runs out of connections sooner than one expects.
 const LOW: usize = 4096;
 /// Files kept free for what nobody announces: webhooks, logins, the store's next files.
 const RESERVE_MIN: usize = 64;
-/// The part of the limit that is kept free.
+/// The fraction of the limit that is kept free, as a divisor.
 const RESERVE_PART: usize = 16;
-/// The part of the limit that connections have even where the store takes a lot: without clients
-/// nobody empties it.
+/// The fraction of the limit that connections get even if the store takes a lot, as a divisor:
+/// without clients nobody empties it.
 const CONNECTIONS_PART: usize = 8;
-/// Kept free before even that.
+/// Kept free even then.
 const RESERVE_LEAST: usize = 16;
 
 /// How many files the process may have open.
@@ -23,8 +23,8 @@ pub struct OpenFiles {
 }
 
 impl OpenFiles {
-    /// Raises the limit as far as the process may, and warns if that is not far. A connection is an
-    /// open file; the usual soft limit of 1024 is there for programs that use `select`.
+    /// Raises the limit as far as the process may, and warns if the result is low. A connection is
+    /// an open file; the usual soft limit of 1024 is there for programs that use `select`.
     pub fn raise() -> Self {
         let mut limit = getrlimit(Resource::Nofile);
         if limit.current != limit.maximum {
@@ -50,7 +50,7 @@ impl OpenFiles {
         open_files
     }
 
-    /// A limit that somebody else has set.
+    /// A given limit.
     pub fn with_limit(limit: usize) -> Self {
         Self { limit }
     }
@@ -82,7 +82,7 @@ mod tests {
         check(1024, 24, 936);
         check(65_536, 536, 60_904);
         check(250, 40, 146);
-        // A store that has grown leaves room for who could empty it ...
+        // A store that has grown leaves room for clients that could empty it ...
         check(250, 160, 31);
         // ... but not its own last files.
         check(250, 210, 24);

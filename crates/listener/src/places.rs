@@ -1,19 +1,19 @@
-//! Who is in, who has been silent for how long, and who goes for somebody new: pure.
+//! Who is connected, who has been silent longest, and who makes way for somebody new: pure.
 //!
-//! Owns the counts and the order. Never ends anything itself: it says what is to be ended. It has no
-//! clock either: places are in the order in which they fell silent.
+//! Owns the counts and the order. Never ends anything itself: it says what is to be ended. It has
+//! no clock either: places are ordered by when they fell silent.
 //!
-//! *Invariants:* a place is silent, known or ended, and ended for good; `count` are those that are
-//! not ended; only silent places are ended, the longest silent first; every operation takes at most
-//! logarithmic time, given that each place is ended once.
+//! *Invariants:* a place is silent, known or ended, and ending is final; `count` counts those that
+//! are not ended; only silent places are ended, the longest silent first; every operation takes at
+//! most logarithmic time, given that each place is ended once.
 
 use std::collections::{BTreeMap, HashMap};
 
-/// Names a listener.
+/// Identifies a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Door(usize);
 
-/// What there was too little of.
+/// What was short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shortage {
     /// The listener's own maximum.
@@ -22,22 +22,22 @@ pub(crate) enum Shortage {
     OpenFiles,
 }
 
-/// All places. `T` is what it takes to end a connection.
+/// All places. `T` is what ends a connection.
 #[derive(Debug)]
 pub(crate) struct Places<T> {
     doors: Vec<Inside>,
     places: HashMap<u64, Entry<T>>,
     count: usize,
-    /// The next place's name, and the next turn in the order of silence.
+    /// The next place's number, and the next number in the order of silence.
     next: u64,
 }
 
-/// What is behind one door.
+/// The places behind one door.
 #[derive(Debug)]
 struct Inside {
     max: usize,
     count: usize,
-    /// Silent places by their turn: the first has been silent longest.
+    /// Silent places in the order of silence: the first has been silent longest.
     silent: BTreeMap<u64, u64>,
 }
 
@@ -60,9 +60,9 @@ enum Standing {
 pub(crate) struct Entered<T> {
     /// The new place; `None` if there is no room.
     pub(crate) place: Option<u64>,
-    /// What is to be ended.
+    /// The connections to end.
     pub(crate) ended: Vec<T>,
-    /// Why places are to be ended, or there is no room.
+    /// Why places must be ended, or why there is no room.
     pub(crate) shortage: Option<Shortage>,
 }
 
@@ -73,14 +73,14 @@ impl<T> Default for Places<T> {
 }
 
 impl<T> Places<T> {
-    /// A further listener, with its maximum.
+    /// Adds a listener, with its maximum.
     pub(crate) fn add_door(&mut self, max: usize) -> Door {
         self.doors.push(Inside { max, count: 0, silent: BTreeMap::new() });
         Door(self.doors.len() - 1)
     }
 
-    /// Takes a new, silent place, if need be instead of the longest silent; `room` is how many
-    /// there may be behind all doors.
+    /// Takes a new, silent place, if need be that of the longest silent; `room` is how many there
+    /// may be behind all doors together.
     pub(crate) fn enter(&mut self, door: Door, room: usize, ender: T) -> Entered<T> {
         let mut entered = Entered { place: None, ended: Vec::new(), shortage: None };
         while let Some(shortage) = self.shortage(door, room) {
@@ -103,7 +103,7 @@ impl<T> Places<T> {
         entered
     }
 
-    /// Ends the place that has been silent longest, behind one door or any.
+    /// Ends the place that has been silent longest, behind one door or behind any.
     pub(crate) fn end_longest_silent(&mut self, behind: Option<Door>) -> Option<T> {
         let first = |door: usize| {
             let (turn, place) = self.doors[door].silent.first_key_value()?;
@@ -111,7 +111,7 @@ impl<T> Places<T> {
         };
         let (turn, place) = match behind {
             Some(door) => first(door.0)?,
-            // There are as many doors as protocols.
+            // There are only as many doors as protocols.
             None => (0..self.doors.len()).filter_map(first).min()?,
         };
         let entry = self.places.get_mut(&place)?;
@@ -124,7 +124,7 @@ impl<T> Places<T> {
         ender
     }
 
-    /// A place's peer is known from now on; without effect on one that is ended.
+    /// Marks a place as known; has no effect on one that is ended.
     pub(crate) fn make_known(&mut self, place: u64) {
         let Some(entry) = self.places.get_mut(&place) else { return };
         if let Standing::Silent { turn } = entry.standing {
@@ -133,7 +133,8 @@ impl<T> Places<T> {
         }
     }
 
-    /// A place is silent from now on, unless it was before; without effect on one that is ended.
+    /// Marks a place as silent from now on, unless it already is; has no effect on one that is
+    /// ended.
     pub(crate) fn make_silent(&mut self, place: u64) {
         let turn = self.take_turn();
         let Some(entry) = self.places.get_mut(&place) else { return };
@@ -143,7 +144,7 @@ impl<T> Places<T> {
         }
     }
 
-    /// A place is given up. Whether it had been ended.
+    /// Gives up a place. Returns whether it had been ended.
     pub(crate) fn leave(&mut self, place: u64) -> bool {
         let Some(entry) = self.places.remove(&place) else { return false };
         if entry.standing == Standing::Ended {
@@ -158,7 +159,7 @@ impl<T> Places<T> {
         false
     }
 
-    /// Places that are ended and not yet given up.
+    /// The number of places that are ended and not yet given up.
     pub(crate) fn ended_count(&self) -> usize {
         self.places.len() - self.count
     }

@@ -1,13 +1,13 @@
-//! Warnings that an attacker could cause at will: one line each ten seconds, with a count.
+//! Limits warnings that an attacker could cause at will: one line every ten seconds, with a count.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// Between two lines.
+/// The time between two lines.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What happened since the last line. One for each kind of event.
+/// Counts what happened since the last line; one instance per kind of event.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom(Mutex<State>);
 
@@ -18,7 +18,8 @@ struct State {
 }
 
 impl Seldom {
-    /// Something happened. How many times since the last line, this one included, if a line is due.
+    /// Counts an event. If a line is due, returns the number of events since the last one, this one
+    /// included.
     pub(crate) fn count(&self, now: Instant) -> Option<u64> {
         let mut state = self.0.lock();
         state.count += 1;

@@ -1,7 +1,7 @@
-//! The loop with real sockets: who gets in, who goes, and how it stops.
+//! The loop with real sockets: who is admitted, who makes way, and how it stops.
 //!
-//! The protocol is one byte: `k` makes a connection known and is echoed, so is `s`, which makes it
-//! silent again.
+//! The protocol is one byte: `k` makes a connection known, `s` makes it silent again; both are
+//! echoed.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -60,7 +60,7 @@ impl Rig {
 struct Client(TcpStream);
 
 impl Client {
-    /// Whether the server answers with the same.
+    /// Whether the server echoes the byte.
     async fn says(&mut self, byte: &[u8; 1]) -> bool {
         let mut echo = [0];
         self.0.write_all(byte).await.is_ok()
@@ -80,7 +80,7 @@ async fn patient<T>(what: impl Future<Output = T>) -> T {
 async fn the_longest_silent_goes_for_somebody_new() {
     let rig = Rig::new(&Admission::unlimited(), 3);
     let mut known = rig.known().await;
-    // Let in for sure, before the next one.
+    // Surely admitted before the next one.
     let mut first = rig.known().await;
     let mut second = rig.known().await;
     assert!(first.says(b"s").await && second.says(b"s").await);
@@ -121,7 +121,7 @@ async fn who_is_known_stays_and_the_new_one_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listeners_share_what_the_store_leaves() {
-    // 82 files are the store's and 16 are kept free even then: room for two.
+    // 82 files are the store's and 16 are always kept free: room for two.
     let admission = Admission::new(OpenFiles::with_limit(100), || 82);
     let (one, other) = (Rig::new(&admission, 100), Rig::new(&admission, 100));
     let mut known = one.known().await;

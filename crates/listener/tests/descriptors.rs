@@ -1,5 +1,5 @@
-//! Accepting when the process has no file descriptor left. Alone in its process, since it uses all
-//! of them up.
+//! Accepting when the process has no file descriptor left. It runs in a process of its own, since
+//! it uses them all up.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ async fn greet(place: Place, mut stream: TcpStream, _peer: SocketAddr) {
     drop(place);
 }
 
-/// What the server says within some time: `None` if it ends the connection.
+/// What the server sends within some time; `None` if it ends the connection.
 async fn heard(stream: &mut TcpStream) -> Option<u8> {
     let mut byte = [0];
     let read = timeout(Duration::from_secs(20), stream.read(&mut byte));

@@ -1,4 +1,4 @@
-//! A queue of millions: memory, speed beside an empty queue, and how long a restart takes.
+//! A queue of millions: memory, speed compared with an empty queue, and how long a restart takes.
 
 use anyhow::Result;
 use rustix::process::Signal;
@@ -48,7 +48,7 @@ struct Speed {
     consume: f64,
 }
 
-/// Publishes and then consumes `count` messages, a few times.
+/// Publishes and then consumes `count` messages, several times.
 fn speed(load: &Load, peer: &Peer, queue: &str, count: u64) -> Result<Speed> {
     let (mut published, mut consumed) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {

@@ -19,7 +19,7 @@ pub(super) struct Load {
     scratch: PathBuf,
 }
 
-/// The JSON of `wilco bench`, of whatever it was told to measure.
+/// The JSON output of `wilco bench`, whatever it was told to measure.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Measured {

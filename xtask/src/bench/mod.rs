@@ -3,10 +3,10 @@
 //! - `peer` starts and stops the brokers, each on a port and directory of its own;
 //! - `load` runs `wilco bench` and reads its JSON;
 //! - `points` are the loads, `table` shows their medians side by side;
-//! - `backlog` and `topology` measure what only shows at size.
+//! - `backlog` and `topology` measure what shows only at scale.
 //!
-//! The brokers take turns point by point and round by round, so that whatever else the machine does
-//! falls on both. Nothing here passes or fails: figures depend on the machine.
+//! The brokers take turns, point by point and round by round, so that whatever else the machine
+//! does affects both. Nothing here passes or fails: figures depend on the machine.
 
 mod backlog;
 mod load;
@@ -45,7 +45,7 @@ pub(crate) struct BenchArgs {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// A long queue: memory, speed beside an empty queue, restart
+    /// A long queue: memory, speed compared with an empty queue, restart
     Backlog {
         /// Messages in the queue
         #[arg(long, value_name = "N", default_value_t = 10_000_000)]
@@ -79,7 +79,7 @@ struct Common {
     wilco: Option<PathBuf>,
 }
 
-/// Measures and prints. Always true: there is no wrong figure.
+/// Measures and prints. Always returns true: there is no wrong figure.
 pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
     let common = match &arguments.what {
         None => &arguments.common,
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
     };
     let load = Load::new(wilco.clone(), scratch.clone());
     match &arguments.what {
-        // Restarting a broker is only for one that was started here.
+        // Only a broker that was started here can be restarted.
         Some(What::Backlog { count, .. }) => {
             backlog::run(&load, &mut Peer::wilco(&wilco, &scratch)?, *count)?;
         }
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
     Ok(true)
 }
 
-/// wilco, and what it is compared with unless it is alone.
+/// wilco, and the broker it is compared with, if any.
 fn peers(common: &Common, wilco: &std::path::Path, scratch: &std::path::Path) -> Result<Vec<Peer>> {
     let mut peers = vec![Peer::wilco(wilco, scratch)?];
     if let Some(uri) = &common.against {

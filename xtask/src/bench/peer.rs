@@ -1,4 +1,5 @@
-//! The brokers: started with a port and an empty directory of their own, stopped when dropped.
+//! The brokers: each is started on a port and in an empty directory of its own, and stopped when
+//! dropped.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
 
-/// Where Debian's package has the script that does not insist on the system's user and paths.
+/// The script in Debian's package that does not insist on the system's user and paths.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const START_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
@@ -21,7 +22,7 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 pub(super) struct Peer {
     name: String,
     uri: String,
-    /// Root of the processes that are counted.
+    /// Root of the process tree that is measured.
     pid: Option<u32>,
     /// The generator's option for round trips.
     tracked: &'static str,
@@ -29,7 +30,7 @@ pub(super) struct Peer {
     own: Option<Own>,
 }
 
-/// The broker tells what became of a message; or the worker has to.
+/// The broker tells what became of a message; otherwise the worker has to.
 const BY_BROKER: &str = "tracked";
 const BY_WORKER: &str = "tracked=reply";
 
@@ -37,11 +38,11 @@ struct Own {
     child: Child,
     launch: Launch,
     address: SocketAddr,
-    /// A file with the id of the process to be told to stop, if that is not the child.
+    /// A file with the id of the process to stop, if that is not the child.
     pid_file: Option<PathBuf>,
 }
 
-/// How to start it, again if need be.
+/// How to start it, and start it again if need be.
 struct Launch {
     program: PathBuf,
     arguments: Vec<String>,
@@ -64,7 +65,7 @@ impl Peer {
         Self::start("wilco", launch, address, None, BY_BROKER)
     }
 
-    /// Debian's RabbitMQ as a private node; installed if it is not there and apt can.
+    /// Debian's RabbitMQ as a private node; installed with apt if missing.
     pub(super) fn rabbitmq(scratch: &Path) -> Result<Self> {
         if !Path::new(RABBITMQ).exists() {
             install_rabbitmq(scratch)?;
@@ -111,12 +112,12 @@ impl Peer {
     }
 
     /// The option of `wilco bench`, without its dashes, for round trips on this broker: with
-    /// outcomes where there are any, else with replies that workers make.
+    /// outcomes if the broker has any, otherwise with replies from workers.
     pub(super) fn tracked(&self) -> &'static str {
         self.tracked
     }
 
-    /// The process to be measured; what it started counts too.
+    /// The process to measure; its descendants count, too.
     pub(super) fn pid(&self) -> Option<u32> {
         self.pid
     }
@@ -185,7 +186,7 @@ impl Own {
         Ok(())
     }
 
-    /// Tells it to stop, and kills it if it does not in time.
+    /// Tells it to stop, and kills it if it does not stop in time.
     fn stop(&mut self, signal: Signal) {
         let from_file = self.pid_file.as_ref().and_then(|file| fs::read_to_string(file).ok());
         let pid = from_file

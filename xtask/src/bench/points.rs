@@ -1,4 +1,4 @@
-//! The loads, and running them in turn.
+//! The loads, and how they are run in turn.
 
 use anyhow::{Result, bail};
 use rustix::process::Signal;
@@ -11,13 +11,14 @@ use super::peer::Peer;
 pub(super) struct Point {
     pub(super) key: &'static str,
     pub(super) about: &'static str,
-    /// Arguments of `wilco bench`. `{seconds}` is the time of a run, `{backlog}` what the publishing
-    /// point before left in the queue, `{tracked}` how the broker's outcomes come about.
+    /// Arguments of `wilco bench`. `{seconds}` is the duration of a run, `{backlog}` what the
+    /// preceding publishing point left in the queue, `{tracked}` how outcomes come about on this
+    /// broker.
     arguments: &'static str,
     pub(super) shows: Shows,
 }
 
-/// Which figures of a point say something.
+/// Which figures of a point are meaningful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shows {
     /// Cost and rate of messages through the broker.
@@ -97,7 +98,7 @@ const POINTS: [Point; 9] = [
 /// What was measured: `[peer][point][round]`.
 pub(super) type Results = Vec<Vec<Vec<Measured>>>;
 
-/// The points with these keys, in their order; all, if none are named.
+/// The points with these keys, in order; all of them if none is named.
 pub(super) fn chosen(keys: &[String]) -> Result<Vec<Point>> {
     if let Some(unknown) = keys.iter().find(|key| !POINTS.iter().any(|point| point.key == **key)) {
         bail!("there is no point {unknown}");
@@ -123,7 +124,7 @@ pub(super) fn run(
         for (at, point) in points.iter().enumerate() {
             for (who, peer) in peers.iter_mut().enumerate() {
                 if point.shows == Shows::Memory && peer.can_restart() {
-                    // Memory that earlier loads have left free would hide what is taken.
+                    // Memory that earlier loads have freed would hide what is allocated now.
                     peer.restart(Signal::TERM)?;
                 }
                 let arguments = point

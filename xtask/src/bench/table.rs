@@ -1,4 +1,4 @@
-//! Medians and spread of what was measured, as a Markdown table.
+//! Medians and spread of the measurements, as a Markdown table.
 
 use std::fmt::Write;
 
@@ -154,7 +154,7 @@ mod tests {
             text.contains("| consumed, k/s | 2.0 (1.0-3.0) | 4.0 (4.0-4.0) | 0.50 |"),
             "{text}"
         );
-        // Without processes to look at there is no row of costs.
+        // Without processes to measure there is no row of costs.
         assert!(!text.contains("CPU"));
     }
 }

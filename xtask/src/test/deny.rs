@@ -1,7 +1,7 @@
-//! The part `deny`: what is built on, held against deny.toml, where cargo-deny is installed.
+//! The part `deny`: checks the dependencies against deny.toml, where cargo-deny is installed.
 //!
-//! It is not built here as cargo-fuzz is: that takes minutes, and what it finds changes with
-//! Cargo.lock and with new advisories, not with every change.
+//! cargo-deny is not built here, unlike cargo-fuzz: that takes minutes, and its findings change
+//! with Cargo.lock and with new advisories, not with every change.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn log_name(check: &str) -> String {
     format!("deny-{check}")
 }
 
-/// Whether the list of advisories was not to be had: that says nothing about the crates.
+/// Whether the list of advisories could not be fetched: that says nothing about the crates.
 fn has_no_advisories(output: &str) -> bool {
     output.contains("failed to fetch advisory database")
 }

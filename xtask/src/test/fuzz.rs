@@ -1,7 +1,7 @@
 //! The part `fuzz`: each target in fuzz/ for a bounded time, where nightly Rust is installed.
 //!
-//! What the fuzzer finds beyond the seeds in fuzz/seeds goes to fuzz/corpus, which git ignores;
-//! an input that fails is left in fuzz/artifacts, and the output names it.
+//! What the fuzzer finds beyond the seeds in fuzz/seeds goes to fuzz/corpus, which git ignores; a
+//! failing input is left in fuzz/artifacts, and the output names it.
 
 use std::{
     fs,
@@ -90,8 +90,8 @@ fn fuzz(
     Ok(())
 }
 
-/// cargo-fuzz under the nightly toolchain. Cargo tells its children which toolchain it is, and
-/// that would outweigh the choice made here.
+/// cargo-fuzz under the nightly toolchain. Cargo tells its children which toolchain it uses, and
+/// that would override the choice made here.
 fn nightly(tool: &Path, directory: &Path) -> Command {
     let mut command = Command::new(tool);
     command.arg("fuzz").current_dir(directory).env("RUSTUP_TOOLCHAIN", "nightly");
@@ -116,7 +116,7 @@ fn targets(directory: &Path) -> Result<Vec<String>> {
     Ok(targets)
 }
 
-/// Finds or builds cargo-fuzz. The error is the reason why there is no fuzzing here.
+/// Finds or builds cargo-fuzz. The error is the reason why fuzzing is impossible here.
 fn cargo_fuzz(context: &Context) -> Result<PathBuf, String> {
     let toolchains = Command::new("rustup").args(["toolchain", "list"]).output();
     let toolchains = toolchains.map_err(|_| "no rustup, so no nightly Rust".to_owned())?;

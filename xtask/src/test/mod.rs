@@ -1,8 +1,8 @@
-//! `cargo xtask test`: sets up what the tests need, runs all of them, adds them up.
+//! `cargo xtask test`: sets up what the tests need, runs them all, adds up the results.
 //!
-//! Each part stands for itself: one that fails or cannot be set up does not keep the others from
-//! running. At the end stands how long each took; the last line printed is `N passed, N failed, N
-//! skipped`, the sum over all parts.
+//! Each part stands alone: one that fails or cannot be set up does not keep the others from
+//! running. At the end it prints how long each took; the last line is
+//! `N passed, N failed, N skipped`, the sum over all parts.
 
 mod deny;
 mod fuzz;
@@ -27,7 +27,7 @@ use self::times::Times;
 use self::venv::Venv;
 use crate::{command, workspace::Workspace};
 
-/// What `cargo xtask test` takes.
+/// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct TestArgs {
     /// Runs only this part; may be given more than once. `--list` names them.
@@ -41,7 +41,7 @@ pub(crate) struct TestArgs {
     against: Option<String>,
 }
 
-/// A group of tests with one way to run them.
+/// A group of tests that are run in one way.
 pub(crate) trait Part: Sync {
     /// One word, for `--only` and for the report.
     fn name(&self) -> &'static str;
@@ -49,7 +49,7 @@ pub(crate) trait Part: Sync {
     fn about(&self) -> &'static str;
     /// What must be built first.
     fn needs(&self) -> Needs;
-    /// Whether its tests mostly wait, so that it may run beside others of that kind.
+    /// Whether its tests mostly wait, so that it may run alongside others of that kind.
     fn mostly_waits(&self) -> bool {
         false
     }
@@ -57,7 +57,7 @@ pub(crate) trait Part: Sync {
     fn run(&self, context: &Context) -> Result<Tally>;
 }
 
-/// What a part wants built before it runs.
+/// What a part needs built before it runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Needs {
     /// Nothing.
@@ -68,11 +68,11 @@ pub(crate) enum Needs {
     Workspace,
 }
 
-/// What every part is handed.
+/// What every part is given.
 pub(crate) struct Context {
     /// The workspace under test.
     pub(crate) workspace: Workspace,
-    /// The Python environment, made by the first part that asks for it.
+    /// The Python environment, created by the first part that asks for it.
     pub(crate) venv: OnceLock<Result<Venv, String>>,
     binary: Option<PathBuf>,
     against: Option<String>,
@@ -89,7 +89,7 @@ impl Context {
         }
     }
 
-    /// Where a part leaves the output of what it ran.
+    /// Where a part writes the output of what it ran.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.workspace.scratch().join("log").join(format!("{name}.log"))
     }
@@ -103,7 +103,7 @@ fn parts() -> Vec<Box<dyn Part>> {
     parts
 }
 
-/// Runs the chosen parts; answers whether nothing failed.
+/// Runs the chosen parts; returns whether nothing failed.
 pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
     let mut parts = parts();
     if arguments.list {
@@ -181,7 +181,7 @@ fn run_part(part: &dyn Part, context: &Context) -> (Tally, Duration) {
         }
     }
     let took = start.elapsed();
-    // Not in the form of the closing line, which stands for the sum alone.
+    // Not in the form of the closing line, which is reserved for the sum.
     println!(
         "{name}: passed {}, failed {}, skipped {} in {:.1} s",
         tally.passed_count,
@@ -192,8 +192,8 @@ fn run_part(part: &dyn Part, context: &Context) -> (Tally, Duration) {
     (tally, took)
 }
 
-/// Builds once for all parts: with all targets cargo settles on the features that `cargo test`
-/// uses as well, so nothing is built twice.
+/// Builds once for all parts: with all targets, cargo chooses the same features as `cargo test`, so
+/// nothing is built twice.
 fn build(context: &mut Context, needs: Needs) -> Result<()> {
     let given = std::env::var_os("WILCO_BIN").map(PathBuf::from);
     let binary = given.is_none() && context.against.is_none();
@@ -212,7 +212,7 @@ fn build(context: &mut Context, needs: Needs) -> Result<()> {
     Ok(())
 }
 
-/// Prints what a failing program wrote, up to a length that leaves the end in sight.
+/// Prints what a failing program wrote, shortened so that the end stays visible.
 pub(crate) fn print_output(output: &str, log: &Path) {
     const SHOWN_BYTES: usize = 200_000;
     let mut start = output.len().saturating_sub(SHOWN_BYTES);

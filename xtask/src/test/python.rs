@@ -1,4 +1,4 @@
-//! The parts in Python: wilco's own tests, and two client libraries' suites from their source.
+//! The parts in Python: wilco's own tests, and two client libraries' own test suites.
 //!
 //! All run under pytest with tests/python/plugin/wilco_pytest.py, which starts the broker, skips
 //! what excluded.toml lists, and reports each test as a line of JSON.
@@ -15,7 +15,7 @@ use super::{
 use crate::command;
 
 const LIMIT: Duration = Duration::from_secs(15 * 60);
-/// For one test; a hanging one fails by name.
+/// Time for one test; one that hangs fails by name.
 const TEST_LIMIT_SECONDS: &str = "90";
 
 /// One pytest run.
@@ -27,7 +27,7 @@ pub(crate) struct Suite {
     arguments: &'static [&'static str],
 }
 
-/// All of them, in the order they run.
+/// All suites, in the order in which they run.
 pub(crate) fn suites() -> Vec<Suite> {
     vec![
         Suite {

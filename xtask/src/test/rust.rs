@@ -36,7 +36,7 @@ impl Part for Rust {
         if !finished.succeeded() {
             print_output(&finished.output, &log);
             if tally.failed.is_empty() {
-                // A test program that crashed, or code that does not build, has no result line.
+                // A test program that crashed, or code that did not build, has no result line.
                 tally.note_failed("cargo test", finished.ending());
             }
         }
@@ -44,7 +44,7 @@ impl Part for Rust {
     }
 }
 
-/// Sums the `test result:` lines; the lines of single tests only lend names.
+/// Adds up the `test result:` lines; the lines of single tests only supply names.
 fn count(output: &str) -> Tally {
     let mut tally = Tally::default();
     let mut names = Tally::default();
@@ -56,7 +56,7 @@ fn count(output: &str) -> Tally {
             take(&mut names.skipped, counts.ignored, &mut tally.skipped);
             names = Tally::default();
         } else if let Some(skipped) = line.strip_prefix("skipped: ") {
-            // A test that found it could not run here says so; libtest knows only `passed`.
+            // A test that cannot run here says so; libtest counts it as passed.
             if let Some((name, reason)) = skipped.split_once(": ") {
                 tally.passed_count = tally.passed_count.saturating_sub(1);
                 tally.note_skipped(name, reason);
@@ -72,7 +72,7 @@ fn count(output: &str) -> Tally {
     tally
 }
 
-/// Moves `count` notes over; where output of tests hid a name, a nameless one takes its place.
+/// Moves `count` notes over; if a test's output hid its name, a nameless note takes its place.
 fn take(names: &mut Vec<Note>, count: u64, into: &mut Vec<Note>) {
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     names.resize_with(count, || Note { name: "a test".into(), reason: "see the output".into() });
@@ -143,7 +143,7 @@ mod tests {
              test crash::kill_9 ... ok\n\
              test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
         );
-        // The result line may come before or after the word of the test.
+        // The result line may come before or after the test's own message.
         assert_eq!(tally.skipped[0].to_string(), "crash::kill_9: needs its own broker");
     }
 }

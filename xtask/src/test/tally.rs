@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) struct Note {
     /// The test's name within its part.
     pub(crate) name: String,
-    /// Why; empty where the printed output says it.
+    /// The reason; empty if the printed output says it.
     pub(crate) reason: String,
 }
 
@@ -20,7 +20,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// What a part of the tests came to.
+/// The result of one part of the tests.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// How many passed.
@@ -39,7 +39,7 @@ impl Tally {
         tally
     }
 
-    /// A part that broke down: one failed test in its place.
+    /// A part that failed as a whole: one failed test in its place.
     pub(crate) fn fail(name: impl Into<String>, reason: impl Into<String>) -> Self {
         let mut tally = Self::default();
         tally.note_failed(name, reason);
@@ -70,7 +70,7 @@ impl Tally {
 }
 
 impl fmt::Display for Tally {
-    /// The closing line, alone on its line and in this form: continuous integration reads it.
+    /// The closing line, in exactly this form: continuous integration reads it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { passed_count, failed, skipped } = self;
         write!(f, "{passed_count} passed, {} failed, {} skipped", failed.len(), skipped.len())

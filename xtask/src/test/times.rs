@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Parts that have ended, in the order in which they are told.
+/// Parts that have ended, in the order in which they were noted.
 #[derive(Debug)]
 pub(crate) struct Times {
     start: Instant,
@@ -13,7 +13,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// The clock of the whole runs from now on.
+    /// Starts the clock for the whole run.
     pub(crate) fn begin() -> Self {
         Self { start: Instant::now(), parts: Vec::new() }
     }
@@ -25,7 +25,8 @@ impl Times {
 }
 
 impl fmt::Display for Times {
-    /// A line for each part, and one for the whole: less than the sum where parts ran side by side.
+    /// A line for each part, and one for the whole, which is less than the sum if parts ran side by
+    /// side.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         table(f, &self.parts, self.start.elapsed())
     }

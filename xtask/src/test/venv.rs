@@ -1,8 +1,8 @@
 //! The Python virtual environment and the foreign suites' sources, both under target/xtask.
 //!
-//! Versions and hashes stand in tests/python: requirements.txt for what is installed, suites.txt
-//! for the source packages whose tests are run. A copy of the list beside what was made from it
-//! tells whether it is still current.
+//! Versions and hashes are in tests/python: requirements.txt for what is installed, suites.txt for
+//! the source packages whose tests are run. A copy of the list, kept beside what was made from it,
+//! tells whether that is still current.
 
 use std::{
     fs,
@@ -18,13 +18,13 @@ use crate::command;
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// A virtual environment that holds what tests/python/requirements.txt lists.
+/// A virtual environment with what tests/python/requirements.txt lists.
 pub(crate) struct Venv {
     python: PathBuf,
 }
 
 impl Venv {
-    /// Makes or reuses it, and the suites' sources. The error is the reason why the Python tests
+    /// Creates or reuses it, and the suites' sources. The error is the reason why the Python tests
     /// cannot run here.
     pub(crate) fn ready(context: &Context) -> Result<Self, String> {
         let venv = Self { python: context.workspace.scratch().join("venv/bin/python") };
@@ -99,7 +99,8 @@ fn remove(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A Python new enough for the client packages, with the module that makes environments.
+/// A Python that is new enough for the client packages and has the module that creates
+/// environments.
 fn system_python() -> Result<&'static str> {
     for python in ["python3", "python3.13", "python3.12", "python3.11"] {
         let check = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))";

@@ -1,7 +1,8 @@
-//! Which crate may use which: the list stands in ARCHITECTURE.md, and cargo's facts must fit it.
+//! Which crate may use which: the list is in ARCHITECTURE.md, and what cargo reports must match it.
 //!
 //! The list is the fenced block after the line `<!-- tidy: arrows -->`, one crate a line:
-//! `node → broker, ledger, segment-log`, or `amqp → nothing`. Development dependencies are free.
+//! `node → broker, ledger, segment-log`, or `amqp → nothing`. Development dependencies are not
+//! restricted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,7 +1,7 @@
 //! `cargo xtask tidy`: the house rules that no compiler checks.
 //!
-//! Each rule is a function from what it looks at to its findings. It never changes a file. What
-//! clippy can check (`unwrap`, printing, missing documentation) is clippy's.
+//! Each rule is a function from what it examines to its findings. None changes a file. What clippy
+//! can check (`unwrap`, printing, missing documentation) is left to clippy.
 
 mod arrows;
 mod circles;
@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::workspace::Workspace;
 
-/// What a rule found in one place.
+/// One finding of a rule.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// Whether it fails the run; otherwise it is only printed.
@@ -47,7 +47,7 @@ pub(crate) const RULES: [&str; 8] = [
     source::MACHINE_PATHS,
 ];
 
-/// Prints the findings; answers whether none fails.
+/// Prints the findings; returns whether none is fatal.
 pub(crate) fn run() -> Result<bool> {
     let findings = findings(&Workspace::load()?)?;
     print(&findings);
@@ -61,13 +61,13 @@ pub(crate) fn print(findings: &[Finding]) {
     }
 }
 
-/// What all rules find. Prints what they tell besides.
+/// The findings of all rules. Prints what else they report.
 pub(crate) fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     let root = workspace.root();
     let mut findings = arrows::check(workspace);
     let mut texts = BTreeMap::new();
     for path in files(root)? {
-        // A file that is not text has no lines to check; a deleted one is git's to notice.
+        // A file that is not text has no lines to check; deleted ones are skipped.
         if let Ok(text) = fs::read_to_string(root.join(&path)) {
             findings.extend(source::check(&path, &text));
             findings.extend(namers::check(&path, &text));

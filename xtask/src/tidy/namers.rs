@@ -1,7 +1,7 @@
-//! Which folders may name a crate: where one sits behind a port, the rest must not reach past it.
+//! Which folders may name a crate: where a crate sits behind a port, the rest must not bypass it.
 //!
-//! Owns the table. It looks at the sources of the library or binary, not at tests beside them, and
-//! takes a word before `::` for a crate's name unless it is a path's middle.
+//! Owns the table. Examines the sources of the library or binary, not the tests beside them, and
+//! takes a word before `::` for a crate's name unless it is in the middle of a path.
 
 use super::Finding;
 
@@ -51,7 +51,8 @@ fn names(line: &str, name: &str) -> bool {
     })
 }
 
-/// Whether a path goes on after this: `crate::node::` is a module. A leading `::` is none.
+/// Whether what follows is in the middle of a path: in `crate::node::` it is a module. A leading
+/// `::` does not count.
 fn is_middle(before: &str) -> bool {
     let path = before.strip_suffix("::").and_then(|path| path.chars().next_back());
     path.is_some_and(|c| c.is_alphanumeric() || c == '_')

@@ -19,11 +19,11 @@ const LONG_FILES: [(&str, &str); 0] = [];
 /// What may follow `get_` in a getter: the standard library's own conventions.
 const STANDARD_NAMES: [&str; 2] = ["mut", "ref"];
 
-/// What file names may not hold: such a file has no subject of its own.
+/// What file names may not contain: such a file has no subject of its own.
 const VAGUE_WORDS: [&str; 3] = ["manager", "helper", "util"];
 
-/// Beginnings of paths that exist on one machine only; `/home/` may stand in an example. In pieces,
-/// so that they are not found here.
+/// Beginnings of paths that exist on one machine only; `/home/` may occur in an example. Written in
+/// pieces, so that they are not found here.
 const MACHINE_ROOTS: [&str; 2] = [concat!("/", "work/"), concat!("/", "root/")];
 
 pub(super) fn check(path: &str, text: &str) -> Vec<Finding> {
@@ -47,21 +47,22 @@ fn length(path: &str, text: &str) -> Option<Finding> {
         let text = format!("{path}: {count} lines, at most {LINES_MAX}");
         Some(Finding::failure(LENGTH, text))
     } else if count > LINES_WARN {
-        let text = format!("{path}: {count} lines, would two rooms be easier to live in?");
+        let text = format!("{path}: {count} lines; would two files be easier to read?");
         Some(Finding::warning(LENGTH, text))
     } else {
         None
     }
 }
 
-/// The first thing in a file, after inner attributes, is `//!`.
+/// The first thing in a file, after inner attributes, must be `//!`.
 fn module_docs(path: &str, text: &str) -> Option<Finding> {
     let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
     let documented = first.is_some_and(|line| line.starts_with("//!"));
     (!documented).then(|| Finding::failure(MODULE_DOCS, format!("{path}: does not begin with //!")))
 }
 
-/// A getter takes nothing but `self`. Other names may begin with `get_`: it is AMQP's verb too.
+/// A getter takes nothing but `self`. Other functions may begin with `get_`: it is AMQP's verb,
+/// too.
 fn getter_names(path: &str, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, line) in text.lines().enumerate() {

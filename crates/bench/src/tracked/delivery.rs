@@ -1,4 +1,4 @@
-//! Reading deliveries frame by frame: where in the current one the reading is.
+//! Reads deliveries frame by frame, and keeps track of the current one.
 
 use amqp::ContentHeader;
 use anyhow::Result;
@@ -14,7 +14,7 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
-    /// Takes a method's payload in; true if it begins a delivery.
+    /// Processes a method's payload; true if it begins a delivery.
     #[inline]
     pub(super) fn begins(&mut self, payload: &[u8]) -> bool {
         let tag = deliver_tag(payload);
@@ -22,7 +22,8 @@ impl Delivery {
         tag.is_some()
     }
 
-    /// Takes a content header's payload in. The message is complete if it has no body.
+    /// Processes a content header's payload; true if the message is complete because it has no
+    /// body.
     #[inline]
     pub(super) fn header<'p>(&mut self, payload: &'p [u8]) -> Result<ContentHeader<'p>> {
         let header = amqp::decode_content_header(payload)?;
@@ -30,7 +31,7 @@ impl Delivery {
         Ok(header)
     }
 
-    /// Takes a piece of the body in; true if the message is complete.
+    /// Processes a piece of the body; true if the message is complete.
     #[inline]
     pub(super) fn body(&mut self, piece: &[u8]) -> bool {
         self.body_left = self.body_left.saturating_sub(piece.len() as u64);

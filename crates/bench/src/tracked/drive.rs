@@ -1,4 +1,4 @@
-//! Runs a tracked load: declare, start the threads, measure, judge.
+//! Runs a tracked load: declares, starts the threads, measures, judges.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -18,7 +18,7 @@ use crate::drive::{Measure, dealt_out, report_failure};
 use crate::setup::Topology;
 use crate::stats::{Event, Shared};
 
-/// Runs what `args` say.
+/// Runs what `args` ask for.
 pub(crate) fn drive(args: &BenchArgs, by: By) -> Result<TrackedReport> {
     let topology = Topology { durable: true, ..args.topology_plan() };
     let replies = Topology {
@@ -35,7 +35,7 @@ pub(crate) fn drive(args: &BenchArgs, by: By) -> Result<TrackedReport> {
         topology.purge(&mut control)?;
     }
     replies.declare(&mut control)?;
-    // What a run that was cut short has left would match nothing.
+    // What an interrupted run has left behind would match nothing.
     replies.purge(&mut control)?;
 
     let plan = Plan::new(args, by);
@@ -50,7 +50,7 @@ pub(crate) fn drive(args: &BenchArgs, by: By) -> Result<TrackedReport> {
         let measure = Measure::new(args, &run.shared);
         let measured = threads.start(scope).and_then(|events| measure.run(&events));
         run.failed.store(measured.is_err(), Ordering::Relaxed);
-        // Whatever the outcome, or the scope would wait for the threads for ever.
+        // Whatever the result is; otherwise the scope would wait for the threads forever.
         run.shared.stop.store(true, Ordering::Relaxed);
         measured
     })?;
@@ -63,7 +63,7 @@ pub(crate) fn drive(args: &BenchArgs, by: By) -> Result<TrackedReport> {
     Ok(TrackedReport::new(by, plan.window, measured, tally))
 }
 
-/// Connections that are open and have not begun.
+/// Connections that are open and have not started.
 struct Threads<'a> {
     run: &'a Run,
     producers: Vec<Producer<'a>>,
@@ -94,7 +94,7 @@ impl<'a> Threads<'a> {
         Ok(Self { run, producers, workers })
     }
 
-    /// Starts the workers, and when they have subscribed the producers.
+    /// Starts the workers and, once they have subscribed, the producers.
     fn start<'scope>(self, scope: &'scope Scope<'scope, '_>) -> Result<Receiver<Event>>
     where
         'a: 'scope,

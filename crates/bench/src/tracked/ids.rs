@@ -1,5 +1,5 @@
-//! Message ids in the shape of a UUID: a random beginning, and a counter as the last 12 hexadecimal
-//! digits. So the id that comes back says which message it is, without a table of ids.
+//! Message ids in the form of UUIDs: a random beginning, and a counter as the last 12 hexadecimal
+//! digits. So the id that comes back says which message it belongs to, without a table of ids.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 
@@ -28,7 +28,7 @@ impl Ids {
         Self { prefix }
     }
 
-    /// The id with this counter as text.
+    /// The id with this counter, as text.
     pub(super) fn id(&self, counter: u64) -> String {
         let digits = counter_digits(counter);
         self.prefix.iter().chain(&digits).copied().map(char::from).collect()

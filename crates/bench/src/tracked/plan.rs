@@ -9,9 +9,9 @@ pub(super) struct Plan {
     /// Used in turn.
     pub(super) routing_keys: Vec<String>,
     pub(super) size_bytes: usize,
-    /// Most messages per producer that are not done.
+    /// The most messages per producer that are not done.
     pub(super) window: u64,
-    /// Messages per producer; 0 for no end.
+    /// Messages per producer; 0 for no limit.
     pub(super) count: u64,
     pub(super) prefetch: u16,
     pub(super) ack_every: u64,
@@ -19,8 +19,8 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn new(args: &BenchArgs, by: By) -> Self {
-        // A worker that waits for confirms has not acknowledged all that its producer knows to be
-        // done; with room for twice the window that never keeps messages from it.
+        // A worker that waits for confirms has not yet acknowledged everything that its producer
+        // knows to be done; with room for twice the window, that never keeps messages from it.
         let prefetch = (args.confirm * 2).min(u64::from(u16::MAX)) as u16;
         Self {
             by,

@@ -1,4 +1,4 @@
-//! The producing side: one thread and one connection that publishes and hears of the outcomes.
+//! The producing side: one thread and one connection that publishes and receives the outcomes.
 //!
 //! Outcomes are acknowledged with the next batch of messages, so that they cost no system call of
 //! their own; nothing limits how many may be unacknowledged, so nothing waits for that.
@@ -17,11 +17,11 @@ use super::run::Run;
 use crate::args::By;
 use crate::client::{CHANNEL, Connection, check_open};
 use crate::consumer::write_ack;
-use crate::stats::{Event, now_ns};
+use crate::stats::{Counters, Event, now_ns};
 use crate::window::{Matched, Window};
 
 const BATCH_BYTES: usize = 64 << 10;
-/// When nothing has come for so long, the rest is not coming.
+/// If nothing has come for this long, the rest is not coming.
 const GIVE_UP_NS: u64 = if cfg!(test) { 1_000_000_000 } else { 10_000_000_000 };
 
 /// One producing connection.
@@ -34,11 +34,11 @@ pub(super) struct Producer<'a> {
     templates: Vec<Template>,
     outcomes: Outcomes,
     published: u64,
-    /// To be written.
+    /// Bytes to be written.
     out: Vec<u8>,
 }
 
-/// What comes back, and how it is matched.
+/// What comes back, and how it is matched to messages.
 struct Outcomes {
     by: By,
     ids: Ids,
@@ -47,7 +47,7 @@ struct Outcomes {
     /// The latest complete delivery, and the latest that was acknowledged.
     last_tag: u64,
     acked_tag: u64,
-    /// When a confirm or an outcome was last of use.
+    /// When a confirm or an outcome last made progress.
     last_ns: u64,
     duplicate: u64,
     unmatched: u64,
@@ -77,7 +77,7 @@ impl<'a> Producer<'a> {
         let templates = plan.routing_keys.iter();
         let mut templates: Vec<_> =
             templates.map(|key| Template::new(plan, key, reply_queue, &ids, frame_max)).collect();
-        // Producers start at different queues.
+        // Each producer starts with a different queue.
         let first = index % templates.len();
         templates.rotate_left(first);
         let outcomes = Outcomes {
@@ -108,7 +108,7 @@ impl<'a> Producer<'a> {
     /// Publishes until the count is reached or the run stops, and waits for what is outstanding.
     pub(super) fn run(mut self, events: &Sender<Event>) -> Result<()> {
         let result = self.round_trips(events);
-        // However it ended: what is missing is missing.
+        // However the run ended, what is missing counts as missing.
         let (missing, unconfirmed) = self.outcomes.outstanding.missing();
         let Outcomes { duplicate, unmatched, .. } = self.outcomes;
         self.run.add(Tally { missing, duplicate, unmatched, unconfirmed });
@@ -156,7 +156,7 @@ impl<'a> Producer<'a> {
 
     /// Writes the subscription in front of the first batch.
     fn subscribe(&mut self) {
-        // Nothing is asked for in return: what comes may already be an outcome.
+        // No reply is asked for: what comes next may already be an outcome.
         let consume = amqp::BasicConsume {
             queue: &self.reply_queue,
             consumer_tag: "outcomes",
@@ -166,7 +166,7 @@ impl<'a> Producer<'a> {
         amqp::write_method(&mut self.out, CHANNEL, &consume.into());
     }
 
-    /// Publishes `count` messages with one write. False when stopped in the middle.
+    /// Publishes `count` messages with one write. False if stopped in the middle.
     fn publish(&mut self, count: u64) -> Result<bool> {
         let Self { outcomes, templates, out, .. } = self;
         outcomes.acknowledge(out);
@@ -190,13 +190,13 @@ impl<'a> Producer<'a> {
         Ok(true)
     }
 
-    /// Waits for confirms and outcomes and takes them in. False when it is time to give up.
+    /// Waits for confirms and outcomes and processes them. False if it is time to give up.
     fn receive(&mut self) -> Result<bool> {
         if !self.connection.receive(true)? {
             return Ok(now_ns() < self.outcomes.last_ns + GIVE_UP_NS);
         }
         let Self { connection, outcomes, run, index, .. } = self;
-        let (mut confirmed, mut nacked, mut blocked) = (0, 0, 0);
+        let mut confirms = Confirms::default();
         let now = now_ns();
         let publishing = &run.shared.publishers[*index];
         let hearing = &run.shared.consumers[*index];
@@ -206,19 +206,8 @@ impl<'a> Producer<'a> {
             let is_complete = match frame.kind {
                 FrameKind::Method if outcomes.delivery.begins(frame.payload) => false,
                 FrameKind::Method => {
-                    match Method::decode(frame.payload)? {
-                        Method::BasicAck(ack) => {
-                            let record = |sent_at_ns| confirm_latencies.record(sent_at_ns, now);
-                            let messages = &mut outcomes.outstanding;
-                            confirmed += messages.confirm(ack.delivery_tag, ack.multiple, record);
-                        }
-                        Method::BasicNack(nack) => {
-                            let messages = &mut outcomes.outstanding;
-                            nacked += messages.refuse(nack.delivery_tag, nack.multiple);
-                        }
-                        Method::ConnectionBlocked(_) => blocked += 1,
-                        other => check_open(&other)?,
-                    }
+                    let record = |sent_at_ns| confirm_latencies.record(sent_at_ns, now);
+                    confirms.take(frame.payload, &mut outcomes.outstanding, record)?;
                     false
                 }
                 FrameKind::Header => {
@@ -237,26 +226,61 @@ impl<'a> Producer<'a> {
             }
             Ok(())
         })?;
-        if confirmed > 0 {
+        if confirms.confirmed > 0 {
             outcomes.last_ns = now;
         }
-        let counters = &publishing.counters;
-        for (counter, more) in [
-            (&counters.confirmed, confirmed),
-            (&counters.nacked, nacked),
-            (&counters.blocked, blocked),
-        ] {
-            if more > 0 {
-                counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-            }
-        }
+        confirms.add_to(&publishing.counters);
         hearing.counters.consumed.store(outcomes.outstanding.done(), Ordering::Relaxed);
         Ok(true)
     }
 }
 
+/// What one read brought about confirms.
+#[derive(Default)]
+struct Confirms {
+    confirmed: u64,
+    nacked: u64,
+    blocked: u64,
+}
+
+impl Confirms {
+    /// Processes a method that is not a delivery; `record` gets the send time of each confirmed
+    /// message.
+    #[inline]
+    fn take(
+        &mut self,
+        payload: &[u8],
+        outstanding: &mut Window,
+        record: impl FnMut(u64),
+    ) -> Result<()> {
+        match Method::decode(payload)? {
+            Method::BasicAck(ack) => {
+                self.confirmed += outstanding.confirm(ack.delivery_tag, ack.multiple, record);
+            }
+            Method::BasicNack(nack) => {
+                self.nacked += outstanding.refuse(nack.delivery_tag, nack.multiple);
+            }
+            Method::ConnectionBlocked(_) => self.blocked += 1,
+            other => check_open(&other)?,
+        }
+        Ok(())
+    }
+
+    fn add_to(&self, counters: &Counters) {
+        for (counter, more) in [
+            (&counters.confirmed, self.confirmed),
+            (&counters.nacked, self.nacked),
+            (&counters.blocked, self.blocked),
+        ] {
+            if more > 0 {
+                counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 impl Outcomes {
-    /// Takes an outcome in, and returns when its message was sent if it is the first for it.
+    /// Processes an outcome, and returns when its message was sent if it is the first one for it.
     #[inline]
     fn take(&mut self, properties: &[u8]) -> Result<Option<u64>> {
         let properties = Properties::decode(properties)?;
@@ -272,7 +296,7 @@ impl Outcomes {
         Ok(None)
     }
 
-    /// Writes the acknowledgement of all that has come.
+    /// Writes the acknowledgement of everything that has come.
     fn acknowledge(&mut self, out: &mut Vec<u8>) {
         if self.last_tag > self.acked_tag {
             write_ack(out, self.last_tag, self.last_tag > self.acked_tag + 1);
@@ -281,7 +305,7 @@ impl Outcomes {
     }
 }
 
-/// Refuses what is not the news that a message was processed.
+/// Refuses anything but the outcome that a message was processed.
 #[inline]
 fn check_outcome(properties: &Properties<'_>) -> Result<()> {
     let outcome = match properties.headers {
@@ -324,7 +348,7 @@ impl Template {
             amqp::BasicPublish { exchange: &plan.exchange, routing_key, ..Default::default() };
         amqp::write_method(&mut frames, CHANNEL, &publish.into());
         amqp::write_content_header(&mut frames, CHANNEL, body.len() as u64, &properties);
-        // The random beginning of the ids is nowhere else.
+        // The random beginning of the ids occurs nowhere else.
         let found = frames.windows(ID_BYTES).enumerate().filter(|(_, text)| *text == id.as_bytes());
         let counters_at = found.map(|(at, _)| at + ID_BYTES - COUNTER_BYTES).collect();
         amqp::write_body(&mut frames, CHANNEL, &body, frame_max);

@@ -1,4 +1,4 @@
-//! What a tracked run found, and whether it may be believed: every message has one outcome.
+//! What a tracked run found, and whether it is valid: every message must have exactly one outcome.
 
 use std::fmt;
 use std::ops::AddAssign;
@@ -10,14 +10,14 @@ use crate::args::By;
 use crate::report::{Percentiles, Report, rate_text, write_measured};
 use crate::server_cost::PhaseCost;
 
-/// What should not have happened, over the whole run; each 0 if all is well.
+/// What should not have happened, over the whole run; all 0 if the run is valid.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Tally {
     /// Messages without an outcome.
     pub(super) missing: u64,
     /// Second and further outcomes of a message.
     pub(super) duplicate: u64,
-    /// Outcomes of no message of this run.
+    /// Outcomes that belong to no message of this run.
     pub(super) unmatched: u64,
     /// Messages without a confirm.
     pub(super) unconfirmed: u64,
@@ -46,7 +46,7 @@ pub(crate) struct TrackedReport {
     pub(super) nacked: u64,
     /// Times the broker blocked a connection.
     pub(super) blocked: u64,
-    /// Messages whose confirm and outcome have come.
+    /// Messages whose confirm and outcome have both come.
     pub(super) round_trips: u64,
     pub(super) round_trip_rate: f64,
     /// From publishing to the outcome.
@@ -55,7 +55,7 @@ pub(crate) struct TrackedReport {
     pub(super) confirm_latency_ms: Option<Percentiles>,
     #[serde(flatten)]
     pub(super) tally: Tally,
-    /// The broker's cost, if `--server-pid` was given; its millions are round trips.
+    /// The broker's cost, if `--server-pid` was given; "per million" means per million round trips.
     pub(super) server: Option<PhaseCost>,
     /// The load generator's own cost: producers and workers.
     pub(super) generator: PhaseCost,

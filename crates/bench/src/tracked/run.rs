@@ -8,12 +8,12 @@ use crate::stats::Shared;
 
 /// What the threads of a run share.
 ///
-/// In `shared`, each producer has a publisher's place, with published, confirmed and the confirms'
-/// latencies, and a consumer's place, with messages done and their latencies.
+/// In `shared`, each producer has a publisher's place, with published and confirmed messages and
+/// the confirms' latencies, and a consumer's place, with messages done and their latencies.
 pub(super) struct Run {
     pub(super) shared: Shared,
     pub(super) tally: Mutex<Tally>,
-    /// Producers that have begun and not ended: as long as there are any, workers work.
+    /// Producers that have started and not ended: workers go on as long as there are any.
     pub(super) producing: AtomicUsize,
     /// The run has failed: nothing more is waited for.
     pub(super) failed: AtomicBool,

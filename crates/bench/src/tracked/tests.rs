@@ -1,4 +1,4 @@
-//! Whole tracked runs against a broker in memory that makes outcomes, well or badly.
+//! Whole tracked runs against a broker in memory that sends outcomes, right or wrong ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
@@ -31,7 +31,7 @@ struct Broker {
     acknowledged: u64,
     /// Properties of every message published to the queue of the run.
     published: Vec<OwnedProperties>,
-    /// Most of them published and not acknowledged at a time.
+    /// The most messages that were published and not yet acknowledged at a time.
     most_in_flight: u64,
 }
 
@@ -41,11 +41,11 @@ struct Queue {
     consumer: Option<Arc<Mutex<Peer>>>,
 }
 
-/// A connection as others write to it.
+/// A connection, as other connections write to it.
 struct Peer {
     stream: TcpStream,
     delivered: u64,
-    /// Deliveries that are unacknowledged, by tag.
+    /// Unacknowledged deliveries, by tag.
     unacked: Vec<(u64, OwnedProperties)>,
 }
 
@@ -81,7 +81,7 @@ impl Broker {
         queue.deliver();
     }
 
-    /// A message is settled: its producer hears of it if it asked.
+    /// Settles a message: its producer is sent the outcome if it asked.
     fn settle(&mut self, message: OwnedProperties) {
         if message.headers.as_ref().is_none_or(|headers| !headers.contains("x-notify")) {
             return;
@@ -122,7 +122,7 @@ impl Queue {
                 amqp::BasicDeliver { consumer_tag: "c", delivery_tag: tag, ..Default::default() };
             let delivery = amqp::Delivery { method, properties: &encoded, body: &body };
             amqp::write_deliver(&mut out, 1, &delivery, 4096);
-            // A peer that is gone does not matter here.
+            // It does not matter here if the peer is gone.
             let _ = peer.stream.write_all(&out);
             peer.unacked.push((tag, properties));
         }
@@ -226,7 +226,7 @@ struct CommandLine {
     bench: BenchArgs,
 }
 
-/// Runs the command line, blanks apart, against the broker.
+/// Runs the command line, split at blanks, against the broker.
 fn bench(uri: &str, line: &str) -> Result<TrackedReport> {
     let line = format!("bench --quiet --uri {uri} {line}");
     let arguments = CommandLine::try_parse_from(line.split_whitespace())?.bench;

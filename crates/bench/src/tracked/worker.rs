@@ -1,9 +1,9 @@
-//! The working side: one thread and one connection that takes messages, replies if it is to, and
-//! acknowledges.
+//! The working side: one thread and one connection that takes messages, replies if the plan says
+//! so, and acknowledges.
 //!
-//! With replies a message is acknowledged when the broker has confirmed its reply: before, a crash
-//! could lose the reply of a message that is gone. Each delivery gets one reply, in order, so the
-//! delivery tag and the reply's publishing sequence number are the same number.
+//! With replies, a message is acknowledged only when the broker has confirmed its reply: otherwise
+//! a crash could lose the reply to a message that is gone. Each delivery gets one reply, in order,
+//! so the delivery tag and the reply's publishing sequence number are the same number.
 
 use std::sync::mpsc::Sender;
 
@@ -19,7 +19,7 @@ use crate::consumer::write_ack;
 use crate::stats::{Event, now_ns};
 use crate::window::Window;
 
-/// At the end, how long confirms of replies are waited for.
+/// At the end, how long to wait for confirms of replies.
 const LAST_CONFIRMS_NS: u64 = 5_000_000_000;
 const REPLY_BODY: &[u8] = b"done";
 
@@ -30,7 +30,7 @@ pub(super) struct Worker<'a> {
     run: &'a Run,
     queues: Vec<String>,
     progress: Progress,
-    /// To be written.
+    /// Bytes to be written.
     out: Vec<u8>,
 }
 
@@ -44,7 +44,7 @@ struct Progress {
 
 /// What is needed to reply.
 struct Replies {
-    /// Replies that are unconfirmed.
+    /// Unconfirmed replies.
     unconfirmed: Window,
     /// The frames of the reply to the message that is being received.
     frames: Vec<u8>,
@@ -90,7 +90,7 @@ impl<'a> Worker<'a> {
                 give_up_ns = now_ns() + LAST_CONFIRMS_NS;
             }
             self.take()?;
-            // What is not a full acknowledgement is due when nothing more comes to fill it.
+            // An acknowledgement of fewer messages is due when nothing more comes.
             self.progress.acknowledge(&mut self.out, self.plan.ack_every, is_idle || is_over);
             if !self.out.is_empty() {
                 if !self.connection.send(&self.out, &self.run.shared.stop)? {
@@ -105,9 +105,9 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// False when stopped before it could.
+    /// Subscribes. False if stopped before that.
     fn subscribe(&mut self) -> Result<bool> {
-        // Nothing is asked for in return: what comes may already be a delivery.
+        // No reply is asked for: what comes next may already be a delivery.
         let mut out = Vec::new();
         for queue in &self.queues {
             let consume = amqp::BasicConsume {
@@ -121,7 +121,7 @@ impl<'a> Worker<'a> {
         self.connection.send(&out, &self.run.shared.stop)
     }
 
-    /// Takes in every complete frame that was received.
+    /// Processes every complete frame that was received.
     fn take(&mut self) -> Result<()> {
         let Self { connection, progress, out, .. } = self;
         connection.frames(|frame| {
@@ -167,7 +167,7 @@ impl Progress {
         self.last_tag = tag;
         if let Some(replies) = &mut self.replies {
             out.extend_from_slice(&replies.frames);
-            // Nobody asks how long replies take.
+            // How long replies take is not measured.
             replies.unconfirmed.sent(1, 0);
         }
         Ok(())
@@ -186,7 +186,7 @@ impl Progress {
         }
     }
 
-    /// The latest delivery of which all is done, and of all before.
+    /// The latest delivery that may be acknowledged together with all before it.
     fn may_be_acked(&self) -> u64 {
         match &self.replies {
             Some(replies) => replies.unconfirmed.oldest_unfinished() - 1,
@@ -202,7 +202,8 @@ impl Progress {
 
 impl Replies {
     fn new(plan: &Plan, frame_max: u32) -> Self {
-        // No more deliveries are unacknowledged, so no more replies are unconfirmed.
+        // At most `prefetch` deliveries are unacknowledged, so at most as many replies are
+        // unconfirmed.
         let unconfirmed = Window::of_confirms(u64::from(plan.prefetch));
         Self { unconfirmed, frames: Vec::new(), properties: Vec::new(), frame_max }
     }

@@ -1,4 +1,4 @@
-//! One check per kind of argument, with RabbitMQ's wording for what is wrong.
+//! One check per kind of argument, with RabbitMQ's error texts.
 //!
 //! Erlang prints the reasons: tuples as `{value_negative,-1}`, texts in quotes.
 
@@ -85,7 +85,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A time in ms, at most as RabbitMQ's timers go.
+    /// A time in ms, at most what RabbitMQ's timers allow.
     pub(super) fn milliseconds(&self, key: &str) -> Result<Option<u64>, BrokerError> {
         match self.non_negative(key)? {
             Some(ms) if ms > u64::from(u32::MAX) => {
@@ -95,7 +95,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A time in ms that is not 0.
+    /// A time in ms, other than 0.
     pub(super) fn positive_milliseconds(&self, key: &str) -> Result<Option<u64>, BrokerError> {
         self.positive(key)?;
         self.milliseconds(key)
@@ -109,13 +109,13 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A boolean that may be left out.
+    /// An optional boolean.
     pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, BrokerError> {
         let is_there = self.get(key).is_some();
         Ok(Some(self.boolean(key)?).filter(|_| is_there))
     }
 
-    /// `x-retry-delay-max`, which without a minimum means nothing and below it is a mistake.
+    /// `x-retry-delay-max`, which means nothing without a minimum and is an error if below it.
     pub(super) fn retry_delay_max(&self, min_ms: Option<u64>) -> Result<Option<u64>, BrokerError> {
         const KEY: &str = "x-retry-delay-max";
         let max_ms = self.positive_milliseconds(KEY)?;
@@ -156,7 +156,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// The value of a string argument out of a table of names.
+    /// The value of a string argument, from a table of names.
     fn one_of<T: Copy>(
         &self,
         key: &str,
@@ -257,7 +257,7 @@ impl<'a> Arguments<'a> {
         Ok(())
     }
 
-    /// Refuses arguments that only another type of queue has; unknown ones pass.
+    /// Refuses arguments that only another type of queue has; unknown ones are accepted.
     pub(super) fn check_names(&self, queue_type: QueueType) -> Result<(), BrokerError> {
         let refused = match queue_type {
             QueueType::Classic => &NOT_CLASSIC,

@@ -1,4 +1,4 @@
-//! Whether a second declaration means the same as the first, and RabbitMQ's words for it if not.
+//! Whether a second declaration means the same as the first, and RabbitMQ's error text if not.
 
 use std::fmt::Display;
 
@@ -7,7 +7,8 @@ use amqp::{FieldTable, FieldValue};
 use super::kinds::QueueType;
 use crate::BrokerError;
 
-/// What RabbitMQ compares for a classic queue, in its order, and then what only wilco takes there.
+/// What RabbitMQ compares for a classic queue, in its order, and then what only wilco accepts
+/// there.
 const CLASSIC: [&str; 26] = [
     "x-expires",
     "x-message-ttl",
@@ -69,9 +70,9 @@ const QUORUM: [&str; 26] = [
 
 const QUEUE_TYPE: &str = "x-queue-type";
 
-/// Compares the arguments that a redeclared queue must repeat.
+/// Compares the arguments that a redeclaration must repeat.
 ///
-/// Values count, not the width of their integers. `queue` is how the error names the queue.
+/// Integers are compared by value, not by width. `queue` is how the error names the queue.
 ///
 /// # Errors
 ///
@@ -105,7 +106,7 @@ pub(crate) fn compare(
             &format!("'{}'", Erlang(received)),
             &format!("'{}'", Erlang(current)),
         )),
-        // Not saying that a queue is classic is saying it.
+        // A queue without a declared type is classic.
         (None, Some(only)) | (Some(only), None)
             if key == QUEUE_TYPE && only.as_str() == Some("classic") =>
         {
@@ -160,7 +161,7 @@ fn same_value(left: &FieldValue, right: &FieldValue) -> bool {
     }
 }
 
-/// The name RabbitMQ gives the type of a field.
+/// RabbitMQ's name for the type of a field.
 pub(crate) fn kind_name(value: &FieldValue) -> &'static str {
     match value {
         FieldValue::Bool(_) => "bool",
@@ -180,12 +181,12 @@ pub(crate) fn kind_name(value: &FieldValue) -> &'static str {
         FieldValue::Table(_) => "table",
         FieldValue::Void => "void",
         FieldValue::Bytes(_) => "binary",
-        // Arguments are decoded whole, so never here.
+        // Arguments are decoded completely, so this never occurs here.
         FieldValue::Undecoded { .. } => "undecoded",
     }
 }
 
-/// A value about as RabbitMQ prints it in an error text.
+/// A value, roughly as RabbitMQ prints it in an error text.
 struct Erlang<'a>(&'a FieldValue);
 
 impl Display for Erlang<'_> {

@@ -1,9 +1,9 @@
 //! Arguments that are one of a few words.
 
-/// How often a quorum queue redelivers a message if the queue does not say (RabbitMQ 4).
+/// How often a quorum queue redelivers a message by default (RabbitMQ 4).
 pub(super) const QUORUM_DELIVERY_LIMIT: u32 = 20;
 
-/// `x-queue-type`. Here both are durable on one node; they differ in their defaults.
+/// `x-queue-type`. Here both live on one node; they differ in their defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QueueType {
     /// The default: any durability, no delivery limit.
@@ -34,7 +34,7 @@ impl QueueType {
 /// `x-overflow`: what happens to a message that does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
-    /// `drop-head`: the oldest message goes, dead-lettered if the queue does that.
+    /// `drop-head`: the oldest message is dropped, or dead-lettered if the queue does that.
     #[default]
     DropHead,
     /// `reject-publish`: the new message is refused.

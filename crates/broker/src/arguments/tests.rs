@@ -1,4 +1,4 @@
-//! Tests of the arguments of a queue and RabbitMQ's words for what is wrong with them.
+//! Tests of queue arguments and of RabbitMQ's error texts for them.
 
 use amqp::{FieldTable, FieldValue, ReplyCode};
 use outcome::Notify;

@@ -13,13 +13,13 @@ pub(crate) const ALTERNATE_EXCHANGE: &str = "alternate-exchange";
 /// How an exchange routes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ExchangeKind {
-    /// Bindings with the very routing key.
+    /// By bindings with exactly the routing key.
     Direct,
-    /// All bindings.
+    /// By all bindings.
     Fanout,
-    /// Bindings whose pattern matches the routing key.
+    /// By bindings whose pattern matches the routing key.
     Topic,
-    /// Bindings whose arguments match the message's headers.
+    /// By bindings whose arguments match the message's headers.
     Headers,
 }
 
@@ -63,20 +63,20 @@ pub struct ExchangeDefinition {
     pub name: Arc<str>,
     /// How it routes.
     pub kind: ExchangeKind,
-    /// Whether it outlives a restart.
+    /// Whether it survives a restart.
     pub durable: bool,
-    /// Whether it goes with its last binding.
+    /// Whether it is deleted with its last binding.
     pub auto_delete: bool,
     /// Whether only other exchanges may publish to it.
     pub internal: bool,
     /// As declared.
     pub arguments: FieldTable,
-    /// Where messages go that no binding takes: the argument `alternate-exchange`.
+    /// Where messages go that no binding accepts: the argument `alternate-exchange`.
     pub alternate: Option<Arc<str>>,
 }
 
 impl ExchangeDefinition {
-    /// An exchange with the alternate that its arguments name.
+    /// An exchange, with the alternate exchange that its arguments name.
     pub fn new(name: impl Into<Arc<str>>, kind: ExchangeKind, arguments: FieldTable) -> Self {
         let alternate = arguments.get(ALTERNATE_EXCHANGE).and_then(FieldValue::as_str);
         Self {
@@ -100,7 +100,7 @@ impl ExchangeDefinition {
             ("amq.match", ExchangeKind::Headers),
             ("amq.rabbitmq.trace", ExchangeKind::Topic),
             ("amq.topic", ExchangeKind::Topic),
-            // What workers say of messages, and what became of messages: see `outcome`.
+            // For workers' reports, and for outcomes: see `outcome`.
             ("amq.wilco.outcomes", ExchangeKind::Topic),
             ("amq.wilco.report", ExchangeKind::Direct),
         ]
@@ -112,7 +112,7 @@ impl ExchangeDefinition {
         })
     }
 
-    /// Whether it is one of those ([`predeclared`](Self::predeclared)), which cannot be deleted.
+    /// Whether it is a [`predeclared`](Self::predeclared) exchange, which cannot be deleted.
     pub fn is_predeclared(&self) -> bool {
         self.name.is_empty() || self.name.starts_with("amq.")
     }

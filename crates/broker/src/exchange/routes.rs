@@ -1,4 +1,4 @@
-//! The bindings of one exchange in the shape its kind needs for routing.
+//! The bindings of one exchange, in the form that its kind needs for routing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use crate::topic::TopicTrie;
 
 /// Where a binding leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Target {
+pub(crate) enum RouteTarget {
     Queue(QueueId),
     /// The exchange's place in the topology.
     Exchange(u32),
 }
 
-/// From this many targets on a set keeps an index, so that removal stays cheap.
+/// A set with at least this many targets keeps an index, so that removal stays cheap.
 const INDEXED_FROM: usize = 16;
 
 /// Targets, each once, with the number of bindings that lead there.
 ///
-/// *Invariant:* `index`, if there, has every entry's place.
+/// *Invariant:* `index`, if present, has every entry's place.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TargetSet {
-    entries: Vec<(Target, u32)>,
-    index: Option<HashMap<Target, usize>>,
+    entries: Vec<(RouteTarget, u32)>,
+    index: Option<HashMap<RouteTarget, usize>>,
 }
 
 impl TargetSet {
-    fn place(&self, target: Target) -> Option<usize> {
+    fn place(&self, target: RouteTarget) -> Option<usize> {
         match &self.index {
             Some(index) => index.get(&target).copied(),
             None => self.entries.iter().position(|(entry, _)| *entry == target),
         }
     }
 
-    fn add(&mut self, target: Target) {
+    fn add(&mut self, target: RouteTarget) {
         if let Some(place) = self.place(target) {
             self.entries[place].1 += 1;
             return;
@@ -55,7 +55,7 @@ impl TargetSet {
         }
     }
 
-    fn remove(&mut self, target: Target) {
+    fn remove(&mut self, target: RouteTarget) {
         let Some(place) = self.place(target) else { return };
         self.entries[place].1 -= 1;
         if self.entries[place].1 > 0 {
@@ -74,7 +74,7 @@ impl TargetSet {
         self.entries.is_empty()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Target> + '_ {
+    fn iter(&self) -> impl Iterator<Item = RouteTarget> + '_ {
         self.entries.iter().map(|(target, _)| *target)
     }
 }
@@ -85,8 +85,8 @@ pub(crate) enum Routes {
     Direct(HashMap<Arc<str>, TargetSet>),
     Fanout(TargetSet),
     Topic(TopicTrie<TargetSet>),
-    /// By the binding's number.
-    Headers(BTreeMap<u32, (HeadersMatch, Target)>),
+    /// By binding number.
+    Headers(BTreeMap<u32, (HeadersMatch, RouteTarget)>),
 }
 
 impl Routes {
@@ -99,13 +99,13 @@ impl Routes {
         }
     }
 
-    /// Adds binding number `binding`; `headers` is what a headers exchange needs to know of it.
+    /// Adds binding number `binding`; `headers` is what a headers exchange needs to know about it.
     pub(crate) fn add(
         &mut self,
         binding: u32,
         key: &Arc<str>,
         headers: Option<HeadersMatch>,
-        target: Target,
+        target: RouteTarget,
     ) {
         match self {
             Self::Direct(keys) => keys.entry(Arc::clone(key)).or_default().add(target),
@@ -119,7 +119,7 @@ impl Routes {
         }
     }
 
-    pub(crate) fn remove(&mut self, binding: u32, key: &str, target: Target) {
+    pub(crate) fn remove(&mut self, binding: u32, key: &str, target: RouteTarget) {
         match self {
             Self::Direct(keys) => {
                 if let Some(targets) = keys.get_mut(key) {
@@ -148,13 +148,13 @@ impl Routes {
         matches!(self, Self::Headers(_))
     }
 
-    /// Calls `found` with the targets for one routing key, a target perhaps more than once.
-    /// Kinds that do not look at the key answer every key alike.
+    /// Calls `found` with the targets for one routing key, perhaps more than once with the same
+    /// target. Kinds that ignore the key give the same targets for every key.
     pub(crate) fn find(
         &self,
         key: &str,
         headers: &MessageHeaders<'_>,
-        mut found: impl FnMut(Target),
+        mut found: impl FnMut(RouteTarget),
     ) {
         match self {
             Self::Direct(keys) => {
@@ -169,7 +169,7 @@ impl Routes {
         }
     }
 
-    /// Whether [`find`](Self::find) may answer a target twice for one key.
+    /// Whether [`find`](Self::find) may give a target twice for one key.
     pub(crate) fn may_repeat(&self) -> bool {
         matches!(self, Self::Topic(_) | Self::Headers(_))
     }

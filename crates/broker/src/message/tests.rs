@@ -29,7 +29,7 @@ fn encoded(message: &Message) -> Vec<u8> {
 
 #[test]
 fn the_head_holds_what_the_broker_asks_for() {
-    // Expiration as text, priority, delivery mode; the same as the head has them.
+    // Expiration as text, priority, delivery mode; then the same as in the head.
     let cases = [
         (None, None, None, (None, 0, false)),
         (Some("0"), Some(0), Some(1), (Some(0), 0, false)),
@@ -82,7 +82,7 @@ fn what_is_cut_off_is_missed_up_to_the_body() {
         let message = Message::from_encoded(&bytes[..cut]);
         match cut.checked_sub(body_at) {
             None => assert_eq!((message, Message::peek(&bytes[..cut])), (None, None), "{cut}"),
-            // Only the record knows how long the body was.
+            // Only the record knows how long the original body was.
             Some(left) => assert_eq!(message.expect("a shorter body").body(), &b"body"[..left]),
         }
     }
@@ -131,7 +131,7 @@ fn a_tracked_message_that_is_cut_off_is_missed_up_to_the_body() {
 fn strings_that_are_none_are_refused() {
     let whole = encoded(&message("é", "ü", &Properties::default(), b""));
     assert!(Message::from_encoded(&whole).is_some());
-    // Each string alone must be one, not only both together.
+    // Each string must be UTF-8 on its own, not only both together.
     for (exchange_bytes, key_bytes) in [(1, 3), (3, 1), (1, 2), (2, 1)] {
         let mut bytes = whole.clone();
         (bytes[16], bytes[17]) = (exchange_bytes, key_bytes);

@@ -1,4 +1,4 @@
-//! What comes into a queue, and what it shows of itself.
+//! What goes into a queue, and the figures it reports.
 
 use crate::{Message, Position};
 
@@ -7,7 +7,7 @@ use crate::{Message, Position};
 pub struct Incoming {
     /// The message.
     pub message: Message,
-    /// Where it stands in the log, if it is there.
+    /// Its place in the log, if it is there.
     pub position: Option<Position>,
     /// Whether its body may stay in memory; must be `true` without a position.
     pub keep_body: bool,
@@ -16,7 +16,7 @@ pub struct Incoming {
 /// What recovery knows of a message; its body stays in the log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Restored {
-    /// Where it stands in the log.
+    /// Its place in the log.
     pub position: Position,
     /// When it was published, ms since the epoch.
     pub published_at_ms: u64,
@@ -30,9 +30,10 @@ pub struct Restored {
     pub attempts: u16,
     /// Whether somebody may ask for its outcome.
     pub is_tracked: bool,
-    /// The producer's deadline, ms since the epoch; 0 for none, or when it was told that it passed.
+    /// The producer's deadline, ms since the epoch; 0 if there is none, or if its passing was
+    /// already reported.
     pub deadline_at_ms: u64,
-    /// Whether it was told that the deadline has passed.
+    /// Whether the passing of the deadline was already reported.
     pub missed_deadline: bool,
 }
 
@@ -45,9 +46,9 @@ pub enum Settlement {
     Reject,
     /// Back to its place; counts as an attempt.
     Requeue,
-    /// Back to its place as if it had never been taken: it did not reach anybody.
+    /// Back to its place as if it had never been taken: it reached nobody.
     Undelivered,
-    /// It was handed over to a consumer that does not ack.
+    /// It was dispatched to a consumer that does not ack.
     AutoAck,
 }
 
@@ -56,11 +57,11 @@ pub enum Settlement {
 pub enum Published {
     /// It is in the queue.
     Enqueued,
-    /// The queue is full and set to refuse; the removal is among the effects.
+    /// The queue is full and configured to refuse; the removal is among the effects.
     Refused,
 }
 
-/// Numbers a queue shows.
+/// The figures a queue reports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Depth {
     /// Messages that wait for a consumer.

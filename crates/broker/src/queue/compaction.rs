@@ -1,5 +1,5 @@
-//! Finding messages by their place in the log: for its compaction, which also moves them, and for
-//! who wants to take one out.
+//! Finds messages by their place in the log: for compaction, which also moves them, and for
+//! cancelling one.
 
 use crate::Position;
 use outcome::Reason;
@@ -9,20 +9,21 @@ use super::effects::{DeliveryId, Effects};
 use super::index::{Marks, Stage};
 use super::state::Queue;
 
-/// A message, and where it stands in the log.
+/// A message in the queue, and its place in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntryRef {
-    /// Which one; its attempts so far.
+    /// Which message; its attempts so far.
     pub id: DeliveryId,
-    /// Where.
+    /// Its place.
     pub position: Position,
-    /// Whether its deadline has passed and was told.
+    /// Whether its deadline has passed and was reported.
     pub missed_deadline: bool,
 }
 
 impl<E: Endpoint> Queue<E> {
-    /// Messages whose log position lies in one of the ranges, for compaction: from `cursor` on at
-    /// most `max` messages are looked at. Returns where to go on, or `None` at the end.
+    /// Messages whose log position lies in one of the ranges, for compaction: at most `max`
+    /// messages are examined, starting at `cursor`. Returns where to continue, or `None` at the
+    /// end.
     pub fn positions_in(
         &self,
         wanted: &dyn Fn(u64) -> bool,
@@ -44,7 +45,8 @@ impl<E: Endpoint> Queue<E> {
         (level < self.settings.priority_max).then(|| (level + 1, 0))
     }
 
-    /// Compaction moved a message's record. `false` when the message is gone meanwhile.
+    /// Notes that compaction has moved a message's record; `false` if the message has gone in the
+    /// meantime.
     pub fn relocate(&mut self, id: DeliveryId, from: u64, to: u64) -> bool {
         match self.levels.at_mut(id.place()) {
             Some(entry) if entry.position.get() == Some(from) => {
@@ -55,13 +57,13 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Whether the deadline of a message that is still there has passed and was told.
+    /// Whether the deadline of a message that is still in the queue has passed and was reported.
     pub fn missed_deadline(&self, id: DeliveryId) -> bool {
         self.levels.at(id.place()).is_some_and(|entry| entry.marks.has(Marks::MISSED_DEADLINE))
     }
 
-    /// Takes out a message that nobody is working on. `None` when it is gone, `Some(false)` when
-    /// somebody has it.
+    /// Removes a message that no consumer has. `None` if it is gone, `Some(false)` if a consumer
+    /// has it.
     pub fn cancel(&mut self, wanted: EntryRef, effects: &mut Effects) -> Option<bool> {
         let place = wanted.id.place();
         let entry =

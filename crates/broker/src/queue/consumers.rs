@@ -1,8 +1,9 @@
 //! Who takes messages from a queue, and whose turn it is.
 //!
 //! Consumers with room wait in one ring per priority, highest first; one that has no room (its
-//! prefetch is used up, its connection is full) stands outside until something is settled or its
-//! connection says so. So finding the next taker costs the same for one consumer and ten thousand.
+//! prefetch is used up, its connection is full) is out of the ring until something is settled or
+//! its connection reports room. So finding the next consumer costs the same for one consumer and
+//! for ten thousand.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,22 +12,22 @@ use outcome::SettledBy;
 
 /// Where a consumer's messages go. The queue asks only whether there is room.
 pub trait Endpoint: Clone {
-    /// Room for one more message of this size, reserved by asking (channel-wide prefetch, bounded
-    /// buffers). When it answers no, whoever makes room calls [`super::Queue::resume`].
+    /// Reserves room for one more message of this size (channel-wide prefetch, bounded buffers). If
+    /// it returns `false`, whoever makes room calls [`super::Queue::resume`].
     fn reserve(&self, body_bytes: u32) -> bool;
 
-    /// Takes a reservation back: the message was assigned and does not come after all.
+    /// Takes a reservation back: the message was assigned but is not delivered after all.
     fn release(&self, body_bytes: u32) {
         let _ = body_bytes;
     }
 
-    /// Who takes tracked messages that nobody acks.
+    /// Who counts as having settled a tracked message that nobody acks.
     fn settled_by(&self) -> Option<Arc<SettledBy>> {
         None
     }
 }
 
-/// A consumer of one queue, never used again.
+/// Identifies a consumer of one queue; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConsumerKey {
     slot: u32,
@@ -34,14 +35,14 @@ pub struct ConsumerKey {
 }
 
 impl ConsumerKey {
-    /// Not a consumer: a message taken by `basic.get`.
+    /// Not a consumer: marks a message taken by `basic.get`.
     pub const GET: ConsumerKey = ConsumerKey { slot: u32::MAX, serial: u32::MAX };
 }
 
 /// What a consumer asked for.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConsumerSettings {
-    /// Unsettled messages it may hold; 0 is without limit.
+    /// Unsettled messages it may hold; 0 means no limit.
     pub prefetch: u32,
     /// Messages count as settled when they are sent.
     pub no_ack: bool,
@@ -53,11 +54,12 @@ pub struct ConsumerSettings {
 
 pub(super) struct Consumer<E> {
     pub serial: u32,
-    pub options: ConsumerSettings,
+    pub settings: ConsumerSettings,
     pub endpoint: E,
     pub unsettled_count: u32,
     waiting: bool,
-    /// Where it stands in the `Outgoing` under way, and which that is.
+    /// The number of the [`Outgoing`](super::Outgoing) its endpoint was last put into, and its
+    /// index there.
     pub outgoing: (u64, u32),
 }
 
@@ -88,7 +90,7 @@ impl<E: Endpoint> Consumers<E> {
     }
 
     pub(super) fn has_exclusive(&self) -> bool {
-        self.slots.iter().flatten().any(|consumer| consumer.options.exclusive)
+        self.slots.iter().flatten().any(|consumer| consumer.settings.exclusive)
     }
 
     pub(super) fn active(&self) -> Option<ConsumerKey> {
@@ -102,12 +104,12 @@ impl<E: Endpoint> Consumers<E> {
         })
     }
 
-    pub(super) fn add(&mut self, endpoint: E, options: ConsumerSettings) -> ConsumerKey {
+    pub(super) fn add(&mut self, endpoint: E, settings: ConsumerSettings) -> ConsumerKey {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let consumer = Consumer {
             serial,
-            options,
+            settings,
             endpoint,
             unsettled_count: 0,
             waiting: false,
@@ -151,7 +153,7 @@ impl<E: Endpoint> Consumers<E> {
         self.slots.get_mut(key.slot as usize)?.as_mut().filter(|c| c.serial == key.serial)
     }
 
-    /// One of its messages was settled.
+    /// Notes that one of its messages was settled.
     pub(super) fn settled(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.by_key(key) else { return };
         consumer.unsettled_count = consumer.unsettled_count.saturating_sub(1);
@@ -160,14 +162,14 @@ impl<E: Endpoint> Consumers<E> {
         }
     }
 
-    /// It may have room again.
+    /// Notes that it may have room again.
     pub(super) fn resume(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.by_key(key) else { return };
         if consumer.waiting || !consumer.below_prefetch() {
             return;
         }
         consumer.waiting = true;
-        let priority = consumer.options.priority;
+        let priority = consumer.settings.priority;
         let ring = match self.rings.binary_search_by(|(of, _)| priority.cmp(of)) {
             Ok(ring) => ring,
             Err(ring) => {
@@ -178,7 +180,7 @@ impl<E: Endpoint> Consumers<E> {
         self.rings[ring].1.push_back(key.slot);
     }
 
-    /// Whose turn it is; the room for one message is taken.
+    /// The consumer whose turn it is, with room for one message reserved.
     pub(super) fn next(&mut self, body_bytes: u32) -> Option<ConsumerKey> {
         let mut ring = 0;
         while ring < self.rings.len() {
@@ -201,14 +203,14 @@ impl<E: Endpoint> Consumers<E> {
         None
     }
 
-    /// The consumer that follows a single active one: highest priority, longest there.
+    /// The successor of a single active consumer: highest priority, then longest there.
     fn successor(&self) -> Option<ConsumerKey> {
         self.slots
             .iter()
             .zip(0u32..)
             .filter_map(|(consumer, slot)| Some((consumer.as_ref()?, slot)))
             .min_by_key(|(consumer, _)| {
-                (std::cmp::Reverse(consumer.options.priority), consumer.serial)
+                (std::cmp::Reverse(consumer.settings.priority), consumer.serial)
             })
             .map(|(consumer, slot)| ConsumerKey { slot, serial: consumer.serial })
     }
@@ -216,7 +218,7 @@ impl<E: Endpoint> Consumers<E> {
 
 impl<E> Consumer<E> {
     fn below_prefetch(&self) -> bool {
-        let prefetch = self.options.prefetch;
-        prefetch == 0 || self.options.no_ack || self.unsettled_count < prefetch
+        let prefetch = self.settings.prefetch;
+        prefetch == 0 || self.settings.no_ack || self.unsettled_count < prefetch
     }
 }

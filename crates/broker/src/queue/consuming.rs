@@ -1,4 +1,4 @@
-//! Commands about consumers: they come, stall, go on, and go.
+//! Commands about consumers: they are added, stall, resume, and are removed.
 
 use super::consumers::{ConsumerKey, ConsumerSettings, Endpoint};
 use super::effects::Effects;
@@ -11,20 +11,20 @@ impl<E: Endpoint> Queue<E> {
         &mut self,
         now_ms: u64,
         endpoint: E,
-        options: ConsumerSettings,
+        settings: ConsumerSettings,
     ) -> Result<ConsumerKey, BrokerError> {
-        // Who is to be alone cannot be one of several that stand by for each other.
+        // An exclusive consumer cannot be one of several that stand by for each other.
         let occupied = self.consumers.count() > 0 || self.settings.single_active_consumer;
-        if options.exclusive && occupied || self.consumers.has_exclusive() {
+        if settings.exclusive && occupied || self.consumers.has_exclusive() {
             return Err(BrokerError::access_refused("queue in exclusive use"));
         }
         self.had_consumers = true;
         self.last_used_ms = now_ms;
-        Ok(self.consumers.add(endpoint, options))
+        Ok(self.consumers.add(endpoint, settings))
     }
 
-    /// Takes a consumer away. What it holds unsettled stays its channel's to settle; what was
-    /// assigned and not handed over goes back. `false` when it was not there.
+    /// Removes a consumer. Its channel can still settle what it holds unsettled; what was assigned
+    /// and not yet dispatched goes back. `false` if there was no such consumer.
     pub fn remove_consumer(
         &mut self,
         now_ms: u64,
@@ -33,8 +33,9 @@ impl<E: Endpoint> Queue<E> {
     ) -> bool {
         let Some(consumer) = self.consumers.remove(key) else { return false };
         self.last_used_ms = now_ms;
-        // What it does not ack is gone from here already, so that still goes out.
-        if !consumer.options.no_ack {
+        // What a consumer without acks was assigned has already left the queue, so it is still
+        // sent.
+        if !consumer.settings.no_ack {
             let mine = self.outgoing.deliveries.extract_if(.., |delivery| delivery.consumer == key);
             for delivery in mine.collect::<Vec<_>>() {
                 consumer.endpoint.release(delivery.body_bytes);
@@ -47,7 +48,7 @@ impl<E: Endpoint> Queue<E> {
         true
     }
 
-    /// A delivery to this consumer will never be settled: it does not count against its prefetch.
+    /// A delivery to this consumer will never be settled: it no longer counts against its prefetch.
     pub fn forget_delivery(&mut self, consumer: ConsumerKey) {
         self.consumers.settled(consumer);
     }
@@ -57,12 +58,12 @@ impl<E: Endpoint> Queue<E> {
         self.consumers.resume(key);
     }
 
-    /// Its consumers, to be told that the queue goes away.
+    /// Its consumers, to be notified that the queue is being deleted.
     pub fn consumers(&self) -> impl Iterator<Item = (ConsumerKey, &E)> {
         self.consumers.endpoints()
     }
 
-    /// The single active consumer, where the queue has one.
+    /// The single active consumer, if the queue has one.
     pub fn active_consumer(&self) -> Option<ConsumerKey> {
         self.consumers.active()
     }

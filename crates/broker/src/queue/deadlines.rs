@@ -1,5 +1,5 @@
 //! Deadlines of producers (`x-deadline`): when one passes first, that is the message's outcome. The
-//! message stays where it is, and an ack may still turn the outcome, once.
+//! message stays where it is, and an ack may still change the outcome, once.
 
 use std::cmp::Reverse;
 
@@ -10,7 +10,7 @@ use super::priority_levels::Place;
 use super::state::Queue;
 
 impl<E: Endpoint> Queue<E> {
-    /// Watches a message's deadline; 0 is none.
+    /// Watches a message's deadline; 0 means none.
     pub(super) fn watch_deadline(&mut self, at_ms: u64, (level, number): Place) {
         if at_ms == 0 {
             return;
@@ -28,7 +28,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Marks and tells those whose deadline has passed.
+    /// Marks and reports the messages whose deadline has passed.
     pub(super) fn miss_deadlines(&mut self, now_ms: u64, effects: &mut Effects) {
         while let Some(&Reverse((at_ms, level, number))) = self.deadlines.peek() {
             if at_ms > now_ms {
@@ -49,7 +49,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// The next deadline of a message that is still there.
+    /// The next deadline of a message that is still in the queue.
     pub(super) fn next_missed_ms(&mut self) -> Option<u64> {
         while let Some(&Reverse((at_ms, level, number))) = self.deadlines.peek() {
             if self.levels.at((level, number)).is_some() {

@@ -1,7 +1,7 @@
 //! Messages that wait for their next attempt.
 //!
-//! One that waits keeps its place and is neither ready nor unsettled; if it expires meanwhile it
-//! leaves at that time, wherever it stands. The wait is not logged: a restart ends it.
+//! Such a message keeps its place and is neither ready nor unsettled; if it expires meanwhile, it
+//! leaves at that time, wherever it is in the queue. The wait is not logged: a restart ends it.
 
 use outcome::Reason;
 
@@ -12,13 +12,13 @@ use super::priority_levels::Place;
 use super::state::Queue;
 
 impl<E: Endpoint> Queue<E> {
-    /// How long a message is to wait after a delivery that was given back; `None` is not at all.
+    /// How long a message waits after a delivery that was given back; `None` means not at all.
     pub(super) fn wait_after(&self, id: DeliveryId) -> Option<u64> {
         let wait_ms = self.settings.retry?.delay_ms(id.attempt, scramble(self.id.0, id));
         (wait_ms > 0).then_some(wait_ms)
     }
 
-    /// Has an unsettled message wait for its next attempt.
+    /// Makes an unsettled message wait for its next attempt.
     pub(super) fn delay(
         &mut self,
         now_ms: u64,
@@ -28,7 +28,7 @@ impl<E: Endpoint> Queue<E> {
     ) {
         let Some(entry) = self.levels.delay(id.place()) else { return };
         let retry_at_ms = now_ms.saturating_add(wait_ms);
-        // What expires meanwhile is looked at when it does.
+        // A message that expires before that is handled when it expires.
         let look_at_ms = retry_at_ms.min(entry.expires_at_ms);
         let (level, number) = id.place();
         self.delayed.insert((look_at_ms, level, number));
@@ -44,7 +44,7 @@ impl<E: Endpoint> Queue<E> {
         self.note_attempt(id, retry_at_ms, effects);
     }
 
-    /// Makes those ready whose wait is over, and removes those that have expired meanwhile.
+    /// Makes the messages ready whose wait is over, and removes those that have expired meanwhile.
     pub(super) fn end_delays(&mut self, now_ms: u64, effects: &mut Effects) {
         let ready_count = self.ready_count;
         while let Some(&(at_ms, level, number)) = self.delayed.first()
@@ -64,7 +64,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Makes all ready that wait, be it over or not.
+    /// Makes all waiting messages ready, whether their wait is over or not.
     pub(super) fn end_all_delays(&mut self) {
         for (_, level, number) in std::mem::take(&mut self.delayed) {
             self.end_delay((level, number));
@@ -72,7 +72,7 @@ impl<E: Endpoint> Queue<E> {
     }
 
     fn end_delay(&mut self, place: Place) {
-        // It may have been taken out since.
+        // It may have been removed since.
         if self.levels.at(place).is_none_or(|entry| entry.stage != Stage::Delayed) {
             return;
         }

@@ -1,14 +1,14 @@
-//! Assigning messages to consumers, and handing them over: by one driver at a time.
+//! Assigning messages to consumers, and dispatching them: by one driver at a time.
 
 use super::consumers::Endpoint;
 use super::effects::{Effects, Outgoing};
 use super::state::Queue;
 
-/// Deliveries that may wait for their dispatch.
+/// How many deliveries may wait to be dispatched.
 pub(super) const OUTGOING_MAX: usize = 512;
 
 impl<E: Endpoint> Queue<E> {
-    /// Assigns ready messages to consumers with room, as far as the dispatch's buffer goes.
+    /// Assigns ready messages to consumers with room, as long as the outgoing buffer has room.
     pub fn assign(&mut self, now_ms: u64, effects: &mut Effects) {
         self.assign_up_to(OUTGOING_MAX, now_ms, effects);
     }
@@ -22,13 +22,13 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Whether the caller may hand deliveries over: nobody else is doing so.
+    /// Begins a dispatch if none is under way. Returns whether the caller may dispatch.
     pub fn begin_dispatch(&mut self) -> bool {
         !std::mem::replace(&mut self.is_dispatching, true)
     }
 
-    /// Swaps the assigned deliveries into `taken` (empty). `false`, and the dispatch is over, when
-    /// there are none.
+    /// Swaps the assigned deliveries into `taken` (empty). If there are none, returns `false`, and
+    /// the dispatch is over.
     pub fn take_outgoing(&mut self, taken: &mut Outgoing<E>) -> bool {
         debug_assert!(self.is_dispatching && taken.deliveries.is_empty());
         if self.outgoing.deliveries.is_empty() {
@@ -40,12 +40,12 @@ impl<E: Endpoint> Queue<E> {
         true
     }
 
-    /// Whether bodies of assigned deliveries are to be read from the log.
+    /// Whether bodies of assigned deliveries must be read from the log.
     pub fn outgoing_needs_log(&self) -> bool {
         self.outgoing.deliveries.iter().any(|delivery| delivery.message.is_none())
     }
 
-    /// Gives the dispatch up, whatever is left to hand over: somebody else must take it up.
+    /// Gives up the dispatch, whatever is left to deliver: somebody else must take over.
     pub fn end_dispatch(&mut self) {
         self.is_dispatching = false;
     }

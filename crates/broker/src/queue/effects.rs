@@ -1,5 +1,5 @@
-//! What follows from a command: buffers of the caller, filled under the queue's lock and worked
-//! off after it is released.
+//! The consequences of a command: buffers of the caller, filled under the queue's lock and
+//! processed after it is released.
 
 use std::sync::Arc;
 
@@ -12,30 +12,30 @@ use crate::{Message, Position};
 /// A message that left a queue.
 #[derive(Debug)]
 pub struct Removed {
-    /// `None` when its body is only in the log.
+    /// `None` if its body is only in the log.
     pub message: Option<Message>,
-    /// Where it stands in the log, if it is there.
+    /// Its place in the log, if it is there.
     pub position: Option<Position>,
-    /// Why.
+    /// Why it left.
     pub reason: Reason,
-    /// Whether it is to be sent on to the queue's dead-letter exchange.
+    /// Whether to publish it to the queue's dead-letter exchange.
     pub dead_letter: bool,
-    /// Whether its outcome may matter to somebody.
+    /// Whether somebody may ask for its outcome.
     pub is_tracked: bool,
-    /// Whether its deadline had passed and was told.
+    /// Whether its deadline had passed and was reported.
     pub missed_deadline: bool,
     /// Deliveries.
     pub attempts: u16,
-    /// Who settled it, of a tracked message that somebody settled.
+    /// Who settled it, if it is tracked and somebody did.
     pub by: Option<Arc<SettledBy>>,
 }
 
 /// A tracked message that was given back, or whose deadline has passed.
 #[derive(Debug)]
 pub struct Noted {
-    /// `None` when its body is only in the log.
+    /// `None` if its body is only in the log.
     pub message: Option<Message>,
-    /// Where it stands in the log, if it is there.
+    /// Its place in the log, if it is there.
     pub position: Option<Position>,
     /// Deliveries so far.
     pub attempts: u16,
@@ -43,16 +43,16 @@ pub struct Noted {
     pub retry_at_ms: u64,
 }
 
-/// A message that was given back and whose attempts must outlive a restart.
+/// A message that was given back, and whose attempts must survive a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
-    /// Where it stands in the log.
+    /// Its place in the log.
     pub position: Position,
     /// Deliveries so far.
     pub count: u16,
 }
 
-/// What a queue's commands leave to be done once its lock is released.
+/// What a queue's commands leave to do once its lock is released.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// To be logged as settled, dead-lettered, freed.
@@ -61,9 +61,10 @@ pub struct Effects {
     pub attempts: Vec<Attempt>,
     /// Tracked messages that were given back.
     pub requeued: Vec<Noted>,
-    /// Tracked messages whose deadline has passed: their outcome, unless an ack turns it.
+    /// Tracked messages whose deadline has passed: that is their outcome, unless an ack changes it.
     pub missed: Vec<Noted>,
-    /// Removed messages that are more work than a settlement in the log: tracked, dead-lettered.
+    /// How many removed messages need more than a settlement in the log: tracked or dead-lettered
+    /// ones.
     pub special_count: usize,
 }
 
@@ -73,7 +74,7 @@ impl Effects {
         self.removed.push(removed);
     }
 
-    /// Nothing to do?
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.removed.is_empty()
             && self.attempts.is_empty()
@@ -82,7 +83,7 @@ impl Effects {
     }
 }
 
-/// Tells one delivery of one message in one queue from every other.
+/// Identifies one delivery of one message in one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId {
     pub(super) number: u64,
@@ -101,18 +102,18 @@ impl DeliveryId {
     }
 }
 
-/// A message on its way to a consumer, or to who asked for it.
+/// A message on its way to a consumer, or to whoever asked for it with `basic.get`.
 #[derive(Debug)]
 pub struct Delivery {
-    /// To settle it by.
+    /// Identifies it when it is settled.
     pub id: DeliveryId,
-    /// Whom it is for.
+    /// Who it is for.
     pub consumer: ConsumerKey,
     /// Index into [`Outgoing::endpoints`].
     pub endpoint: u32,
-    /// `None`: to be read from the log.
+    /// `None` if it must be read from the log.
     pub message: Option<Message>,
-    /// Where it stands in the log, if it is there.
+    /// Its place in the log, if it is there.
     pub position: Option<Position>,
     /// Size of its body, for which room is reserved.
     pub body_bytes: u32,
@@ -120,13 +121,13 @@ pub struct Delivery {
     pub redelivered: bool,
     /// Deliveries before this one.
     pub attempts_before: u16,
-    /// To be settled with [`super::Settlement::AutoAck`] once it has been handed over.
+    /// Whether to settle it with [`super::Settlement::AutoAck`] once it has been dispatched.
     pub settle_after: bool,
-    /// Whether its outcome may matter to somebody.
+    /// Whether somebody may ask for its outcome.
     pub is_tracked: bool,
 }
 
-/// Deliveries that are assigned and wait to be handed over, in order.
+/// Assigned deliveries that wait to be dispatched, in order.
 #[derive(Debug)]
 pub struct Outgoing<E> {
     /// In order.
@@ -142,7 +143,7 @@ impl<E> Default for Outgoing<E> {
 }
 
 impl<E> Outgoing<E> {
-    /// Empties it and keeps its memory.
+    /// Empties it but keeps its memory.
     pub fn clear(&mut self) {
         self.deliveries.clear();
         self.endpoints.clear();

@@ -1,5 +1,5 @@
-//! What passes with time: deadlines, deliveries nobody settles, waits between attempts, messages at
-//! the head, the queue itself.
+//! What time brings to an end: deadlines, deliveries nobody settles, waits between attempts,
+//! messages at the head, the queue itself.
 
 use outcome::Reason;
 
@@ -10,12 +10,12 @@ use super::index::NEVER;
 use super::priority_levels::Place;
 use super::state::Queue;
 
-/// What a look at the clock found.
+/// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// Look again at this time (ms), or not before the next command.
+    /// Tick again at this time (ms); `None` means not before the next command.
     Again(Option<u64>),
-    /// Nobody used the queue for as long as `x-expires` says: delete it.
+    /// Nobody has used the queue for as long as `x-expires` says: delete it.
     QueueExpired,
 }
 
@@ -28,10 +28,10 @@ impl<E: Endpoint> Queue<E> {
         {
             return Tick::QueueExpired;
         }
-        // Before anything that time does to their messages, so that it does not depend on where a
-        // message stands whether its outcome is the deadline or what comes after.
+        // Deadlines come before anything else that time does to messages, so that the outcome does
+        // not depend on where in the queue a message is.
         self.miss_deadlines(now_ms, effects);
-        // Those that are there now: what is given back may be delivered anew meanwhile.
+        // Only those that are there now: what is given back may be delivered again meanwhile.
         for _ in 0..self.consumer_deadlines.len() {
             let due =
                 self.consumer_deadlines.pop_front_if(|(deadline_ms, ..)| *deadline_ms <= now_ms);
@@ -40,7 +40,7 @@ impl<E: Endpoint> Queue<E> {
         }
         self.end_delays(now_ms, effects);
         // Whoever takes a message in the very millisecond of its expiry still gets it; a time to
-        // live of 0 means "now or never", and now is until the clock is looked at.
+        // live of 0 means "now or never", and "now" lasts until the next tick.
         self.first_live(now_ms.saturating_add(1), effects);
         Tick::Again(self.next_deadline_ms())
     }
@@ -54,7 +54,7 @@ impl<E: Endpoint> Queue<E> {
                 .is_some_and(|expires_ms| now_ms >= self.last_used_ms.saturating_add(expires_ms))
     }
 
-    /// When [`Queue::tick`] has something to do, as far as is known now.
+    /// When [`Queue::tick`] will next have something to do, as far as is known now.
     pub fn next_deadline_ms(&mut self) -> Option<u64> {
         let head = self.first_ready().and_then(|place| self.levels.at(place));
         let head = head.map(|entry| entry.expires_at_ms).filter(|&at_ms| at_ms != NEVER);
@@ -101,7 +101,7 @@ impl<E: Endpoint> Queue<E> {
         if let Some(timeout_ms) = self.settings.consumer_timeout_ms {
             self.watches_time = true;
             let deadline_ms = now_ms.saturating_add(timeout_ms);
-            // Nearly always the last; not when the time-out was made shorter.
+            // Nearly always the last; not if the timeout has been shortened.
             let place =
                 self.consumer_deadlines.partition_point(|(at_ms, ..)| *at_ms <= deadline_ms);
             let deadline = (deadline_ms, delivery.id, delivery.consumer);
@@ -112,9 +112,9 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// This delivery did not take place, so it cannot time out either.
+    /// Forgets the timeout of a delivery that did not take place.
     pub(super) fn forget_timeout(&mut self, id: DeliveryId) {
-        // It was assigned a moment ago, so it stands near the end.
+        // It was assigned a moment ago, so it is near the end.
         if let Some(place) = self.consumer_deadlines.iter().rposition(|(_, of, _)| *of == id) {
             self.consumer_deadlines.remove(place);
         }

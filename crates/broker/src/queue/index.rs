@@ -2,20 +2,20 @@
 //!
 //! Messages are numbered as they come. They live in chunks of 64, found by number alone; what has
 //! been delivered stays in its place until it is settled, so giving it back restores its position
-//! for nothing. A chunk whose messages are all gone is freed. Where few unsettled messages would
-//! hold many chunks (one consumer sleeps, the rest goes on), they move to a map of stragglers, so
-//! memory follows the messages there are, not the span of their numbers.
+//! at no cost. A chunk whose messages are all gone is freed. Where few unsettled messages would
+//! hold many chunks (one consumer sleeps while the others go on), they move to a map of stragglers,
+//! so memory is proportional to the number of messages, not to the span of their numbers.
 //!
 //! *Invariants:* `base <= cursor <= end`; numbers in `returned` are below `cursor` and ready; all
-//! ready messages are in `returned` or at `cursor..end`. What waits for its next attempt is held in
-//! its place like what is unsettled.
+//! ready messages are in `returned` or at `cursor..end`. A message that waits for its next attempt
+//! keeps its place, like an unsettled one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{Message, Position};
 
 const CHUNK: u64 = 64;
-/// Delivered chunks that are never worth moving stragglers out of.
+/// As many delivered chunks as are never worth moving stragglers out of.
 const DELIVERED_CHUNKS_FREE: u64 = 8;
 
 /// No expiry.
@@ -27,7 +27,7 @@ pub(super) enum Stage {
     Gone,
     Ready,
     Unsettled,
-    /// Given back, and not to be delivered yet.
+    /// Given back, but not to be delivered yet.
     Delayed,
 }
 
@@ -58,18 +58,18 @@ impl From<Option<Position>> for MaybePosition {
 /// One message in one queue.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    /// `None` when the body is to be read back from the log.
+    /// `None` if the body must be read from the log.
     pub message: Option<Message>,
     pub position: MaybePosition,
     pub expires_at_ms: u64,
     pub body_bytes: u32,
-    /// Deliveries so far; also tells one delivery from the next of the same message.
+    /// Deliveries so far; also distinguishes one delivery of the message from the next.
     pub attempt: u16,
     pub stage: Stage,
     pub marks: Marks,
 }
 
-/// What else is to be known of a message, in one byte.
+/// Further facts about a message, in one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Marks(u8);
 
@@ -78,7 +78,7 @@ impl Marks {
     pub(super) const REDELIVERED: Marks = Marks(1);
     /// Somebody may ask for its outcome.
     pub(super) const TRACKED: Marks = Marks(2);
-    /// Its deadline has passed, and that was told.
+    /// Its deadline has passed, and that was reported.
     pub(super) const MISSED_DEADLINE: Marks = Marks(4);
 
     pub(super) fn has(self, mark: Marks) -> bool {
@@ -114,7 +114,7 @@ pub(super) struct Index {
     end: u64,
     returned: BTreeSet<u64>,
     stragglers: BTreeMap<u64, Entry>,
-    /// Unsettled and delayed ones.
+    /// Number of unsettled and delayed messages.
     held_count: u64,
     spare: Option<Box<Chunk>>,
 }
@@ -144,7 +144,7 @@ impl Index {
         number
     }
 
-    /// The number of the ready message that is next to go.
+    /// The number of the next ready message.
     pub(super) fn first_ready(&mut self) -> Option<u64> {
         if let Some(&number) = self.returned.first() {
             return Some(number);
@@ -188,14 +188,14 @@ impl Index {
         Some(entry)
     }
 
-    /// Has an unsettled message wait in its place, until it is given back.
+    /// Makes an unsettled message wait in its place, until it is given back.
     pub(super) fn delay(&mut self, number: u64) -> Option<&mut Entry> {
         let entry = self.at_mut(number).filter(|entry| entry.stage == Stage::Unsettled)?;
         entry.stage = Stage::Delayed;
         Some(entry)
     }
 
-    /// Takes a message out, whatever its state.
+    /// Removes a message, whatever its stage.
     pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
         if number < self.base {
             let entry = self.stragglers.remove(&number)?;
@@ -239,7 +239,7 @@ impl Index {
             .filter(|entry| entry.stage != Stage::Gone)
     }
 
-    /// Every message there is, in order of number, from `from` on.
+    /// Every message, in order of number, from `from` on.
     pub(super) fn iter_from(&self, from: u64) -> impl Iterator<Item = (u64, &Entry)> {
         let first_slot = from.saturating_sub(self.base) / CHUNK;
         let chunks = self.chunks.iter().enumerate().skip(first_slot as usize);
@@ -268,8 +268,8 @@ impl Index {
         }
     }
 
-    /// Forgets the places of freed chunks at the front. The cursor may lag behind what was removed
-    /// unseen, but never behind the front.
+    /// Forgets the places of freed chunks at the front. The cursor may lag behind removed messages
+    /// that it has not passed yet, but never behind the front.
     fn free_front(&mut self) {
         while let Some(None) = self.chunks.front() {
             self.chunks.pop_front();
@@ -278,7 +278,8 @@ impl Index {
         self.cursor = self.cursor.max(self.base);
     }
 
-    /// Frees front chunks that a few messages hold: at most one chunk in eight may be that empty.
+    /// Moves messages out of chunks at the front until there is at most one delivered chunk for
+    /// every eight messages held, besides the free ones.
     fn move_stragglers(&mut self) {
         loop {
             let delivered_chunks = (self.cursor - self.base) / CHUNK;

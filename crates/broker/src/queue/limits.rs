@@ -1,6 +1,6 @@
 //! How long a queue may get: `x-max-length`, `x-max-length-bytes` and what `x-overflow` makes of
-//! them. Only ready messages count, and whoever has room takes his before any is lost: for that
-//! even the bound on what may wait for its dispatch gives way.
+//! them. Only ready messages count, and consumers with room take theirs before any is lost: for
+//! that, even the bound on deliveries that wait for dispatch is exceeded.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use super::state::Queue;
 use crate::arguments::Overflow;
 
 impl<E: Endpoint> Queue<E> {
-    /// Has it act upon other settings from now on. Limits hold at once; a time to live holds for
-    /// messages to come, a consumer time-out for deliveries to come.
+    /// Makes the queue follow other settings from now on. Limits apply at once, a time to live to
+    /// future messages, a consumer timeout to future deliveries.
     ///
-    /// What it is built for stays as it was declared: its type, its priorities, a single active
-    /// consumer. So whoever keeps the settings takes them from [`Queue::settings`] afterwards.
+    /// What the queue was built for stays as declared: its type, its priorities, a single active
+    /// consumer. So whoever stores the settings must read them from [`Queue::settings`] afterwards.
     pub fn change_settings(&mut self, now_ms: u64, settings: &Settings, effects: &mut Effects) {
         self.settings = Arc::new(Settings {
             queue_type: self.settings.queue_type,
@@ -29,7 +29,8 @@ impl<E: Endpoint> Queue<E> {
         self.enforce_limits(now_ms, effects);
     }
 
-    /// Whether a message of this size may come in at all; always, where the head makes room for it.
+    /// Whether a message of this size may be enqueued at all; always true where dropping from the
+    /// head makes room for it.
     pub(super) fn has_room_for(
         &mut self,
         now_ms: u64,
@@ -43,7 +44,7 @@ impl<E: Endpoint> Queue<E> {
         !self.is_over(1, body_bytes)
     }
 
-    /// Sends back a message that the queue has no room for.
+    /// Refuses a message that the queue has no room for.
     pub(super) fn refuse(&self, incoming: Incoming, effects: &mut Effects) {
         let is_sent_on = self.settings.overflow == Overflow::RejectPublishDlx;
         let is_tracked = incoming.message.head().is_tracked;
@@ -59,7 +60,7 @@ impl<E: Endpoint> Queue<E> {
         });
     }
 
-    /// Drops from the head what is over the limits.
+    /// Drops messages from the head while the queue is over its limits.
     pub(super) fn enforce_limits(&mut self, now_ms: u64, effects: &mut Effects) {
         if self.settings.overflow != Overflow::DropHead || !self.is_over(0, 0) {
             return;
@@ -71,7 +72,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Whether it is over its limits, or would be with so much more.
+    /// Whether the queue is over its limits, or would be with this much more.
     fn is_over(&self, count: u64, bytes: u64) -> bool {
         let is_over = |max: Option<u64>, is: u64| max.is_some_and(|max| is > max);
         is_over(self.settings.length_max, self.ready_count + count)

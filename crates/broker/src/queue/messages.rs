@@ -1,4 +1,4 @@
-//! Commands about messages: in, settled, taken, out.
+//! Commands about messages: publish, restore, settle, get, purge, clear.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::state::Queue;
 const ATTEMPTS_MAX: u32 = u16::MAX as u32 - 1;
 
 impl<E: Endpoint> Queue<E> {
-    /// Puts a message in at the end.
+    /// Appends a message.
     pub fn publish(&mut self, now_ms: u64, incoming: Incoming, effects: &mut Effects) -> Published {
         if !self.has_room_for(now_ms, incoming.message.body().len() as u64, effects) {
             self.refuse(incoming, effects);
@@ -26,7 +26,8 @@ impl<E: Endpoint> Queue<E> {
         Published::Enqueued
     }
 
-    /// Puts a message in that recovery found; its order is the order of these calls.
+    /// Appends a message that recovery found; the order of these calls is the order of the
+    /// messages.
     pub fn restore(&mut self, restored: &Restored) {
         let ttl = self.expires_at_ms(restored.published_at_ms, restored.expiration_ms);
         self.ready_count += 1;
@@ -40,7 +41,8 @@ impl<E: Endpoint> Queue<E> {
                 body_bytes: restored.body_bytes,
                 attempt: restored.attempts,
                 stage: Stage::Ready,
-                // Deliveries are not logged, so after a restart any message may have been delivered.
+                // Deliveries are not logged, so after a restart any message may have been
+                // delivered.
                 marks: Marks::REDELIVERED
                     .with(Marks::TRACKED, restored.is_tracked)
                     .with(Marks::MISSED_DEADLINE, restored.missed_deadline),
@@ -51,7 +53,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Settles a delivery. `false` when it is not (or no longer) this one's to settle.
+    /// Settles a delivery; `false` if the message is not, or no longer, unsettled by this delivery.
     pub fn settle(
         &mut self,
         now_ms: u64,
@@ -63,7 +65,7 @@ impl<E: Endpoint> Queue<E> {
         self.settle_by(now_ms, id, consumer, settlement, None, effects)
     }
 
-    /// The same, naming who does it: of a tracked message the effects then say so.
+    /// The same, naming who settles it: for a tracked message, the effects then say so.
     pub fn settle_by(
         &mut self,
         now_ms: u64,
@@ -100,7 +102,7 @@ impl<E: Endpoint> Queue<E> {
         true
     }
 
-    /// Takes one message for `basic.get`.
+    /// Takes one message, for `basic.get`.
     pub fn get(&mut self, now_ms: u64, no_ack: bool, effects: &mut Effects) -> Option<Delivery> {
         self.last_used_ms = now_ms;
         let place = self.first_live(now_ms, effects)?;
@@ -113,7 +115,7 @@ impl<E: Endpoint> Queue<E> {
         Some(delivery)
     }
 
-    /// Removes every message that no consumer has; returns how many.
+    /// Removes every message that no consumer has; returns their number.
     pub fn purge(&mut self, effects: &mut Effects) -> u64 {
         self.end_all_delays();
         let mut count = 0;

@@ -1,13 +1,14 @@
-//! One queue: commands in, state changed, what follows appended to the caller's buffers.
+//! One queue: commands come in, change its state, and append their consequences to the caller's
+//! buffers.
 //!
 //! Order of calls for whoever drives it, all under the queue's lock: any number of commands
 //! ([`Queue::publish`], [`Queue::settle`], [`Queue::add_consumer`], ...), then [`Queue::assign`],
-//! then [`Queue::take_outgoing`]. After unlocking: hand over the deliveries, work off the
-//! [`Effects`]. Then lock again and repeat `assign` and `take_outgoing` until there is nothing;
-//! only one driver at a time may hold the dispatch ([`Queue::begin_dispatch`]), so that each
-//! consumer gets its messages in order.
+//! then [`Queue::take_outgoing`]. After unlocking: dispatch the deliveries, process the
+//! [`Effects`]. Then lock again and repeat `assign` and `take_outgoing` until nothing is left; only
+//! one driver at a time may hold the dispatch ([`Queue::begin_dispatch`]), so that each consumer
+//! gets its messages in order.
 //!
-//! *Never here:* the log, other queues, names of exchanges. Dead-lettering is an effect.
+//! *Never here:* the log, other queues, exchanges. Dead-lettering is an effect.
 
 mod command;
 mod compaction;

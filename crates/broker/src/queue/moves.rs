@@ -1,5 +1,5 @@
-//! A message's way through a queue: ready, unsettled, gone, with the counts that follow it. Nothing
-//! else changes a message's state.
+//! A message's way through a queue: ready, unsettled, gone, with the counts that go with it.
+//! Nothing else changes a message's stage.
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ impl<E: Endpoint> Queue<E> {
             self.outgoing.endpoints.push(consumer.endpoint.clone());
         }
         let endpoint = consumer.outgoing.1;
-        let no_ack = consumer.options.no_ack;
+        let no_ack = consumer.settings.no_ack;
         if !no_ack {
             consumer.unsettled_count += 1;
         }
@@ -73,7 +73,7 @@ impl<E: Endpoint> Queue<E> {
             let by = consumer.and_then(|consumer| consumer.endpoint.settled_by());
             self.remove_by(delivery.id.place(), Reason::AutoAcked, by.as_ref(), effects);
         } else if no_ack {
-            // Its body is still to be read, so the log must keep it until the dispatch.
+            // Its body must still be read, so the log must keep it until it is dispatched.
             delivery.settle_after = true;
         } else {
             self.watch_timeout(now_ms, &delivery);
@@ -81,7 +81,7 @@ impl<E: Endpoint> Queue<E> {
         self.outgoing.deliveries.push(delivery);
     }
 
-    /// Moves a ready message to unsettled.
+    /// Makes a ready message unsettled.
     pub(super) fn take(
         &mut self,
         place: Place,
@@ -108,16 +108,16 @@ impl<E: Endpoint> Queue<E> {
         Some(delivery)
     }
 
-    /// Whether a message is unsettled, and by this very delivery.
+    /// Whether a message is unsettled because of this very delivery.
     pub(super) fn is_unsettled(&self, id: DeliveryId) -> bool {
         let entry = self.levels.at(id.place());
         entry.is_some_and(|entry| entry.stage == Stage::Unsettled && entry.attempt == id.attempt)
     }
 
-    /// Moves an unsettled message back to ready.
+    /// Makes an unsettled message ready again.
     pub(super) fn give_back(&mut self, id: DeliveryId, was_delivered: bool, effects: &mut Effects) {
         if !was_delivered {
-            // The next delivery has the same number of attempts, so nothing may remember this one.
+            // The next delivery will have the same attempt number, so this one must be forgotten.
             self.forget_timeout(id);
         }
         let Some(entry) = self.levels.give_back(id.place()) else { return };
@@ -132,7 +132,7 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// A delivery ended without settling its message.
+    /// Notes that a delivery ended without settling its message.
     pub(super) fn note_attempt(&mut self, id: DeliveryId, retry_at_ms: u64, effects: &mut Effects) {
         let keeps_attempts = self.settings.keeps_attempts();
         let Some(entry) = self.levels.at_mut(id.place()) else { return };
@@ -148,12 +148,12 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Takes a message out for good.
+    /// Removes a message for good.
     pub(super) fn remove(&mut self, place: Place, reason: Reason, effects: &mut Effects) {
         self.remove_by(place, reason, None, effects);
     }
 
-    /// The same, at the hands of somebody.
+    /// The same, naming who settled it.
     pub(super) fn remove_by(
         &mut self,
         place: Place,

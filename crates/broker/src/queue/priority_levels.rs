@@ -1,12 +1,13 @@
-//! The messages of a queue by priority: one [`Index`] for each, and which of them to ask first.
+//! The messages of a queue by priority: one [`Index`] for each priority, and which of them to ask
+//! first.
 //!
-//! *Invariant:* a level with ready messages has its bit in `ready`. A bit may be left over; whoever
-//! finds nothing behind it takes it away, so looking for the next message costs the same for one
+//! *Invariant:* a level with ready messages has its bit in `ready`. A bit may be stale; whoever
+//! finds no ready message there clears it, so finding the next message costs the same for one
 //! priority and for 256.
 
 use super::index::{Entry, Index};
 
-/// Level and number of a message: where it is, for life.
+/// Level and number of a message: its place, which never changes.
 pub(super) type Place = (u8, u64);
 
 /// See the module's documentation.
@@ -21,7 +22,8 @@ impl PriorityLevels {
         Self { indexes: (0..=priority_max).map(|_| Index::default()).collect(), ready: [0; 4] }
     }
 
-    /// Adds a ready message at the end of its level; the highest takes what is beyond it.
+    /// Adds a ready message at the end of its level; priorities that are too high go to the highest
+    /// level.
     pub(super) fn push(&mut self, priority: u8, entry: Entry) -> Place {
         let level = usize::from(priority).min(self.indexes.len() - 1);
         let number = self.indexes[level].push(entry);
@@ -29,7 +31,7 @@ impl PriorityLevels {
         (level as u8, number)
     }
 
-    /// The ready message that is next to go.
+    /// The next ready message.
     pub(super) fn first_ready(&mut self) -> Option<Place> {
         for word in (0..self.ready.len()).rev() {
             while let Some(bit) = self.ready[word].checked_ilog2() {
@@ -54,12 +56,12 @@ impl PriorityLevels {
         self.indexes.get_mut(usize::from(level))?.give_back(number)
     }
 
-    /// Has an unsettled message wait in its place.
+    /// Makes an unsettled message wait in its place.
     pub(super) fn delay(&mut self, (level, number): Place) -> Option<&mut Entry> {
         self.indexes.get_mut(usize::from(level))?.delay(number)
     }
 
-    /// Takes a message out, ready or unsettled.
+    /// Removes a message, ready or unsettled.
     pub(super) fn remove(&mut self, (level, number): Place) -> Option<Entry> {
         self.indexes.get_mut(usize::from(level))?.remove(number)
     }
@@ -72,7 +74,7 @@ impl PriorityLevels {
         self.indexes.get_mut(usize::from(level))?.at_mut(number)
     }
 
-    /// One level, if there is one of that number.
+    /// One level, if there is one with that number.
     pub(super) fn level(&self, level: usize) -> Option<&Index> {
         self.indexes.get(level)
     }

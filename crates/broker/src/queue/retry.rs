@@ -1,9 +1,10 @@
 //! The wait between two attempts: `x-retry-delay-min/max` (doubling, with jitter) and RabbitMQ's
-//! `x-delayed-retry-*` (in proportion to the deliveries so far). How long, and nothing else.
+//! `x-delayed-retry-*` (in proportion to the deliveries so far). Owns how long it is, and nothing
+//! else.
 
 use crate::arguments::{QueueArguments, RetryKind};
 
-/// The longest wait: 49 days, as far as a time to live goes.
+/// The longest wait: 49 days, the limit of a time to live.
 const WAIT_MS_MAX: u64 = u32::MAX as u64;
 
 /// How long a message waits after each attempt.
@@ -26,16 +27,16 @@ impl Retry {
             let max_ms = arguments.retry_delay_max_ms.unwrap_or(WAIT_MS_MAX);
             return Some(Self { growth: Growth::Doubling, min_ms, max_ms });
         }
-        // Every requeue counts as a failed attempt here, so nothing is merely returned.
+        // Here every requeue counts as a failed attempt, so nothing is merely returned.
         let is_on = matches!(arguments.delayed_retry, RetryKind::All | RetryKind::Failed);
         let min_ms = arguments.delayed_retry_min_ms.filter(|_| is_on)?;
         let max_ms = arguments.delayed_retry_max_ms.unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX);
         Some(Self { growth: Growth::Linear, min_ms, max_ms })
     }
 
-    /// The wait after so many attempts. Doubling waits are stretched by up to a quarter (or, at the
-    /// maximum, shortened by as much), so that what failed together does not come back together;
-    /// `random` is any number.
+    /// The wait after this many attempts. Doubling waits are stretched by up to a quarter (or, at
+    /// the maximum, shortened by as much), so that messages that failed together do not come back
+    /// together; `random` is any number.
     pub fn delay_ms(&self, attempts: u16, random: u64) -> u64 {
         let attempts = u64::from(attempts.max(1));
         match self.growth {

@@ -1,7 +1,7 @@
-//! The one place where a queue's effective settings are resolved, and all that anybody asks of them.
+//! The one place where a queue's effective settings are resolved.
 //!
-//! Today they come from the queue's arguments alone; whatever else may set them later (policies)
-//! is merged here. A living queue changes over to others at any time
+//! Today they come from the queue's arguments alone; whatever else may set them later (policies) is
+//! to be merged here. A queue in use can change to other settings at any time
 //! ([`Queue::change_settings`](super::Queue::change_settings)).
 
 use outcome::OutcomeRequest;
@@ -9,16 +9,16 @@ use outcome::OutcomeRequest;
 use super::retry::Retry;
 use crate::arguments::{Overflow, QueueArguments, QueueType};
 
-/// Where a queue sends messages that die.
+/// Where a queue dead-letters messages to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetterAddress {
     /// `x-dead-letter-exchange`.
     pub exchange: String,
-    /// `x-dead-letter-routing-key`; `None`: with the keys they came with.
+    /// `x-dead-letter-routing-key`; `None` means that messages keep their own keys.
     pub routing_key: Option<String>,
 }
 
-/// What a queue acts upon.
+/// The settings that a queue follows.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     /// `x-queue-type`.
@@ -27,7 +27,7 @@ pub struct Settings {
     pub message_ttl_ms: Option<u64>,
     /// `x-expires`, ms without use.
     pub expires_ms: Option<u64>,
-    /// Where messages that die are sent on to, if anywhere.
+    /// Where messages are dead-lettered to, if anywhere.
     pub dead_letter: Option<DeadLetterAddress>,
     /// `x-max-length`, ready messages.
     pub length_max: Option<u64>,
@@ -35,11 +35,11 @@ pub struct Settings {
     pub bytes_max: Option<u64>,
     /// What happens at the limit.
     pub overflow: Overflow,
-    /// `x-max-priority`; 0 is an ordinary queue.
+    /// `x-max-priority`; 0 for an ordinary queue.
     pub priority_max: u8,
     /// `x-single-active-consumer`.
     pub single_active_consumer: bool,
-    /// Times a message may be given back before it dies.
+    /// How often a message may be given back before it is dead-lettered or dropped.
     pub delivery_limit: Option<u32>,
     /// `x-consumer-timeout`, ms per delivery.
     pub consumer_timeout_ms: Option<u64>,
@@ -47,17 +47,17 @@ pub struct Settings {
     pub counts_deliveries: bool,
     /// How long a message that was given back waits for its next attempt.
     pub retry: Option<Retry>,
-    /// What is asked for messages that do not ask themselves.
+    /// What the queue asks for on behalf of messages that do not ask themselves.
     pub request: OutcomeRequest,
-    /// `x-message-deduplication`, where it says.
+    /// `x-message-deduplication`, if specified.
     pub deduplicates: Option<bool>,
     /// `x-cache-ttl`: how long an id is remembered, ms.
     pub window_ms: Option<u64>,
 }
 
 impl Settings {
-    /// Whether the attempts at a message must outlive a restart: for a limit, for who is shown them,
-    /// or because the next wait depends on them.
+    /// Whether the attempts at a message must survive a restart: for a limit, because consumers see
+    /// them, or because the next wait depends on them.
     pub(super) fn keeps_attempts(&self) -> bool {
         self.counts_deliveries || self.delivery_limit.is_some() || self.retry.is_some()
     }

@@ -1,6 +1,6 @@
 //! The state of a queue, which its other modules change.
 //!
-//! *Invariant:* the counts are those of the messages in `levels`, by their state.
+//! *Invariant:* the counts are those of the messages in `levels`, by stage.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
@@ -29,13 +29,13 @@ pub struct Queue<E> {
     pub(super) is_dispatching: bool,
     pub(super) had_consumers: bool,
     pub(super) last_used_ms: u64,
-    /// Whether anything in it was ever bound to expire.
+    /// Whether anything in it could ever expire.
     pub(super) watches_time: bool,
     /// When deliveries time out, in order; only with a consumer timeout.
     pub(super) consumer_deadlines: VecDeque<(u64, DeliveryId, ConsumerKey)>,
-    /// Producers' deadlines; some of messages that are gone.
+    /// Producers' deadlines; some belong to messages that are gone.
     pub(super) deadlines: BinaryHeap<Reverse<(u64, u8, u64)>>,
-    /// When to look at messages that wait for their next attempt; some of messages that are gone.
+    /// When to look at messages that wait for their next attempt; some are gone.
     pub(super) delayed: BTreeSet<(u64, u8, u64)>,
 }
 
@@ -65,12 +65,12 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Its name for life.
+    /// Its id, which never changes.
     pub fn id(&self) -> QueueId {
         self.id
     }
 
-    /// What it acts upon.
+    /// The settings that it follows.
     pub fn settings(&self) -> &Arc<Settings> {
         &self.settings
     }
@@ -86,17 +86,19 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    /// Bytes of memory that its messages take, each counted here though others may share it.
+    /// Bytes of memory that its messages take; each is counted here even if other queues share it.
     pub fn cached_bytes(&self) -> u64 {
         self.cached_bytes
     }
 
-    /// Whether it ever had a consumer (an auto-delete queue goes with its last, not before).
+    /// Whether it ever had a consumer (an auto-delete queue is deleted with its last one, not
+    /// before).
     pub fn had_consumers(&self) -> bool {
         self.had_consumers
     }
 
-    /// Somebody used it: declared it again or got from it (`x-expires` counts from here).
+    /// Notes that somebody used it: redeclared it or got a message from it (`x-expires` counts from
+    /// here).
     pub fn touch(&mut self, now_ms: u64) {
         self.last_used_ms = now_ms;
     }

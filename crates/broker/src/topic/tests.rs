@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// The rule, word by word, as the specification words it.
+/// The rule, word by word, as the specification puts it.
 fn naive(pattern: &[&str], key: &[&str]) -> bool {
     match (pattern.split_first(), key.split_first()) {
         (None, None) => true,

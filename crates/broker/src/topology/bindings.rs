@@ -1,7 +1,7 @@
-//! Binding and unbinding, and what goes when a binding goes.
+//! Binding and unbinding, and what is deleted along with a binding.
 //!
-//! An auto-delete exchange goes when the last binding *from* it goes; the bindings *to* it go with
-//! it, which may be the last of other exchanges, and so on.
+//! An auto-delete exchange is deleted when the last binding *from* it is removed; the bindings *to*
+//! it are removed with it, which may be the last of other exchanges, and so on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use super::definitions::{BindingDefinition, Declared, Destination, Removal};
 use super::rules::default_exchange_refused;
 use super::state::Topology;
 use crate::BrokerError;
-use crate::exchange::Target;
+use crate::exchange::RouteTarget;
 use crate::headers_match::HeadersMatch;
 
-/// The ends of a binding that is asked for.
+/// The ends of a requested binding.
 struct Ends {
     source: u32,
-    target: Target,
+    target: RouteTarget,
 }
 
 impl Topology {
-    /// `queue.bind` and `exchange.bind`. The same binding again changes nothing.
+    /// `queue.bind` and `exchange.bind`. Repeating a binding changes nothing.
     ///
     /// # Errors
     ///
-    /// `ACCESS_REFUSED` for the default exchange at either end, `NOT_FOUND` for an end that is not
-    /// there, `PRECONDITION_FAILED` for a wrong `x-match`, `RESOURCE_LOCKED` for another
+    /// `ACCESS_REFUSED` for the default exchange at either end, `NOT_FOUND` for an end that does
+    /// not exist, `PRECONDITION_FAILED` for a wrong `x-match`, `RESOURCE_LOCKED` for another
     /// connection's exclusive queue.
     pub fn bind(
         &mut self,
@@ -54,7 +54,7 @@ impl Topology {
         Ok(Declared::new(&binding.definition, created))
     }
 
-    /// `queue.unbind` and `exchange.unbind`. Removing what is not there does nothing.
+    /// `queue.unbind` and `exchange.unbind`. Removing what does not exist does nothing.
     ///
     /// # Errors
     ///
@@ -79,11 +79,11 @@ impl Topology {
         Ok(self.remove_bindings(BTreeSet::from([place])))
     }
 
-    /// Puts back a binding from storage.
+    /// Restores a binding from storage.
     ///
     /// # Errors
     ///
-    /// `NOT_FOUND` for an end that is not there, `PRECONDITION_FAILED` for a wrong `x-match`.
+    /// `NOT_FOUND` for an end that does not exist, `PRECONDITION_FAILED` for a wrong `x-match`.
     pub fn restore_binding(&mut self, binding: BindingDefinition) -> Result<(), BrokerError> {
         check_not_default(&binding.source, &binding.destination)?;
         let ends = self.ends(&binding.source, &binding.destination)?;
@@ -101,16 +101,16 @@ impl Topology {
         let target = match destination {
             Destination::Queue(name) => {
                 let queue = self.queue_named(name).ok_or_else(|| self.no_queue(name))?;
-                Target::Queue(queue.id)
+                RouteTarget::Queue(queue.id)
             }
-            Destination::Exchange(name) => {
-                Target::Exchange(self.exchanges.find(name).ok_or_else(|| self.no_exchange(name))?)
-            }
+            Destination::Exchange(name) => RouteTarget::Exchange(
+                self.exchanges.find(name).ok_or_else(|| self.no_exchange(name))?,
+            ),
         };
         Ok(Ends { source: place, target })
     }
 
-    /// What a headers exchange at `source` makes of the arguments; `None` for other kinds.
+    /// How a headers exchange at `source` reads the arguments; `None` for other kinds.
     fn headers_match(
         &self,
         source: u32,
@@ -131,12 +131,12 @@ impl Topology {
         let BindingIdentity { source, target, .. } = identity;
         let routing_key = Arc::clone(&identity.routing_key);
         let (destination, destination_durable) = match target {
-            Target::Queue(id) => {
+            RouteTarget::Queue(id) => {
                 let queue = self.queue_by_id(id);
                 let name = queue.map_or_else(|| "".into(), |queue| Arc::clone(&queue.name));
                 (Destination::Queue(name), queue.is_some_and(|queue| queue.durable))
             }
-            Target::Exchange(place) => {
+            RouteTarget::Exchange(place) => {
                 let entry = self.exchanges.get(place).map(|entry| &entry.definition);
                 let name = entry.map_or_else(|| "".into(), |entry| Arc::clone(&entry.name));
                 (Destination::Exchange(name), entry.is_some_and(|entry| entry.durable))
@@ -155,7 +155,7 @@ impl Topology {
         if let Some(entry) = self.exchanges.get_mut(source) {
             entry.outgoing.insert(place);
             entry.routes.add(place, &routing_key, headers, target);
-            if let Target::Exchange(onward) = target {
+            if let RouteTarget::Exchange(onward) = target {
                 *entry.onward.entry(onward).or_default() += 1;
             }
         }
@@ -166,17 +166,17 @@ impl Topology {
         place
     }
 
-    fn incoming(&mut self, target: Target) -> Option<&mut BTreeSet<u32>> {
+    fn incoming(&mut self, target: RouteTarget) -> Option<&mut BTreeSet<u32>> {
         match target {
-            Target::Queue(id) => {
+            RouteTarget::Queue(id) => {
                 let place = *self.queue_places.get(&id)?;
                 Some(&mut self.queues.get_mut(place)?.incoming)
             }
-            Target::Exchange(place) => Some(&mut self.exchanges.get_mut(place)?.incoming),
+            RouteTarget::Exchange(place) => Some(&mut self.exchanges.get_mut(place)?.incoming),
         }
     }
 
-    /// Removes bindings and the auto-delete exchanges that thereby lose their last.
+    /// Removes bindings, and the auto-delete exchanges that lose their last binding.
     pub(super) fn remove_bindings(&mut self, places: BTreeSet<u32>) -> Removal {
         let mut removal = Removal::default();
         let mut unused = Vec::new();
@@ -187,14 +187,14 @@ impl Topology {
         removal
     }
 
-    /// Removes an exchange, its bindings, and what goes with them.
+    /// Removes an exchange, its bindings, and whatever is deleted with them.
     pub(super) fn remove_exchange(&mut self, place: u32) -> Removal {
         let mut removal = Removal::default();
         self.remove_unused(vec![place], &mut removal);
         removal
     }
 
-    /// Removes exchanges until none is left that has to go.
+    /// Removes exchanges until none is left that must be deleted.
     fn remove_unused(&mut self, mut unused: Vec<u32>, removal: &mut Removal) {
         while let Some(place) = unused.pop() {
             let Some(entry) = self.exchanges.get(place) else { continue };
@@ -210,7 +210,7 @@ impl Topology {
         }
     }
 
-    /// Removes one binding; returns its source if that has to go, too.
+    /// Removes one binding; returns its source if that must be deleted, too.
     fn remove_binding(&mut self, place: u32, removal: &mut Removal) -> Option<u32> {
         let BoundBinding { definition, identity } = self.bindings.remove(place)?;
         self.identities.remove(&identity);
@@ -222,7 +222,7 @@ impl Topology {
         let entry = self.exchanges.get_mut(source)?;
         entry.outgoing.remove(&place);
         entry.routes.remove(place, &routing_key, target);
-        if let Target::Exchange(onward) = target
+        if let RouteTarget::Exchange(onward) = target
             && let Some(count) = entry.onward.get_mut(&onward)
         {
             *count -= 1;
@@ -255,7 +255,7 @@ fn identity(ends: &Ends, routing_key: &str, arguments: &FieldTable) -> BindingId
     }
 }
 
-/// The arguments by name: their order makes no other binding.
+/// The arguments sorted by name: a different order does not make another binding.
 fn sorted(arguments: &FieldTable) -> FieldTable {
     let mut entries: Vec<_> = arguments.clone().into_iter().collect();
     entries.sort_by(|(left, _), (right, _)| left.cmp(right));

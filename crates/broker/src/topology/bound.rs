@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::definitions::BindingDefinition;
-use crate::exchange::Target;
+use crate::exchange::RouteTarget;
 
 /// A binding, with the places of its ends.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ pub(super) struct BoundBinding {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct BindingIdentity {
     pub(super) source: u32,
-    pub(super) target: Target,
+    pub(super) target: RouteTarget,
     pub(super) routing_key: Arc<str>,
     /// Encoded, sorted by name; empty without arguments.
     pub(super) arguments: Box<[u8]>,

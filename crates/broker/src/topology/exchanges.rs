@@ -13,13 +13,13 @@ use crate::arguments::{compare, compare_field};
 use crate::exchange::{ALTERNATE_EXCHANGE, ExchangeDefinition};
 
 impl Topology {
-    /// `exchange.declare`: makes the exchange, or finds it with the same properties.
+    /// `exchange.declare`: creates the exchange, or finds it with the same properties.
     ///
     /// # Errors
     ///
     /// `ACCESS_REFUSED` for the default exchange and for a new name that is reserved,
-    /// `PRECONDITION_FAILED` if it is there with another type, property or alternate, or if
-    /// `alternate-exchange` is no text.
+    /// `PRECONDITION_FAILED` if it exists with another type, property or alternate exchange, or if
+    /// `alternate-exchange` is not text.
     pub fn declare_exchange(
         &mut self,
         declaration: ExchangeDeclaration<'_>,
@@ -51,7 +51,7 @@ impl Topology {
         self.exchange(name)
     }
 
-    /// The exchange of that name, the default exchange too.
+    /// The exchange of that name, the default exchange included.
     ///
     /// # Errors
     ///
@@ -81,13 +81,14 @@ impl Topology {
         Some(&self.exchanges.get(self.exchanges.find(name)?)?.definition)
     }
 
-    /// Whether the exchange is there and only other exchanges may publish to it.
+    /// Whether the exchange exists and only other exchanges may publish to it.
     pub fn is_internal(&self, name: &str) -> bool {
         self.exchange_named(name).is_some_and(|definition| definition.internal)
     }
 
-    /// `exchange.delete`: deletes the exchange with all bindings from and to it, and the auto-delete
-    /// exchanges that lose their last binding thereby. Deleting what is not there does nothing.
+    /// `exchange.delete`: deletes the exchange with all bindings from and to it, and the
+    /// auto-delete exchanges that thereby lose their last binding. Deleting what does not exist
+    /// does nothing.
     ///
     /// # Errors
     ///
@@ -111,7 +112,7 @@ impl Topology {
         Ok(self.remove_exchange(place))
     }
 
-    /// Puts back an exchange from storage.
+    /// Restores an exchange from storage.
     ///
     /// # Errors
     ///

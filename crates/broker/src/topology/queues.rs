@@ -12,12 +12,12 @@ use crate::arguments::{self, QueueArguments, QueueProperties, QueueType};
 use crate::{BrokerError, QueueId};
 
 impl Topology {
-    /// `queue.declare`: makes the queue, or finds it with the same properties and arguments.
+    /// `queue.declare`: creates the queue, or finds it with the same properties and arguments.
     ///
     /// # Errors
     ///
     /// `ACCESS_REFUSED` for a reserved name, `RESOURCE_LOCKED` if the queue is another
-    /// connection's or exclusive where it should not be, `PRECONDITION_FAILED` if it is there with
+    /// connection's or exclusive where it should not be, `PRECONDITION_FAILED` if it exists with
     /// other properties or arguments, or if an argument is wrong.
     pub fn declare_queue(
         &mut self,
@@ -40,7 +40,7 @@ impl Topology {
         Ok(Declared::new(current, created))
     }
 
-    /// The queue, if this connection may use it: passive declaration, and before everything else
+    /// The queue, if this connection may use it: for passive declarations, and before anything else
     /// that is done to a queue.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Topology {
         }
     }
 
-    /// The queue of that name, whosever it is.
+    /// The queue of that name, whichever connection owns it.
     pub fn queue_named(&self, name: &str) -> Option<&QueueDefinition> {
         Some(&self.queues.get(self.queues.find(name)?)?.definition)
     }
@@ -64,14 +64,14 @@ impl Topology {
         Some(&self.queues.get(*self.queue_places.get(&id)?)?.definition)
     }
 
-    /// The exclusive queues of a connection, which go with it.
+    /// The exclusive queues of a connection, which are deleted with it.
     pub fn exclusive_queues(&self, connection: u64) -> impl Iterator<Item = &QueueDefinition> {
         let places = self.owned.get(&connection).into_iter().flatten();
         places.filter_map(|&place| Some(&self.queues.get(place)?.definition))
     }
 
-    /// Deletes a queue with its bindings; `None` if there is none of that name. Whether it may be
-    /// deleted ([`queue`](Self::queue), unused, empty) is the caller's to check.
+    /// Deletes a queue with its bindings; `None` if there is none of that name. The caller must
+    /// check whether it may be deleted ([`queue`](Self::queue), unused, empty).
     pub fn delete_queue(&mut self, name: &str) -> Option<RemovedQueue> {
         let place = self.queues.find(name)?;
         let incoming = std::mem::take(&mut self.queues.get_mut(place)?.incoming);
@@ -90,7 +90,7 @@ impl Topology {
         Some(RemovedQueue { definition, removal })
     }
 
-    /// Puts back a queue from storage; its arguments were checked when it was declared.
+    /// Restores a queue from storage; its arguments were checked when it was declared.
     ///
     /// # Errors
     ///
@@ -175,7 +175,7 @@ impl Topology {
 
 const DEAD_LETTER_EXCHANGE: &str = "x-dead-letter-exchange";
 
-/// Quorum queues have names of the clients' choice.
+/// A quorum queue's name must be chosen by the client.
 fn check_server_named(declaration: &QueueDeclaration<'_>) -> Result<(), BrokerError> {
     let queue_type = declaration.arguments.get("x-queue-type").and_then(FieldValue::as_str);
     if queue_type == Some(QueueType::Quorum.name()) {
@@ -186,7 +186,7 @@ fn check_server_named(declaration: &QueueDeclaration<'_>) -> Result<(), BrokerEr
     Ok(())
 }
 
-/// The error for an argument that should name an exchange and is no text.
+/// The error for an argument that should name an exchange and is not text.
 pub(super) fn invalid_type(value: &FieldValue, key: &str, subject: &str) -> BrokerError {
     let kind = arguments::kind_name(value);
     BrokerError::precondition_failed(format!("invalid type '{kind}' for arg '{key}' in {subject}"))

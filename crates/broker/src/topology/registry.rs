@@ -1,7 +1,7 @@
 //! Numbered places for values, and places found by name.
 //!
-//! *Invariant:* a place keeps its number until its value is removed; then it may be given out
-//! again. Iteration goes by place, so it is the same in every run.
+//! *Invariant:* a place keeps its number until its value is removed; then it may be reused.
+//! Iteration is in the order of places, so it is the same in every run.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -52,11 +52,11 @@ impl<T> Slab<T> {
     }
 }
 
-/// Values with a name each, at numbered places.
+/// Named values, at numbered places.
 #[derive(Debug, Clone)]
 pub(super) struct Registry<T> {
     values: Slab<T>,
-    // The names are the clients' choice: std's hasher does not let them choose collisions.
+    // Clients choose the names: std's hasher keeps them from choosing collisions.
     names: HashMap<Arc<str>, u32>,
 }
 

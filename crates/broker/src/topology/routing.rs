@@ -1,23 +1,23 @@
 //! From an exchange, a routing key and headers to queues.
 //!
-//! An exchange is visited once per message, whatever leads there. Whether its alternate is asked
-//! depends on its own bindings alone, as in RabbitMQ: one that selects an exchange counts, even if
-//! the message reaches no queue from there.
+//! An exchange is visited once per message, however many paths lead there. Whether its alternate
+//! exchange is used depends on its own bindings alone, as in RabbitMQ: a binding that selects an
+//! exchange counts, even if the message reaches no queue from there.
 
 use std::collections::HashSet;
 
 use amqp::TableRef;
 
 use super::state::{ExchangeEntry, Topology};
-use crate::exchange::Target;
+use crate::exchange::RouteTarget;
 use crate::headers_match::MessageHeaders;
 use crate::{BrokerError, QueueId};
 
 impl Topology {
-    /// Appends the queues a message goes to, each once, in no particular order.
+    /// Appends the queues that a message goes to, each once, in no particular order.
     ///
     /// `extra_keys` are routing keys besides `routing_key` (CC and BCC). The headers are read only
-    /// if a headers exchange is met. Whether the exchange is internal is not asked here.
+    /// if a headers exchange is reached. Whether the exchange is internal is not checked here.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl Topology {
     ) -> Result<(), BrokerError> {
         let start = out.len();
         if exchange.is_empty() {
-            // The most frequent of all, and the shortest way.
+            // The most common case, and the shortest path.
             self.route_by_name(routing_key, extra_keys, out);
             if !extra_keys.is_empty() {
                 sort_and_dedup(out, start);
@@ -62,9 +62,9 @@ impl Topology {
         result
     }
 
-    /// Whether a route depends on the exchange and the routing key alone, so that it may be kept
+    /// Whether a route depends on the exchange and the routing key alone, so that it may be cached
     /// until the [`epoch`](Self::epoch) changes: no headers exchange can be reached. False for an
-    /// exchange that is not there.
+    /// exchange that does not exist.
     pub fn is_cacheable(&self, exchange: &str) -> bool {
         let Some(place) = self.exchanges.find(exchange) else { return false };
         let mut seen = HashSet::from([place]);
@@ -92,17 +92,17 @@ impl Topology {
     }
 }
 
-/// One message on its way.
+/// The routing of one message.
 struct Walk<'t, 'm, 'o> {
     topology: &'t Topology,
     keys: (&'m str, &'m [&'m str]),
     headers: Option<TableRef<'m>>,
     read_headers: Option<MessageHeaders<'m>>,
-    /// Where it was published: seen from the start, but not in `seen`, which mostly stays empty.
+    /// Where it was published: visited from the start, but not in `seen`, which mostly stays empty.
     first: u32,
     seen: HashSet<u32>,
     pending: Vec<u32>,
-    /// Whether `out` may have a queue twice.
+    /// Whether `out` may hold a queue twice.
     may_repeat: bool,
     out: &'o mut Vec<QueueId>,
 }
@@ -121,7 +121,7 @@ impl Walk<'_, '_, '_> {
         let topology = self.topology;
         let Some(entry) = topology.exchanges.get(place) else { return Ok(()) };
         if entry.definition.name.is_empty() {
-            // Only as an alternate: it cannot be bound.
+            // Reached only as an alternate exchange: it cannot be bound.
             topology.route_by_name(self.keys.0, self.keys.1, self.out);
             return Ok(());
         }
@@ -143,9 +143,9 @@ impl Walk<'_, '_, '_> {
         Ok(())
     }
 
-    /// Takes the targets of one exchange for one key; false if there are none.
+    /// Collects the targets of one exchange for one key; false if there are none.
     fn find(&mut self, entry: &ExchangeEntry, key: &str) -> bool {
-        // Direct and fanout routes hold each target once.
+        // Direct and fanout routes give each target once.
         self.may_repeat |= entry.routes.may_repeat();
         let none = MessageHeaders::default();
         let read_headers = self.read_headers.take();
@@ -153,8 +153,8 @@ impl Walk<'_, '_, '_> {
         entry.routes.find(key, read_headers.as_ref().unwrap_or(&none), |target| {
             found_any = true;
             match target {
-                Target::Queue(id) => self.out.push(id),
-                Target::Exchange(place) => self.go_to(place),
+                RouteTarget::Queue(id) => self.out.push(id),
+                RouteTarget::Exchange(place) => self.go_to(place),
             }
         });
         self.read_headers = read_headers;
@@ -168,7 +168,7 @@ impl Walk<'_, '_, '_> {
     }
 }
 
-/// Leaves every value from `start` on once.
+/// Leaves every value from `start` on only once.
 fn sort_and_dedup(out: &mut Vec<QueueId>, start: usize) {
     if out.len() - start < 2 {
         return;

@@ -1,4 +1,4 @@
-//! Names and exchanges that are nobody's to change.
+//! Names and exchanges that clients may not change.
 
 use crate::BrokerError;
 
@@ -6,7 +6,7 @@ pub(super) fn default_exchange_refused() -> BrokerError {
     BrokerError::access_refused("operation not permitted on the default exchange")
 }
 
-/// Names that begin with `amq.` are the server's.
+/// Names that begin with `amq.` are reserved for the server.
 pub(super) fn check_name(kind: &str, name: &str) -> Result<(), BrokerError> {
     if name.starts_with("amq.") {
         return Err(BrokerError::access_refused(format!(

@@ -1,4 +1,4 @@
-//! The state of a topology, and what can be read of it.
+//! The state of a topology, and what can be read from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(super) struct ExchangeEntry {
     pub(super) routes: Routes,
     /// Bindings from here.
     pub(super) outgoing: BTreeSet<u32>,
-    /// Bindings that lead here.
+    /// Bindings to here.
     pub(super) incoming: BTreeSet<u32>,
     /// The exchanges it is bound to, with the number of bindings.
     pub(super) onward: BTreeMap<u32, u32>,
@@ -82,7 +82,7 @@ impl Topology {
         self.epoch
     }
 
-    /// All exchanges, the predeclared ones too.
+    /// All exchanges, the predeclared ones included.
     pub fn exchanges(&self) -> impl Iterator<Item = &ExchangeDefinition> {
         self.exchanges.iter().map(|entry| &entry.definition)
     }
@@ -92,7 +92,7 @@ impl Topology {
         self.queues.iter().map(|entry| &entry.definition)
     }
 
-    /// All bindings. The default exchange's are not among them: every queue has its own.
+    /// All bindings, except the implicit ones of the default exchange.
     pub fn bindings(&self) -> impl Iterator<Item = &BindingDefinition> {
         self.bindings.iter().map(|binding| &binding.definition)
     }
@@ -154,8 +154,8 @@ impl Topology {
         BrokerError::precondition_failed(format!("{} not empty", self.queue_subject(name)))
     }
 
-    /// The error for consuming from a queue that somebody consumes exclusively, or exclusively
-    /// from one that has consumers.
+    /// The error for consuming from a queue that has an exclusive consumer, or for consuming
+    /// exclusively from one that has consumers.
     pub fn queue_in_exclusive_use(&self, name: &str) -> BrokerError {
         BrokerError::access_refused(format!("{} in exclusive use", self.queue_subject(name)))
     }

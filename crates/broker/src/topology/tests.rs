@@ -426,7 +426,7 @@ fn an_alternate_exchange_takes_what_no_binding_takes() {
     assert!(routed(&topology, "loop1", "k").is_empty());
     assert!(routed(&topology, "to-nowhere", "k").is_empty());
     assert_eq!(routed(&topology, "to-default", "q"), ["q"]);
-    // A binding to an exchange is a binding, wherever that one leads.
+    // A binding to an exchange counts, wherever that exchange leads.
     topology.bind("e", &Destination::exchange("loop1"), "dead", &none(), ME).unwrap();
     assert!(routed(&topology, "e", "dead").is_empty());
 }

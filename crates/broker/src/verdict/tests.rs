@@ -22,8 +22,8 @@ fn decide(reason: Reason, missed: bool, tracking: &Tracking, settings: &Settings
     verdict(&removed(reason, missed), tracking, 1000, settings)
 }
 
-/// What a row of the table says: outcome, whether it is late, how the confirm is decided, whether the
-/// content is kept.
+/// What a row of the table says: outcome, whether it is late, how the confirm is decided, whether
+/// the content is kept.
 type Row = (Reason, Outcome, bool, Option<bool>, bool);
 
 #[test]
@@ -94,7 +94,8 @@ fn who_asked_is_told_the_message_before_its_queue() {
         ..Settings::default()
     };
     let (all, good, bad) = (Some(Notify::All), Some(Notify::Processed), Some(Notify::Failed));
-    // Of the message, of its queue, whether it is a copy; told when processed, when failed.
+    // What the message asks for, what its queue asks for, whether it is a copy; notified if
+    // processed, if failed.
     let table = [
         (None, None, false, (false, false)),
         (all, None, false, (true, true)),

@@ -7,21 +7,21 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     Publish(Publication),
-    /// More than may wait for a dispatch.
+    /// Publishes more messages than may wait for dispatch.
     PublishMany(Publication, u16),
     Assign,
     /// Begins a dispatch, unless one is under way.
     Take,
     /// Ends what `Take` began: the bits say which deliveries reach nobody.
     Dispatch(u64),
-    /// Settles one of the deliveries there were, the latest first, current or not.
+    /// Settles one of all deliveries so far, the latest first, whether current or not.
     Settle(usize, Settlement),
     Get {
         no_ack: bool,
     },
     AddConsumer(ConsumerSettings, u32),
     RemoveConsumer(usize),
-    /// The endpoint of a consumer has room for so many from now on; whether it says so.
+    /// The endpoint of a consumer has room for this many from now on; whether it reports that.
     MakeRoom(usize, u32, bool),
     Purge,
     Tick,
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Touch,
     /// Compaction moves the record of a message.
     Relocate(usize),
-    /// Somebody takes one of the logged messages out; whether he knows where it stands now.
+    /// Somebody cancels one of the logged messages; whether they know its current place.
     Cancel(usize, bool),
 }
 
@@ -39,10 +39,10 @@ pub(crate) struct Publication {
     pub expiration_ms: Option<u32>,
     pub body_bytes: usize,
     pub is_logged: bool,
-    /// Of a logged message; others are kept anyway.
+    /// Only matters for a logged message; other bodies are kept anyway.
     pub keep_body: bool,
     pub is_tracked: bool,
-    /// Of a tracked one, ms from publishing.
+    /// The deadline of a tracked message, ms from publishing.
     pub deadline_ms: Option<u64>,
 }
 
@@ -64,12 +64,13 @@ fn publication() -> impl Strategy<Value = Publication> {
     )
 }
 
-/// A message that recovery found, with its attempts before and whether its deadline was told.
+/// A message that recovery found, with its earlier attempts and whether its missed deadline was
+/// reported.
 pub(crate) fn restored() -> impl Strategy<Value = (Publication, u16, bool)> {
     (publication(), 0u16..3, any::<bool>())
 }
 
-/// Waits that can be foretold: in proportion to the deliveries, or always the same.
+/// Predictable waits: in proportion to the deliveries, or always the same.
 fn retry() -> impl Strategy<Value = Option<Retry>> {
     let max_ms = prop::option::of(0u64..60);
     prop_oneof![

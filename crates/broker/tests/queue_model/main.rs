@@ -1,4 +1,4 @@
-//! Random commands on a queue and on a naive model of it: after each both say the same.
+//! Random commands on a queue and on a naive model of it: after each, both must agree.
 
 mod commands;
 mod model;
@@ -18,9 +18,9 @@ use outcome::SettledBy;
 use proptest::prelude::*;
 
 use commands::{Command, Publication};
-use model::{Delivered, Gone, Model, State};
+use model::{Delivered, Gone, Model, Stage};
 
-/// An endpoint with room for so many messages.
+/// An endpoint with room for this many messages.
 #[derive(Clone)]
 struct Port(Rc<Cell<u32>>);
 
@@ -51,15 +51,15 @@ struct Pair {
     model: Model,
     effects: Effects,
     now_ms: u64,
-    /// By the model's numbers.
+    /// Consumers, by the model's numbers.
     keys: Vec<ConsumerKey>,
     ports: Vec<Port>,
     /// A dispatch under way.
     in_flight: Option<Vec<(Delivery, Delivered)>>,
-    /// Deliveries that somebody got.
+    /// Deliveries that reached a consumer.
     got: Vec<(Delivery, Delivered)>,
     next_position: u64,
-    /// Messages whose deadline was told.
+    /// Messages whose missed deadline was reported.
     told: BTreeSet<usize>,
 }
 
@@ -79,7 +79,7 @@ impl Pair {
         }
     }
 
-    /// The body says which message it is.
+    /// A body that says which message it is.
     fn body(&self, body_bytes: usize) -> Vec<u8> {
         let mut body = (self.model.messages.len() as u32).to_le_bytes().to_vec();
         body.resize(4 + body_bytes, b'.');
@@ -120,7 +120,7 @@ impl Pair {
             is_tracked,
             deadline_at_ms,
             missed_deadline,
-            state: State::Ready,
+            stage: Stage::Ready,
         };
         self.model.restore(published_at_ms, message, expiration_ms.map(u64::from));
     }
@@ -156,7 +156,7 @@ impl Pair {
             is_tracked,
             deadline_at_ms,
             missed_deadline: false,
-            state: State::Ready,
+            stage: Stage::Ready,
         };
         let incoming = Incoming { message, position, keep_body };
         let published = self.queue.publish(self.now_ms, incoming, &mut self.effects);
@@ -205,10 +205,10 @@ impl Pair {
                     self.got.push((delivery, expected));
                 }
             }
-            Command::AddConsumer(options, room) => {
+            Command::AddConsumer(settings, room) => {
                 let port = Port(Rc::new(Cell::new(*room)));
-                let added = self.queue.add_consumer(now_ms, port.clone(), *options);
-                assert_eq!(added.is_ok(), self.model.add_consumer(now_ms, *options, *room));
+                let added = self.queue.add_consumer(now_ms, port.clone(), *settings);
+                assert_eq!(added.is_ok(), self.model.add_consumer(now_ms, *settings, *room));
                 if let Ok(key) = added {
                     assert!(!self.keys.contains(&key), "a key is never used again");
                     self.keys.push(key);
@@ -302,7 +302,7 @@ impl Pair {
         assert!(self.queue.relocate(id, from, to));
         let moved = self.model.messages.iter_mut().find(|message| message.position == Some(from));
         let moved = moved.expect("the model knows it");
-        assert!(!matches!(moved.state, State::Removed(_)));
+        assert!(!matches!(moved.stage, Stage::Removed(_)));
         moved.position = Some(to);
     }
 
@@ -331,7 +331,7 @@ impl Pair {
         if let Some(message) = &delivery.message {
             assert_eq!(number_of(message), expected.message);
         } else if delivery.position != message.position {
-            // Compaction has been there since it was assigned.
+            // Compaction has moved it since it was assigned.
             assert!(delivery.position < message.position);
         }
         assert_eq!(delivery.redelivered, expected.redelivered);
@@ -342,7 +342,7 @@ impl Pair {
         assert_eq!(delivery.consumer, consumer);
     }
 
-    /// Everything that can be seen from outside is the same.
+    /// Checks that everything visible from outside is the same.
     fn check(&mut self) {
         let depth = self.queue.depth();
         assert_eq!(depth.ready_count, self.model.ready().len() as u64);
@@ -411,7 +411,7 @@ impl Pair {
         assert_eq!(noted.message.as_ref().map(number_of), expected.memory_bytes.map(|_| index));
     }
 
-    /// The order of all logged messages, whatever their state, with what is told of them.
+    /// Checks the order of all logged messages, whatever their stage, and what is reported of them.
     fn check_order(&self) {
         let mut found = Vec::new();
         let mut at = Some((0, 0));
@@ -455,7 +455,7 @@ impl Pair {
         self.check();
         assert_eq!(self.queue.depth(), Default::default(), "nothing is left");
         assert_eq!(self.queue.cached_bytes(), 0);
-        let is_gone = |message: &model::Message| matches!(message.state, State::Removed(_));
+        let is_gone = |message: &model::Message| matches!(message.stage, Stage::Removed(_));
         assert!(self.model.messages.iter().all(is_gone));
     }
 }

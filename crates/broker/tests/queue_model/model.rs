@@ -1,18 +1,18 @@
-//! A queue as anybody would write it who has never heard of speed: one list of messages, each with
-//! its state, looked through from the front for every question.
+//! A queue written without a thought for speed: one list of messages, each with its stage, searched
+//! from the front for every question.
 
 use broker::queue::{ConsumerSettings, Published, Settings, Settlement};
 use outcome::Reason;
 
 use broker::arguments::Overflow;
 
-/// Deliveries that may wait for their dispatch.
+/// How many deliveries may wait to be dispatched.
 const OUTGOING_MAX: usize = 512;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum Stage {
     Ready,
-    /// With the one delivery that may settle it, and when that times out.
+    /// With the one delivery that may settle it, and when it times out.
     Unsettled {
         delivery: u64,
         consumer: Option<usize>,
@@ -29,7 +29,7 @@ pub(crate) enum State {
 pub(crate) struct Message {
     pub level: u8,
     pub body_bytes: u64,
-    /// What its body costs, where that is kept in memory.
+    /// The memory its body takes, if it is kept there.
     pub memory_bytes: Option<u64>,
     pub position: Option<u64>,
     pub expires_at_ms: Option<u64>,
@@ -38,7 +38,7 @@ pub(crate) struct Message {
     pub is_tracked: bool,
     pub deadline_at_ms: Option<u64>,
     pub missed_deadline: bool,
-    pub state: State,
+    pub stage: Stage,
 }
 
 /// A message that left.
@@ -47,15 +47,15 @@ pub(crate) struct Gone {
     pub message: usize,
     pub reason: Reason,
     pub is_sent_on: bool,
-    /// Whether somebody settled it, who is named where it is tracked.
+    /// Whether somebody settled it, who is named if it is tracked.
     pub has_settler: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    pub options: ConsumerSettings,
+    pub settings: ConsumerSettings,
     pub is_there: bool,
-    /// Messages its endpoint still takes.
+    /// How many more messages its endpoint takes.
     pub room: u32,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Model {
     pub missed: Vec<(usize, u16)>,
     /// Attempts to be logged: position and count.
     pub attempts: Vec<(u64, u16)>,
-    /// Consumers that are thought to have room, in the order of their turn.
+    /// Consumers that are believed to have room, in the order of their turns.
     line: Vec<usize>,
     last_used_ms: u64,
     next_delivery: u64,
@@ -109,9 +109,9 @@ impl Model {
         }
     }
 
-    /// Ready messages in the order in which they go.
+    /// Ready messages, in the order in which they are delivered.
     pub(crate) fn ready(&self) -> Vec<usize> {
-        let is_ready = |&index: &usize| self.messages[index].state == State::Ready;
+        let is_ready = |&index: &usize| self.messages[index].stage == Stage::Ready;
         let mut ready: Vec<usize> = (0..self.messages.len()).filter(is_ready).collect();
         ready.sort_by_key(|&index| (u8::MAX - self.messages[index].level, index));
         ready
@@ -119,13 +119,13 @@ impl Model {
 
     pub(crate) fn unsettled(&self) -> Vec<usize> {
         let is_unsettled =
-            |&index: &usize| matches!(self.messages[index].state, State::Unsettled { .. });
+            |&index: &usize| matches!(self.messages[index].stage, Stage::Unsettled { .. });
         (0..self.messages.len()).filter(is_unsettled).collect()
     }
 
     pub(crate) fn delayed(&self) -> Vec<usize> {
         let is_delayed =
-            |&index: &usize| matches!(self.messages[index].state, State::Delayed { .. });
+            |&index: &usize| matches!(self.messages[index].stage, Stage::Delayed { .. });
         (0..self.messages.len()).filter(is_delayed).collect()
     }
 
@@ -134,7 +134,7 @@ impl Model {
     }
 
     pub(crate) fn cached_bytes(&self) -> u64 {
-        let live = self.messages.iter().filter(|m| !matches!(m.state, State::Removed(_)));
+        let live = self.messages.iter().filter(|m| !matches!(m.stage, Stage::Removed(_)));
         live.filter_map(|message| message.memory_bytes).sum()
     }
 
@@ -142,7 +142,7 @@ impl Model {
         self.consumers.iter().filter(|consumer| consumer.is_there).count()
     }
 
-    /// Adds a message; `time_to_live_ms` is its own. The caller says where it stands.
+    /// Adds a message; `time_to_live_ms` is its own. The caller gives its place in the log.
     pub(crate) fn publish(
         &mut self,
         now_ms: u64,
@@ -151,13 +151,13 @@ impl Model {
     ) -> Published {
         message.level = message.level.min(self.settings.priority_max);
         message.expires_at_ms = self.time_to_live(time_to_live_ms).map(|ttl| now_ms + ttl);
-        message.state = State::Ready;
+        message.stage = Stage::Ready;
         let body_bytes = message.body_bytes;
         let index = self.messages.len();
         if self.settings.overflow != Overflow::DropHead && self.is_over(1, body_bytes) {
             self.assign_up_to(usize::MAX, now_ms);
             if self.is_over(1, body_bytes) {
-                message.state = State::Removed(Reason::Refused);
+                message.stage = Stage::Removed(Reason::Refused);
                 self.messages.push(message);
                 let is_sent_on = self.settings.overflow == Overflow::RejectPublishDlx;
                 self.removed.push(Gone {
@@ -180,7 +180,7 @@ impl Model {
         self.messages.push(Message { level, expires_at_ms, redelivered: true, ..message });
     }
 
-    /// Settles a delivery; `is_signed`: by somebody who says who he is.
+    /// Settles a delivery; `is_signed` says whether the settler is named.
     pub(crate) fn settle(
         &mut self,
         now_ms: u64,
@@ -188,8 +188,8 @@ impl Model {
         settlement: Settlement,
         is_signed: bool,
     ) -> bool {
-        match self.messages[of.message].state {
-            State::Unsettled { delivery, .. } if delivery == of.delivery => {}
+        match self.messages[of.message].stage {
+            Stage::Unsettled { delivery, .. } if delivery == of.delivery => {}
             _ => return false,
         }
         match settlement {
@@ -204,12 +204,12 @@ impl Model {
             if limit.is_some_and(|limit| u32::from(message.attempts) > limit) {
                 self.remove_by(of.message, Reason::DeliveryLimit, is_signed);
             } else {
-                // Here all waits can be foretold.
+                // All waits are predictable here.
                 let retry = self.settings.retry;
                 let wait_ms = retry.map_or(0, |retry| retry.delay_ms(message.attempts, 0));
                 let until_ms = if wait_ms > 0 { now_ms + wait_ms } else { 0 };
-                message.state =
-                    if wait_ms > 0 { State::Delayed { until_ms } } else { State::Ready };
+                message.stage =
+                    if wait_ms > 0 { Stage::Delayed { until_ms } } else { Stage::Ready };
                 message.redelivered = true;
                 let is_kept = limit.is_some() || self.settings.counts_deliveries || retry.is_some();
                 if let Some(position) = message.position.filter(|_| is_kept || message.is_tracked) {
@@ -220,12 +220,12 @@ impl Model {
                 }
             }
         } else if settlement == Settlement::Undelivered {
-            message.state = State::Ready;
+            message.stage = Stage::Ready;
             message.attempts -= 1;
         }
-        // Its consumer may have room again: it joins the line, where it does not stand in it.
+        // Its consumer may have room again: it joins the line, unless it is already in it.
         self.join(of.consumer);
-        if self.messages[of.message].state == State::Ready {
+        if self.messages[of.message].stage == Stage::Ready {
             self.drop_head(now_ms);
         }
         true
@@ -249,17 +249,17 @@ impl Model {
     pub(crate) fn add_consumer(
         &mut self,
         now_ms: u64,
-        options: ConsumerSettings,
+        settings: ConsumerSettings,
         room: u32,
     ) -> bool {
         let others: Vec<&Consumer> = self.consumers.iter().filter(|c| c.is_there).collect();
-        let has_exclusive = others.iter().any(|consumer| consumer.options.exclusive);
+        let has_exclusive = others.iter().any(|consumer| consumer.settings.exclusive);
         let alone = others.is_empty() && !self.settings.single_active_consumer;
-        if has_exclusive || (options.exclusive && !alone) {
+        if has_exclusive || (settings.exclusive && !alone) {
             return false;
         }
         self.last_used_ms = now_ms;
-        self.consumers.push(Consumer { options, is_there: true, room });
+        self.consumers.push(Consumer { settings, is_there: true, room });
         let consumer = self.consumers.len() - 1;
         if self.settings.single_active_consumer && self.active.is_none() {
             self.active = Some(consumer);
@@ -277,10 +277,10 @@ impl Model {
         if self.active == Some(consumer) {
             let there = (0..self.consumers.len()).filter(|&other| self.consumers[other].is_there);
             // The first of those with the highest priority.
-            self.active = there.rev().max_by_key(|&other| self.consumers[other].options.priority);
+            self.active = there.rev().max_by_key(|&other| self.consumers[other].settings.priority);
             self.join(self.active);
         }
-        if !self.consumers[consumer].options.no_ack {
+        if !self.consumers[consumer].settings.no_ack {
             let is_mine = |delivered: &Delivered| delivered.consumer == Some(consumer);
             let outgoing = std::mem::take(&mut self.outgoing);
             let (mine, others) = outgoing.into_iter().partition(is_mine);
@@ -295,17 +295,17 @@ impl Model {
         true
     }
 
-    /// A consumer's endpoint says that it has room.
+    /// A consumer's endpoint reports that it has room.
     pub(crate) fn resume(&mut self, consumer: usize) {
         self.join(Some(consumer));
     }
 
     /// `None`: it is gone; `Some(false)`: somebody has it.
     pub(crate) fn cancel(&mut self, index: usize) -> Option<bool> {
-        match self.messages[index].state {
-            State::Removed(_) => None,
-            State::Unsettled { .. } => Some(false),
-            State::Ready | State::Delayed { .. } => {
+        match self.messages[index].stage {
+            Stage::Removed(_) => None,
+            Stage::Unsettled { .. } => Some(false),
+            Stage::Ready | Stage::Delayed { .. } => {
                 self.remove(index, Reason::Cancelled);
                 Some(true)
             }
@@ -314,7 +314,7 @@ impl Model {
 
     pub(crate) fn purge(&mut self) -> u64 {
         for index in self.delayed() {
-            self.messages[index].state = State::Ready;
+            self.messages[index].stage = Stage::Ready;
         }
         let ready = self.ready();
         ready.iter().for_each(|&index| self.remove(index, Reason::Purged));
@@ -334,7 +334,7 @@ impl Model {
 
     /// Everything that is not gone, as published.
     pub(crate) fn live(&self) -> Vec<usize> {
-        let is_live = |&index: &usize| !matches!(self.messages[index].state, State::Removed(_));
+        let is_live = |&index: &usize| !matches!(self.messages[index].stage, Stage::Removed(_));
         (0..self.messages.len()).filter(is_live).collect()
     }
 
@@ -349,7 +349,7 @@ impl Model {
         self.miss_deadlines(now_ms);
         let mut due: Vec<Delivered> = Vec::new();
         for index in self.unsettled() {
-            let State::Unsettled { delivery, consumer, deadline_ms } = self.messages[index].state
+            let Stage::Unsettled { delivery, consumer, deadline_ms } = self.messages[index].stage
             else {
                 continue;
             };
@@ -389,10 +389,10 @@ impl Model {
         }
     }
 
-    /// When the wait of a message ends, be it by its next attempt or by its expiry.
+    /// When the wait of a message ends, either for its next attempt or because it expires.
     fn waits_until(&self, index: usize) -> Option<u64> {
         let message = &self.messages[index];
-        let State::Delayed { until_ms } = message.state else { return None };
+        let Stage::Delayed { until_ms } = message.stage else { return None };
         Some(message.expires_at_ms.map_or(until_ms, |at_ms| at_ms.min(until_ms)))
     }
 
@@ -404,7 +404,7 @@ impl Model {
         for index in due {
             match self.messages[index].expires_at_ms {
                 Some(at_ms) if at_ms <= now_ms => self.remove(index, Reason::Expired),
-                _ => self.messages[index].state = State::Ready,
+                _ => self.messages[index].stage = Stage::Ready,
             }
         }
         if self.ready().len() > ready_count {
@@ -421,8 +421,8 @@ impl Model {
         let head = self.ready().first().and_then(|&head| self.messages[head].expires_at_ms);
         let queue = self.settings.expires_ms.filter(|_| self.consumer_count() == 0);
         let queue = queue.map(|expires_ms| self.last_used_ms + expires_ms);
-        let deliveries = self.messages.iter().filter_map(|message| match message.state {
-            State::Unsettled { deadline_ms, .. } => deadline_ms,
+        let deliveries = self.messages.iter().filter_map(|message| match message.stage {
+            Stage::Unsettled { deadline_ms, .. } => deadline_ms,
             _ => None,
         });
         let waits = (0..self.messages.len()).filter_map(|index| self.waits_until(index));
@@ -440,7 +440,7 @@ impl Model {
             self.expire(now_ms);
             let Some(&head) = self.ready().first() else { return };
             let Some(consumer) = self.taker() else { return };
-            let no_ack = self.consumers[consumer].options.no_ack;
+            let no_ack = self.consumers[consumer].settings.no_ack;
             let mut delivered = self.deliver(now_ms, head, Some(consumer), no_ack);
             if no_ack && self.messages[head].memory_bytes.is_some() {
                 self.remove_by(head, Reason::AutoAcked, true);
@@ -451,13 +451,14 @@ impl Model {
         }
     }
 
-    /// The first in line, of the highest priority, with room. Who has none leaves the line.
+    /// The first in line with room, of the highest priority. A consumer without room leaves the
+    /// line.
     fn taker(&mut self) -> Option<usize> {
         let mut priorities: Vec<i32> =
-            self.line.iter().map(|&c| self.consumers[c].options.priority).collect();
+            self.line.iter().map(|&c| self.consumers[c].settings.priority).collect();
         priorities.sort_unstable_by(|a, b| b.cmp(a));
         for priority in priorities {
-            let of_priority = |&&c: &&usize| self.consumers[c].options.priority == priority;
+            let of_priority = |&&c: &&usize| self.consumers[c].settings.priority == priority;
             let Some(&first) = self.line.iter().find(of_priority) else { continue };
             self.line.retain(|&other| other != first);
             let may = !self.settings.single_active_consumer || self.active == Some(first);
@@ -479,9 +480,9 @@ impl Model {
     }
 
     fn is_below_prefetch(&self, consumer: usize) -> bool {
-        let ConsumerSettings { prefetch, no_ack, .. } = self.consumers[consumer].options;
+        let ConsumerSettings { prefetch, no_ack, .. } = self.consumers[consumer].settings;
         let mine = self.messages.iter().filter(
-            |message| matches!(message.state, State::Unsettled { consumer: Some(c), .. } if c == consumer),
+            |message| matches!(message.stage, Stage::Unsettled { consumer: Some(c), .. } if c == consumer),
         );
         prefetch == 0 || no_ack || mine.count() < prefetch as usize
     }
@@ -498,7 +499,7 @@ impl Model {
         let deadline_ms = self.settings.consumer_timeout_ms.filter(|_| !no_ack);
         let deadline_ms = deadline_ms.map(|timeout_ms| now_ms + timeout_ms);
         let message = &mut self.messages[index];
-        message.state = State::Unsettled { delivery, consumer, deadline_ms };
+        message.stage = Stage::Unsettled { delivery, consumer, deadline_ms };
         message.attempts += 1;
         Delivered {
             message: index,
@@ -512,8 +513,8 @@ impl Model {
 
     fn undeliver(&mut self, of: &Delivered) {
         let message = &mut self.messages[of.message];
-        if matches!(message.state, State::Unsettled { delivery, .. } if delivery == of.delivery) {
-            message.state = State::Ready;
+        if matches!(message.stage, Stage::Unsettled { delivery, .. } if delivery == of.delivery) {
+            message.stage = Stage::Ready;
             message.attempts -= 1;
         }
     }
@@ -543,10 +544,10 @@ impl Model {
             || self.settings.bytes_max.is_some_and(|max| self.ready_bytes() + bytes > max)
     }
 
-    /// The only way out, and nobody goes twice.
+    /// The only way out, and no message takes it twice.
     fn remove_by(&mut self, index: usize, reason: Reason, has_settler: bool) {
-        let state = std::mem::replace(&mut self.messages[index].state, State::Removed(reason));
-        assert!(!matches!(state, State::Removed(_)), "message {index} was gone already");
+        let stage = std::mem::replace(&mut self.messages[index].stage, Stage::Removed(reason));
+        assert!(!matches!(stage, Stage::Removed(_)), "message {index} was gone already");
         let is_sent_on = self.settings.dead_letter.is_some() && reason.dead_letter_name().is_some();
         self.removed.push(Gone { message: index, reason, is_sent_on, has_settler });
     }

@@ -1,4 +1,5 @@
-//! Reads the file. Whatever is wrong with it is told in one line: file, line, key, what is allowed.
+//! Reads the file. Whatever is wrong with it is reported in one line: file, line, key, what is
+//! allowed.
 
 use std::fs;
 use std::ops::Range;
@@ -11,14 +12,14 @@ use super::Config;
 use super::keys::{allowed, refused};
 use crate::failure::Failure;
 
-/// The configuration in a file, checked by itself.
+/// The configuration in a file, checked on its own.
 pub(super) fn read(path: &Path) -> Result<Config, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))?;
     parse(&text).map_err(|wrong| Failure::Usage(format!("{}:{wrong}", path.display())))
 }
 
-/// As [`read`], from the text; the error lacks the file's name.
+/// Like [`read`], but from text; the error lacks the file's name.
 pub(super) fn parse(text: &str) -> Result<Config, String> {
     let root = DeTable::parse(text).map_err(|error| {
         let line = line(text, error.span().map_or(0, |span| span.start));
@@ -50,7 +51,7 @@ fn not_allowed(text: &str, key: &str, span: Range<usize>) -> String {
     format!("{key}: {value} is not allowed; expected {}", allowed(key))
 }
 
-/// `expected ...` out of serde's "unknown field `x`, expected ...".
+/// The `expected ...` part of serde's "unknown field `x`, expected ...".
 fn expected_fields(message: &str) -> String {
     let expected = message.split_once(", ").map_or(message, |(_, expected)| expected);
     expected.replace('`', "")
@@ -61,7 +62,7 @@ fn line(text: &str, position: usize) -> usize {
     before.filter(|byte| **byte == b'\n').count() + 1
 }
 
-/// The innermost `section.key` or `section` whose key or value holds the span.
+/// The innermost `section.key` or `section` whose key or value contains the span.
 fn key_at(root: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
     let holds = |key: Range<usize>, value: &Spanned<DeValue<'_>>| {
         let inside = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
@@ -78,7 +79,7 @@ fn key_at(root: &DeTable<'_>, span: &Range<usize>) -> Option<String> {
     sections.find(|(key, value)| holds(key.span(), value)).map(|(key, _)| key.get_ref().to_string())
 }
 
-/// Where the value of `section.key` stands.
+/// Where the value of `section.key` is in the text.
 fn value_span(root: &DeTable<'_>, key: &str) -> Option<Range<usize>> {
     let (section, name) = key.split_once('.')?;
     let entries = root.get(section)?.get_ref().as_table()?;

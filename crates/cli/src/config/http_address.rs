@@ -1,4 +1,4 @@
-//! Where HTTP listens, which may be nowhere: the text `off`, or none.
+//! Where to listen for HTTP, which may be nowhere: the text `off`.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,10 +1,10 @@
-//! What each key of the configuration may be: the text of the errors, and the check itself.
+//! Which values each key of the configuration may have: the error texts, and the check itself.
 
 use tracing_subscriber::EnvFilter;
 
 use super::Config;
 
-/// What a key may be, by `section.key`, for error texts.
+/// Which values `section.key` may have, for error texts.
 pub(super) fn allowed(key: &str) -> &'static str {
     match key {
         "listen.amqp" => "an address and a port such as \"127.0.0.1:5672\"",
@@ -39,7 +39,7 @@ pub(super) fn allowed(key: &str) -> &'static str {
     }
 }
 
-/// The keys whose values are of the right type and yet not allowed.
+/// The keys whose values have the right type but are not allowed.
 pub(super) fn refused(config: &Config) -> Vec<&'static str> {
     const TIB: u64 = 1 << 40;
     let (store, ledger, limits) = (&config.store, &config.ledger, &config.limits);

@@ -1,4 +1,4 @@
-//! Puts the layers on each other: default, file, environment, command line.
+//! Puts the layers on top of each other: default, file, environment, command line.
 
 use std::env;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use super::{Config, file};
 use crate::arguments::Settings;
 use crate::failure::Failure;
 
-/// Read when no other file is named, if it is there.
+/// Read if no other file is named and this one exists.
 const FILE: &str = "wilco.toml";
 
 impl Config {
@@ -20,7 +20,7 @@ impl Config {
 
     /// The configuration in force, and the file that is part of it.
     pub(crate) fn load_with_file(settings: &Settings) -> Result<(Self, Option<PathBuf>), Failure> {
-        // An empty variable counts as one that is not set.
+        // An empty variable counts as not set.
         Self::load_from(settings, Path::new(FILE), |name| {
             env::var_os(name).filter(|value| !value.is_empty())
         })
@@ -54,7 +54,7 @@ impl Config {
         if let Some((filter, _)) = layers.value("WILCO_LOG", "", &None)? {
             config.log.filter = filter;
         }
-        // The file was checked by itself, so what is wrong now comes from elsewhere.
+        // The file was checked on its own, so what is wrong now comes from elsewhere.
         match refused(&config).first() {
             None => Ok((config, file)),
             Some(&"store.data") => Err(wrong("--data or WILCO_DATA", "", "store.data")),

@@ -20,7 +20,7 @@ use crate::failure::Failure;
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 
-/// Everything that can be set. What a part of wilco is told has that part's own default.
+/// Everything that can be set. Defaults are those of the part of wilco that a setting is for.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
@@ -31,7 +31,7 @@ pub(crate) struct Config {
     pub(crate) auth: Auth,
     pub(crate) webhooks: Webhooks,
     pub(crate) log: Log,
-    /// Only on the command line: it is for one start.
+    /// Only on the command line, since it is meant for one start.
     #[serde(skip)]
     pub(crate) accepts_loss: bool,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Store {
 pub(crate) enum Durability {
     /// When `fdatasync` has returned.
     Synced,
-    /// When it is written: a crash of the machine loses the last confirmed messages.
+    /// When it has been written: a crash of the machine loses the last confirmed messages.
     Relaxed,
 }
 
@@ -176,12 +176,12 @@ impl Default for Log {
 }
 
 impl Config {
-    /// The configuration in the form of its file.
+    /// The configuration as TOML, like its file.
     pub(crate) fn to_toml(&self) -> Result<String, Failure> {
         toml::to_string(self).map_err(Failure::runtime)
     }
 
-    /// What the node needs to know.
+    /// The node's options.
     pub(crate) fn node_options(&self) -> node::Options {
         let mut options = node::Options::default();
         options.data.clone_from(&self.store.data);
@@ -204,7 +204,7 @@ impl Config {
         options
     }
 
-    /// What the AMQP listener needs to know.
+    /// The AMQP server's options.
     pub(crate) fn server_options(&self) -> server::Options {
         server::Options {
             address: self.listen.amqp,
@@ -217,7 +217,7 @@ impl Config {
         }
     }
 
-    /// What the HTTP server needs to know.
+    /// The HTTP server's options.
     pub(crate) fn management_options(&self) -> management::Options {
         let mut options = management::Options::default();
         options.data.clone_from(&self.store.data);

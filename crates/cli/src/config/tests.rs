@@ -91,7 +91,7 @@ fn what_is_wrong_is_told_in_one_line() {
     assert!(broken.starts_with("2: ") && !broken.contains('\n'), "{broken}");
 }
 
-/// Loads with a file of this text, these variables and these settings.
+/// Loads with a file that has this text, these variables and these settings.
 fn load(text: &str, variables: &[(&str, &str)], mut settings: Settings) -> Result<Config, Failure> {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("some.toml");

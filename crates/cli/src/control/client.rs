@@ -1,4 +1,4 @@
-//! The command's end: through the socket of a running server, else on the store itself.
+//! The command's end: through the socket of a running server, otherwise on the store itself.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,7 @@ use crate::failure::Failure;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Has a request done by whoever holds the store. An answer that is an error is a failure.
+/// Has a request executed by whoever holds the store. An error response becomes a failure.
 pub(crate) fn call(config: &Config, request: Request) -> Result<Response, Failure> {
     let data = &config.store.data;
     let response = match socket::with_path(data, |path| UnixStream::connect(path)) {
@@ -53,7 +53,7 @@ fn ask(mut stream: UnixStream, request: &Request) -> io::Result<Response> {
 
 fn on_the_store(config: &Config, request: Request) -> Result<Response, Failure> {
     let data = &config.store.data;
-    // A question must not leave a store behind where somebody mistyped its name.
+    // A query must not leave a store behind where somebody mistyped the directory's name.
     if request.only_reads() && !data.is_dir() {
         return Err(Failure::Runtime(format!(
             "there is no store in {}; name it with --data or start `wilco serve`",

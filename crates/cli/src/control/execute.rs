@@ -1,4 +1,4 @@
-//! Does what a request asks, to an open node.
+//! Executes a request on an open node.
 
 use node::Node;
 use node::definitions::Permissions;

@@ -22,7 +22,7 @@ const CONNECTION_COUNT_MAX: usize = 8;
 /// How long a connection may stay silent.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The listening control socket. Its file is gone when this is dropped.
+/// The listening control socket. Its file is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener {
     socket: UnixListener,
@@ -30,16 +30,16 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Listens in the data directory. The caller holds the store, so a socket that is there is
-    /// one that a crash left behind.
+    /// Listens in the data directory. The caller holds the store, so an existing socket is one that
+    /// a crash left behind.
     pub(crate) fn bind(data: &Path) -> io::Result<Self> {
         let path = socket::path_in(data);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // Until its mode is right the directory keeps others away. (To change the umask would change
-        // it for all threads.)
+        // Until its mode is right, the directory keeps others away. (Changing the umask would
+        // change it for all threads.)
         let socket = socket::with_path(data, |path| {
             let socket = UnixListener::bind(path)?;
             fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -70,12 +70,13 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // Left behind, it would only be in nobody's way: the next start removes it.
+        // If it stays behind, it does no harm: the next start removes it.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// Answers line by line until the other side hangs up, goes silent, or writes no request.
+/// Answers line by line until the other side hangs up, goes silent, or sends something that is not
+/// a request.
 async fn serve(stream: UnixStream, node: Arc<Node>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
@@ -91,7 +92,7 @@ async fn serve(stream: UnixStream, node: Arc<Node>) {
         let Ok(mut text) = serde_json::to_vec(&response) else { return };
         text.push(b'\n');
         let written = timeout(IDLE_TIMEOUT, writer.write_all(&text)).await;
-        // After an error the rest of an overlong line would be taken for the next request.
+        // After an error, the rest of an overlong line would be taken for the next request.
         if is_error || !matches!(written, Ok(Ok(()))) {
             return;
         }

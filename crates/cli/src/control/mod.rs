@@ -1,10 +1,11 @@
 //! The control socket: how `wilco user|vhost|permission` reach a running server.
 //!
-//! `control.sock` in the data directory, open to the owner only (mode 0600): who may write the
-//! store's files may change what is in them. One JSON [`Request`] a line, one JSON [`Response`] a
-//! line back. Where no server runs, [`call`] opens the store itself and does the same to it.
+//! `control.sock` in the data directory, open to the owner only (mode 0600): whoever may write the
+//! store's files may change what is in them. Each request is one line with a JSON [`Request`], each
+//! response one with a JSON [`Response`]. If no server runs, [`call`] opens the store itself and
+//! executes the request on it.
 //!
-//! Never does: decide what a request means. That is [`execute()`]'s, the same for both ways.
+//! Never decides what a request means. [`execute()`] does, in both cases.
 
 mod client;
 mod execute;

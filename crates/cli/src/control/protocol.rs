@@ -1,4 +1,4 @@
-//! What is said over the control socket.
+//! What is sent over the control socket.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,13 +23,13 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Whether it only asks.
+    /// Whether it changes nothing.
     pub(super) fn only_reads(&self) -> bool {
         matches!(self, Self::UserList | Self::VhostList | Self::PermissionList)
     }
 }
 
-/// The answer to a request, as one line of JSON.
+/// The response to a request, as one line of JSON.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Response {
@@ -38,11 +38,11 @@ pub(crate) enum Response {
     Users(Vec<UserEntry>),
     Vhosts(Vec<String>),
     Permissions(Vec<PermissionEntry>),
-    /// It was refused; one line that says why.
+    /// It was refused; one line says why.
     Error(String),
 }
 
-/// A user in a list. Without the hash of the password: nobody needs to see it.
+/// A user in a list. Without the password hash, which nobody needs to see.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub(crate) struct UserEntry {
     pub(crate) name: String,

@@ -15,7 +15,7 @@ pub(super) fn path_in(data: &Path) -> PathBuf {
     data.join(NAME)
 }
 
-/// Calls `use_path` with a path of the socket that fits into an address: where the true one is too
+/// Calls `use_path` with a path to the socket that fits into an address: if the real one is too
 /// long, one through the open directory.
 pub(super) fn with_path<T>(
     data: &Path,

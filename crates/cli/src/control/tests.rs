@@ -1,4 +1,4 @@
-//! Facts about the control socket, both its ends at work.
+//! The control socket, with both its ends at work.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -139,7 +139,7 @@ fn what_is_no_request_is_answered_and_hung_up() {
         for line in [&b"hello\n"[..], b"{\"command\":\"shutdown\"}\n", b"\xff\n", &overlong] {
             let path = directory.path().join("control.sock");
             let mut stream = UnixStream::connect(path).expect("connected");
-            // The server may hang up before it has read all of it.
+            // The server may hang up before it has read the whole line.
             let _ = stream.write_all(line);
             let mut answer = String::new();
             if BufReader::new(&stream).read_line(&mut answer).is_ok() && !answer.is_empty() {

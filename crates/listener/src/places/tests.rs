@@ -1,4 +1,4 @@
-//! Places against a model that keeps a list and looks through all of it.
+//! Places against a model that keeps a list and searches all of it.
 
 use proptest::prelude::*;
 
@@ -80,7 +80,7 @@ fn check(maxima: [usize; DOORS], steps: Vec<Step>) -> Result<(), TestCaseError> 
     let mut places = Places::default();
     let doors = maxima.map(|max| places.add_door(max));
     let mut model = Model { maxima: maxima.to_vec(), ..Model::default() };
-    // What the model calls its places, and what the places are called.
+    // The places' numbers, by the model's.
     let mut names: Vec<u64> = Vec::new();
     for (now, step) in steps.into_iter().enumerate() {
         let of = |index: prop::sample::Index| (!names.is_empty()).then(|| index.index(names.len()));

@@ -1,21 +1,21 @@
-//! Rust source as words and marks: what it imports, which paths it mentions, what it defines.
+//! What one Rust source file imports, which paths it mentions, and what it defines.
 //!
-//! It knows as much of the grammar as that needs: comments and literals are no code, what is
-//! compiled for tests only does not count, and a `use` tree is a list of paths. It never looks into
-//! another file.
+//! Knows as much of the grammar as that needs: comments and literals are not code, what is compiled
+//! only for tests does not count, and a `use` tree is a list of paths. Never looks into another
+//! file.
 
 use super::token::{Token, tokens};
 
-/// What one file says.
+/// What one file contains.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Code {
     /// Every import, in order.
     pub(super) imports: Vec<Import>,
     /// Every path in other code, of two segments or more.
     pub(super) paths: Vec<Mention>,
-    /// Names of the types, functions and so on that are defined.
+    /// Names of the types, functions and so on that it defines.
     pub(super) items: Vec<String>,
-    /// Modules declared here that are compiled for tests only.
+    /// Modules declared here that are compiled only for tests.
     pub(super) test_modules: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Import {
     pub(super) public: bool,
 }
 
-/// What may be defined with a name.
+/// Keywords that define a name.
 const DEFINITIONS: [&str; 8] =
     ["struct", "enum", "union", "trait", "fn", "type", "const", "static"];
 
@@ -79,7 +79,7 @@ pub(super) fn read(text: &str) -> Code {
 struct Reader<'t> {
     tokens: Vec<Token<'t>>,
     at: usize,
-    /// The inline modules around, each with the depth of braces within.
+    /// The enclosing inline modules, each with the depth of braces inside it.
     inside: Vec<(String, usize)>,
     code: Code,
 }
@@ -89,7 +89,7 @@ impl<'t> Reader<'t> {
         self.tokens.get(self.at + ahead).copied()
     }
 
-    /// The word so far ahead, or nothing.
+    /// The word that many tokens ahead, or an empty one.
     fn word(&self, ahead: usize) -> &'t str {
         match self.peek(ahead) {
             Some(Token::Word(word)) => word,
@@ -105,13 +105,13 @@ impl<'t> Reader<'t> {
         Mention { inside: self.inside.iter().map(|(name, _)| name.clone()).collect(), segments }
     }
 
-    /// Whether here begins `#[cfg(test)]`, or `#[cfg(all(test, ...` and the like.
+    /// Whether `#[cfg(test)]`, or `#[cfg(all(test, ...` and the like, begins here.
     fn is_for_tests(&self) -> bool {
         let words = [self.word(2), self.word(4), self.word(6)];
         matches!(words, ["cfg", "test", _] | ["cfg", "all", "test"])
     }
 
-    /// Goes behind the attribute and what it stands before.
+    /// Skips the attribute and the item it applies to.
     fn skip_item(&mut self) {
         while self.peek(0) == Some(Token::Mark('#')) {
             self.at += 1;
@@ -133,13 +133,13 @@ impl<'t> Reader<'t> {
                 Token::Mark('{' | '(' | '[') => {
                     let is_brace = token == Token::Mark('{');
                     self.skip_group();
-                    // A statement ends so too, and a macro's call.
+                    // A statement and a macro call end like this, too.
                     if is_brace && (ends_with_brace || !is_item) {
                         break;
                     }
                     continue;
                 }
-                // A field or an expression ends with what it stands in.
+                // A field or an expression ends with what contains it.
                 Token::Mark('}' | ')' | ']') => break,
                 Token::Mark(',') if !is_item => break,
                 Token::Mark(';') => break,
@@ -157,7 +157,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Goes behind the bracket that closes the one here.
+    /// Skips to behind the matching closing bracket.
     fn skip_group(&mut self) {
         let mut depth = 0;
         while let Some(token) = self.peek(0) {
@@ -173,7 +173,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes a whole `use` in, up to its semicolon.
+    /// Reads a whole `use`, up to its semicolon.
     fn import(&mut self) {
         let public = matches!(self.before(1), Some(Token::Word("pub") | Token::Mark(')')));
         self.at += 1;
@@ -186,7 +186,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes one branch in and stops at the mark behind it.
+    /// Reads one branch and stops at the mark behind it.
     fn use_tree(&mut self, prefix: &[String], public: bool) {
         let mut segments = prefix.to_vec();
         let mut name = String::new();
@@ -221,9 +221,9 @@ impl<'t> Reader<'t> {
         self.code.imports.push(Import { from, name, public });
     }
 
-    /// Takes a path in, if here one begins, and stops at its last word.
+    /// Reads a path, if one begins here, and stops at its last word.
     fn path(&mut self) {
-        // The `crate` of `pub(in crate::session)` is used by nobody.
+        // The path in `pub(in crate::session)` is not a use.
         let begins = !matches!(self.before(1), Some(Token::Path | Token::Word("in")));
         if !begins || self.peek(1) != Some(Token::Path) {
             return;

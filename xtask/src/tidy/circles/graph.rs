@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Who uses whom. Nobody uses himself.
+/// Which name uses which. A name that uses itself does not count.
 #[derive(Debug, Default)]
 pub(super) struct Graph(BTreeMap<String, BTreeSet<String>>);
 
-/// Names each of which reaches every other.
+/// A set of names in which each reaches every other.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Circle {
     /// All of them, in order.
     pub(super) members: Vec<String>,
-    /// A way round through some of them, the first named again at the end.
+    /// A way round through some of them; the last is the first again.
     pub(super) round: Vec<String>,
 }
 
@@ -22,7 +22,7 @@ impl Graph {
         }
     }
 
-    /// The circle with the most members; the first of several.
+    /// The circle with the most members; if there are several, the first.
     pub(super) fn largest_circle(&self) -> Option<Circle> {
         let reached: BTreeMap<&str, BTreeSet<&str>> =
             self.0.keys().map(|from| (from.as_str(), self.reached(from))).collect();
@@ -52,7 +52,7 @@ impl Graph {
         reached
     }
 
-    /// A shortest way from a name back to it.
+    /// A shortest way from a name back to itself.
     fn round(&self, name: &str) -> Option<Vec<String>> {
         let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
         let mut to_visit = VecDeque::from([name]);

@@ -1,8 +1,8 @@
-//! No circle between the folders of a crate: who uses whom goes one way.
+//! No circles between the folders of a crate: uses go one way only.
 //!
-//! A folder is a directory below `src`, and each file directly in `src` counts like one; `lib.rs`
-//! and `main.rs`, which see all, do not. A circle among them fails. Within a folder files may need
-//! each other; there the largest circle is only told.
+//! A folder is a directory below `src`; each file directly in `src` counts as one, too, except
+//! `lib.rs` and `main.rs`, which see everything. A circle among folders fails. Within a folder,
+//! files may need each other; there the largest circle is only reported.
 
 mod code;
 mod graph;
@@ -21,15 +21,15 @@ use modules::Modules;
 
 pub(super) const RULE: &str = "circles";
 
-/// What the rule says of a workspace.
+/// What the rule says about a workspace.
 #[derive(Default)]
 pub(super) struct Checked {
     pub(super) findings: Vec<Finding>,
-    /// For each crate the largest circle within one of its folders.
+    /// For each crate, the largest circle within one of its folders.
     pub(super) lines: Vec<String>,
 }
 
-/// Checks each crate. `files` are all of the workspace's, by their paths below its root.
+/// Checks each crate. `files` are all files of the workspace, by their paths below its root.
 pub(super) fn check(
     packages: &[Package],
     root: &Path,

@@ -1,9 +1,10 @@
 //! The modules of one crate, and which uses which.
 //!
-//! A path is followed as far as there are modules; a name that a `mod.rs` only imports is followed
-//! further by who stands inside that folder, and by everybody where it is the crate's root. For who
-//! stands outside, a folder is what it hands out. What a `mod.rs` hands out of its own folder is no
-//! use of it. What is compiled for tests only, and files named `tests`, do not count.
+//! A path is followed as far as there are modules. A name that a `mod.rs` only imports is followed
+//! further for users inside that folder, and for everybody if it is the crate's root; for users
+//! outside, what a folder exports counts as the folder. A `mod.rs` that exports something from its
+//! own folder does not thereby use it. What is compiled only for tests, and files named `tests`, do
+//! not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,8 @@ pub(super) struct Modules(BTreeMap<Path, Module>);
 
 struct Module {
     code: Code,
-    /// Where it stands among files: the folders, then its own name, `mod` in its own folder.
+    /// Its place among the files: the folders, then its own name, which is `mod` for a folder's own
+    /// file.
     place: Path,
 }
 
@@ -44,7 +46,7 @@ impl Modules {
             }
             modules.insert(path, Module { code: code::read(text), place });
         }
-        // `a.rs` beside a folder `a` is that folder's.
+        // `a.rs` beside a folder `a` belongs to that folder.
         let folders: BTreeSet<Path> =
             modules.keys().filter_map(|path| Some(path.split_last()?.1.to_vec())).collect();
         for (path, module) in &mut modules {
@@ -69,7 +71,7 @@ impl Modules {
         });
     }
 
-    /// Every arrow, in the folder where its ends part.
+    /// Every arrow, in the folder where the paths of its two ends diverge.
     pub(super) fn graphs(&self) -> Graphs {
         let mut graphs = Graphs::new();
         for (path, module) in &self.0 {
@@ -101,7 +103,7 @@ impl Modules {
         }
     }
 
-    /// The module that a path in `at` means for who uses it in `user`.
+    /// The module that a path in `at` refers to, for a use in `user`.
     fn target(&self, at: &Path, mention: &Mention, user: &Path) -> Option<&Path> {
         self.follow(at, mention, user, IMPORTS_MAX)
     }
@@ -114,7 +116,7 @@ impl Modules {
         };
         let code = &self.0[module].code;
         if let Some(import) = code.imports.iter().find(|import| import.name == *name) {
-            // What comes from another crate is no use of this one.
+            // An import from another crate is not a use of this one.
             return self.follow(module, &further(import, &rest[1..]), user, left);
         }
         let globs = code.imports.iter().filter(|import| import.name == "*");
@@ -126,7 +128,7 @@ impl Modules {
         sources.find(|source| defines(source)).or(Some(module))
     }
 
-    /// The deepest module on a path, and what is left of it.
+    /// The deepest module on a path, and the rest of the path.
     fn walk<'s, 'm>(&'s self, at: &Path, mention: &'m Mention) -> Option<(&'s Path, &'m [String])> {
         let here = [at.as_slice(), mention.inside.as_slice()].concat();
         let mut rest = mention.segments.as_slice();
@@ -142,7 +144,7 @@ impl Modules {
                 path.pop();
             }
             child => {
-                // Any other first name is a module declared here, or leads to another crate.
+                // Any other first name is either a module declared here or another crate.
                 path.push(child.to_owned());
                 self.0.get(&path)?;
             }
@@ -164,7 +166,7 @@ impl Modules {
     }
 }
 
-/// The path on which an import is followed.
+/// The path along which an import is followed.
 fn further(import: &Import, rest: &[String]) -> Mention {
     let segments = [import.from.segments.as_slice(), rest].concat();
     Mention { inside: import.from.inside.clone(), segments }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is found in a crate named `c`: whether it fails, the findings, the line.
+/// The result for a crate named `c`: whether it fails, the findings, the line.
 fn check(files: &[(&str, &str)]) -> (bool, Vec<String>, String) {
     let mut checked = Checked::default();
     check_crate("c", &Modules::read(files.iter().copied()), &mut checked);
@@ -81,7 +81,7 @@ fn a_folder_that_uses_its_own_files_is_one_of_its_modules() {
     let line = "c: a: 2 modules in a circle: mod → x → mod";
     assert_eq!(own("mod x; use x::X; pub struct Shared;"), line);
     assert_eq!(own("mod x; pub struct Shared; fn f() { x::g() }"), line);
-    // What it imports from another crate is nobody's.
+    // What it imports from another crate does not count.
     assert_eq!(own("mod x; use x::X; use anyhow::Shared;"), "c: no circle");
 }
 

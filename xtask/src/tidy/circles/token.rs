@@ -3,7 +3,7 @@
 /// A piece of code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Token<'t> {
-    /// A name, keyword or number.
+    /// A name, a keyword or a number.
     Word(&'t str),
     /// `::`
     Path,
@@ -11,7 +11,7 @@ pub(super) enum Token<'t> {
     Mark(char),
 }
 
-/// Takes source apart. What does not end, such as a string, ends with the text.
+/// Splits source into tokens. What is not terminated, such as a string, ends with the text.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -49,7 +49,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The length of a comment; they nest.
+/// The length of a block comment; these nest.
 fn block_comment(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -68,7 +68,7 @@ fn block_comment(text: &str) -> usize {
     text.len()
 }
 
-/// The length of `r"..."`, `br#"..."#` and their like, if here one begins.
+/// The length of `r"..."`, `br#"..."#` and the like, if one begins here.
 fn raw_string(text: &str) -> Option<usize> {
     let after = ["r", "br", "cr"].into_iter().find_map(|prefix| {
         let rest = text.strip_prefix(prefix)?;

@@ -127,7 +127,7 @@ fn a_single_active_consumer_has_the_queue_until_it_goes() {
     rig.publish_all("1 2 3");
     let delivered = rig.deliver();
     assert_eq!(takers(&delivered, &keys), "aaa");
-    // Succession: highest priority, then longest there. What the old one holds stays its own.
+    // Succession: highest priority, then longest there. The old one keeps what it holds.
     for (leaves, next) in [(0, Some(2)), (2, Some(3)), (3, Some(1)), (1, None)] {
         assert!(rig.remove(keys[leaves]));
         assert_eq!(rig.queue.active_consumer(), next.map(|next: usize| keys[next]));
@@ -154,8 +154,8 @@ fn a_waiting_consumer_that_goes_changes_nothing_for_the_active_one() {
 fn an_exclusive_consumer_is_alone() {
     let mut rig = Rig::plain();
     let add = |rig: &mut Rig, exclusive| {
-        let options = ConsumerSettings { exclusive, ..ConsumerSettings::default() };
-        rig.queue.add_consumer(rig.now_ms, Port::with_room(9), options)
+        let settings = ConsumerSettings { exclusive, ..ConsumerSettings::default() };
+        rig.queue.add_consumer(rig.now_ms, Port::with_room(9), settings)
     };
     let alone = add(&mut rig, true).expect("the queue is free");
     for exclusive in [true, false] {
@@ -175,8 +175,8 @@ fn an_exclusive_consumer_is_alone() {
 #[test]
 fn a_queue_with_a_single_active_consumer_has_no_exclusive_ones() {
     let mut rig = Rig::new(settings(|s| s.single_active_consumer = true));
-    let options = ConsumerSettings { exclusive: true, ..ConsumerSettings::default() };
-    let added = rig.queue.add_consumer(rig.now_ms, Port::with_room(9), options);
+    let settings = ConsumerSettings { exclusive: true, ..ConsumerSettings::default() };
+    let added = rig.queue.add_consumer(rig.now_ms, Port::with_room(9), settings);
     assert_eq!(added.map_err(|e| e.reply_code()), Err(amqp::ReplyCode::AccessRefused));
 }
 
@@ -190,7 +190,7 @@ fn a_place_that_is_used_again_is_another_consumer() {
     let new = rig.consume(|c| c.prefetch = 1);
     assert_ne!(old, new);
     assert_eq!(rig.names(), ["2"]);
-    // The old one's ack makes no room for the new one.
+    // The old consumer's ack makes no room for the new one.
     assert!(rig.settle(&held, Settlement::Ack));
     rig.queue.resume(old);
     assert!(rig.deliver().is_empty());

@@ -1,4 +1,4 @@
-//! Deadlines of producers: told once, and the message stays.
+//! Deadlines of producers: reported once, and the message stays.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn due(at_ms: u64) -> Kind {
     Kind { is_tracked: true, deadline_at_ms: at_ms, ..Kind::default() }
 }
 
-/// Whose deadlines have passed since last asked, and how often they were delivered.
+/// The messages whose deadlines have passed since the last call, and how often they were delivered.
 fn missed(rig: &mut Rig) -> Vec<(String, u16)> {
     let missed = rig.effects.missed.drain(..);
     missed.map(|noted| (noted.name(), noted.attempts)).collect()
@@ -64,7 +64,7 @@ fn whatever_ends_a_late_message_is_marked_so() {
 
 #[test]
 fn a_message_can_expire_after_its_deadline() {
-    // The deadline comes first in time or together, seen in one look or in two.
+    // The deadline passes before the other event or together with it, seen in one tick or in two.
     for (deadline_at_ms, looks_ms) in
         [(1050, vec![1050, 1100]), (1050, vec![5000]), (1100, vec![1100])]
     {
@@ -156,7 +156,7 @@ fn deadlines_of_what_is_gone_are_forgotten() {
     let mut rig = Rig::plain();
     rig.consume(|_| ());
     for number in 0..20_000 {
-        // The later the sooner, so that none can be dropped from the front.
+        // Later messages have earlier deadlines, so that none can be dropped from the front.
         rig.publish_kind("x", due(1_000_000 - number));
         let delivery = rig.deliver().remove(0);
         rig.settle(&delivery, Settlement::Ack);

@@ -1,4 +1,4 @@
-//! From assigned to handed over, and what happens in between.
+//! From assigned to dispatched, and what happens in between.
 
 use super::super::dispatch::OUTGOING_MAX;
 use super::*;
@@ -37,7 +37,8 @@ fn taking_back_leaves_alone_what_another_consumer_holds_by_now() {
     let a = rig.consume(|c| c.prefetch = 1);
     rig.publish("m");
     rig.assign();
-    // Nobody hands it over in time; it goes to the next, and only then the first one leaves.
+    // Nobody dispatches it in time; it goes to the next consumer, and only then the first one
+    // leaves.
     let b = rig.consume(|c| c.priority = 1);
     rig.now_ms += 100;
     rig.tick();

@@ -14,7 +14,7 @@ fn rig(overflow: Overflow, length_max: Option<u64>, bytes_max: Option<u64>) -> R
 
 #[test]
 fn the_head_is_dropped_or_the_newcomer_refused() {
-    // Overflow, length and bytes allowed; published; what goes (and why); what stays.
+    // Overflow, allowed length and bytes; published; what leaves (and why); what stays.
     let cases = [
         (DropHead, Some(2), None, "a b c d", "a b", "c d"),
         (DropHead, Some(0), None, "a b", "a b", ""),
@@ -25,7 +25,7 @@ fn the_head_is_dropped_or_the_newcomer_refused() {
         (RejectPublish, Some(2), None, "a b c d", "c d", "a b"),
         (RejectPublish, Some(0), None, "a", "a", ""),
         (RejectPublish, None, Some(4), "aa bb c d", "c d", "aa bb"),
-        // What would exceed the limit is refused, what still fits is not.
+        // A message that would exceed the limit is refused; one that still fits is not.
         (RejectPublish, None, Some(4), "aa bbb cc d", "bbb d", "aa cc"),
         (RejectPublishDlx, None, Some(4), "ccccc a", "ccccc", "a"),
         (RejectPublishDlx, Some(1), Some(9), "a b", "b", "a"),

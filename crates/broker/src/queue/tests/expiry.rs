@@ -8,7 +8,7 @@ fn expiring(ms: u32) -> Kind {
 
 #[test]
 fn the_shorter_time_to_live_counts() {
-    // Of the queue, of the message; when it expires.
+    // Time to live of the queue, of the message; when it expires.
     let cases = [
         (None, None, None),
         (Some(50), None, Some(50)),
@@ -54,7 +54,7 @@ fn a_time_to_live_of_nothing_is_now_or_never() {
         assert_eq!(now.name(), "now");
         rig.tick();
         assert_eq!(rig.gone(), reasons("never", Reason::Expired));
-        // Given back it is as late as any other.
+        // Once given back, it is as late as any other message.
         rig.settle(&now, Settlement::Requeue);
         rig.now_ms += 1;
         assert!(rig.deliver().is_empty());
@@ -124,7 +124,7 @@ fn a_restart_does_not_give_more_time() {
 fn an_unused_queue_expires() {
     let mut rig = Rig::new(settings(|s| s.expires_ms = Some(100)));
     assert!(rig.queue.has_deadlines());
-    // Publishing is no use; getting, consuming and declaring again are.
+    // Publishing does not count as use; getting, consuming and redeclaring do.
     rig.now_ms += 60;
     rig.publish_all("a b");
     assert_eq!(rig.tick(), Tick::Again(Some(1100)));

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::index::{Entry, Index, Stage};
 
-/// What to do with so many messages; which of them is told by a pattern of bits.
+/// What to do with this many messages; a pattern of bits says with which ones.
 #[derive(Debug, Clone)]
 enum Step {
     Push(u16),
@@ -17,11 +17,11 @@ enum Step {
     GiveBack(u16, u64),
     /// Of the unsettled, which then wait.
     Delay(u16, u64),
-    /// Of those that wait, back to ready.
+    /// Of those that wait, which become ready again.
     EndDelay(u16, u64),
-    /// Of those that wait: cancelled.
+    /// Of those that wait, which are cancelled.
     RemoveDelayed(u16, u64),
-    /// Of the ready, from the head: expired or dropped.
+    /// Of the ready, from the head, as when they expire or are dropped.
     RemoveReady(u16),
 }
 
@@ -147,7 +147,7 @@ impl Pair {
         }
     }
 
-    /// A few messages flow past, and memory is what the messages left behind are worth.
+    /// After a few messages have flowed past, memory is proportional to the messages left behind.
     fn check_memory(&mut self) {
         self.run(&Step::Deliver(u16::MAX));
         for _ in 0..130 {

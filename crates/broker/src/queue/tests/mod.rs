@@ -1,5 +1,5 @@
-//! A queue with everything around it in memory: consumers with settable room, a driver that hands
-//! over, and names instead of bodies.
+//! A queue with everything around it in memory: consumers with settable room, a driver that
+//! dispatches, and names instead of bodies.
 
 mod attempts;
 mod consumers;
@@ -27,7 +27,7 @@ use super::*;
 use crate::arguments::{Overflow, QueueArguments};
 use crate::{Message, QueueId, Tracking};
 
-/// Where a consumer's deliveries go: it has room for so many more.
+/// Where a consumer's deliveries go: it has room for this many more.
 #[derive(Clone, Default)]
 struct Port(Rc<PortState>);
 
@@ -68,16 +68,16 @@ impl Endpoint for Port {
     }
 }
 
-/// What a message is, besides its name.
+/// What a message is like, besides its name.
 #[derive(Clone, Copy, Default)]
 struct Kind {
     priority: u8,
     expiration_ms: Option<u32>,
-    /// Stands in the log, with its body only there.
+    /// Its place in the log, with its body only there.
     position: Option<u64>,
     /// Somebody may ask for its outcome.
     is_tracked: bool,
-    /// By when it is to be settled, ms since the epoch; only of a tracked one.
+    /// By when it must be settled, ms since the epoch; only for a tracked message.
     deadline_at_ms: u64,
 }
 
@@ -92,7 +92,7 @@ fn dlx() -> DeadLetterAddress {
     DeadLetterAddress { exchange: "dlx".to_owned(), routing_key: None }
 }
 
-/// Settings to be changed in place.
+/// Default settings, changed by the function.
 fn settings(change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings { dead_letter: Some(dlx()), ..Settings::default() };
     change(&mut settings);
@@ -114,7 +114,7 @@ fn message(name: &str, kind: Kind) -> Message {
     Message::tracked(0, &properties, content, tracking, &mut Vec::new())
 }
 
-/// What a worker of this name signs with.
+/// How a worker of this name settles.
 fn worker(name: &str) -> Arc<SettledBy> {
     Arc::new(SettledBy { worker: name.into(), report: None })
 }
@@ -162,9 +162,9 @@ impl Rig {
         port: Port,
         change: impl FnOnce(&mut ConsumerSettings),
     ) -> ConsumerKey {
-        let mut options = ConsumerSettings::default();
-        change(&mut options);
-        self.queue.add_consumer(self.now_ms, port, options).expect("the queue is free")
+        let mut settings = ConsumerSettings::default();
+        change(&mut settings);
+        self.queue.add_consumer(self.now_ms, port, settings).expect("the queue is free")
     }
 
     fn remove(&mut self, consumer: ConsumerKey) -> bool {
@@ -175,7 +175,7 @@ impl Rig {
         self.queue.assign(self.now_ms, &mut self.effects);
     }
 
-    /// Assigns and hands over until nothing is left to do.
+    /// Assigns and dispatches until nothing is left to do.
     fn deliver(&mut self) -> Vec<Delivery> {
         let mut delivered = Vec::new();
         let mut taken = Outgoing::default();
@@ -218,13 +218,13 @@ impl Rig {
         self.queue.tick(self.now_ms, &mut self.effects)
     }
 
-    /// What has left the queue since last asked: name and reason.
+    /// What has left the queue since the last call: name and reason.
     fn gone(&mut self) -> Vec<(String, Reason)> {
         let gone = self.effects.removed.drain(..);
         gone.map(|removed| (removed.name(), removed.reason)).collect()
     }
 
-    /// Where everything stands that is in the log.
+    /// The entries of all messages that are in the log.
     fn standings(&self) -> Vec<EntryRef> {
         let mut found = Vec::new();
         let mut at = Some((0, 0));
@@ -234,7 +234,7 @@ impl Rig {
         found
     }
 
-    /// Where the message at this place in the log stands.
+    /// The entry of the message at this place in the log.
     fn entry(&self, position: u64) -> EntryRef {
         let mut found = self.standings().into_iter();
         found.find(|entry| entry.position == position).expect("it is there")
@@ -254,7 +254,7 @@ impl Rig {
         self.queue.depth().unsettled_count
     }
 
-    /// Takes everything that is ready, by name, for good.
+    /// Takes everything that is ready for good; returns the names.
     fn drain(&mut self) -> Vec<String> {
         let mut names = Vec::new();
         while let Some(delivery) = self.queue.get(self.now_ms, true, &mut self.effects) {
@@ -264,7 +264,7 @@ impl Rig {
     }
 }
 
-/// The name of a message, or where it stands in the log.
+/// The name of a message, or its place in the log.
 trait Named {
     fn name(&self) -> String;
 }

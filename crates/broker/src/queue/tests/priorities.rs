@@ -19,12 +19,12 @@ fn publish(rig: &mut Rig, names: &str) {
 
 #[test]
 fn higher_priority_goes_first_and_order_holds_within() {
-    // The highest priority there is; published; order.
+    // The queue's highest priority; published; order of delivery.
     let cases = [
         (1, "0a 1b 0c 1d", "1b 1d 0a 0c"),
         (10, "3a 9b 0c 9d 10e 3f", "10e 9b 9d 3a 3f 0c"),
         (255, "0a 255b 128c 64d 63e 1f", "255b 128c 64d 63e 1f 0a"),
-        // What is beyond the highest counts as the highest.
+        // A priority beyond the highest counts as the highest.
         (2, "2a 200b 1c 2d", "2a 200b 2d 1c"),
         (0, "0a 9b 3c", "0a 9b 3c"),
     ];
@@ -40,7 +40,7 @@ fn every_priority_has_its_place() {
     for priority_max in 1..=255u8 {
         let mut rig = rig(priority_max, |_| ());
         for priority in 0..=priority_max {
-            // A permutation of sorts: any order of arrival will do.
+            // Any order of arrival will do.
             let priority = priority.wrapping_mul(37) % priority_max.saturating_add(1).max(1);
             publish(&mut rig, &priority.to_string());
         }

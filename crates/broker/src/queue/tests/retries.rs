@@ -24,7 +24,7 @@ fn linear(kind: RetryKind, min_ms: u64, max_ms: Option<u64>) -> Option<Retry> {
     Settings::resolve(&arguments).retry
 }
 
-/// A queue whose messages always wait for so long.
+/// A queue whose messages always wait this long.
 fn rig(wait_ms: u64, change: impl FnOnce(&mut Settings)) -> Rig {
     Rig::new(settings(|s| {
         s.retry = doubling(wait_ms, Some(wait_ms));
@@ -32,7 +32,7 @@ fn rig(wait_ms: u64, change: impl FnOnce(&mut Settings)) -> Rig {
     }))
 }
 
-/// Publishes it, and has it fail once.
+/// Publishes a message and lets it fail once.
 fn fail(rig: &mut Rig, name: &str, kind: Kind) {
     rig.publish_kind(name, kind);
     fail_again(rig);
@@ -60,7 +60,7 @@ fn a_wait_doubles_from_the_minimum_up_to_the_maximum() {
         (90, Some(100), 2, 90, 100),
         (1, None, 65, 3_221_225_472, 4_294_967_295),
         (u32::MAX.into(), None, u16::MAX, u32::MAX.into(), u32::MAX.into()),
-        // Attempts that went once round.
+        // An attempt counter that has wrapped around.
         (100, None, 0, 100, 125),
     ];
     for (min_ms, max_ms, attempts, shortest_ms, longest_ms) in cases {
@@ -177,7 +177,7 @@ fn a_channel_that_closes_gives_back_many() {
     assert_eq!(rig.counts(), (0, 0, 600));
     assert!(rig.effects.requeued.iter().all(|noted| noted.retry_at_ms == 1100));
     assert_eq!(rig.effects.requeued.len(), 600);
-    // Waiting ones do not count against the limit until they are back.
+    // Waiting messages do not count against the limit until they are ready again.
     for _ in 0..10 {
         rig.publish("y");
     }

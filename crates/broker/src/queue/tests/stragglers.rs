@@ -1,4 +1,4 @@
-//! Memory follows the messages there are, whatever stays behind.
+//! Memory is proportional to the number of messages, whatever stays behind.
 
 use super::*;
 
@@ -63,7 +63,8 @@ fn one_unsettled_message_does_not_hold_what_expires_behind_it() {
 
 #[test]
 fn many_sleepers_cost_by_their_number() {
-    // One message in so many is never settled; so that no chunk is ever empty, and so that most are.
+    // One message in this many is never settled: so that no chunk is ever empty, and so that most
+    // are.
     for one_in in [50, 1000] {
         let mut rig = Rig::plain();
         rig.consume(|_| ());
@@ -78,7 +79,7 @@ fn many_sleepers_cost_by_their_number() {
             }
             rig.effects.removed.clear();
         }
-        // At most one chunk for eight of them, and the few that are free.
+        // At most one chunk for eight of them, besides the few that are always allowed.
         assert!(rig.queue.levels.chunk_count() <= FEW + sleepers.len() / 8);
         for sleeper in sleepers.iter().rev() {
             assert!(rig.settle(sleeper, Settlement::Requeue));

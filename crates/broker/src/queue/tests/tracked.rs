@@ -1,4 +1,4 @@
-//! What the effects say of messages whose outcome somebody may ask for.
+//! What the effects say about messages whose outcome somebody may ask for.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn a_removal_names_who_settled_a_tracked_message_and_how_often_it_was_delivered(
 
 #[test]
 fn a_consumer_that_does_not_ack_is_named_by_its_endpoint() {
-    // Whether its body is kept: then it is gone when it is assigned, else when it is handed over.
+    // If its body is kept, it is gone once it is assigned, otherwise once it is dispatched.
     for position in [None, Some(9)] {
         let mut rig = Rig::plain();
         let port = Port::with_room(10);
@@ -117,7 +117,7 @@ fn a_refused_message_is_as_tracked_as_it_came() {
 
 #[test]
 fn what_is_more_work_than_a_settlement_is_counted() {
-    // Whether the queue dead-letters, whether it is tracked, how it ends; what is counted.
+    // Whether the queue dead-letters, whether the message is tracked, how it ends; what is counted.
     let cases = [
         (false, false, Settlement::Ack, 0),
         (true, false, Settlement::Ack, 0),
