@@ -2,7 +2,7 @@
 //!
 //! It is put together from the `engine` (messages), accounts (who may do what), the ledger writer
 //! and maintenance. Its threads are the committer (module `store`), the ledger writer and
-//! maintenance. A simulator opens a node without threads and calls [`Node::commit`] and [`Node::keep`] itself.
+//! maintenance. A simulator opens a node without threads and calls [`Node::commit`] and [`Node::maintain`] itself.
 //!
 //! Locks: the whole list is in ARCHITECTURE.md.
 
@@ -71,7 +71,7 @@ impl Node {
     }
 
     /// Opens a node on any disk, without threads: the caller also calls [`Node::commit`] and
-    /// [`Node::keep`], and provides the clock. For simulators.
+    /// [`Node::maintain`], and provides the clock. For simulators.
     pub fn open_on<D: Disk + Clone>(disk: D, options: Options) -> Result<Arc<Self>, NodeError> {
         let definitions = DefinitionStore::open_on_disk(&disk, "definitions.redb")?;
         let ledger_disk = Prefixed::new(disk.clone(), "ledger-");
@@ -152,7 +152,7 @@ impl Node {
     }
 
     /// Does what is due now. Only for a node without threads.
-    pub fn keep(&self) {
+    pub fn maintain(&self) {
         self.engine.look_at_due_queues();
         self.maintenance.round();
         self.writer.follow(true);

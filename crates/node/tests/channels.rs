@@ -93,7 +93,7 @@ fn whoever_waits_is_told_when_a_segment_cannot_be_deleted() {
         client.publish("", "q", &[&format!("{number:-<90}")]);
         rig.commit();
     }
-    rig.keep(1);
+    rig.maintain(1);
     let before = rig.node.segment_count();
     while let Some(got) = client.get("q") {
         client.ack(&got);

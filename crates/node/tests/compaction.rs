@@ -28,7 +28,7 @@ fn segments_without_living_messages_are_deleted() {
         client.ack(&got);
     }
     rig.commit();
-    rig.keep(3);
+    rig.maintain(3);
     assert!(rig.node.segment_count() <= 2, "{} segments", rig.node.segment_count());
 }
 
@@ -52,7 +52,7 @@ fn an_old_message_in_each_of_many_segments_does_not_keep_them() {
         }
     }
     rig.commit();
-    rig.keep(30);
+    rig.maintain(30);
     let after = rig.node.segment_count();
     assert!(before > 20 && after <= 4, "{before} segments, then {after}");
     // Earlier deliveries are settled where the messages are now.
@@ -67,7 +67,7 @@ fn an_old_message_in_each_of_many_segments_does_not_keep_them() {
         assert_eq!(rig.client().bodies("q"), expected);
         // And again from their new positions.
         rig.client().publish("", "q", &[]);
-        rig.keep(5);
+        rig.maintain(5);
     }
 }
 
@@ -94,7 +94,7 @@ fn settlements_that_are_carried_forward_count_once() {
             client.ack(&got);
         }
         rig.commit();
-        rig.keep(1);
+        rig.maintain(1);
     }
     assert_eq!(client.bodies("q"), first[8..]);
 }
@@ -128,7 +128,7 @@ fn a_fan_out_that_is_partly_settled_moves_for_those_who_have_it() {
     }
     client.session.recover(1).expect("open");
     rig.commit();
-    rig.keep(30);
+    rig.maintain(30);
     assert!(rig.node.segment_count() <= 4, "{} segments", rig.node.segment_count());
     let in_b: Vec<String> = all.iter().step_by(40).cloned().collect();
     let with_index = all.iter().enumerate();
@@ -165,7 +165,7 @@ fn attempts_survive_compaction_of_the_message_and_of_their_own_segment() {
         while let Some(got) = client.get("other") {
             client.ack(&got);
         }
-        rig.keep(1);
+        rig.maintain(1);
     }
     drop(client);
     rig.crash();
@@ -186,7 +186,7 @@ fn attempts_survive_compaction_of_the_message_and_of_their_own_segment() {
         while let Some(got) = client.get("other") {
             client.ack(&got);
         }
-        rig.keep(1);
+        rig.maintain(1);
     }
     assert!(rig.node.segment_count() <= 3, "{} segments", rig.node.segment_count());
     drop(client);
@@ -213,13 +213,13 @@ fn a_log_at_rest_is_not_rewritten_for_ever() {
             rig.commit();
         }
     }
-    rig.keep(40);
+    rig.maintain(40);
     let newest = || {
         let names = rig.disk.list().expect("up");
         names.into_iter().filter(|name| name.ends_with(".log")).max()
     };
     let before = newest();
-    rig.keep(40);
+    rig.maintain(40);
     assert_eq!(before, newest(), "segments are written although nobody does anything");
 }
 
@@ -246,7 +246,7 @@ fn a_full_disk_while_segments_are_emptied_loses_nothing() {
         names.iter().filter_map(|name| rig.disk.contents(name)).map(|c| c.len()).sum();
     rig.disk.set_capacity_bytes(Some(used as u64));
     for _ in 0..5 {
-        rig.node.keep();
+        rig.node.maintain();
         rig.node.commit().expect("a full disk is no failure");
     }
     rig.disk.set_capacity_bytes(None);
@@ -257,7 +257,7 @@ fn a_full_disk_while_segments_are_emptied_loses_nothing() {
     drop(client);
     rig.crash();
     assert_eq!(rig.client().bodies("q"), expected);
-    rig.keep(20);
+    rig.maintain(20);
     assert!(rig.node.segment_count() <= 4, "{} segments", rig.node.segment_count());
     assert_eq!(rig.client().bodies("q"), expected);
 }
@@ -288,7 +288,7 @@ fn after_a_restart_settlements_of_deleted_messages_are_not_carried() {
     client.session.recover(1).expect("open");
     drop(client);
     rig.crash();
-    rig.keep(20);
+    rig.maintain(20);
     assert!(rig.node.segment_count() <= 3, "{} segments", rig.node.segment_count());
     assert_eq!(rig.client().bodies("stays"), stays[3..]);
 }

@@ -175,13 +175,13 @@ fn id_that_was_refused_is_looked_for_again_once_it_is_accepted() {
         publish(&mut client, "q", &id, None, &[]);
         if is_later {
             // The ledger writer sees the refused message, but not yet the accepted one.
-            rig.node.keep();
+            rig.node.maintain();
         }
         let (tag, ..) = get(&mut client, "q").expect("accepted, as it was refused before");
         publish(&mut client, "q", &id, None, &[]);
         assert!(get(&mut client, "q").is_none(), "twice in the queue (later: {is_later})");
         settle(&mut client, tag, Settlement::Ack);
-        rig.keep(2);
+        rig.maintain(2);
     }
 }
 
@@ -197,12 +197,12 @@ fn duplicate_of_what_missed_its_deadline_and_was_rejected_is_answered() {
     publish(&mut client, "q", "x", Some("r1"), &headers);
     let (tag, ..) = get(&mut client, "q").expect("there");
     rig.pass_ms(200);
-    rig.keep(2);
+    rig.maintain(2);
     assert!(get(&mut client, "r1").is_some(), "the deadline was told");
     settle(&mut client, tag, Settlement::Reject);
-    rig.keep(2);
+    rig.maintain(2);
     publish(&mut client, "q", "x", Some("r2"), &[all]);
-    rig.keep(4);
+    rig.maintain(4);
     assert!(get(&mut client, "q").is_none(), "a duplicate");
     assert!(get(&mut client, "r2").is_some(), "nobody answers");
 }
@@ -217,7 +217,7 @@ fn duplicate_that_asks_where_its_original_did_not_is_told() {
     publish(&mut client, "q", "x", Some("r"), &[("x-notify", "all".into())]);
     let (tag, ..) = get(&mut client, "q").expect("there");
     settle(&mut client, tag, Settlement::Ack);
-    rig.keep(4);
+    rig.maintain(4);
     assert!(get(&mut client, "r").is_some(), "it asked, and the original did not");
 }
 
@@ -238,7 +238,7 @@ fn report_outlives_a_rollback() {
     client.rollback(1).expect("transactional");
     settle(&mut client, tag, Settlement::Ack);
     client.commit(1).expect("transactional");
-    rig.keep(4);
+    rig.maintain(4);
     let (.., body) = get(&mut client, "r").expect("the outcome");
     assert_eq!(body, b"42");
 }
@@ -257,7 +257,7 @@ fn error_text_of_the_last_attempt_is_told_with_the_delivery_limit() {
         .encode(&mut properties);
     publish_raw(&mut client, "amq.wilco.report", "x", &properties, b"no disk");
     settle(&mut client, tag, Settlement::Requeue);
-    rig.keep(4);
+    rig.maintain(4);
     let (_, told, _) = get(&mut client, "r").expect("the outcome");
     let headers = told.headers.expect("headers");
     assert_eq!(headers.get("x-reason").and_then(FieldValue::as_str), Some("delivery-limit"));

@@ -153,7 +153,7 @@ fn definitions_are_as_they_were() {
         assert!(client.session.declare_exchange("transient", "topic", &passive).is_err());
         let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
         assert!(client.session.declare_queue("deleted", &passive).is_err());
-        rig.keep(2);
+        rig.maintain(2);
     }
 }
 
@@ -201,7 +201,7 @@ fn users_virtual_hosts_and_permissions_are_as_they_were() {
         let options = DeclareQueue { durable: true, ..DeclareQueue::default() };
         session.declare_queue("q", &options).expect("allowed");
         assert!(session.declare_queue("other", &options).is_err());
-        rig.keep(2);
+        rig.maintain(2);
     }
 }
 
@@ -263,7 +263,7 @@ fn a_binding_to_nothing_is_not_found_by_a_later_queue() {
 fn definitions_that_found_the_disk_full_are_applied_when_there_is_room() {
     let mut rig = Rig::new(1024);
     let mut client = rig.client();
-    rig.keep(2);
+    rig.maintain(2);
     for number in 0..40 {
         client.declare(&format!("q{number}"), &[]);
     }
@@ -271,11 +271,11 @@ fn definitions_that_found_the_disk_full_are_applied_when_there_is_room() {
     let names = rig.disk.list().expect("up");
     let used: usize = names.iter().filter_map(|n| rig.disk.contents(n)).map(|c| c.len()).sum();
     rig.disk.set_capacity_bytes(Some(used as u64));
-    rig.node.keep();
+    rig.node.maintain();
     rig.disk.set_capacity_bytes(None);
     client.declare("last", &[]);
     rig.commit();
-    rig.keep(5);
+    rig.maintain(5);
     assert!(rig.node.segment_count() <= 2, "{} segments", rig.node.segment_count());
     drop(client);
     rig.crash();

@@ -63,9 +63,9 @@ impl Rig {
     }
 
     /// Rounds of maintenance, each made durable.
-    pub(crate) fn keep(&self, rounds: usize) {
+    pub(crate) fn maintain(&self, rounds: usize) {
         for _ in 0..rounds {
-            self.node.keep();
+            self.node.maintain();
             self.commit();
         }
     }

@@ -169,7 +169,7 @@ impl World {
     /// At the end all queues are empty, everything is stored, and the ledger has followed all of
     /// it.
     pub(crate) fn audit_at_the_end(&mut self) {
-        self.keep();
+        self.maintain();
         let facts = Facts::read(&self.node(), self.model.ids.keys());
         self.check_counts(&facts, &BTreeSet::new());
         let taken = self.model.items.iter().filter(|(key, _)| key.1 == REPLIES);
@@ -342,9 +342,9 @@ impl World {
 
     /// The ledger shows messages where they are, once everything is stored and followed.
     pub(crate) fn audit_now(&mut self) {
-        self.keep();
+        self.maintain();
         self.commit();
-        self.keep();
+        self.maintain();
         if self.is_poisoned || self.node.is_none() || !self.is_settled() {
             return;
         }

@@ -391,7 +391,7 @@ fn inventory<'a>(
     }
     // Outcomes, created at the start, of messages whose queues are gone.
     assert!(node.commit().expect("a copy of a good disk"));
-    node.keep();
+    node.maintain();
     loop {
         session.get(1, REPLIES, false).expect("the queue is there");
         let take = |sink: &mut Recorder, _: &mut usize| sink.events.pop();

@@ -30,7 +30,7 @@ impl World {
         self.audit_at_the_end();
         assert_eq!(self.node().message_count(), 0, "messages are left");
         for _ in 0..ROUNDS {
-            self.keep();
+            self.maintain();
             self.settle_store();
         }
         let segments = self.node().segment_count();
@@ -43,12 +43,12 @@ impl World {
     fn rest(&mut self) {
         self.note(|| "rest".to_owned());
         for _ in 0..ROUNDS {
-            self.keep();
+            self.maintain();
             self.settle_store();
         }
         let before = self.files();
         for _ in 0..4 {
-            self.keep();
+            self.maintain();
             self.settle_store();
         }
         assert_eq!(before, self.files(), "nobody does anything and the log is rewritten");
@@ -93,7 +93,7 @@ impl World {
                 self.model.now_ms += 50;
                 self.clock.set(self.model.now_ms);
                 for _ in 0..2 {
-                    self.keep();
+                    self.maintain();
                     self.settle_store();
                 }
             }

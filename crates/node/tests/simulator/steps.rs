@@ -38,7 +38,7 @@ impl World {
             775..=779 => self.change_exchange(),
             780..=809 => self.pass_time(),
             810..=889 => self.commit(),
-            890..=929 => self.keep(),
+            890..=929 => self.maintain(),
             930..=939 => self.audit_now(),
             _ => self.fault(),
         }
@@ -408,7 +408,7 @@ impl World {
         let now_ms = self.model.now_ms;
         self.note(|| format!("it is {now_ms} ms"));
         if self.random.chance(60) {
-            self.keep();
+            self.maintain();
         }
     }
 

@@ -92,7 +92,7 @@ static NEW_STORE: LazyLock<Vec<(String, Vec<u8>)>> = LazyLock::new(|| {
     session.declare_queue(REPLIES, &PLAIN.options(false)).expect("a new name");
     drop(session);
     node.commit().expect("a disk without faults");
-    node.keep();
+    node.maintain();
     drop(node);
     image(&disk)
 });
@@ -226,11 +226,11 @@ impl World {
     }
 
     /// Makes a round of maintenance.
-    pub(crate) fn keep(&mut self) {
+    pub(crate) fn maintain(&mut self) {
         self.commit_count += 1;
         self.note(|| "keep".to_owned());
         self.return_overdue();
-        self.node().keep();
+        self.node().maintain();
         self.look_for_expired_queues();
         self.absorb();
         self.after_sync();
