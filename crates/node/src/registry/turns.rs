@@ -11,7 +11,7 @@
 //! budget is looked at once more by whoever refused it; so either that look or the one that follows
 //! giving back sees the other.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::atomics::{AtomicU64, AtomicUsize, Ordering};
 
 /// The turns of one budget.
 #[derive(Default)]

@@ -1,7 +1,6 @@
 //! Consumers, `basic.get`, prefetch, and direct reply-to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use amqp::{FieldTable, FieldValue};
 use broker::queue::{ConsumerKey, ConsumerSettings, Delivery, Settlement};
@@ -13,6 +12,7 @@ use super::Session;
 use super::channel::{Channel, Consumer, Source};
 use super::publish::Publish;
 use super::settle::by_get;
+use crate::atomics::{AtomicBool, Ordering};
 use crate::auth::Access;
 use crate::engine::Engine;
 use crate::names::REPLY_TO;

@@ -6,12 +6,12 @@
 //! a message of a former life finds nothing.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use outcome::Ticket;
 
+use crate::atomics::{AtomicUsize, Ordering};
 use crate::engine::Engine;
 use crate::locks::Mutex;
 use crate::registry::{Decided, Outbox};

@@ -1,0 +1,188 @@
+//! A connection with consumers, of one of three kinds, and what it checks of what comes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shuttle::rand::{Rng, thread_rng};
+
+use super::{MESSAGES, PROBE, QUEUE, Run, Upheaval};
+use crate::nets::{Came, Wire, flush, live, take};
+use crate::{Consume, Session, Settlement};
+
+/// What its consumers may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Two consumers share a prefetch of two.
+    SharedPrefetch,
+    /// Two consumers share the room of their connection; one of them never acks.
+    RoomOnly,
+    /// One consumer with a prefetch of its own; it is the one to be cancelled.
+    OwnPrefetch,
+}
+
+impl Kind {
+    /// One, two or three of them; always one that acks.
+    pub(super) fn some() -> Vec<Self> {
+        let all = [Self::SharedPrefetch, Self::RoomOnly, Self::OwnPrefetch];
+        let is_in = thread_rng().gen_range(1..8u8);
+        all.into_iter()
+            .enumerate()
+            .filter(|(bit, _)| is_in & 1 << bit != 0)
+            .map(|(_, k)| k)
+            .collect()
+    }
+}
+
+/// See the module's documentation.
+pub(super) struct Connection {
+    run: Arc<Run>,
+    kind: Kind,
+    session: Session,
+    /// By consumer tag, whether it acks.
+    consumers: HashMap<String, bool>,
+    /// How often there was an upheaval here.
+    upheavals: u8,
+    /// The last tag that came.
+    last_tag: u64,
+    /// Number of the last message of each publisher that came to each consumer for the first time.
+    last: HashMap<(String, u8), u8>,
+    /// Consumers that have got one of the last batch.
+    pub probed: Vec<String>,
+    /// Its outbox's room when it was empty.
+    room: usize,
+}
+
+impl Connection {
+    pub(super) fn new(run: &Arc<Run>, kind: Kind) -> Self {
+        let session = run.rig.session();
+        let room = session.outbox().room();
+        let mut connection = Self {
+            run: Arc::clone(run),
+            kind,
+            session,
+            consumers: HashMap::new(),
+            upheavals: 0,
+            last_tag: 0,
+            last: HashMap::new(),
+            probed: Vec::new(),
+            room,
+        };
+        connection.consume();
+        connection
+    }
+
+    pub(super) fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    fn consume(&mut self) {
+        let (prefetch, is_global, acks): (_, _, &[bool]) = match self.kind {
+            Kind::SharedPrefetch => (2, true, &[true, true]),
+            Kind::RoomOnly => (0, false, &[true, false]),
+            Kind::OwnPrefetch => (1, false, &[true]),
+        };
+        self.session.set_prefetch(1, prefetch, is_global).expect("open");
+        for (place, acks) in acks.iter().enumerate() {
+            let tag = format!("{:?}-{place}-{}", self.kind, self.upheavals);
+            let options = Consume { tag: &tag, no_ack: !acks, ..Consume::default() };
+            // The queue may be gone.
+            if self.session.consume(1, QUEUE, &options).is_ok() {
+                self.consumers.insert(tag, *acks);
+            }
+        }
+    }
+
+    pub(super) fn live(mut self) -> Self {
+        let (outbox, end) = (Arc::clone(self.session.outbox()), Arc::clone(&self.run.end));
+        live(&outbox, &end, || self.turn());
+        self
+    }
+
+    pub(super) fn turn_if_dirty(&mut self) -> bool {
+        let is_dirty = self.session.outbox().take_dirty();
+        if is_dirty {
+            self.turn();
+        }
+        is_dirty
+    }
+
+    fn turn(&mut self) {
+        let wire = take(&mut self.session);
+        for tag in &wire.cancelled {
+            assert!(self.consumers.remove(tag).is_some(), "{tag} is cancelled once");
+            self.run.count_down();
+        }
+        let is_upheaval = wire.came.iter().any(|came| came.by != PROBE)
+            && self.kind == Kind::OwnPrefetch
+            && self.upheavals < 2
+            && thread_rng().gen_bool(0.5);
+        match self.run.upheaval {
+            Upheaval::CloseChannel if is_upheaval => return self.reopen(),
+            Upheaval::Cancel if is_upheaval => {
+                for (tag, _) in std::mem::take(&mut self.consumers) {
+                    self.session.cancel(1, &tag).expect("open");
+                }
+                self.upheavals += 1;
+                self.settle(&wire);
+                self.consume();
+            }
+            _ => self.settle(&wire),
+        }
+    }
+
+    /// What had come and was not settled goes back.
+    fn reopen(&mut self) {
+        self.session.close_channel(1).expect("open");
+        take(&mut self.session);
+        self.upheavals += 1;
+        self.last_tag = 0;
+        self.consumers.clear();
+        self.session.open_channel(1).expect("closed");
+        self.consume();
+    }
+
+    fn settle(&mut self, wire: &Wire) {
+        let mut acked = Vec::new();
+        for came in &wire.came {
+            self.check_order(came);
+            let acks = !came.consumer.starts_with("RoomOnly-1");
+            let is_given_back = self.run.upheaval == Upheaval::Requeues
+                && acks
+                && !came.redelivered
+                && came.by != PROBE
+                && thread_rng().gen_bool(0.3);
+            let settlement = if is_given_back { Settlement::Requeue } else { Settlement::Ack };
+            if acks {
+                self.session.settle(1, came.tag, false, settlement).expect("open");
+            }
+            if !is_given_back {
+                acked.push(came);
+            }
+        }
+        flush(&mut self.session);
+        acked.into_iter().for_each(|came| self.run.settle(came));
+    }
+
+    fn check_order(&mut self, came: &Came) {
+        assert!(came.tag > self.last_tag, "tag {} after {}", came.tag, self.last_tag);
+        self.last_tag = came.tag;
+        if came.by == PROBE {
+            self.probed.push(came.consumer.clone());
+            return;
+        }
+        assert!(came.number < MESSAGES);
+        // What was assigned to somebody who is gone comes to others late.
+        let is_in_order = !matches!(self.run.upheaval, Upheaval::Cancel | Upheaval::CloseChannel);
+        if !came.redelivered && is_in_order {
+            let key = (came.consumer.clone(), came.by);
+            let last = self.last.insert(key, came.number);
+            assert!(last.is_none_or(|last| last < came.number), "{came:?} after {last:?}");
+        }
+    }
+
+    pub(super) fn close(mut self) {
+        take(&mut self.session);
+        assert_eq!(self.session.outbox().room(), self.room, "{:?}: room is lost", self.kind);
+        self.session.close();
+    }
+}

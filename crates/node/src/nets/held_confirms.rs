@@ -1,0 +1,1 @@
+//! Held confirms: soon.
