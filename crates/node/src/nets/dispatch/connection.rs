@@ -1,6 +1,6 @@
 //! A connection with consumers, of one of three kinds, and what it checks of what comes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use shuttle::rand::{Rng, thread_rng};
@@ -40,6 +40,8 @@ pub(super) struct Connection {
     session: Session,
     /// By consumer tag, whether it acks.
     consumers: HashMap<String, bool>,
+    /// Those that were cancelled, and all that they were sent was taken.
+    gone: HashSet<String>,
     /// How often there was an upheaval here.
     upheavals: u8,
     /// The last tag that came.
@@ -61,6 +63,7 @@ impl Connection {
             kind,
             session,
             consumers: HashMap::new(),
+            gone: HashSet::new(),
             upheavals: 0,
             last_tag: 0,
             last: HashMap::new(),
@@ -119,11 +122,15 @@ impl Connection {
         match self.run.upheaval {
             Upheaval::CloseChannel if is_upheaval => return self.reopen(),
             Upheaval::Cancel if is_upheaval => {
-                for (tag, _) in std::mem::take(&mut self.consumers) {
-                    self.session.cancel(1, &tag).expect("open");
+                for tag in self.consumers.keys() {
+                    self.session.cancel(1, tag).expect("open");
                 }
                 self.upheavals += 1;
                 self.settle(&wire);
+                // What came before it was cancelled; there is no more.
+                let wire = take(&mut self.session);
+                self.settle(&wire);
+                self.gone.extend(std::mem::take(&mut self.consumers).into_keys());
                 self.consume();
             }
             _ => self.settle(&wire),
@@ -166,6 +173,7 @@ impl Connection {
     fn check_order(&mut self, came: &Came) {
         assert!(came.tag > self.last_tag, "tag {} after {}", came.tag, self.last_tag);
         self.last_tag = came.tag;
+        assert!(!self.gone.contains(&came.consumer), "{came:?} after the consumer was cancelled");
         if came.by == PROBE {
             self.probed.push(came.consumer.clone());
             return;
