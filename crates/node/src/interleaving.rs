@@ -99,6 +99,7 @@ pub(crate) fn explore(iterations: usize, scenario: impl Fn() + Send + Sync + 'st
     let mut config = shuttle::Config::new();
     config.stack_size = STACK_BYTES;
     config.silence_warnings = true;
+    config.max_steps = shuttle::MaxSteps::FailAfter(STEPS_MAX);
     let run = std::sync::Arc::clone(&scenario);
     shuttle::Runner::new(RandomScheduler::new(iterations / 2), config.clone()).run(move || run());
     let few = PctScheduler::new(SWITCHES, iterations.div_ceil(2));
@@ -107,6 +108,8 @@ pub(crate) fn explore(iterations: usize, scenario: impl Fn() + Send + Sync + 'st
 
 /// Of each of shuttle's threads.
 const STACK_BYTES: usize = 512 << 10;
+/// A scenario that goes on for longer has no end.
+const STEPS_MAX: usize = 200_000;
 /// How often the scheduler with few switches interrupts whoever runs.
 const SWITCHES: usize = 4;
 

@@ -98,6 +98,15 @@ impl HeldConfirms {
         decide(&held, !held.failed, held.position)
     }
 
+    /// How many are held, however it is counted.
+    #[cfg(test)]
+    pub(crate) fn held_count(&self) -> usize {
+        let state = self.state.lock();
+        let count = state.held.len();
+        assert_eq!((state.deadlines.len(), self.count.load(Ordering::Acquire)), (count, count));
+        count
+    }
+
     /// Refuses those whose deadline has passed; whom to wake.
     fn expire(&self, now_ms: u64) -> Vec<Arc<Outbox>> {
         if self.count.load(Ordering::Acquire) == 0 {
