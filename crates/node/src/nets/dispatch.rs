@@ -1,4 +1,4 @@
-//! One queue, many threads: publishers, connections with consumers of every kind, the keeper. One of
+//! One queue or two, many threads: publishers, connections with consumers of every kind, the keeper. One of
 //! them dispatches at a time, the others leave their deliveries to it.
 //!
 //! What must hold: everything published is acked, once; each consumer gets its messages in order; at
@@ -31,7 +31,7 @@ enum Upheaval {
     DeleteQueue,
 }
 
-const QUEUE: &str = "q";
+const QUEUES: [&str; 2] = ["q", "r"];
 const PUBLISHERS: u8 = 2;
 /// Of each publisher.
 const MESSAGES: u8 = 6;
@@ -45,6 +45,8 @@ struct Run {
     rig: Arc<Rig>,
     end: Arc<End>,
     upheaval: Upheaval,
+    /// Those with consumers: one that all share, or two.
+    queues: &'static [&'static str],
     /// Messages that were acked, by publisher and number.
     settled: parking_lot::Mutex<HashSet<(u8, u8)>>,
     /// Settlements still to come, or consumers to be told that their queue is gone.
@@ -60,8 +62,11 @@ impl Run {
 
     /// A message came to where it belongs, for good.
     fn settle(&self, came: &Came) {
+        if came.by == PROBE {
+            return;
+        }
         assert!(self.settled.lock().insert((came.by, came.number)), "{came:?} came twice");
-        if self.upheaval != Upheaval::DeleteQueue && came.by != PROBE {
+        if self.upheaval != Upheaval::DeleteQueue {
             self.count_down();
         }
     }
@@ -69,13 +74,14 @@ impl Run {
 
 /// Publishes a few at a time.
 fn publisher(run: &Arc<Run>, by: u8) -> JoinHandle<()> {
-    let mut session = run.rig.session();
+    let (mut session, run) = (run.rig.session(), Arc::clone(run));
     spawn(move || {
         for number in 0..MESSAGES {
             let is_large = thread_rng().gen_bool(0.4);
             let mut body = vec![by, number];
             body.resize(if is_large { LARGE_BYTES } else { 2 }, 0);
-            publish(&mut session, QUEUE, &NO_PROPERTIES, &body);
+            let queue = run.queues[thread_rng().gen_range(0..run.queues.len())];
+            publish(&mut session, queue, &NO_PROPERTIES, &body);
             if thread_rng().gen_bool(0.6) {
                 flush(&mut session);
             }
@@ -89,17 +95,21 @@ const NO_PROPERTIES: [u8; 2] = [0; 2];
 
 fn scenario(rig: &Arc<Rig>, upheaval: Upheaval) {
     let mut owner = rig.session();
-    let queue = rig.queue(QUEUE, &mut owner);
+    let live_queues = QUEUES.map(|queue| rig.queue(queue, &mut owner));
+    let kinds = Kind::some();
+    let has_pairs = kinds.iter().any(|kind| kind.is_pair());
+    let queues = if has_pairs && thread_rng().gen_bool(0.5) { &QUEUES[..] } else { &QUEUES[..1] };
     let end = Arc::<End>::default();
     let run = Arc::new(Run {
         rig: Arc::clone(rig),
         end: Arc::clone(&end),
         upheaval,
+        queues,
         settled: parking_lot::Mutex::default(),
         left: AtomicUsize::new(usize::from(PUBLISHERS * MESSAGES)),
     });
     let connections: Vec<Connection> =
-        Kind::some().into_iter().map(|kind| Connection::new(&run, kind)).collect();
+        kinds.into_iter().map(|kind| Connection::new(&run, kind)).collect();
     if upheaval == Upheaval::DeleteQueue {
         let consumers: usize = connections.iter().map(Connection::consumer_count).sum();
         run.left.store(consumers, Ordering::Relaxed);
@@ -109,22 +119,28 @@ fn scenario(rig: &Arc<Rig>, upheaval: Upheaval) {
     let connections: Vec<_> =
         connections.into_iter().map(|connection| spawn(|| connection.live())).collect();
     if upheaval == Upheaval::DeleteQueue {
-        owner.delete_queue(QUEUE, false, false).expect("it is there");
+        delete_queues(&mut owner);
     }
     publishers.into_iter().for_each(|thread| thread.join().expect("it publishes"));
     let mut connections: Vec<_> =
         connections.into_iter().map(|thread| thread.join().expect("it consumes")).collect();
     // So that it looks whether it is over.
-    rig.node.engine.schedule(&queue, 0);
+    rig.node.engine.schedule(&live_queues[0], 0);
     keeper.join().expect("it keeps");
     settle_down(&mut connections);
     if upheaval != Upheaval::DeleteQueue {
-        probe(&mut owner, &mut connections);
-        nothing_is_reserved(&queue);
-        owner.delete_queue(QUEUE, false, false).expect("it is there");
+        queues.iter().for_each(|queue| probe(queue, &mut owner, &mut connections));
+        live_queues.iter().for_each(nothing_is_reserved);
+        delete_queues(&mut owner);
     }
     connections.into_iter().for_each(Connection::close);
     owner.close();
+}
+
+fn delete_queues(owner: &mut Session) {
+    for queue in QUEUES {
+        owner.delete_queue(queue, false, false).expect("it is there");
+    }
 }
 
 /// What was woken has its turns until nobody is.
@@ -132,13 +148,14 @@ fn settle_down(connections: &mut [Connection]) {
     while connections.iter_mut().any(Connection::turn_if_dirty) {}
 }
 
-/// As many messages as consumers, in one batch: each gets one.
-fn probe(owner: &mut Session, connections: &mut [Connection]) {
-    let count: usize = connections.iter().map(|connection| connection.consumer_count()).sum();
-    (0..count as u8).for_each(|number| publish(owner, QUEUE, &NO_PROPERTIES, &[PROBE, number]));
+/// As many messages as the queue has consumers, in one batch: each gets one.
+fn probe(queue: &str, owner: &mut Session, connections: &mut [Connection]) {
+    let count: usize = connections.iter().map(|connection| connection.count_on(queue)).sum();
+    (0..count as u8).for_each(|number| publish(owner, queue, &NO_PROPERTIES, &[PROBE, number]));
     flush(owner);
     settle_down(connections);
-    let probed: Vec<_> = connections.iter().flat_map(|connection| &connection.probed).collect();
+    let probed: Vec<_> =
+        connections.iter_mut().flat_map(|one| std::mem::take(&mut one.probed)).collect();
     let distinct: HashSet<_> = probed.iter().collect();
     assert!(probed.len() == count && distinct.len() == count, "{count} consumers, {probed:?}");
 }

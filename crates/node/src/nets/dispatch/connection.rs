@@ -1,11 +1,11 @@
-//! A connection with consumers, of one of three kinds, and what it checks of what comes.
+//! A connection with consumers, of one of four kinds, and what it checks of what comes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use shuttle::rand::{Rng, thread_rng};
 
-use super::{MESSAGES, PROBE, QUEUE, Run, Upheaval};
+use super::{MESSAGES, PROBE, Run, Upheaval};
 use crate::nets::{Came, Wire, flush, live, take};
 use crate::{Consume, Session, Settlement};
 
@@ -16,20 +16,28 @@ pub(super) enum Kind {
     SharedPrefetch,
     /// Two consumers share the room of their connection; one of them never acks.
     RoomOnly,
+    /// The same, and none acks: after a delivery nothing more is heard of them.
+    NoAck,
     /// One consumer with a prefetch of its own; it is the one to be cancelled.
     OwnPrefetch,
 }
 
 impl Kind {
-    /// One, two or three of them; always one that acks.
+    const ALL: [Self; 4] = [Self::SharedPrefetch, Self::RoomOnly, Self::NoAck, Self::OwnPrefetch];
+
+    /// Some of them, or one alone, where nobody else makes up for what it misses.
     pub(super) fn some() -> Vec<Self> {
-        let all = [Self::SharedPrefetch, Self::RoomOnly, Self::OwnPrefetch];
-        let is_in = thread_rng().gen_range(1..8u8);
-        all.into_iter()
-            .enumerate()
-            .filter(|(bit, _)| is_in & 1 << bit != 0)
-            .map(|(_, k)| k)
-            .collect()
+        let is_in = match thread_rng().gen_bool(0.5) {
+            true => 1 << thread_rng().gen_range(0..4),
+            false => thread_rng().gen_range(1..16),
+        };
+        let all = Self::ALL.into_iter().enumerate();
+        all.filter(|(bit, _)| is_in & 1 << bit != 0).map(|(_, kind)| kind).collect()
+    }
+
+    /// Whether it has a consumer for each of two queues.
+    pub(super) fn is_pair(self) -> bool {
+        self != Self::OwnPrefetch
     }
 }
 
@@ -38,8 +46,8 @@ pub(super) struct Connection {
     run: Arc<Run>,
     kind: Kind,
     session: Session,
-    /// By consumer tag, whether it acks.
-    consumers: HashMap<String, bool>,
+    /// Their queues, by consumer tag.
+    consumers: HashMap<String, &'static str>,
     /// Those that were cancelled, and all that they were sent was taken.
     gone: HashSet<String>,
     /// How often there was an upheaval here.
@@ -78,20 +86,24 @@ impl Connection {
         self.consumers.len()
     }
 
+    pub(super) fn count_on(&self, queue: &str) -> usize {
+        self.consumers.values().filter(|of| **of == queue).count()
+    }
+
     fn consume(&mut self) {
         let (prefetch, is_global, acks): (_, _, &[bool]) = match self.kind {
             Kind::SharedPrefetch => (2, true, &[true, true]),
             Kind::RoomOnly => (0, false, &[true, false]),
+            Kind::NoAck => (0, false, &[false, false]),
             Kind::OwnPrefetch => (1, false, &[true]),
         };
         self.session.set_prefetch(1, prefetch, is_global).expect("open");
         for (place, acks) in acks.iter().enumerate() {
             let tag = format!("{:?}-{place}-{}", self.kind, self.upheavals);
             let options = Consume { tag: &tag, no_ack: !acks, ..Consume::default() };
-            // The queue may be gone.
-            if self.session.consume(1, QUEUE, &options).is_ok() {
-                self.consumers.insert(tag, *acks);
-            }
+            let queue = self.run.queues[place % self.run.queues.len()];
+            self.session.consume(1, queue, &options).expect("the queue is there");
+            self.consumers.insert(tag, queue);
         }
     }
 
@@ -152,7 +164,7 @@ impl Connection {
         let mut acked = Vec::new();
         for came in &wire.came {
             self.check_order(came);
-            let acks = !came.consumer.starts_with("RoomOnly-1");
+            let acks = self.kind != Kind::NoAck && !came.consumer.starts_with("RoomOnly-1");
             let is_given_back = self.run.upheaval == Upheaval::Requeues
                 && acks
                 && !came.redelivered
