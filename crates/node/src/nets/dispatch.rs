@@ -33,8 +33,8 @@ enum Upheaval {
 
 const QUEUES: [&str; 2] = ["q", "r"];
 const PUBLISHERS: u8 = 2;
-/// Of each publisher.
-const MESSAGES: u8 = 6;
+/// Of each publisher; few are enough for much, and soon over.
+const MESSAGES_MAX: u8 = 6;
 /// Two of them fill an outbox.
 const LARGE_BYTES: usize = 600 << 10;
 /// Publishes the last batch.
@@ -73,10 +73,10 @@ impl Run {
 }
 
 /// Publishes a few at a time.
-fn publisher(run: &Arc<Run>, by: u8) -> JoinHandle<()> {
+fn publisher(run: &Arc<Run>, by: u8, count: u8) -> JoinHandle<()> {
     let (mut session, run) = (run.rig.session(), Arc::clone(run));
     spawn(move || {
-        for number in 0..MESSAGES {
+        for number in 0..count {
             let is_large = thread_rng().gen_bool(0.4);
             let mut body = vec![by, number];
             body.resize(if is_large { LARGE_BYTES } else { 2 }, 0);
@@ -99,6 +99,7 @@ fn scenario(rig: &Arc<Rig>, upheaval: Upheaval) {
     let kinds = Kind::some();
     let has_pairs = kinds.iter().any(|kind| kind.is_pair());
     let queues = if has_pairs && thread_rng().gen_bool(0.5) { &QUEUES[..] } else { &QUEUES[..1] };
+    let count = thread_rng().gen_range(1..=MESSAGES_MAX);
     let end = Arc::<End>::default();
     let run = Arc::new(Run {
         rig: Arc::clone(rig),
@@ -106,7 +107,7 @@ fn scenario(rig: &Arc<Rig>, upheaval: Upheaval) {
         upheaval,
         queues,
         settled: parking_lot::Mutex::default(),
-        left: AtomicUsize::new(usize::from(PUBLISHERS * MESSAGES)),
+        left: AtomicUsize::new(usize::from(PUBLISHERS * count)),
     });
     let connections: Vec<Connection> =
         kinds.into_iter().map(|kind| Connection::new(&run, kind)).collect();
@@ -115,7 +116,7 @@ fn scenario(rig: &Arc<Rig>, upheaval: Upheaval) {
         run.left.store(consumers, Ordering::Relaxed);
     }
     let keeper = keeper(rig, &end);
-    let publishers: Vec<_> = (0..PUBLISHERS).map(|by| publisher(&run, by)).collect();
+    let publishers: Vec<_> = (0..PUBLISHERS).map(|by| publisher(&run, by, count)).collect();
     let connections: Vec<_> =
         connections.into_iter().map(|connection| spawn(|| connection.live())).collect();
     if upheaval == Upheaval::DeleteQueue {
@@ -175,7 +176,7 @@ fn nothing_is_reserved(queue: &Arc<LiveQueue>) {
 
 fn check(upheaval: Upheaval) {
     let rig = Arc::new(Rig::new());
-    explore(600, move || scenario(&rig, upheaval));
+    explore(500, move || scenario(&rig, upheaval));
 }
 
 #[test]

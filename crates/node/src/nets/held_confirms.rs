@@ -20,8 +20,8 @@ use crate::interleaving::explore;
 use crate::{Consume, Settlement};
 
 const QUEUES: [&str; 2] = ["h1", "h2"];
-/// Published on the channel that is closed, and on the one that is not.
-const MESSAGES: [u8; 2] = [4, 3];
+/// Published on the channel that is closed, and on the one that is not, at most.
+const MESSAGES_MAX: u8 = 4;
 /// A deadline that passes, ms.
 const SOON_MS: i32 = 1000;
 
@@ -51,6 +51,8 @@ struct Publisher {
     session: Session,
     /// Which of the channels is open.
     channel: u8,
+    /// Messages to be published on each.
+    counts: [u8; 2],
 }
 
 impl Publisher {
@@ -63,7 +65,7 @@ impl Publisher {
 
     /// A few at a time, most of them held.
     fn publish_all(&mut self) {
-        for number in 1..=MESSAGES[usize::from(self.channel)] {
+        for number in 1..=self.counts[usize::from(self.channel)] {
             let (is_held, is_late) = (thread_rng().gen_bool(0.8), thread_rng().gen_bool(0.4));
             let queues = [&QUEUES[..1], &QUEUES[1..], &QUEUES][thread_rng().gen_range(0..3)];
             let awaited = if is_held { queues.len() } else { 0 };
@@ -90,7 +92,7 @@ impl Publisher {
         }
         let known = self.run.known.lock();
         let mut of_last = known.iter().filter(|((channel, _), _)| *channel == 1);
-        if known.contains_key(&(1, MESSAGES[1])) && of_last.all(|(_, known)| known.is_told) {
+        if known.contains_key(&(1, self.counts[1])) && of_last.all(|(_, known)| known.is_told) {
             drop(known);
             self.run.end.tell();
         }
@@ -179,16 +181,20 @@ fn let_time_pass(rig: &Rig, run: &Run, queues: &[Arc<LiveQueue>]) {
     run.time_has_passed.store(true, Ordering::Relaxed);
     rig.clock.0.fetch_add(2 * SOON_MS as u64, Ordering::Relaxed);
     let engine = &rig.node.engine;
-    if thread_rng().gen_bool(0.5) {
+    for _ in 0..thread_rng().gen_range(0..4) {
         engine.expire_held_confirms();
     }
     queues.iter().for_each(|queue| engine.schedule(queue, 0));
-    engine.expire_held_confirms();
+    for _ in 0..4 {
+        engine.expire_held_confirms();
+    }
 }
 
 fn scenario(rig: &Arc<Rig>) {
     let run = Arc::<Run>::default();
-    let mut publisher = Publisher { run: Arc::clone(&run), session: rig.session(), channel: 0 };
+    let counts = [(); 2].map(|()| thread_rng().gen_range(1..=MESSAGES_MAX));
+    let mut publisher =
+        Publisher { run: Arc::clone(&run), session: rig.session(), channel: 0, counts };
     publisher.open();
     let queues = QUEUES.map(|queue| rig.queue(queue, &mut publisher.session));
     let workers = QUEUES.map(|queue| {

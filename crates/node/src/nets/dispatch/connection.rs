@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use shuttle::rand::{Rng, thread_rng};
 
-use super::{MESSAGES, PROBE, Run, Upheaval};
+use super::{MESSAGES_MAX, PROBE, Run, Upheaval};
 use crate::nets::{Came, Wire, flush, live, take};
 use crate::{Consume, Session, Settlement};
 
 /// What its consumers may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Two consumers share a prefetch of two.
+    /// Two consumers share a prefetch.
     SharedPrefetch,
     /// Two consumers share the room of their connection; one of them never acks.
     RoomOnly,
@@ -35,6 +35,11 @@ impl Kind {
         all.filter(|(bit, _)| is_in & 1 << bit != 0).map(|(_, kind)| kind).collect()
     }
 
+    /// Whether its consumer of this tag acks.
+    fn acks(self, tag: &str) -> bool {
+        self != Self::NoAck && !tag.starts_with("RoomOnly-1")
+    }
+
     /// Whether it has a consumer for each of two queues.
     pub(super) fn is_pair(self) -> bool {
         self != Self::OwnPrefetch
@@ -46,8 +51,8 @@ pub(super) struct Connection {
     run: Arc<Run>,
     kind: Kind,
     session: Session,
-    /// Their queues, by consumer tag.
-    consumers: HashMap<String, &'static str>,
+    /// By consumer tag, which of its consumers that is, and its queue.
+    consumers: HashMap<String, (usize, &'static str)>,
     /// Those that were cancelled, and all that they were sent was taken.
     gone: HashSet<String>,
     /// How often there was an upheaval here.
@@ -78,7 +83,7 @@ impl Connection {
             probed: Vec::new(),
             room,
         };
-        connection.consume();
+        connection.consume_all();
         connection
     }
 
@@ -87,24 +92,26 @@ impl Connection {
     }
 
     pub(super) fn count_on(&self, queue: &str) -> usize {
-        self.consumers.values().filter(|of| **of == queue).count()
+        self.consumers.values().filter(|(_, of)| *of == queue).count()
     }
 
-    fn consume(&mut self) {
-        let (prefetch, is_global, acks): (_, _, &[bool]) = match self.kind {
-            Kind::SharedPrefetch => (2, true, &[true, true]),
-            Kind::RoomOnly => (0, false, &[true, false]),
-            Kind::NoAck => (0, false, &[false, false]),
-            Kind::OwnPrefetch => (1, false, &[true]),
+    fn consume_all(&mut self) {
+        let (prefetch, is_global) = match self.kind {
+            // One for each, of the same queue; one for both, of two queues.
+            Kind::SharedPrefetch => (3 - self.run.queues.len() as u16, true),
+            Kind::RoomOnly | Kind::NoAck => (0, false),
+            Kind::OwnPrefetch => (1, false),
         };
         self.session.set_prefetch(1, prefetch, is_global).expect("open");
-        for (place, acks) in acks.iter().enumerate() {
-            let tag = format!("{:?}-{place}-{}", self.kind, self.upheavals);
-            let options = Consume { tag: &tag, no_ack: !acks, ..Consume::default() };
-            let queue = self.run.queues[place % self.run.queues.len()];
-            self.session.consume(1, queue, &options).expect("the queue is there");
-            self.consumers.insert(tag, queue);
-        }
+        (0..1 + usize::from(self.kind.is_pair())).for_each(|place| self.consume(place));
+    }
+
+    fn consume(&mut self, place: usize) {
+        let tag = format!("{:?}-{place}-{}", self.kind, self.upheavals);
+        let options = Consume { tag: &tag, no_ack: !self.kind.acks(&tag), ..Consume::default() };
+        let queue = self.run.queues[place % self.run.queues.len()];
+        self.session.consume(1, queue, &options).expect("the queue is there");
+        self.consumers.insert(tag, (place, queue));
     }
 
     pub(super) fn live(mut self) -> Self {
@@ -127,26 +134,33 @@ impl Connection {
             assert!(self.consumers.remove(tag).is_some(), "{tag} is cancelled once");
             self.run.count_down();
         }
+        // What was sent to who does not ack is gone with its channel.
+        let all_ack = !matches!(self.kind, Kind::RoomOnly | Kind::NoAck);
         let is_upheaval = wire.came.iter().any(|came| came.by != PROBE)
-            && self.kind == Kind::OwnPrefetch
             && self.upheavals < 2
             && thread_rng().gen_bool(0.5);
         match self.run.upheaval {
-            Upheaval::CloseChannel if is_upheaval => return self.reopen(),
-            Upheaval::Cancel if is_upheaval => {
-                for tag in self.consumers.keys() {
-                    self.session.cancel(1, tag).expect("open");
-                }
-                self.upheavals += 1;
-                self.settle(&wire);
-                // What came before it was cancelled; there is no more.
-                let wire = take(&mut self.session);
-                self.settle(&wire);
-                self.gone.extend(std::mem::take(&mut self.consumers).into_keys());
-                self.consume();
-            }
+            Upheaval::CloseChannel if is_upheaval && all_ack => self.reopen(),
+            Upheaval::Cancel if is_upheaval => self.replace_consumer(&wire),
             _ => self.settle(&wire),
         }
+    }
+
+    fn replace_consumer(&mut self, wire: &Wire) {
+        let mut tags: Vec<String> = self.consumers.keys().cloned().collect();
+        tags.sort_unstable();
+        let tag = tags.swap_remove(thread_rng().gen_range(0..tags.len()));
+        self.session.cancel(1, &tag).expect("open");
+        self.settle(wire);
+        // What came before it was cancelled; there is no more, but of what nobody acks.
+        let wire = take(&mut self.session);
+        self.settle(&wire);
+        self.upheavals += 1;
+        let (place, _) = self.consumers.remove(&tag).expect("it was there");
+        if self.kind.acks(&tag) {
+            self.gone.insert(tag);
+        }
+        self.consume(place);
     }
 
     /// What had come and was not settled goes back.
@@ -157,14 +171,14 @@ impl Connection {
         self.last_tag = 0;
         self.consumers.clear();
         self.session.open_channel(1).expect("closed");
-        self.consume();
+        self.consume_all();
     }
 
     fn settle(&mut self, wire: &Wire) {
         let mut acked = Vec::new();
         for came in &wire.came {
             self.check_order(came);
-            let acks = self.kind != Kind::NoAck && !came.consumer.starts_with("RoomOnly-1");
+            let acks = self.kind.acks(&came.consumer);
             let is_given_back = self.run.upheaval == Upheaval::Requeues
                 && acks
                 && !came.redelivered
@@ -190,7 +204,7 @@ impl Connection {
             self.probed.push(came.consumer.clone());
             return;
         }
-        assert!(came.number < MESSAGES);
+        assert!(came.number < MESSAGES_MAX);
         // What was assigned to somebody who is gone comes to others late.
         let is_in_order = !matches!(self.run.upheaval, Upheaval::Cancel | Upheaval::CloseChannel);
         if !came.redelivered && is_in_order {
