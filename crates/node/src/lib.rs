@@ -9,6 +9,7 @@
 //! See [`node`](mod@node) for threads and locks, module `store` for what durable means.
 
 mod administration;
+mod atomics;
 pub mod auth;
 mod by_id;
 pub mod clock;
@@ -16,11 +17,15 @@ pub mod definitions;
 pub mod embedded;
 mod engine;
 mod error;
+#[cfg(test)]
+mod interleaving;
 mod ledger_writer;
 mod locks;
 mod maintenance;
 mod memory;
 mod names;
+#[cfg(test)]
+mod nets;
 pub mod node;
 mod options;
 mod registry;

@@ -88,25 +88,35 @@ mod held {
     use std::cell::RefCell;
 
     use super::Rank;
+    #[cfg(test)]
+    use crate::interleaving::actor;
 
     thread_local! {
-        static HELD: RefCell<Vec<Rank>> = const { RefCell::new(Vec::new()) };
+        static HELD: RefCell<Vec<(usize, Rank)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Under shuttle several share a thread.
+    #[cfg(not(test))]
+    fn actor() -> usize {
+        0
     }
 
     /// Notes that this thread holds a lock, until dropped.
-    pub(super) struct Held(Rank);
+    pub(super) struct Held(usize, Rank);
 
     impl Held {
         pub(super) fn new(rank: Rank) -> Self {
+            let actor = actor();
             HELD.with_borrow_mut(|held| {
-                let is_allowed = held.iter().all(|outer| outer.covers().contains(&rank));
+                let mut outer = held.iter().filter(|(of, _)| *of == actor);
+                let is_allowed = outer.all(|(_, outer)| outer.covers().contains(&rank));
                 // A second panic while one unwinds would hide the first.
                 if !is_allowed && !std::thread::panicking() {
                     panic!("a lock of rank {rank:?} is taken while {held:?} are held");
                 }
-                held.push(rank);
+                held.push((actor, rank));
             });
-            Self(rank)
+            Self(actor, rank)
         }
     }
 
@@ -114,7 +124,7 @@ mod held {
         fn drop(&mut self) {
             HELD.with_borrow_mut(|held| {
                 // Usually the last one, but guards may be dropped in any order.
-                if let Some(place) = held.iter().rposition(|rank| *rank == self.0) {
+                if let Some(place) = held.iter().rposition(|held| *held == (self.0, self.1)) {
                     held.remove(place);
                 }
             });
@@ -162,7 +172,11 @@ pub(crate) type MutexGuard<'a, T> = Guard<parking_lot::MutexGuard<'a, T>>;
 
 /// Waits for something while a mutex is released.
 #[derive(Default)]
-pub(crate) struct Condvar(parking_lot::Condvar);
+pub(crate) struct Condvar {
+    inner: parking_lot::Condvar,
+    #[cfg(test)]
+    sleepers: crate::interleaving::Sleepers,
+}
 
 impl<T> Mutex<T> {
     pub(crate) const fn new(rank: Rank, value: T) -> Self {
@@ -171,6 +185,8 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let held = Held::new(self.rank);
+        #[cfg(test)]
+        crate::interleaving::offer_until(|| !self.inner.is_locked());
         Guard { inner: self.inner.lock(), _held: held }
     }
 
@@ -214,11 +230,15 @@ impl<T> RwLock<T> {
 
     pub(crate) fn read(&self) -> Guard<parking_lot::RwLockReadGuard<'_, T>> {
         let held = Held::new(self.rank);
+        #[cfg(test)]
+        crate::interleaving::offer_until(|| !self.inner.is_locked_exclusive());
         Guard { inner: self.inner.read(), _held: held }
     }
 
     pub(crate) fn write(&self) -> Guard<parking_lot::RwLockWriteGuard<'_, T>> {
         let held = Held::new(self.rank);
+        #[cfg(test)]
+        crate::interleaving::offer_until(|| !self.inner.is_locked());
         Guard { inner: self.inner.write(), _held: held }
     }
 }
@@ -239,21 +259,29 @@ impl<G: DerefMut> DerefMut for Guard<G> {
 
 impl Condvar {
     pub(crate) fn notify_one(&self) {
-        self.0.notify_one();
+        #[cfg(test)]
+        self.sleepers.notify();
+        self.inner.notify_one();
     }
 
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        #[cfg(test)]
+        self.sleepers.notify();
+        self.inner.notify_all();
     }
 
     /// Waits for a notification, but no longer than `at_most`.
     pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, at_most: Duration) {
-        self.0.wait_for(&mut guard.inner, at_most);
+        self.inner.wait_for(&mut guard.inner, at_most);
     }
 
     /// Waits for a notification until a moment. `false` when there was none.
     pub(crate) fn wait_until<T>(&self, guard: &mut MutexGuard<'_, T>, until: Instant) -> bool {
-        !self.0.wait_until(&mut guard.inner, until).timed_out()
+        #[cfg(test)]
+        if crate::interleaving::is_explored() {
+            return self.sleepers.wait(&mut guard.inner, until);
+        }
+        !self.inner.wait_until(&mut guard.inner, until).timed_out()
     }
 }
 

@@ -21,7 +21,8 @@ use crate::registry::{ConsumerEndpoint, LiveQueue};
 /// Rounds after which a thread leaves a dispatch to maintenance: everybody waits for the committer,
 /// and a connection that began one must get back to its own work.
 const COMMITTER_ROUNDS_MAX: u32 = 4;
-const ROUNDS_MAX: u32 = 64;
+/// In tests so few that it happens.
+const ROUNDS_MAX: u32 = if cfg!(test) { 2 } else { 64 };
 
 thread_local! {
     /// Memory for the next effects of this thread.

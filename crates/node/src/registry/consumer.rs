@@ -5,7 +5,6 @@
 //! turn (module [`turns`](super::turns)).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use broker::Message;
 use broker::queue::Endpoint;
@@ -13,6 +12,7 @@ use outcome::SettledBy;
 
 use super::outbox::{Outbox, RESERVED_BYTES_MAX, room_for};
 use super::turns::{Place, Turns};
+use crate::atomics::{AtomicBool, AtomicU32, Ordering};
 use crate::sink::Delivered;
 
 /// A consumer, as its queue sees it.

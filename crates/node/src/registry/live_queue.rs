@@ -1,7 +1,6 @@
 //! A queue of a running node: the pure core behind its mutex, and what others need to know about it
 //! without locking.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
@@ -11,6 +10,7 @@ use broker::topology::QueueDefinition;
 
 use super::consumer::ConsumerEndpoint;
 use super::vhost::Vhost;
+use crate::atomics::{AtomicU64, Ordering};
 use crate::locks::{Mutex, Rank};
 
 /// See the module's documentation.

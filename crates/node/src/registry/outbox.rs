@@ -11,7 +11,6 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use atomic_waker::AtomicWaker;
@@ -23,6 +22,7 @@ use super::consumer::ConsumerHandle;
 use super::live_queue::LiveQueue;
 use super::turns::Turns;
 use super::unsettled::{Unsettled, UnsettledRing};
+use crate::atomics::{AtomicBool, AtomicUsize, Ordering};
 use crate::locks::{Mutex, MutexGuard, Rank};
 use crate::rewrite;
 use crate::sink::{Delivered, Sink};

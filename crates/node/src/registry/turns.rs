@@ -12,7 +12,7 @@
 //! the refusing thread looks at the budget once more; so either that look sees what was given back,
 //! or the look after giving back sees the mark.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::atomics::{AtomicU64, AtomicUsize, Ordering};
 
 /// The turns of one budget.
 #[derive(Default)]

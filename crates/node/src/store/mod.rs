@@ -28,7 +28,6 @@ mod sleeper;
 pub(crate) use committer::Commit;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
@@ -36,6 +35,7 @@ use std::time::Duration;
 use segment_log::{Batch, LogError, RecordRef};
 
 use crate::NodeError;
+use crate::atomics::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::definitions::{Change, DefinitionStore};
 use crate::locks::{Condvar, Mutex, Rank};
 use crate::options::StoreOptions;

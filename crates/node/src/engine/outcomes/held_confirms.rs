@@ -6,12 +6,12 @@
 //! so a message from before a restart finds nothing.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use outcome::Ticket;
 
+use crate::atomics::{AtomicUsize, Ordering};
 use crate::engine::Engine;
 use crate::locks::Mutex;
 use crate::registry::{Decided, Outbox};
@@ -97,6 +97,15 @@ impl HeldConfirms {
         self.count.fetch_sub(1, Ordering::Release);
         drop(state);
         decide(&held, !held.failed, held.position)
+    }
+
+    /// How many are held, however it is counted.
+    #[cfg(test)]
+    pub(crate) fn held_count(&self) -> usize {
+        let state = self.state.lock();
+        let count = state.held.len();
+        assert_eq!((state.deadlines.len(), self.count.load(Ordering::Acquire)), (count, count));
+        count
     }
 
     /// Refuses those whose deadline has passed; returns whom to wake.

@@ -1,7 +1,6 @@
 //! Consumers, `basic.get`, prefetch, and direct reply-to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use amqp::{FieldTable, FieldValue};
 use broker::queue::{ConsumerKey, ConsumerSettings, Delivery, Settlement};
@@ -10,6 +9,7 @@ use outcome::SettledBy;
 use segment_log::LogError;
 
 use super::settle::by_get;
+use crate::atomics::{AtomicBool, Ordering};
 use crate::auth::Access;
 use crate::engine::Engine;
 use crate::names::REPLY_TO;
