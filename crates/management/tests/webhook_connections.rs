@@ -26,6 +26,8 @@ enum Habit {
     Slow(Duration),
     /// Promises a longer answer than it gives.
     GoesOn,
+    /// Answers its second call with something that is no HTTP.
+    Garbles,
 }
 
 /// A call: the message's id and the header `webhook-id`.
@@ -82,14 +84,21 @@ impl Receiver {
 /// One connection, until either side closes it.
 fn converse(stream: TcpStream, habit: Habit, calls: &Sender<Call>) {
     let mut reader = BufReader::new(stream);
+    let mut call_count = 0;
     while let Some(call) = read(&mut reader) {
+        call_count += 1;
         if let Habit::Slow(delay) = habit {
             std::thread::sleep(delay);
         }
         let closing = if habit == Habit::SaysItCloses { "connection: close\r\n" } else { "" };
         // With a body, so that it must be read before the next call.
         let length = if habit == Habit::GoesOn { 1000 } else { 5 };
-        let answer = format!("HTTP/1.1 200 OK\r\n{closing}content-length: {length}\r\n\r\nthank");
+        let answer = match habit == Habit::Garbles && call_count == 2 {
+            true => "thank you\r\n\r\n".to_owned(),
+            false => {
+                format!("HTTP/1.1 200 OK\r\n{closing}content-length: {length}\r\n\r\nthank")
+            }
+        };
         // Sent before the answer, after which the next call may come over another connection.
         let is_heard = calls.send(call).is_ok();
         let is_sent = reader.get_mut().write_all(answer.as_bytes()).is_ok();
@@ -185,6 +194,19 @@ fn a_receiver_that_closes_after_each_gets_each_once(fixture: &Fixture) {
     }
 }
 
+fn an_answer_that_is_no_http_is_a_failure_and_not_repeated_at_once(fixture: &Fixture) {
+    fixture.declare("q");
+    let _worker = fixture.worker("q", Settlement::Ack);
+    let receiver = Receiver::new(Habit::Garbles);
+    let path = hook(fixture, &receiver);
+    for number in 0..2 {
+        let ids = publish(fixture, number..number + 1);
+        assert_eq!(receiver.ids(1), ids);
+    }
+    receiver.hears_nothing();
+    fixture.eventually(&path, |reply| reply.json["status"]["last_failure_at"] != Value::Null);
+}
+
 fn a_slow_receiver_keeps_its_own_deliveries_waiting_only(fixture: &Fixture) {
     fixture.declare("q");
     let _worker = fixture.worker("q", Settlement::Ack);
@@ -236,6 +258,7 @@ fn deliveries_are_not_written_down_one_by_one(fixture: &Fixture) {
 common::over_both! {
     many_deliveries_go_over_one_connection,
     a_receiver_that_closes_after_each_gets_each_once,
+    an_answer_that_is_no_http_is_a_failure_and_not_repeated_at_once,
     a_slow_receiver_keeps_its_own_deliveries_waiting_only,
     an_answer_that_does_not_end_holds_nothing_up,
     deliveries_are_not_written_down_one_by_one,

@@ -76,13 +76,15 @@ impl Client {
             request = request.header(name, value);
         }
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
-        if let Some(connection) = before
-            && let Ok(answered) = connection.send(request.clone()).await
-        {
-            return Ok(answered);
+        let failed = |error: hyper::Error| format!("HTTP: {error}");
+        if let Some(connection) = before {
+            match connection.send(request.clone()).await {
+                // It was closed. Anything else is an answer, if not a good one.
+                Err(error) if !error.is_parse() => {}
+                answered => return answered.map_err(failed),
+            }
         }
-        let connection = self.connect(endpoint).await?;
-        connection.send(request).await.map_err(|error| format!("HTTP: {error}"))
+        self.connect(endpoint).await?.send(request).await.map_err(failed)
     }
 
     /// Opens a new connection.
