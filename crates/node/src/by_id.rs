@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::queue::{Incoming, Published};
-use broker::{Message, Tracking};
+use broker::{Message, Position, Tracking};
 use ledger::Ledger;
 use outcome::{Event, IdHash, Outcome, What};
 
@@ -115,7 +115,8 @@ impl Node {
         let message =
             Message::tracked(now_ms, &properties, content, Some(&tracking), &mut Vec::new());
         let (position, _) = self.engine.store.append(None, |appender| {
-            Some(records::append_message(appender.batch, std::iter::once(queue.id), &message))
+            let id = std::iter::once(queue.id);
+            Some(Position::new(records::append_message(appender.batch, id, &message)))
         });
         let put = self.engine.with_queue(queue, now_ms, |core, effects| {
             let message = message.clone();

@@ -17,7 +17,7 @@ pub struct Incoming {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Restored {
     /// Its place in the log.
-    pub position: Position,
+    pub position: u64,
     /// When it was published, ms since the epoch.
     pub published_at_ms: u64,
     /// The property `expiration`, ms.

@@ -15,7 +15,7 @@ pub struct EntryRef {
     /// Which message; its attempts so far.
     pub id: DeliveryId,
     /// Its place.
-    pub position: Position,
+    pub position: u64,
     /// Whether its deadline has passed and was reported.
     pub missed_deadline: bool,
 }
@@ -36,7 +36,9 @@ impl<E: Endpoint> Queue<E> {
             if looked_at == max {
                 return Some((level, number));
             }
-            if let Some(position) = entry.position.get().filter(|position| wanted(*position)) {
+            if let Some(position) =
+                entry.position.map(Position::get).filter(|position| wanted(*position))
+            {
                 let id = DeliveryId { number, level, attempt: entry.attempt };
                 let missed_deadline = entry.marks.has(Marks::MISSED_DEADLINE);
                 found.push(EntryRef { id, position, missed_deadline });
@@ -49,8 +51,8 @@ impl<E: Endpoint> Queue<E> {
     /// meantime.
     pub fn relocate(&mut self, id: DeliveryId, from: u64, to: u64) -> bool {
         match self.levels.at_mut(id.place()) {
-            Some(entry) if entry.position.get() == Some(from) => {
-                entry.position = Some(to).into();
+            Some(entry) if entry.position == Some(Position::new(from)) => {
+                entry.position = Some(Position::new(to));
                 true
             }
             _ => false,
@@ -66,8 +68,10 @@ impl<E: Endpoint> Queue<E> {
     /// has it.
     pub fn cancel(&mut self, wanted: EntryRef, effects: &mut Effects) -> Option<bool> {
         let place = wanted.id.place();
-        let entry =
-            self.levels.at(place).filter(|entry| entry.position.get() == Some(wanted.position))?;
+        let entry = self
+            .levels
+            .at(place)
+            .filter(|entry| entry.position == Some(Position::new(wanted.position)))?;
         if entry.stage == Stage::Unsettled {
             return Some(false);
         }

@@ -42,7 +42,7 @@ impl<E: Endpoint> Queue<E> {
             entry.marks.set(Marks::MISSED_DEADLINE);
             effects.missed.push(Noted {
                 message: entry.message.clone(),
-                position: entry.position.get(),
+                position: entry.position,
                 attempts: entry.attempt,
                 retry_at_ms: 0,
             });

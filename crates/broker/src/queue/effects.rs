@@ -47,7 +47,7 @@ pub struct Noted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attempt {
     /// Its place in the log.
-    pub position: Position,
+    pub position: u64,
     /// Deliveries so far.
     pub count: u16,
 }

@@ -31,36 +31,12 @@ pub(super) enum Stage {
     Delayed,
 }
 
-/// A position, or none, in eight bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MaybePosition(u64);
-
-impl MaybePosition {
-    const NONE: Self = Self(u64::MAX);
-
-    pub(super) fn get(self) -> Option<Position> {
-        (self != Self::NONE).then_some(self.0)
-    }
-}
-
-impl Default for MaybePosition {
-    fn default() -> Self {
-        Self::NONE
-    }
-}
-
-impl From<Option<Position>> for MaybePosition {
-    fn from(position: Option<Position>) -> Self {
-        position.map_or(Self::NONE, Self)
-    }
-}
-
 /// One message in one queue.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
     /// `None` if the body must be read from the log.
     pub message: Option<Message>,
-    pub position: MaybePosition,
+    pub position: Option<Position>,
     pub expires_at_ms: u64,
     pub body_bytes: u32,
     /// Deliveries so far; also distinguishes one delivery of the message from the next.

@@ -9,6 +9,7 @@ use super::consumers::{ConsumerKey, Endpoint};
 use super::effects::{Delivery, DeliveryId, Effects};
 use super::index::{Entry, Marks, Stage};
 use super::state::Queue;
+use crate::Position;
 
 /// The largest delivery limit that attempts can be counted against.
 const ATTEMPTS_MAX: u32 = u16::MAX as u32 - 1;
@@ -36,7 +37,7 @@ impl<E: Endpoint> Queue<E> {
             restored.priority,
             Entry {
                 message: None,
-                position: Some(restored.position).into(),
+                position: Some(Position::new(restored.position)),
                 expires_at_ms: ttl,
                 body_bytes: restored.body_bytes,
                 attempt: restored.attempts,

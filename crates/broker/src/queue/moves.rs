@@ -30,7 +30,7 @@ impl<E: Endpoint> Queue<E> {
             priority,
             Entry {
                 message,
-                position: position.into(),
+                position,
                 expires_at_ms,
                 body_bytes,
                 attempt: 0,
@@ -95,7 +95,7 @@ impl<E: Endpoint> Queue<E> {
             consumer,
             endpoint,
             message: entry.message.clone(),
-            position: entry.position.get(),
+            position: entry.position,
             body_bytes: entry.body_bytes,
             redelivered: entry.marks.has(Marks::REDELIVERED),
             attempts_before: entry.attempt.wrapping_sub(1),
@@ -138,9 +138,9 @@ impl<E: Endpoint> Queue<E> {
         let Some(entry) = self.levels.at_mut(id.place()) else { return };
         entry.marks.set(Marks::REDELIVERED);
         let is_tracked = entry.marks.has(Marks::TRACKED);
-        let (position, attempts) = (entry.position.get(), entry.attempt);
+        let (position, attempts) = (entry.position, entry.attempt);
         if let Some(position) = position.filter(|_| keeps_attempts || is_tracked) {
-            effects.attempts.push(Attempt { position, count: attempts });
+            effects.attempts.push(Attempt { position: position.get(), count: attempts });
         }
         if is_tracked {
             let message = entry.message.clone();
@@ -176,7 +176,7 @@ impl<E: Endpoint> Queue<E> {
         let is_tracked = entry.marks.has(Marks::TRACKED);
         effects.remove(Removed {
             message: entry.message,
-            position: entry.position.get(),
+            position: entry.position,
             reason,
             dead_letter: self.settings.dead_letter.is_some() && reason.dead_letter_name().is_some(),
             is_tracked,

@@ -13,7 +13,7 @@ use broker::queue::{
     ConsumerKey, Delivery, Effects, Endpoint, EntryRef, Incoming, Noted, Outgoing, Published,
     Queue, Restored, Settings, Settlement, Tick,
 };
-use broker::{Message, QueueId, Tracking};
+use broker::{Message, Position, QueueId, Tracking};
 use outcome::SettledBy;
 use proptest::prelude::*;
 
@@ -113,7 +113,7 @@ impl Pair {
             level: priority,
             body_bytes: u64::from(body_bytes),
             memory_bytes: None,
-            position: Some(position),
+            position: Some(Position::new(position)),
             expires_at_ms: None,
             attempts,
             redelivered: true,
@@ -143,7 +143,7 @@ impl Pair {
         let tracking = is_tracked.then_some(&tracking);
         let message =
             Message::tracked(self.now_ms, &properties, content, tracking, &mut Vec::new());
-        let position = Some(self.next_position()).filter(|_| publication.is_logged);
+        let position = Some(Position::new(self.next_position())).filter(|_| publication.is_logged);
         let keep_body = publication.keep_body || !publication.is_logged;
         let expected = model::Message {
             level: priority,
@@ -300,17 +300,22 @@ impl Pair {
         let to = self.next_position();
         assert!(!self.queue.relocate(id, to, from));
         assert!(self.queue.relocate(id, from, to));
-        let moved = self.model.messages.iter_mut().find(|message| message.position == Some(from));
+        let moved = self
+            .model
+            .messages
+            .iter_mut()
+            .find(|message| message.position == Some(Position::new(from)));
         let moved = moved.expect("the model knows it");
         assert!(!matches!(moved.stage, Stage::Removed(_)));
-        moved.position = Some(to);
+        moved.position = Some(Position::new(to));
     }
 
     fn cancel(&mut self, pick: usize, knows_place: bool) {
         let mut found = Vec::new();
         self.queue.positions_in(&|_| true, (0, 0), usize::MAX, &mut found);
         let Some(mut entry) = found.get(pick).copied() else { return };
-        let of_position = |message: &model::Message| message.position == Some(entry.position);
+        let of_position =
+            |message: &model::Message| message.position == Some(Position::new(entry.position));
         let index = self.model.messages.iter().position(of_position);
         if !knows_place {
             entry.position += 1000;
@@ -424,7 +429,7 @@ impl Pair {
         assert_eq!(found.len(), expected.len());
         for (entry, index) in found.iter().zip(expected) {
             let message = &self.model.messages[index];
-            assert_eq!(Some(entry.position), message.position);
+            assert_eq!(Some(Position::new(entry.position)), message.position);
             assert_eq!(entry.id.attempt(), message.attempts);
             assert_eq!(entry.missed_deadline, message.missed_deadline);
         }

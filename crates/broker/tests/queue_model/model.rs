@@ -1,6 +1,7 @@
 //! A queue written without a thought for speed: one list of messages, each with its stage, searched
 //! from the front for every question.
 
+use broker::Position;
 use broker::queue::{ConsumerSettings, Published, Settings, Settlement};
 use outcome::Reason;
 
@@ -31,7 +32,7 @@ pub(crate) struct Message {
     pub body_bytes: u64,
     /// The memory its body takes, if it is kept there.
     pub memory_bytes: Option<u64>,
-    pub position: Option<u64>,
+    pub position: Option<Position>,
     pub expires_at_ms: Option<u64>,
     pub attempts: u16,
     pub redelivered: bool,
@@ -213,7 +214,7 @@ impl Model {
                 message.redelivered = true;
                 let is_kept = limit.is_some() || self.settings.counts_deliveries || retry.is_some();
                 if let Some(position) = message.position.filter(|_| is_kept || message.is_tracked) {
-                    self.attempts.push((position, message.attempts));
+                    self.attempts.push((position.get(), message.attempts));
                 }
                 if message.is_tracked {
                     self.requeued.push((of.message, message.attempts, until_ms));

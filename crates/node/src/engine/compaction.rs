@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use broker::Position;
 use broker::queue::{Attempt, EntryRef};
 use segment_log::{LogError, RecordRef};
 
@@ -91,7 +92,7 @@ impl Engine {
             if relocated {
                 self.store.moved_from(old);
             } else {
-                self.log_lost(queue, Some(new));
+                self.log_lost(queue, Some(Position::new(new)));
             }
         }
     }

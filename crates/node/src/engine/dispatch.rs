@@ -187,7 +187,7 @@ impl Engine {
                 handed.unreadable.push(delivery.id);
                 tracing::error!(
                     queue = &*queue.name,
-                    position = delivery.position,
+                    position = delivery.position.map(Position::get),
                     "a message cannot be read and stays unsettled until a restart: {error}"
                 );
             }
@@ -200,7 +200,7 @@ impl Engine {
 struct Handed {
     settlements: Vec<Settling>,
     /// Positions at which there was no message any more.
-    missing: Vec<Position>,
+    missing: Vec<u64>,
     unreadable: Vec<DeliveryId>,
 }
 

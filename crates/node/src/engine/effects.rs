@@ -108,7 +108,7 @@ impl Engine {
             Ok(message) => dead.find_targets(queue, now_ms, &message),
             Err(error) => tracing::error!(
                 queue = &*queue.name,
-                position = dead.removed.position,
+                position = dead.removed.position.map(Position::get),
                 "a dead message cannot be read, and stays until a restart: {error}"
             ),
         }
@@ -168,7 +168,7 @@ impl Engine {
                     batch,
                     queue.id,
                     reason,
-                    std::iter::once(position),
+                    std::iter::once(position.get()),
                     scratch,
                 );
             });
@@ -208,7 +208,7 @@ impl DeadLetter {
             return;
         }
         if let Some(position) = removed.position {
-            let position = std::iter::once(position);
+            let position = std::iter::once(position.get());
             let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
             records::append_settled(batch, *queue, removed.reason as u8, position, scratch);
         }
@@ -216,7 +216,7 @@ impl DeadLetter {
             let is_durable = copy.head().persistent && targets.iter().any(|target| target.durable);
             if is_durable || copy.head().is_tracked || !keeps_bodies {
                 let ids = targets.iter().map(|target| target.id);
-                *position = Some(records::append_message(appender.batch, ids, copy));
+                *position = Some(Position::new(records::append_message(appender.batch, ids, copy)));
             }
         }
     }
@@ -251,7 +251,7 @@ pub(crate) fn append_effects(appender: &mut Appender<'_>, queue: QueueId, effect
     let Appender { batch, scratch, .. } = appender;
     for run in effects.removed.chunk_by(|a, b| a.reason == b.reason) {
         let logged = run.iter().filter(|removed| is_plain(removed));
-        let positions = logged.filter_map(|removed| removed.position);
+        let positions = logged.filter_map(|removed| removed.position).map(Position::get);
         records::append_settled(batch, queue, run[0].reason as u8, positions, scratch);
     }
     if !effects.attempts.is_empty() {

@@ -103,9 +103,9 @@ impl Engine {
     ) -> Result<Message, LogError> {
         match (message, position) {
             (Some(message), _) => Ok(message),
-            (None, Some(position)) => self.store.read_message(position),
+            (None, Some(position)) => self.store.read_message(position.get()),
             // A queue keeps in memory what is not in the log, so this does not happen.
-            (None, None) => Err(LogError::NotFound(Position::MAX)),
+            (None, None) => Err(LogError::NotFound(u64::MAX)),
         }
     }
 

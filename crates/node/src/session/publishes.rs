@@ -29,7 +29,7 @@ pub struct Publish<'a> {
 pub struct Placed {
     /// Where it stands in the log; `None` when it is not there: it reached no queue, or only queues
     /// that had seen its id.
-    pub position: Option<Position>,
+    pub position: Option<u64>,
     /// When it was published, ms since the epoch; `None` when it is not a message of its own: a
     /// duplicate, a reply, a report.
     pub published_at_ms: Option<u64>,
@@ -100,7 +100,7 @@ impl Pending {
     pub(super) fn log(&mut self, batch: &mut segment_log::Batch) {
         let ids = self.route.queues.iter().map(|queue| queue.id);
         if let Some(message) = self.message.as_ref().filter(|_| ids.len() > 0) {
-            self.position = Some(records::append_message(batch, ids, message));
+            self.position = Some(Position::new(records::append_message(batch, ids, message)));
         }
     }
 

@@ -25,7 +25,7 @@ pub(crate) const NOTES: u8 = 6;
 pub(crate) const MISSED: u8 = 7;
 
 /// Stands for the position of a message that is not in the log.
-const NO_POSITION: Position = Position::MAX;
+const NO_POSITION: u64 = u64::MAX;
 
 /// Stands for the queue of a message that reached none.
 pub(crate) const NO_QUEUE: QueueId = QueueId(u32::MAX);
@@ -55,7 +55,7 @@ pub(crate) struct OutcomeEntry<'a> {
 impl OutcomeEntry<'_> {
     /// The position of the message if it has left its queue with this entry.
     pub(crate) fn settled_position(&self) -> Option<u64> {
-        self.position.filter(|_| self.settles)
+        self.position.filter(|_| self.settles).map(Position::get)
     }
 }
 
@@ -101,7 +101,7 @@ impl<'a> OutcomesWriter<'a> {
         out.extend_from_slice(&flags.to_le_bytes());
         out.push(verdict.outcome as u8);
         out.push(verdict.reason.map_or(0, |reason| reason as u8));
-        out.extend_from_slice(&position.unwrap_or(NO_POSITION).to_le_bytes());
+        out.extend_from_slice(&position.map_or(NO_POSITION, Position::get).to_le_bytes());
         out.extend_from_slice(&verdict.attempts.to_le_bytes());
         out.extend_from_slice(&verdict.queue_count.to_le_bytes());
         out.extend_from_slice(&verdict.published_at_ms.to_le_bytes());
@@ -304,6 +304,7 @@ impl<'a> Fields<'a> {
         let outcome = Outcome::from_number(self.u8()?)?;
         let reason = Reason::from_number(self.u8()?);
         let position = Some(self.u64()?).filter(|position| *position != NO_POSITION);
+        let position = position.map(Position::new);
         let verdict = Verdict {
             outcome,
             reason,
@@ -346,7 +347,7 @@ mod tests {
 
     fn entry() -> OutcomeEntry<'static> {
         OutcomeEntry {
-            position: Some(77),
+            position: Some(Position::new(77)),
             settles: true,
             verdict: Verdict {
                 outcome: Outcome::Processed,

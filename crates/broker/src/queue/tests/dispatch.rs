@@ -2,6 +2,7 @@
 
 use super::super::dispatch::OUTGOING_MAX;
 use super::*;
+use crate::Position;
 
 #[test]
 fn outgoing_is_taken_back_when_its_consumer_is_removed() {
@@ -74,7 +75,7 @@ fn without_ack_a_body_in_the_log_is_settled_after_the_dispatch() {
     let delivered = rig.deliver();
     assert_eq!(rig.gone(), reasons("b", Reason::AutoAcked));
     let a = &delivered[0];
-    assert!(a.settle_after && a.message.is_none() && a.position == Some(7));
+    assert!(a.settle_after && a.message.is_none() && a.position == Some(Position::new(7)));
     assert!(!delivered[1].settle_after);
     assert_eq!(rig.unsettled(), 1);
     assert!(rig.settle(a, Settlement::AutoAck));

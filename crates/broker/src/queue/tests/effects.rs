@@ -1,6 +1,7 @@
 //! Each message leaves once, with what the log and the dead-letter exchange need to know.
 
 use super::*;
+use crate::Position;
 
 #[test]
 fn a_rejected_message_dies_only_where_the_queue_has_a_dead_letter_exchange() {
@@ -13,7 +14,7 @@ fn a_rejected_message_dies_only_where_the_queue_has_a_dead_letter_exchange() {
         rig.settle(&a, Settlement::Reject);
         let [b, a] = &rig.effects.removed[..] else { panic!("both are gone") };
         assert!(b.message.is_some() && b.position.is_none());
-        assert!(a.message.is_none() && a.position == Some(9));
+        assert!(a.message.is_none() && a.position == Some(Position::new(9)));
         assert_eq!((a.dead_letter, b.dead_letter), (dead_letters, dead_letters));
     }
 }
@@ -61,7 +62,7 @@ fn compaction_finds_what_is_in_the_log_and_moves_it() {
         assert!(!rig.queue.relocate(id, position, 7), "it is no longer there");
     }
     rig.settle(&held, Settlement::Ack);
-    let moved_to = held.position.expect("it is in the log") + 1000;
-    assert_eq!(rig.effects.removed[0].position, Some(moved_to));
+    let moved_to = held.position.expect("it is in the log").get() + 1000;
+    assert_eq!(rig.effects.removed[0].position, Some(Position::new(moved_to)));
     assert!(!rig.queue.relocate(held.id, moved_to, 7), "it is gone");
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::index::{Entry, Index, Stage};
+use crate::Position;
 
 /// What to do with this many messages; a pattern of bits says with which ones.
 #[derive(Debug, Clone)]
@@ -54,7 +55,8 @@ struct Pair {
 impl Pair {
     fn push(&mut self) {
         let stage = Stage::Ready;
-        let number = self.index.push(Entry { stage, position: Some(7).into(), ..Entry::default() });
+        let number =
+            self.index.push(Entry { stage, position: Some(Position::new(7)), ..Entry::default() });
         assert!(self.model.last_key_value().is_none_or(|(last, _)| *last < number));
         self.model.insert(number, (stage, 0));
     }
@@ -68,7 +70,10 @@ impl Pair {
     fn remove(&mut self, number: u64) {
         let (stage, attempt) = self.model.remove(&number).expect("the model has it");
         let entry = self.index.remove(number).expect("the model has it");
-        assert_eq!((entry.stage, entry.attempt, entry.position.get()), (stage, attempt, Some(7)));
+        assert_eq!(
+            (entry.stage, entry.attempt, entry.position.map(Position::get)),
+            (stage, attempt, Some(7))
+        );
         assert!(self.index.remove(number).is_none());
     }
 

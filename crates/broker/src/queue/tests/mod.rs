@@ -25,7 +25,7 @@ use outcome::{Reason, SettledBy};
 
 use super::*;
 use crate::arguments::{Overflow, QueueArguments};
-use crate::{Message, QueueId, Tracking};
+use crate::{Message, Position, QueueId, Tracking};
 
 /// Where a consumer's deliveries go: it has room for this many more.
 #[derive(Clone, Default)]
@@ -146,7 +146,7 @@ impl Rig {
     fn publish_kind(&mut self, name: &str, kind: Kind) -> Published {
         let incoming = Incoming {
             message: message(name, kind),
-            position: kind.position,
+            position: kind.position.map(Position::new),
             keep_body: kind.position.is_none(),
         };
         self.queue.publish(self.now_ms, incoming, &mut self.effects)
@@ -273,7 +273,7 @@ impl Named for Delivery {
     fn name(&self) -> String {
         self.message
             .as_ref()
-            .map_or_else(|| format!("@{}", self.position.unwrap_or_default()), name_of)
+            .map_or_else(|| format!("@{}", self.position.map_or(0, Position::get)), name_of)
     }
 }
 
@@ -281,7 +281,7 @@ impl Named for Noted {
     fn name(&self) -> String {
         self.message
             .as_ref()
-            .map_or_else(|| format!("@{}", self.position.unwrap_or_default()), name_of)
+            .map_or_else(|| format!("@{}", self.position.map_or(0, Position::get)), name_of)
     }
 }
 
@@ -289,7 +289,7 @@ impl Named for Removed {
     fn name(&self) -> String {
         self.message
             .as_ref()
-            .map_or_else(|| format!("@{}", self.position.unwrap_or_default()), name_of)
+            .map_or_else(|| format!("@{}", self.position.map_or(0, Position::get)), name_of)
     }
 }
 

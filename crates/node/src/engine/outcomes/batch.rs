@@ -347,7 +347,7 @@ impl OutcomeBatch {
         let queue_id = self.queue_id;
         let (batch, scratch) = (&mut *appender.batch, &mut *appender.scratch);
         for run in self.plain.chunk_by(|a, b| a.0 == b.0) {
-            let positions = run.iter().filter_map(|(_, position)| *position);
+            let positions = run.iter().filter_map(|(_, position)| *position).map(Position::get);
             records::append_settled(batch, queue_id, run[0].0 as u8, positions, scratch);
         }
         let vhost = self.vhost.as_ref().map_or("", |vhost| &vhost.name);
@@ -357,7 +357,8 @@ impl OutcomeBatch {
         self.settled.iter().for_each(|settled| writer.push(&settled.entry()));
         writer.append(batch);
         let missed = self.settled.iter().filter(|settled| !settled.settles);
-        append_missed(batch, queue_id, missed.filter_map(|missed| missed.position), scratch);
+        let positions = missed.filter_map(|missed| missed.position).map(Position::get);
+        append_missed(batch, queue_id, positions, scratch);
     }
 
     /// Sends on what was logged before `end`.

@@ -78,6 +78,7 @@ impl Engine {
         match self.load(message, position) {
             Ok(message) => Some(message),
             Err(error) => {
+                let position = position.map(Position::get);
                 tracing::error!(position, "the outcome of a message cannot be told: {error}");
                 None
             }

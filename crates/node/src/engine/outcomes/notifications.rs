@@ -46,7 +46,8 @@ impl OutcomeNotification {
         let Recipient::Queue(target) = &self.recipient else { return };
         if target.durable || !keeps_bodies {
             let id = std::iter::once(target.id);
-            self.position = Some(records::append_message(appender.batch, id, &self.message));
+            let position = records::append_message(appender.batch, id, &self.message);
+            self.position = Some(Position::new(position));
         }
     }
 }

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use broker::QueueId;
 use broker::queue::{Removed, Restored};
+use broker::{Position, QueueId};
 use outcome::{IdHash, PublishedQueue, Reason, What};
 
 use super::batch::OutcomeBatch;
@@ -43,7 +43,7 @@ impl Engine {
             });
             let removed = Removed {
                 message: Some(message),
-                position: Some(orphan.position),
+                position: Some(Position::new(orphan.position)),
                 reason: Reason::QueueDeleted,
                 dead_letter: false,
                 is_tracked: true,

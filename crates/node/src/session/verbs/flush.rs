@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use broker::queue::{Incoming, Published};
-use broker::{BrokerError, Message};
+use broker::{BrokerError, Message, Position};
 
 use crate::engine::Engine;
 use crate::engine::outcomes::duplicates::Duplicate;
@@ -75,7 +75,7 @@ impl Session {
         self.publishes.pending = pending;
         let has_duplicates = !duplicates.is_empty();
         self.placed = self.publishes.pending.last().map_or_else(Placed::default, |last| Placed {
-            position: last.position,
+            position: last.position.map(Position::get),
             published_at_ms: last.message.as_ref().map(|message| message.head().published_at_ms),
             is_duplicate: has_duplicates,
         });
@@ -83,7 +83,7 @@ impl Session {
         let last = self.publishes.pending.iter().rev().find_map(|pending| pending.position);
         // Whole batches become durable, so a position past the last message's first byte is past
         // the message.
-        let mut position = last.map_or(0, |position| position + 1);
+        let mut position = last.map_or(0, |position| position.get() + 1);
         // Messages precede settlements in the log: a worker's result comes before the ack of the
         // message from which it was made. A confirm also covers the acks that came before it on
         // this connection, so it waits for them too.
