@@ -71,7 +71,7 @@ impl App {
     /// The largest body of a request: the largest message in base64, and what is around it.
     pub(crate) fn body_bytes_max(&self) -> usize {
         let message =
-            usize::try_from(self.ports().broker.message_bytes_max()).unwrap_or(usize::MAX / 4);
+            usize::try_from(self.ports().messages.message_bytes_max()).unwrap_or(usize::MAX / 4);
         message / 3 * 4 + ENVELOPE_BYTES
     }
 

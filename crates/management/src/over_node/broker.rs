@@ -27,14 +27,6 @@ impl Broker for OverNode {
         self.node.may_enter(vhost, user)
     }
 
-    fn message_bytes_max(&self) -> u64 {
-        self.node.message_bytes_max()
-    }
-
-    fn holds_publishers(&self) -> bool {
-        self.node.holds_publishers()
-    }
-
     fn has_history(&self) -> bool {
         self.node.recovered().log_bytes > 0
     }

@@ -102,6 +102,10 @@ impl Messages for OverNode {
         self.blocking(move |node| node.retry_message(&vhost, &queue, &id).map_err(by_id)).await
     }
 
+    fn message_bytes_max(&self) -> u64 {
+        self.node.message_bytes_max()
+    }
+
     fn may(&self, user: &str, vhost: &str, access: Access, name: &str) -> bool {
         let access = match access {
             Access::Read => node::auth::Access::Read,

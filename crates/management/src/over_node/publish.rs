@@ -29,6 +29,10 @@ pub(super) async fn publish(
     vhost: &str,
     message: Outgoing,
 ) -> Result<Placed, MessagesError> {
+    if node.holds_publishers() {
+        let text = "the server is short of memory or disk and takes no messages right now";
+        return Err(MessagesError::Busy(text.to_owned()));
+    }
     let bytes_max = node.message_bytes_max();
     if message.body.len() as u64 > bytes_max {
         let text = format!("a message may have {bytes_max} bytes");

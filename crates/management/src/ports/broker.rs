@@ -34,12 +34,6 @@ pub trait Broker: Send + Sync + 'static {
     /// Whether this virtual host exists and the user has permissions in it. Answers from memory.
     fn may_enter(&self, user: &str, vhost: &str) -> bool;
 
-    /// The largest body that a message may have, bytes.
-    fn message_bytes_max(&self) -> u64;
-
-    /// Whether publishers are being held, for want of memory or disk.
-    fn holds_publishers(&self) -> bool;
-
     /// Whether this broker has run before on the same store.
     fn has_history(&self) -> bool;
 }

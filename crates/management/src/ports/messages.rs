@@ -107,6 +107,9 @@ pub trait Messages: Send + Sync + 'static {
     async fn retry(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError>;
 
     /// Whether a user has this access to a queue or an exchange (`""` is the default exchange).
+    /// The largest body that a message may have, bytes.
+    fn message_bytes_max(&self) -> u64;
+
     /// This is asked each time an event is shown, so it is answered from memory.
     fn may(&self, user: &str, vhost: &str, access: Access, name: &str) -> bool;
 }

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::extract::{Json, Params};
 use crate::ports::{Freshness, Placed};
-use crate::problem::{Answer, Kind, Problem};
+use crate::problem::Answer;
 use crate::view::{MessageView, Sight};
 
 #[derive(Deserialize)]
@@ -55,10 +55,6 @@ pub(crate) async fn publish(
 ) -> Answer {
     let sight = app.sight(&caller, params.vhost)?;
     let patience = parameters::wait(params.wait)?;
-    if app.ports().broker.holds_publishers() {
-        let detail = "the server is short of memory or disk and takes no messages right now";
-        return Err(Problem::new(Kind::Busy, detail));
-    }
     let outgoing = request.checked()?;
     let id = outgoing.message_id.clone();
     let placed = app.ports().messages.publish(caller.name(), sight.vhost(), outgoing).await?;

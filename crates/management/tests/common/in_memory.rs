@@ -249,6 +249,10 @@ impl Messages for InMemory {
         Ok(())
     }
 
+    fn message_bytes_max(&self) -> u64 {
+        1 << 20
+    }
+
     fn may(&self, user: &str, vhost: &str, _: Access, _: &str) -> bool {
         user == "guest" && vhost == VHOST
     }
@@ -266,14 +270,6 @@ impl Broker for InMemory {
 
     fn may_enter(&self, user: &str, vhost: &str) -> bool {
         user == "guest" && vhost == VHOST
-    }
-
-    fn message_bytes_max(&self) -> u64 {
-        1 << 20
-    }
-
-    fn holds_publishers(&self) -> bool {
-        false
     }
 
     fn has_history(&self) -> bool {
