@@ -22,7 +22,7 @@ use crate::window::{Matched, Window};
 
 const BATCH_BYTES: usize = 64 << 10;
 /// If nothing has come for this long, the rest is not coming.
-const GIVE_UP_NS: u64 = if cfg!(test) { 1_000_000_000 } else { 10_000_000_000 };
+const GIVE_UP_NS: u64 = if cfg!(test) { 3_000_000_000 } else { 10_000_000_000 };
 
 /// One producing connection.
 pub(super) struct Producer<'a> {
