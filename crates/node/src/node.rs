@@ -2,7 +2,8 @@
 //!
 //! It is put together from the `engine` (messages), accounts (who may do what), the ledger writer
 //! and maintenance. Its threads are the committer (module `store`), the ledger writer and
-//! maintenance. A simulator opens a node without threads and calls [`Node::commit`] and [`Node::maintain`] itself.
+//! maintenance. A simulator opens a node without threads and calls [`Node::commit`] and
+//! [`Node::maintain`] itself.
 //!
 //! Locks: the whole list is in ARCHITECTURE.md.
 
