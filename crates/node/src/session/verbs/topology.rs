@@ -5,7 +5,9 @@ use std::sync::Arc;
 use amqp::FieldTable;
 use broker::exchange::ExchangeKind;
 use broker::queue::Depth;
-use broker::topology::{Declared, Destination, ExchangeDeclaration, QueueDeclaration};
+use broker::topology::{
+    Declared, Destination, ExchangeDeclaration, QueueDeclaration, Removal, Topology,
+};
 use broker::{BrokerError, QueueId};
 
 use crate::auth::Access;
@@ -233,15 +235,7 @@ impl Session {
     pub fn delete_exchange(&mut self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
         self.carry_out();
         self.check(Access::Configure, "exchange", name)?;
-        let vhost = Arc::clone(&self.vhost);
-        let mut state = vhost.state.write();
-        self.check_not_deleted(&state)?;
-        let removal = state.topology.delete_exchange(name, if_unused)?;
-        let end = self.engine.append_removal(&vhost, &removal);
-        vhost.changed();
-        drop(state);
-        self.wait_until_durable(end);
-        Ok(())
+        self.remove_from(|topology| topology.delete_exchange(name, if_unused))
     }
 
     /// `queue.bind` and `exchange.bind`.
@@ -285,12 +279,21 @@ impl Session {
     ) -> Result<(), BrokerError> {
         self.carry_out();
         self.check_bind(source, destination)?;
-        let vhost = Arc::clone(&self.vhost);
         let connection = self.outbox.connection;
+        self.remove_from(|topology| {
+            topology.unbind(source, destination, routing_key, arguments, connection)
+        })
+    }
+
+    /// Takes something out of the topology and logs that while it is locked; the reply waits for it.
+    fn remove_from(
+        &mut self,
+        remove: impl FnOnce(&mut Topology) -> Result<Removal, BrokerError>,
+    ) -> Result<(), BrokerError> {
+        let vhost = Arc::clone(&self.vhost);
         let mut state = vhost.state.write();
         self.check_not_deleted(&state)?;
-        let removal =
-            state.topology.unbind(source, destination, routing_key, arguments, connection)?;
+        let removal = remove(&mut state.topology)?;
         let end = self.engine.append_removal(&vhost, &removal);
         vhost.changed();
         drop(state);
