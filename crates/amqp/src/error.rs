@@ -37,7 +37,7 @@ pub enum DecodeError {
     /// Bytes are left after the last field.
     #[error("bytes left after the last field")]
     TrailingBytes,
-    /// A short string or table key is not UTF-8.
+    /// A name in a method without content is not UTF-8.
     #[error("short string is not UTF-8")]
     NotUtf8,
     /// A table or array holds a value of unknown type.

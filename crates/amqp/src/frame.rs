@@ -190,7 +190,7 @@ pub struct Delivery<'a> {
 #[inline]
 pub fn write_deliver(out: &mut Vec<u8>, channel: u16, delivery: &Delivery<'_>, frame_max: u32) {
     let Delivery { method, properties, body } = delivery;
-    let strings = (clip(method.consumer_tag), clip(method.exchange), clip(method.routing_key));
+    let strings = (clip(method.consumer_tag), clip(method.exchange), method.routing_key);
     let method_size = 4 + 3 + 9 + strings.0.len() + strings.1.len() + strings.2.len();
     let body_frames = body.len() / piece_size(frame_max) + 1;
     out.reserve(
@@ -203,7 +203,7 @@ pub fn write_deliver(out: &mut Vec<u8>, channel: u16, delivery: &Delivery<'_>, f
     let [t0, t1, t2, t3, t4, t5, t6, t7] = method.delivery_tag.to_be_bytes();
     writer.bytes(&[t0, t1, t2, t3, t4, t5, t6, t7, u8::from(method.redelivered)]);
     writer.shortstr(strings.1);
-    writer.shortstr(strings.2);
+    writer.shortbytes(strings.2);
     writer.octet(FRAME_END);
     write_content_header(out, channel, body.len() as u64, properties);
     write_body(out, channel, body, frame_max);

@@ -27,6 +27,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+/// Texts that are mostly, but not always, UTF-8.
+pub use bstr::{BStr, BString, ByteSlice};
 pub use error::DecodeError;
 pub use frame::{
     ContentHeader, Delivery, FRAME_END, FRAME_MIN_SIZE, FRAME_OVERHEAD, Frame, FrameKind,

@@ -3,6 +3,11 @@
 //!
 //! The list itself is in `method/list.rs`; the macro here turns it into structs, the enum, and
 //! decoding and encoding. Reserved fields are skipped on reading and written as zero.
+//!
+//! As in RabbitMQ, names in methods without content must be UTF-8 (`shortstr`); what publishers write
+//! next to content need not be (`shortbytes`).
+
+use bstr::BStr;
 
 use crate::wire::{Reader, Writer};
 use crate::{DecodeError, FieldTable};
@@ -15,6 +20,7 @@ macro_rules! field_type {
     (longlong) => { u64 };
     (timestamp) => { u64 };
     (shortstr) => { &'a str };
+    (shortbytes) => { &'a BStr };
     (longstr) => { &'a [u8] };
     (table) => { FieldTable };
 }
@@ -25,6 +31,9 @@ macro_rules! write_field {
     };
     ($writer:ident, shortstr, $value:expr) => {
         $writer.shortstr($value)
+    };
+    ($writer:ident, shortbytes, $value:expr) => {
+        $writer.shortbytes($value)
     };
     ($writer:ident, longstr, $value:expr) => {
         $writer.longstr($value)

@@ -1,7 +1,9 @@
 //! Message properties of class `basic`: flags, then the fields that are present, in fixed order.
 //!
 //! A broker passes the raw bytes on and decodes only what it needs; [`Properties`] borrows from
-//! them and leaves the headers undecoded. The table below gives the flag, field and type of each.
+//! them and leaves the headers undecoded. Texts are mostly, but not always, UTF-8. The table below gives the flag, field and type of each.
+
+use bstr::{BStr, BString, ByteSlice};
 
 use crate::wire::{Reader, Writer};
 use crate::{DecodeError, FieldTable, TableRef};
@@ -78,11 +80,11 @@ macro_rules! properties {
             }
         }
     };
-    (@borrowed shortstr) => { &'a str };
+    (@borrowed shortbytes) => { &'a BStr };
     (@borrowed table) => { TableRef<'a> };
     (@borrowed octet) => { u8 };
     (@borrowed timestamp) => { u64 };
-    (@owned shortstr) => { String };
+    (@owned shortbytes) => { BString };
     (@owned table) => { FieldTable };
     (@owned octet) => { u8 };
     (@owned timestamp) => { u64 };
@@ -93,10 +95,12 @@ macro_rules! properties {
     };
     (@write_borrowed $kind:ident, $out:ident, $value:ident) => { Writer::new($out).$kind($value) };
     (@write_owned table, $out:ident, $value:ident) => { $value.encode_with_length($out) };
-    (@write_owned shortstr, $out:ident, $value:ident) => { Writer::new($out).shortstr($value) };
+    (@write_owned shortbytes, $out:ident, $value:ident) => {
+        Writer::new($out).shortbytes($value.as_bstr())
+    };
     (@write_owned $kind:ident, $out:ident, $value:ident) => { Writer::new($out).$kind(*$value) };
     (@to_owned table, $value:ident) => { $value.to_headers()? };
-    (@to_owned shortstr, $value:ident) => { $value.to_owned() };
+    (@to_owned shortbytes, $value:ident) => { $value.to_owned() };
     (@to_owned $kind:ident, $value:ident) => { $value };
 }
 
@@ -105,9 +109,9 @@ const UNUSED_FLAGS: u16 = 0b11;
 
 properties! {
     /// MIME type of the body.
-    content_type: shortstr, 15;
+    content_type: shortbytes, 15;
     /// MIME encoding of the body.
-    content_encoding: shortstr, 14;
+    content_encoding: shortbytes, 14;
     /// Headers.
     headers: table, 13;
     /// 2 for persistent, anything else for transient.
@@ -115,21 +119,21 @@ properties! {
     /// Priority in a queue with `x-max-priority`.
     priority: octet, 11;
     /// Ties a reply to its request.
-    correlation_id: shortstr, 10;
+    correlation_id: shortbytes, 10;
     /// Queue to send the reply to.
-    reply_to: shortstr, 9;
+    reply_to: shortbytes, 9;
     /// Time to live in milliseconds, as decimal digits.
-    expiration: shortstr, 8;
+    expiration: shortbytes, 8;
     /// The application's id for the message.
-    message_id: shortstr, 7;
+    message_id: shortbytes, 7;
     /// Seconds since 1970.
     timestamp: timestamp, 6;
     /// The `type` property: what kind of message this is.
-    kind: shortstr, 5;
+    kind: shortbytes, 5;
     /// The user who published; the broker checks it.
-    user_id: shortstr, 4;
+    user_id: shortbytes, 4;
     /// The application that published.
-    app_id: shortstr, 3;
+    app_id: shortbytes, 3;
     /// Not used any more.
-    cluster_id: shortstr, 2;
+    cluster_id: shortbytes, 2;
 }

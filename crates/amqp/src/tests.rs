@@ -1,5 +1,6 @@
 //! Known byte sequences, round trips, and input that is truncated or arbitrary.
 
+use bstr::{BStr, BString, ByteSlice};
 use proptest::prelude::*;
 use std::cell::Cell;
 
@@ -47,6 +48,14 @@ impl Source {
         TEXTS[self.octet() as usize % TEXTS.len()]
     }
 
+    pub(crate) fn shortbytes(&self) -> &'static BStr {
+        const BYTES: [&[u8]; 2] = [b"\xFF\xFE a.b", &[0xFF; 255]];
+        match self.bit() {
+            true => self.shortstr().into(),
+            false => BYTES[self.octet() as usize % BYTES.len()].as_bstr(),
+        }
+    }
+
     pub(crate) fn longstr(&self) -> &'static [u8] {
         const BYTES: [&[u8]; 3] = [b"", b"\0guest\0guest", &[0xFF; 300]];
         BYTES[self.octet() as usize % BYTES.len()]
@@ -78,19 +87,19 @@ fn value() -> impl Strategy<Value = FieldValue> {
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(FieldValue::Array),
-            prop::collection::vec(("[a-zé]{0,12}", inner), 0..4)
+            prop::collection::vec((prop::collection::vec(any::<u8>(), 0..12), inner), 0..4)
                 .prop_map(|entries| FieldValue::Table(entries.into_iter().collect())),
         ]
     })
 }
 
 fn table() -> impl Strategy<Value = FieldTable> {
-    prop::collection::vec(("[a-z-]{0,20}", value()), 0..6)
+    prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), value()), 0..6)
         .prop_map(|entries| entries.into_iter().collect())
 }
 
-fn text() -> impl Strategy<Value = Option<String>> {
-    prop::option::of("\\PC{0,40}")
+fn text() -> impl Strategy<Value = Option<BString>> {
+    prop::option::of(prop::collection::vec(any::<u8>(), 0..40).prop_map(BString::from))
 }
 
 fn properties() -> impl Strategy<Value = OwnedProperties> {
@@ -197,7 +206,7 @@ proptest! {
             delivery_tag: 9,
             redelivered: true,
             exchange: "ex",
-            routing_key: "key",
+            routing_key: "key".into(),
         };
         let delivery = Delivery { method: method.clone(), properties: &[0x10, 0, 2], body: &body };
         write_deliver(&mut out, 3, &delivery, frame_max);
@@ -235,8 +244,13 @@ fn methods_have_the_bytes_of_the_specification() {
         assert_eq!(Method::decode(frame.payload).unwrap(), method);
     };
     check(
-        BasicPublish { exchange: "", routing_key: "hello", mandatory: true, immediate: false }
-            .into(),
+        BasicPublish {
+            exchange: "".into(),
+            routing_key: "hello".into(),
+            mandatory: true,
+            immediate: false,
+        }
+        .into(),
         "01 0001 0000000e 003c 0028 0000 00 05 68656c6c6f 01 ce",
     );
     check(
@@ -333,9 +347,12 @@ fn tables_keep_their_order_and_replace_by_name() {
 }
 
 #[test]
-fn flags_beyond_the_last_property_are_refused() {
+fn flags_beyond_the_last_property_are_refused_and_texts_are_taken_as_they_are() {
     assert_eq!(Properties::decode(&[0, 1]), Err(DecodeError::BadFlags(1)));
-    assert_eq!(Properties::decode(&[0x80, 0, 1, 0xFF]), Err(DecodeError::NotUtf8));
+    assert_eq!(
+        Properties::decode(&[0x80, 0, 1, 0xFF]).unwrap().content_type,
+        Some([0xFF].as_bstr())
+    );
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Reads and writes the elementary types (AMQP 0-9-1, section 4.2.5), with bits packed.
 
+use bstr::{BStr, ByteSlice};
+
 use crate::DecodeError;
+
+/// The most bytes a short string can have.
+const SHORT_STRING_BYTES_MAX: usize = 255;
 
 /// Reads fields from the front of a payload.
 #[derive(Clone, Copy)]
@@ -81,11 +86,17 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.array("timestamp")?))
     }
 
+    /// A short string that must be UTF-8.
     #[inline]
     pub(crate) fn shortstr(&mut self) -> Result<&'a str, DecodeError> {
+        self.shortbytes()?.to_str().map_err(|_| DecodeError::NotUtf8)
+    }
+
+    /// A short string as it came.
+    #[inline]
+    pub(crate) fn shortbytes(&mut self) -> Result<&'a BStr, DecodeError> {
         let [length] = self.array("short string")?;
-        let bytes = self.take(usize::from(length), "short string")?;
-        std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8)
+        Ok(self.take(usize::from(length), "short string")?.as_bstr())
     }
 
     #[inline]
@@ -164,9 +175,15 @@ impl<'o> Writer<'o> {
 
     #[inline]
     pub(crate) fn shortstr(&mut self, value: &str) {
-        let value = clip(value);
+        self.shortbytes(clip(value).into());
+    }
+
+    /// A short string that need not be UTF-8; what is over 255 bytes is cut.
+    #[inline]
+    pub(crate) fn shortbytes(&mut self, value: &BStr) {
+        let value = &value[..value.len().min(SHORT_STRING_BYTES_MAX)];
         self.octet(value.len() as u8);
-        self.out.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(value);
     }
 
     #[inline]
@@ -193,7 +210,7 @@ impl<'o> Writer<'o> {
 /// exchanges and queues come from short strings and are never too long.
 #[inline]
 pub(crate) fn clip(text: &str) -> &str {
-    if text.len() <= 255 { text } else { &text[..text.floor_char_boundary(255)] }
+    &text[..text.floor_char_boundary(SHORT_STRING_BYTES_MAX)]
 }
 
 /// Appends what `body` writes, with its length in front.

@@ -41,8 +41,11 @@ static ALLOCATOR: Counting = Counting;
 fn publishing_delivering_and_acknowledging_allocate_nothing() {
     let properties = [0x90, 0, 10, b't', b'e', b'x', b't', b'/', b'p', b'l', b'a', b'i', b'n', 2];
     let mut input = Vec::new();
-    let publish =
-        amqp::BasicPublish { exchange: "amq.topic", routing_key: "a.b", ..Default::default() };
+    let publish = amqp::BasicPublish {
+        exchange: "amq.topic".into(),
+        routing_key: "a.b".into(),
+        ..Default::default()
+    };
     for _ in 0..100 {
         amqp::write_method(&mut input, 1, &publish.clone().into());
         amqp::write_content_header(&mut input, 1, 5, &properties);
@@ -54,7 +57,7 @@ fn publishing_delivering_and_acknowledging_allocate_nothing() {
 
     let before = ALLOCATIONS.get();
     let (mut at, mut published, mut acked) = (0, 0, 0);
-    let mut routing_key = "";
+    let mut routing_key = Default::default();
     while let Ok(Some((frame, taken))) = amqp::decode_frame(&input[at..], 131_072) {
         at += taken;
         match frame.kind {

@@ -231,8 +231,8 @@ impl<'a> Publisher<'a> {
 impl Template {
     fn new(plan: &PublishPlan, routing_key: &str, frame_max: u32) -> Self {
         let publish = amqp::BasicPublish {
-            exchange: &plan.exchange,
-            routing_key,
+            exchange: plan.exchange.as_str().into(),
+            routing_key: routing_key.into(),
             mandatory: plan.mandatory,
             immediate: false,
         };

@@ -1,7 +1,9 @@
 //! What a message becomes when it leaves a queue for the dead-letter exchange: `x-death` and its
 //! companions exactly as RabbitMQ writes them (its guide "Dead Letter Exchanges").
 
-use amqp::{DecodeError, FieldTable, FieldValue, OwnedProperties, Properties};
+use amqp::{
+    BStr, BString, ByteSlice, DecodeError, FieldTable, FieldValue, OwnedProperties, Properties,
+};
 
 use crate::{Message, Tracking};
 
@@ -26,7 +28,7 @@ pub fn dead_letter(
     message: &Message,
     death: &Death<'_>,
     scratch: &mut Vec<u8>,
-) -> Result<(Message, Vec<String>), DecodeError> {
+) -> Result<(Message, Vec<BString>), DecodeError> {
     let mut properties = OwnedProperties::try_from(&message.properties()?)?;
     let mut headers = properties.headers.take().unwrap_or_default();
 
@@ -35,7 +37,7 @@ pub fn dead_letter(
     let death_keys = keys.clone();
     if let Some(routing_key) = death.routing_key {
         headers.remove("CC");
-        keys = vec![routing_key.to_owned()];
+        keys = vec![routing_key.into()];
     }
 
     record_death(&mut headers, message, death, death_keys, properties.expiration.take());
@@ -43,7 +45,7 @@ pub fn dead_letter(
     let mut encoded = Vec::with_capacity(message.properties_bytes().len() + 256);
     properties.encode(&mut encoded);
     let parsed = Properties::decode(&encoded)?;
-    let (exchange, routing_key) = (short_string(death.exchange), short_string(&keys[0]));
+    let (exchange, routing_key) = (short_string(death.exchange), short_key(keys[0].as_bstr()));
     let content = (exchange, routing_key, encoded.as_slice(), message.body());
     // The copy has the same id, so that the ledger can show what became of it; but it asks for
     // nothing, and what is not a producer's message is not followed any further.
@@ -76,9 +78,9 @@ pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
 }
 
 /// The additional routing keys in a `CC` or `BCC` header.
-pub fn copy_keys(headers: &FieldTable, name: &str) -> Vec<String> {
+pub fn copy_keys(headers: &FieldTable, name: &str) -> Vec<BString> {
     let keys = headers.get(name).and_then(FieldValue::as_array).unwrap_or_default();
-    keys.iter().filter_map(FieldValue::as_str).map(str::to_owned).collect()
+    keys.iter().filter_map(FieldValue::as_bytes).map(BString::from).collect()
 }
 
 /// As much as fits in a short string: a queue's arguments may hold longer names.
@@ -86,12 +88,17 @@ fn short_string(text: &str) -> &str {
     &text[..text.floor_char_boundary(255)]
 }
 
+/// The same for a routing key. Those of messages fit anyway; what is not UTF-8 is one of them.
+fn short_key(key: &BStr) -> &BStr {
+    key.to_str().map_or(key, |text| short_string(text).into())
+}
+
 fn record_death(
     headers: &mut FieldTable,
     message: &Message,
     death: &Death<'_>,
-    routing_keys: Vec<String>,
-    expiration: Option<String>,
+    routing_keys: Vec<BString>,
+    expiration: Option<BString>,
 ) {
     let mut deaths = match headers.remove("x-death") {
         Some(FieldValue::Array(deaths)) => deaths,

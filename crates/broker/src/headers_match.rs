@@ -8,7 +8,7 @@
 //!
 //! *Invariant:* decodes no more of a header than the comparison needs; a match allocates nothing.
 
-use amqp::{DecodeError, FieldTable, FieldValue, TableRef, ValueRef};
+use amqp::{BStr, BString, ByteSlice, DecodeError, FieldTable, FieldValue, TableRef, ValueRef};
 
 use crate::BrokerError;
 use crate::arguments::kind_name;
@@ -22,7 +22,7 @@ pub struct HeadersMatch {
     /// Whether one match is enough; otherwise all must match.
     any: bool,
     /// The arguments that count.
-    wanted: Vec<(String, FieldValue)>,
+    wanted: Vec<(BString, FieldValue)>,
 }
 
 impl HeadersMatch {
@@ -60,7 +60,7 @@ impl HeadersMatch {
         };
         let wanted = arguments
             .iter()
-            .filter(|(name, _)| *name != "x-match" && (with_x || !name.starts_with("x-")))
+            .filter(|(name, _)| *name != "x-match" && (with_x || !name.starts_with(b"x-")))
             .map(|(name, value)| (name.to_owned(), value.clone()))
             .collect();
         Ok(Self { any, wanted })
@@ -68,8 +68,8 @@ impl HeadersMatch {
 
     /// Whether the binding accepts a message with these headers.
     pub fn matches(&self, headers: &MessageHeaders<'_>) -> bool {
-        let hit = |(name, wanted): &(String, FieldValue)| {
-            headers.get(name).is_some_and(|found| value_matches(wanted, found))
+        let hit = |(name, wanted): &(BString, FieldValue)| {
+            headers.get(name.as_bstr()).is_some_and(|found| value_matches(wanted, found))
         };
         if self.any { self.wanted.iter().any(hit) } else { self.wanted.iter().all(hit) }
     }
@@ -79,7 +79,7 @@ impl HeadersMatch {
 #[derive(Clone, Debug, Default)]
 pub struct MessageHeaders<'a> {
     /// Sorted by name, each name once.
-    entries: Vec<(&'a str, ValueRef<'a>)>,
+    entries: Vec<(&'a BStr, ValueRef<'a>)>,
 }
 
 impl<'a> MessageHeaders<'a> {
@@ -98,7 +98,7 @@ impl<'a> MessageHeaders<'a> {
         Ok(Self { entries })
     }
 
-    fn get(&self, name: &str) -> Option<&ValueRef<'a>> {
+    fn get(&self, name: &BStr) -> Option<&ValueRef<'a>> {
         let at = self.entries.binary_search_by_key(&name, |(name, _)| *name).ok()?;
         Some(&self.entries[at].1)
     }

@@ -4,7 +4,7 @@
 //! Nobody decodes the properties on the way through. The [`Head`] holds the few facts that the
 //! broker itself needs, read once at publishing.
 
-use amqp::{DecodeError, Properties};
+use amqp::{BStr, ByteSlice, DecodeError, Properties};
 use triomphe::ThinArc;
 
 use crate::tracking::{TRACKING_BYTES, Tracking};
@@ -45,7 +45,7 @@ impl Message {
     pub fn new(
         published_at_ms: u64,
         parsed: &Properties<'_>,
-        content: (&str, &str, &[u8], &[u8]),
+        content: (&str, &(impl AsRef<[u8]> + ?Sized), &[u8], &[u8]),
         scratch: &mut Vec<u8>,
     ) -> Self {
         Self::tracked(published_at_ms, parsed, content, None, scratch)
@@ -55,16 +55,22 @@ impl Message {
     pub fn tracked(
         published_at_ms: u64,
         parsed: &Properties<'_>,
-        (exchange, routing_key, properties, body): (&str, &str, &[u8], &[u8]),
+        (exchange, routing_key, properties, body): (
+            &str,
+            &(impl AsRef<[u8]> + ?Sized),
+            &[u8],
+            &[u8],
+        ),
         tracking: Option<&Tracking>,
         scratch: &mut Vec<u8>,
     ) -> Self {
+        let routing_key = routing_key.as_ref();
         debug_assert!(exchange.len() <= 255 && routing_key.len() <= 255);
         let head = Head {
             published_at_ms,
             expiration_ms: parsed
                 .expiration
-                .and_then(|text| text.parse::<u64>().ok())
+                .and_then(|text| text.to_str().ok()?.parse::<u64>().ok())
                 .map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
             priority: parsed.priority.unwrap_or(0),
             persistent: parsed.delivery_mode == Some(2),
@@ -78,7 +84,7 @@ impl Message {
             scratch.extend_from_slice(&tracking.encode());
         }
         scratch.extend_from_slice(exchange.as_bytes());
-        scratch.extend_from_slice(routing_key.as_bytes());
+        scratch.extend_from_slice(routing_key);
         scratch.extend_from_slice(properties);
         scratch.extend_from_slice(body);
         Self(ThinArc::from_header_and_slice(head, scratch))
@@ -91,8 +97,8 @@ impl Message {
         let content = bytes.get(HEAD_BYTES..)?;
         let (_, rest) = content.split_at_checked(head.tracking_bytes())?;
         let (exchange, rest) = rest.split_at_checked(head.exchange_bytes as usize)?;
-        let routing_key = rest.get(..head.routing_key_bytes as usize)?;
-        std::str::from_utf8(exchange).and(std::str::from_utf8(routing_key)).ok()?;
+        rest.get(..head.routing_key_bytes as usize)?;
+        std::str::from_utf8(exchange).ok()?;
         Some(Self(ThinArc::from_header_and_slice(head, content)))
     }
 
@@ -164,10 +170,10 @@ impl Message {
         text(&self.content()[start..start + self.head().exchange_bytes as usize])
     }
 
-    /// Its routing key.
-    pub fn routing_key(&self) -> &str {
+    /// Its routing key: mostly, but not always, UTF-8.
+    pub fn routing_key(&self) -> &BStr {
         let start = self.head().tracking_bytes() + self.head().exchange_bytes as usize;
-        text(&self.content()[start..start + self.head().routing_key_bytes as usize])
+        self.content()[start..start + self.head().routing_key_bytes as usize].as_bstr()
     }
 
     /// The property flags and fields, undecoded (AMQP 0-9-1 section 4.2.6.1).

@@ -125,7 +125,8 @@ impl<V> TopicTrie<V> {
     }
 
     /// Calls `found` with the value of every pattern that matches `key`, each once.
-    pub fn matches<'a>(&'a self, key: &str, mut found: impl FnMut(&'a V)) {
+    pub fn matches<'a>(&'a self, key: impl AsRef<[u8]>, mut found: impl FnMut(&'a V)) {
+        let key = key.as_ref();
         let mut search = Search { trie: self, key, seen: HashSet::new(), found: &mut found };
         search.visit(ROOT, start(key));
     }
@@ -205,7 +206,7 @@ impl<V> TopicTrie<V> {
 /// place after the last word.
 struct Search<'t, 'k, V, F> {
     trie: &'t TopicTrie<V>,
-    key: &'k str,
+    key: &'k [u8],
     /// The `(node, place)` pairs already visited, kept only where two paths can lead to one.
     seen: HashSet<(u32, usize)>,
     found: &'k mut F,
@@ -232,7 +233,10 @@ impl<'t, V, F: FnMut(&'t V)> Search<'t, '_, V, F> {
         if let Some(star) = node.star {
             self.visit(star, next);
         }
-        if let Some(&child) = node.literals.get(word) {
+        // Patterns are UTF-8, keys need not be.
+        if let Ok(word) = str::from_utf8(word)
+            && let Some(&child) = node.literals.get(word)
+        {
             self.visit(child, next);
         }
     }
@@ -260,14 +264,14 @@ impl<'t, V, F: FnMut(&'t V)> Search<'t, '_, V, F> {
     }
 }
 
-fn start(key: &str) -> usize {
+fn start(key: &[u8]) -> usize {
     // The empty key has no words: it starts at its end.
     usize::from(key.is_empty())
 }
 
-fn word_at(key: &str, place: usize) -> &str {
+fn word_at(key: &[u8], place: usize) -> &[u8] {
     let rest = &key[place..];
-    match rest.as_bytes().iter().position(|&byte| byte == b'.') {
+    match rest.iter().position(|&byte| byte == b'.') {
         Some(end) => &rest[..end],
         None => rest,
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use amqp::{FieldTable, FieldValue, TableRef};
+use amqp::{BStr, FieldTable, FieldValue, TableRef};
 use broker::QueueId;
 use broker::exchange::ExchangeKind;
 use broker::topology::{Destination, ExchangeDeclaration, QueueDeclaration, Topology};
@@ -325,8 +325,9 @@ fn check(topology: &Topology, model: &Model) {
                 headers(header).encode_with_length(&mut bytes);
                 let table = TableRef::new(&bytes[4..]);
                 let mut out = Vec::new();
+                let bytes: Vec<&BStr> = keys.iter().map(|key| BStr::new(key)).collect();
                 let routed =
-                    topology.route(&start.name, keys[0], &keys[1..], Some(table), &mut out);
+                    topology.route(&start.name, bytes[0], &bytes[1..], Some(table), &mut out);
                 routed.expect("the exchange is there");
                 let found: BTreeSet<QueueId> = out.iter().copied().collect();
                 assert_eq!(found.len(), out.len(), "a queue was found twice");

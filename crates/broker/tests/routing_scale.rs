@@ -45,7 +45,7 @@ fn ten_thousand_queues_are_bound_routed_to_and_deleted() {
     }
     let route = |topology: &Topology, exchange: &str, key: &str| {
         let mut out = Vec::new();
-        topology.route(exchange, key, &[], None, &mut out).unwrap();
+        topology.route(exchange, key.into(), &[], None, &mut out).unwrap();
         out.sort();
         out
     };

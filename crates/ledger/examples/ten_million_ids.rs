@@ -5,6 +5,7 @@
 //! Events per message are 2 (published, settled), 4 (delivered and received as well) or 5 (requeued
 //! and delivered again instead of received). The directory should be on the disk to be measured.
 
+use bstr::BStr;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -171,8 +172,8 @@ fn append(
 fn published(id: &str) -> What<'_> {
     What::Published(Published {
         vhost: "/".into(),
-        id: id.into(),
-        routing_key: "orders".into(),
+        id: BStr::new(id).into(),
+        routing_key: BStr::new("orders").into(),
         queues: vec![PublishedQueue { id: QUEUE, name: "orders".into() }],
         body_bytes: 512,
         is_deduplicated: true,
@@ -197,7 +198,7 @@ fn settled(id: &str, published_at_ms: u64) -> What<'_> {
             flags: Flags::NOTIFIED,
         },
         details: Details {
-            message_id: id.into(),
+            message_id: BStr::new(id).into(),
             worker: "10.0.0.7:40118 (1)".into(),
             ..Details::default()
         },

@@ -71,7 +71,7 @@ fn a_reader_that_comes_and_goes_under_load_gets_each_event_once() {
             for number in 0..COUNT {
                 let id = number.to_string();
                 let properties = Properties {
-                    message_id: Some(&id),
+                    message_id: Some(id.as_str().into()),
                     delivery_mode: Some(2),
                     ..Properties::default()
                 };

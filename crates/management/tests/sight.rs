@@ -41,7 +41,7 @@ fn work(fixture: &Fixture, queue: &str, tag: &str, said: (&str, bool), count: us
         let mut encoded = Vec::new();
         let report = amqp::OwnedProperties {
             headers: Some(headers),
-            content_type: Some("text/plain".to_owned()),
+            content_type: Some("text/plain".to_owned().into()),
             ..amqp::OwnedProperties::default()
         };
         report.encode(&mut encoded);
@@ -64,7 +64,7 @@ fn publish(fixture: &Fixture, exchange: &str, key: &str, id: &str) {
     let mut link = Link::open(fixture.node(), "/", "guest").expect("a link");
     let channel = link.open_channel().expect("a channel");
     let properties =
-        Properties { message_id: Some(id), delivery_mode: Some(2), ..Properties::default() };
+        Properties { message_id: Some(id.into()), delivery_mode: Some(2), ..Properties::default() };
     link.publish(channel, exchange, key, &properties, b"x").expect("published");
     link.close();
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use amqp::BStr;
 use broker::queue::{Incoming, Published};
 use broker::{Message, Position, Tracking};
 use ledger::Ledger;
@@ -111,7 +112,7 @@ impl Node {
             queue_count: 1,
             ..Tracking::default()
         };
-        let content = ("", &*queue.name, old.properties_bytes(), old.body());
+        let content = ("", BStr::new(&*queue.name), old.properties_bytes(), old.body());
         let message =
             Message::tracked(now_ms, &properties, content, Some(&tracking), &mut Vec::new());
         let (position, _) = self.engine.store.append(None, |appender| {

@@ -40,7 +40,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use amqp::Properties;
+use amqp::{BString, Properties};
 use broker::queue::Settlement;
 use broker::{BrokerError, Message};
 
@@ -65,7 +65,7 @@ pub enum Event {
         /// The channel it was published on.
         channel: u16,
         /// Its routing key.
-        routing_key: String,
+        routing_key: BString,
         /// Its body.
         body: Vec<u8>,
     },
@@ -240,6 +240,7 @@ impl Link {
     ) -> Result<(), BrokerError> {
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
+        let routing_key = routing_key.into();
         let publish =
             Publish { exchange, routing_key, mandatory: false, properties: &encoded, body };
         self.session.publish(channel, &publish)?;

@@ -1,7 +1,7 @@
 //! The few cases in which the broker changes a message's properties; everything else passes
 //! unchanged.
 
-use amqp::{DecodeError, FieldValue, OwnedProperties};
+use amqp::{BString, DecodeError, FieldValue, OwnedProperties};
 use broker::Message;
 
 /// The properties with `x-delivery-count`, as RabbitMQ's quorum queues add it to redeliveries.
@@ -24,12 +24,12 @@ pub(crate) fn without_bcc(properties: &[u8]) -> Result<Vec<u8>, DecodeError> {
 }
 
 /// The properties with another `reply_to`.
-pub(crate) fn with_reply_to(properties: &[u8], reply_to: String) -> Result<Vec<u8>, DecodeError> {
+pub(crate) fn with_reply_to(properties: &[u8], reply_to: BString) -> Result<Vec<u8>, DecodeError> {
     edited(properties, |properties| properties.reply_to = Some(reply_to))
 }
 
 /// The properties with a `message_id`.
-pub(crate) fn with_message_id(properties: &[u8], id: String) -> Result<Vec<u8>, DecodeError> {
+pub(crate) fn with_message_id(properties: &[u8], id: BString) -> Result<Vec<u8>, DecodeError> {
     edited(properties, |properties| properties.message_id = Some(id))
 }
 

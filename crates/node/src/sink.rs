@@ -6,7 +6,7 @@
 
 use std::any::Any;
 
-use amqp::ReplyCode;
+use amqp::{BStr, ReplyCode};
 use broker::Message;
 
 /// Receives a session's events. Called under the outbox's lock, so take them and return.
@@ -85,7 +85,7 @@ pub struct Returned<'a> {
     /// The exchange it was published to.
     pub exchange: &'a str,
     /// Its routing key.
-    pub routing_key: &'a str,
+    pub routing_key: &'a BStr,
     /// Encoded properties, as published.
     pub properties: &'a [u8],
     /// Its body.

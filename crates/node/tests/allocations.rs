@@ -103,7 +103,7 @@ impl Run {
         for _ in 0..BATCH {
             let publish = Publish {
                 exchange: "",
-                routing_key: "q",
+                routing_key: "q".into(),
                 mandatory: false,
                 properties: &self.properties,
                 body: b"sixteen bytes ..",

@@ -20,7 +20,7 @@ impl Sink for Recorder {
 
     fn delivered(&mut self, delivered: &Delivered<'_>) {
         let properties = Properties::decode(delivered.properties).expect("as published");
-        self.reply_to = properties.reply_to.map(str::to_owned);
+        self.reply_to = properties.reply_to.map(ToString::to_string);
     }
 }
 
@@ -37,7 +37,7 @@ fn publish(session: &mut Session, key: &str, properties: &Properties<'_>) {
     properties.encode(&mut encoded);
     let publish = Publish {
         exchange: "",
-        routing_key: key,
+        routing_key: key.into(),
         mandatory: false,
         properties: &encoded,
         body: b"body",
@@ -60,7 +60,8 @@ fn confirm_of_a_reply_waits_for_those_before_it() {
     let no_ack = Consume { no_ack: true, ..Consume::default() };
     session.consume(1, "amq.rabbitmq.reply-to", &no_ack).expect("a reply consumer");
     session.consume(1, "q", &no_ack).expect("a consumer");
-    let asking = Properties { reply_to: Some("amq.rabbitmq.reply-to"), ..Properties::default() };
+    let asking =
+        Properties { reply_to: Some("amq.rabbitmq.reply-to".into()), ..Properties::default() };
     publish(&mut session, "q", &asking);
     session.flush();
     let outbox = Arc::clone(session.outbox());

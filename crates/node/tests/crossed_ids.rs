@@ -32,11 +32,11 @@ fn publish_all(session: &mut Session, thread: usize, in_transaction: bool) {
         for at in 0..IDS {
             let mut properties = Vec::new();
             let id = format!("{round}-{}", order(thread, at));
-            OwnedProperties { message_id: Some(id), ..OwnedProperties::default() }
+            OwnedProperties { message_id: Some(id.into()), ..OwnedProperties::default() }
                 .encode(&mut properties);
             let publish = Publish {
                 exchange: "",
-                routing_key: "q",
+                routing_key: "q".into(),
                 mandatory: false,
                 properties: &properties,
                 body: b"x",

@@ -56,8 +56,8 @@ fn publish(
     let mut properties = Vec::new();
     OwnedProperties {
         delivery_mode: Some(2),
-        message_id: Some(id.to_owned()),
-        reply_to: reply_to.map(str::to_owned),
+        message_id: Some(id.to_owned().into()),
+        reply_to: reply_to.map(str::to_owned).map(Into::into),
         headers: Some(table),
         ..OwnedProperties::default()
     }
@@ -66,7 +66,7 @@ fn publish(
 }
 
 fn publish_raw(session: &mut Session, exchange: &str, key: &str, properties: &[u8], body: &[u8]) {
-    let publish = Publish { exchange, routing_key: key, mandatory: false, properties, body };
+    let publish = Publish { exchange, routing_key: key.into(), mandatory: false, properties, body };
     session.publish(1, &publish).expect("accepted");
     assert!(session.flush().is_empty());
 }
@@ -130,10 +130,19 @@ fn duplicate_in_a_batch_is_refused_with_its_original() {
         let mut gather = |id: &str| {
             let mut properties = Vec::new();
             let message_id = Some(id.to_owned());
-            OwnedProperties { message_id, ..OwnedProperties::default() }.encode(&mut properties);
+            OwnedProperties {
+                message_id: message_id.map(Into::into),
+                ..OwnedProperties::default()
+            }
+            .encode(&mut properties);
             let (routing_key, mandatory, body) = ("q", false, &b"x"[..]);
-            let publish =
-                Publish { exchange: "", routing_key, mandatory, properties: &properties, body };
+            let publish = Publish {
+                exchange: "",
+                routing_key: routing_key.into(),
+                mandatory,
+                properties: &properties,
+                body,
+            };
             client.publish(1, &publish).expect("allowed");
         };
         gather("x");

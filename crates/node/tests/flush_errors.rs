@@ -29,7 +29,13 @@ const OF_CHANNEL: [(&str, Act); 10] = [
         session.set_prefetch(3 - channel, 1, false)?;
         let (exchange, routing_key, mandatory) = ("", "q", false);
         let (properties, body) = (&[0, 0][..], &b"x"[..]);
-        let publish = node::Publish { exchange, routing_key, mandatory, properties, body };
+        let publish = node::Publish {
+            exchange,
+            routing_key: routing_key.into(),
+            mandatory,
+            properties,
+            body,
+        };
         session.publish(channel, &publish)
     }),
 ];

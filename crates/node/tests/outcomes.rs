@@ -40,8 +40,11 @@ impl Case {
     }
 
     fn publish(&mut self, queue: &str, id: &str, body: &[u8]) {
-        let properties =
-            Properties { message_id: Some(id), delivery_mode: Some(2), ..Properties::default() };
+        let properties = Properties {
+            message_id: Some(id.into()),
+            delivery_mode: Some(2),
+            ..Properties::default()
+        };
         self.link.publish(self.channel, "", queue, &properties, body).expect("may be published");
         assert!(self.link.wait_for_confirms(self.channel).expect("confirms").is_empty());
     }
@@ -153,7 +156,7 @@ fn a_failed_message_can_be_tried_again() {
     let again = case.next();
     assert_eq!(again.message.body(), b"body");
     let properties = again.message.properties().expect("well-formed");
-    assert_eq!(properties.message_id, Some("a"));
+    assert_eq!(properties.message_id, Some("a").map(Into::into));
     case.settle(&again, Settlement::Ack);
     assert_eq!(case.outcome_of(2, "q", "a").0, Outcome::Processed);
     assert_eq!(case.retry("q", "a"), Err(ByIdError::NotFailed), "it was processed");

@@ -6,19 +6,22 @@
 
 use std::borrow::Cow;
 
+use amqp::BStr;
+
 /// See the module's documentation.
 ///
-/// A worker's report is either an error or a result: at most one of `error` and `result` is set.
+/// A worker's report is either an error or a result: at most one of `error` and `result` is set. What
+/// clients wrote (id, error, content type) need not be UTF-8; names are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Details<'a> {
     /// The message's id.
-    pub message_id: Cow<'a, str>,
+    pub message_id: Cow<'a, BStr>,
     /// Who settled it; empty if nobody did.
     pub worker: Cow<'a, str>,
     /// The worker's error text.
-    pub error: Option<Cow<'a, str>>,
+    pub error: Option<Cow<'a, BStr>>,
     /// The content type of the result.
-    pub content_type: Option<Cow<'a, str>>,
+    pub content_type: Option<Cow<'a, BStr>>,
     /// The worker's result.
     pub result: Option<Cow<'a, [u8]>>,
     /// Where the message was dead-lettered to.
@@ -28,31 +31,28 @@ pub struct Details<'a> {
 impl Details<'_> {
     /// These details, borrowed.
     pub fn borrowed(&self) -> Details<'_> {
-        fn text<'a>(text: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
-            text.as_deref().map(Cow::Borrowed)
-        }
         Details {
             message_id: Cow::Borrowed(&self.message_id),
             worker: Cow::Borrowed(&self.worker),
-            error: text(&self.error),
-            content_type: text(&self.content_type),
+            error: self.error.as_deref().map(Cow::Borrowed),
+            content_type: self.content_type.as_deref().map(Cow::Borrowed),
             result: self.result.as_deref().map(Cow::Borrowed),
-            dead_letter_exchange: text(&self.dead_letter_exchange),
+            dead_letter_exchange: self.dead_letter_exchange.as_deref().map(Cow::Borrowed),
         }
     }
 
     /// These details, owned.
     pub fn into_owned(self) -> Details<'static> {
-        fn text(text: Cow<'_, str>) -> Cow<'static, str> {
+        fn owned<T: ToOwned + ?Sized>(text: Cow<'_, T>) -> Cow<'static, T> {
             Cow::Owned(text.into_owned())
         }
         Details {
-            message_id: text(self.message_id),
-            worker: text(self.worker),
-            error: self.error.map(text),
-            content_type: self.content_type.map(text),
-            result: self.result.map(|bytes| Cow::Owned(bytes.into_owned())),
-            dead_letter_exchange: self.dead_letter_exchange.map(text),
+            message_id: owned(self.message_id),
+            worker: owned(self.worker),
+            error: self.error.map(owned),
+            content_type: self.content_type.map(owned),
+            result: self.result.map(owned),
+            dead_letter_exchange: self.dead_letter_exchange.map(owned),
         }
     }
 }
@@ -64,10 +64,10 @@ mod tests {
     #[test]
     fn borrowed_and_owned_say_the_same() {
         let details = Details {
-            message_id: "m".into(),
+            message_id: BStr::new("m").into(),
             worker: "w".into(),
-            error: Some("no".into()),
-            content_type: Some("text/plain".into()),
+            error: Some(BStr::new("no").into()),
+            content_type: Some(BStr::new("text/plain").into()),
             result: Some(b"yes".as_slice().into()),
             dead_letter_exchange: Some("".into()),
         };

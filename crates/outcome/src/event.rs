@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use amqp::BStr;
+
 use crate::{Details, IdHash, Verdict};
 
 /// Where an event stands in the message log: the position of its record, and its number among that
@@ -94,11 +96,11 @@ pub struct Published<'a> {
     /// The virtual host.
     pub vhost: Cow<'a, str>,
     /// Its id: the property `message_id`.
-    pub id: Cow<'a, str>,
+    pub id: Cow<'a, BStr>,
     /// The exchange; empty for the default exchange.
     pub exchange: Cow<'a, str>,
     /// The routing key.
-    pub routing_key: Cow<'a, str>,
+    pub routing_key: Cow<'a, BStr>,
     /// The queues it was routed to, each once.
     pub queues: Vec<PublishedQueue<'a>>,
     /// Where it stands in the message log.

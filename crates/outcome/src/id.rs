@@ -13,11 +13,11 @@ pub struct IdHash(pub u128);
 
 impl IdHash {
     /// The hash of an id in a virtual host.
-    pub fn new(vhost: &str, id: &str) -> Self {
+    pub fn new(vhost: &str, id: impl AsRef<[u8]>) -> Self {
         let mut hasher = SipHasher13::new();
         hasher.write(vhost.as_bytes());
         hasher.write_u8(0);
-        hasher.write(id.as_bytes());
+        hasher.write(id.as_ref());
         Self(hasher.finish128().as_u128())
     }
 }

@@ -6,7 +6,7 @@ mod decode;
 
 use std::borrow::Cow;
 
-use amqp::{Properties, TableRef, TableWriter};
+use amqp::{BStr, BString, ByteSlice, Properties, TableRef, TableWriter};
 
 use crate::{Details, Verdict};
 
@@ -30,11 +30,11 @@ pub struct OutcomeMessage<'a> {
     /// The flag for a notified outcome is not in the message itself.
     pub verdict: Verdict,
     /// `x-message-id`, `x-worker`, `x-dead-letter-exchange`; the body is the result, with its
-    /// `content_type`. If an error text is longer than [`ERROR_BYTES_MAX`], `x-error` has its
-    /// beginning and the body has all of it.
+    /// `content_type`. If an error text is longer than [`ERROR_BYTES_MAX`], or not UTF-8,
+    /// `x-error` has what it can and the body has all of it.
     pub details: Details<'a>,
     /// The original's `correlation_id`; if it has none, the message's id.
-    pub correlation_id: Option<Cow<'a, str>>,
+    pub correlation_id: Option<Cow<'a, BStr>>,
     /// `x-queue`: whose outcome it is; empty if the message reached none.
     pub queue: Cow<'a, str>,
     /// `x-settled-at`, ms since the epoch.
@@ -45,15 +45,17 @@ pub struct OutcomeMessage<'a> {
 
 impl OutcomeMessage<'_> {
     /// The id of this event: the same however often the event is sent.
-    pub fn event_id(&self) -> String {
+    pub fn event_id(&self) -> BString {
         let Self { verdict, details, queue, .. } = self;
         let late = if verdict.is_late() { "-late" } else { "" };
-        let mut id = format!("{}{late}.{queue}.{}", verdict.outcome.name(), details.message_id);
+        let mut id = BString::from(format!("{}{late}.{queue}.", verdict.outcome.name()));
+        id.extend_from_slice(&details.message_id);
         if id.len() > SHORT_STRING_BYTES_MAX {
             // Cutting must not give two events the same id.
-            let rest = format!("~{:016x}", fnv1a(id.as_bytes()));
-            id.truncate(id.floor_char_boundary(SHORT_STRING_BYTES_MAX - rest.len()));
-            id.push_str(&rest);
+            let rest = format!("~{:016x}", fnv1a(&id));
+            let end = char_boundary(&id, SHORT_STRING_BYTES_MAX - rest.len());
+            id.truncate(end);
+            id.extend_from_slice(rest.as_bytes());
         }
         id
     }
@@ -64,7 +66,7 @@ impl OutcomeMessage<'_> {
         self.encode_headers(TableWriter::new(scratch));
         let event_id = self.event_id();
         let content_type = match self.long_error() {
-            Some(_) => Some(ERROR_CONTENT_TYPE),
+            Some(_) => Some(ERROR_CONTENT_TYPE.into()),
             None => self.details.content_type.as_deref(),
         };
         Properties {
@@ -72,9 +74,9 @@ impl OutcomeMessage<'_> {
             headers: Some(TableRef::new(scratch)),
             delivery_mode: Some(2),
             correlation_id: Some(self.correlation_id.as_ref().unwrap_or(&self.details.message_id)),
-            message_id: Some(&event_id),
+            message_id: Some(event_id.as_bstr()),
             timestamp: Some(self.settled_at_ms / 1000),
-            kind: Some("outcome"),
+            kind: Some("outcome".into()),
             ..Properties::default()
         }
         .encode(out);
@@ -83,7 +85,7 @@ impl OutcomeMessage<'_> {
     fn encode_headers(&self, mut headers: TableWriter<'_>) {
         let Self { verdict, details, .. } = self;
         headers.text("x-outcome", verdict.outcome.name());
-        headers.text("x-message-id", &details.message_id);
+        headers.bytes("x-message-id", &details.message_id);
         headers.text("x-queue", &self.queue);
         headers.integer("x-queues", i64::from(verdict.queue_count));
         headers.text("x-reason", verdict.reason_name());
@@ -94,7 +96,7 @@ impl OutcomeMessage<'_> {
             headers.text("x-worker", &details.worker);
         }
         if let Some(error) = &details.error {
-            headers.text("x-error", error_beginning(error));
+            headers.text("x-error", &error_header(error));
         }
         if let Some(exchange) = &details.dead_letter_exchange {
             headers.text("x-dead-letter-exchange", exchange);
@@ -116,12 +118,12 @@ impl OutcomeMessage<'_> {
     /// The body.
     pub fn body(&self) -> &[u8] {
         let result = self.details.result.as_deref().unwrap_or_default();
-        self.long_error().map_or(result, str::as_bytes)
+        self.long_error().map_or(result, |error| error.as_bytes())
     }
 
-    /// The error text, if it is too long for a header.
-    fn long_error(&self) -> Option<&str> {
-        self.details.error.as_deref().filter(|error| error.len() > ERROR_BYTES_MAX)
+    /// The error text, if a header cannot hold all of it.
+    fn long_error(&self) -> Option<&BStr> {
+        self.details.error.as_deref().filter(|error| !fits_header(error))
     }
 
     /// The properties that the broker itself must know to store the message.
@@ -142,9 +144,29 @@ impl OutcomeMessage<'_> {
     }
 }
 
-/// As much of an error text as goes into a header.
-fn error_beginning(error: &str) -> &str {
-    &error[..error.floor_char_boundary(ERROR_BYTES_MAX)]
+/// Whether a header says all that an error text says: headers are UTF-8.
+fn fits_header(error: &BStr) -> bool {
+    error.len() <= ERROR_BYTES_MAX && error.to_str().is_ok()
+}
+
+/// As much of an error text as goes into a header; what is not UTF-8 is replaced by U+FFFD.
+fn error_header(error: &BStr) -> Cow<'_, str> {
+    let mut text = error[..char_boundary(error, ERROR_BYTES_MAX)].to_str_lossy();
+    if text.len() > ERROR_BYTES_MAX {
+        let end = text.floor_char_boundary(ERROR_BYTES_MAX);
+        text.to_mut().truncate(end);
+    }
+    text
+}
+
+/// The last place up to `max` where a text can be cut: in UTF-8, not within a character.
+fn char_boundary(text: &[u8], max: usize) -> usize {
+    const CONTINUATION: std::ops::RangeInclusive<u8> = 0x80..=0xBF;
+    if text.len() <= max {
+        return text.len();
+    }
+    let is_boundary = |end: &usize| !CONTINUATION.contains(&text[*end]);
+    (max.saturating_sub(3)..=max).rev().find(is_boundary).unwrap_or(max)
 }
 
 /// A hash that never changes (Fowler, Noll, Vo: FNV-1a, 64 bits).

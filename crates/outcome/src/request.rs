@@ -1,7 +1,7 @@
 //! What a producer asks for: `x-notify`, `x-confirm-on`, `x-deadline`, as message headers or queue
 //! arguments. The message's headers win.
 
-use amqp::{FieldValue, ValueRef};
+use amqp::{BStr, FieldValue, ValueRef};
 
 use crate::Outcome;
 
@@ -76,8 +76,11 @@ impl OutcomeRequest {
     ///
     /// # Errors
     /// A value that makes no sense, with the header's name.
-    pub fn take_header(&mut self, name: &str, value: &ValueRef<'_>) -> Result<(), RequestError> {
-        if !Self::NAMES.contains(&name) || matches!(value, ValueRef::Void) {
+    pub fn take_header(&mut self, name: &BStr, value: &ValueRef<'_>) -> Result<(), RequestError> {
+        let Some(name) = Self::NAMES.into_iter().find(|known| name == *known) else {
+            return Ok(());
+        };
+        if matches!(value, ValueRef::Void) {
             return Ok(());
         }
         self.take(name, value.as_str(), value.as_i64())

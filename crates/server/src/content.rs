@@ -3,7 +3,7 @@
 //! Most messages lie whole in the read buffer and are published from there without a copy; this is
 //! for the others.
 
-use amqp::{BasicPublish, ContentHeader};
+use amqp::{BString, BasicPublish, ByteSlice, ContentHeader};
 use node::{BrokerError, Publish};
 
 /// Memory reserved at once for a body that is announced; the rest grows as it arrives.
@@ -15,7 +15,7 @@ const OVERHEAD_BYTES: u64 = 256;
 /// A message on one channel of which parts are still to come.
 pub(crate) struct Content {
     exchange: String,
-    routing_key: String,
+    routing_key: BString,
     mandatory: bool,
     /// `None` until the header has come.
     header: Option<(Vec<u8>, u64)>,
@@ -23,9 +23,9 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    pub(crate) fn new(publish: &BasicPublish<'_>) -> Self {
+    pub(crate) fn new(exchange: &str, publish: &BasicPublish<'_>) -> Self {
         Self {
-            exchange: publish.exchange.to_owned(),
+            exchange: exchange.to_owned(),
             routing_key: publish.routing_key.to_owned(),
             mandatory: publish.mandatory,
             header: None,
@@ -66,7 +66,7 @@ impl Content {
         let (properties, body_bytes) = self.header.as_ref()?;
         (self.body.len() as u64 == *body_bytes).then(|| Publish {
             exchange: &self.exchange,
-            routing_key: &self.routing_key,
+            routing_key: self.routing_key.as_bstr(),
             mandatory: self.mandatory,
             properties,
             body: &self.body,

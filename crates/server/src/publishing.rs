@@ -1,6 +1,8 @@
 //! Incoming messages: complete in the read buffer, as most are, or in pieces (module `content`).
 
-use amqp::{BasicPublish, ContentHeader, FrameKind, decode_content_header, decode_frame};
+use amqp::{
+    BasicPublish, ByteSlice, ContentHeader, FrameKind, decode_content_header, decode_frame,
+};
 use node::{BrokerError, Publish};
 
 use crate::connection::Connection;
@@ -33,13 +35,14 @@ impl<S: Stream> Connection<S> {
                 "expected 'channel.open'",
             )));
         }
-        match self.publish_in_buffer(channel, publish, rest)? {
+        let exchange = exchange_name(publish).map_err(Fault::about_publish)?;
+        match self.publish_in_buffer(channel, exchange, publish, rest)? {
             InBuffer::Whole(taken) => Ok(Some(taken)),
             InBuffer::Incomplete => Ok(None),
             InBuffer::InPieces => {
                 // Checked before its body takes memory.
-                self.session.check_publish(publish.exchange).map_err(Fault::about_publish)?;
-                let content = Content::new(publish);
+                self.session.check_publish(exchange).map_err(Fault::about_publish)?;
+                let content = Content::new(exchange, publish);
                 let bytes = content.bytes();
                 self.contents.insert(channel, content);
                 self.session.take_unfinished(bytes).map_err(Fault::about_publish)?;
@@ -52,6 +55,7 @@ impl<S: Stream> Connection<S> {
     fn publish_in_buffer(
         &mut self,
         channel: u16,
+        exchange: &str,
         publish: &BasicPublish<'_>,
         rest: &[u8],
     ) -> Result<InBuffer, Fault> {
@@ -83,7 +87,7 @@ impl<S: Stream> Connection<S> {
             (body, body_bytes) = (frame.payload, taken);
         }
         let message = Publish {
-            exchange: publish.exchange,
+            exchange,
             routing_key: publish.routing_key,
             mandatory: publish.mandatory,
             properties: header.properties,
@@ -135,6 +139,12 @@ impl<S: Stream> Connection<S> {
             }
         }
     }
+}
+
+/// No exchange has a name that is not UTF-8.
+fn exchange_name<'a>(publish: &BasicPublish<'a>) -> Result<&'a str, BrokerError> {
+    let unknown = |_| BrokerError::not_found(format!("no exchange '{}'", publish.exchange));
+    publish.exchange.to_str().map_err(unknown)
 }
 
 fn check_header(header: &ContentHeader<'_>, body_bytes_max: u64) -> Result<(), Fault> {

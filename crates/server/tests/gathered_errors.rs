@@ -93,7 +93,7 @@ async fn an_unknown_tag_is_told_before_an_error_of_another_channel() {
         client.open_channel(channel).await;
     }
     let ack = BasicAck { delivery_tag: 99, multiple: false };
-    let publish = amqp::BasicPublish { exchange: "none", ..amqp::BasicPublish::default() };
+    let publish = amqp::BasicPublish { exchange: "none".into(), ..amqp::BasicPublish::default() };
     let mut bytes = encoded(1, &ack.into());
     bytes.extend(encoded(2, &publish.into()));
     amqp::write_content_header(&mut bytes, 2, 0, &[0, 0]);

@@ -206,8 +206,8 @@ methods! {
     BasicCancelOk<'a> (60, 31, "basic.cancel-ok") [] { consumer_tag: shortstr } [];
     /// Publishes the message whose content follows.
     BasicPublish<'a> (60, 40, "basic.publish") [short] {
-        exchange: shortstr,
-        routing_key: shortstr,
+        exchange: shortbytes,
+        routing_key: shortbytes,
         mandatory: bit,
         immediate: bit,
     } [];
@@ -216,7 +216,7 @@ methods! {
         reply_code: short,
         reply_text: shortstr,
         exchange: shortstr,
-        routing_key: shortstr,
+        routing_key: shortbytes,
     } [];
     /// Delivers a message to a consumer; content follows.
     BasicDeliver<'a> (60, 60, "basic.deliver") [] {
@@ -224,7 +224,7 @@ methods! {
         delivery_tag: longlong,
         redelivered: bit,
         exchange: shortstr,
-        routing_key: shortstr,
+        routing_key: shortbytes,
     } [];
     /// Asks for one message.
     BasicGet<'a> (60, 70, "basic.get") [short] { queue: shortstr, no_ack: bit } [];
@@ -233,7 +233,7 @@ methods! {
         delivery_tag: longlong,
         redelivered: bit,
         exchange: shortstr,
-        routing_key: shortstr,
+        routing_key: shortbytes,
         message_count: long,
     } [];
     /// The queue is empty.

@@ -3,6 +3,8 @@
 //! Decoding is lazy, so an error shows only when iteration reaches it. Iterating costs no stack,
 //! however deep the nesting.
 
+use bstr::BStr;
+
 use crate::DecodeError;
 use crate::wire::Reader;
 
@@ -32,21 +34,21 @@ impl<'a> TableRef<'a> {
     /// Entries in order; ends after the first error.
     pub fn iter(
         &self,
-    ) -> impl Iterator<Item = Result<(&'a str, ValueRef<'a>), DecodeError>> + use<'a> {
+    ) -> impl Iterator<Item = Result<(&'a BStr, ValueRef<'a>), DecodeError>> + use<'a> {
         let mut reader = Reader::new(self.0);
         walk(move || {
             if reader.rest().is_empty() {
                 return None;
             }
-            Some(reader.shortstr().and_then(|name| Ok((name, read_value(&mut reader)?))))
+            Some(reader.shortbytes().and_then(|name| Ok((name, read_value(&mut reader)?))))
         })
     }
 
     /// The first value of that name.
-    pub fn get(&self, name: &str) -> Result<Option<ValueRef<'a>>, DecodeError> {
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Result<Option<ValueRef<'a>>, DecodeError> {
         for entry in self.iter() {
             let (key, value) = entry?;
-            if key == name {
+            if key == name.as_ref() {
                 return Ok(Some(value));
             }
         }
@@ -128,6 +130,14 @@ impl<'a> ValueRef<'a> {
     pub fn as_str(&self) -> Option<&'a str> {
         match *self {
             Self::LongString(bytes) => std::str::from_utf8(bytes).ok(),
+            _ => None,
+        }
+    }
+
+    /// The bytes of a long string or byte array.
+    pub fn as_bytes(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::LongString(bytes) | Self::Bytes(bytes) => Some(bytes),
             _ => None,
         }
     }

@@ -1,5 +1,7 @@
 //! Encoding of owned tables and values.
 
+use bstr::ByteSlice;
+
 use super::owned::{FieldTable, FieldValue};
 use crate::wire::{Writer, with_length};
 
@@ -8,7 +10,7 @@ impl FieldTable {
     pub fn encode_with_length(&self, out: &mut Vec<u8>) {
         with_length(out, |out| {
             for (name, value) in &self.0 {
-                Writer::new(out).shortstr(name);
+                Writer::new(out).shortbytes(name.as_bstr());
                 value.encode(out);
             }
         });

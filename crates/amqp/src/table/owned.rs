@@ -3,9 +3,11 @@
 //!
 //! One module, because each type holds the other. Never touches encoded bytes.
 
-/// Named values in the order they were added or read.
+use bstr::{BStr, BString, ByteSlice};
+
+/// Named values in the order they were added or read. Names are mostly, but not always, UTF-8.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct FieldTable(pub(super) Vec<(String, FieldValue)>);
+pub struct FieldTable(pub(super) Vec<(BString, FieldValue)>);
 
 impl FieldTable {
     /// An empty table.
@@ -14,7 +16,7 @@ impl FieldTable {
     }
 
     /// Sets `name`, replacing the value it had.
-    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<FieldValue>) {
+    pub fn insert(&mut self, name: impl Into<BString>, value: impl Into<FieldValue>) {
         let (name, value) = (name.into(), value.into());
         match self.0.iter_mut().find(|(key, _)| *key == name) {
             Some((_, old)) => *old = value,
@@ -23,22 +25,22 @@ impl FieldTable {
     }
 
     /// Appends an entry without checking whether the name is already there.
-    pub fn push(&mut self, name: impl Into<String>, value: impl Into<FieldValue>) {
+    pub fn push(&mut self, name: impl Into<BString>, value: impl Into<FieldValue>) {
         self.0.push((name.into(), value.into()));
     }
 
     /// The value of `name`: the first, if the sender gave several.
-    pub fn get(&self, name: &str) -> Option<&FieldValue> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    pub fn get(&self, name: impl AsRef<[u8]>) -> Option<&FieldValue> {
+        self.0.iter().find(|(key, _)| key == name.as_ref()).map(|(_, value)| value)
     }
 
     /// The value of `name`, to be changed in place.
-    pub fn get_mut(&mut self, name: &str) -> Option<&mut FieldValue> {
-        self.0.iter_mut().find(|(key, _)| key == name).map(|(_, value)| value)
+    pub fn get_mut(&mut self, name: impl AsRef<[u8]>) -> Option<&mut FieldValue> {
+        self.0.iter_mut().find(|(key, _)| key == name.as_ref()).map(|(_, value)| value)
     }
 
     /// Whether there is an entry of that name.
-    pub fn contains(&self, name: &str) -> bool {
+    pub fn contains(&self, name: impl AsRef<[u8]>) -> bool {
         self.get(name).is_some()
     }
 
@@ -51,8 +53,8 @@ impl FieldTable {
     }
 
     /// Entries in order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &FieldValue)> {
-        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&BStr, &FieldValue)> {
+        self.0.iter().map(|(name, value)| (name.as_bstr(), value))
     }
 
     /// Number of entries.
@@ -66,21 +68,21 @@ impl FieldTable {
     }
 }
 
-impl<N: Into<String>, V: Into<FieldValue>> FromIterator<(N, V)> for FieldTable {
+impl<N: Into<BString>, V: Into<FieldValue>> FromIterator<(N, V)> for FieldTable {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(entries: I) -> Self {
         Self(entries.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
-impl<N: Into<String>, V: Into<FieldValue>> Extend<(N, V)> for FieldTable {
+impl<N: Into<BString>, V: Into<FieldValue>> Extend<(N, V)> for FieldTable {
     fn extend<I: IntoIterator<Item = (N, V)>>(&mut self, entries: I) {
         self.0.extend(entries.into_iter().map(|(name, value)| (name.into(), value.into())));
     }
 }
 
 impl IntoIterator for FieldTable {
-    type Item = (String, FieldValue);
-    type IntoIter = std::vec::IntoIter<(String, FieldValue)>;
+    type Item = (BString, FieldValue);
+    type IntoIter = std::vec::IntoIter<(BString, FieldValue)>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
@@ -219,6 +221,7 @@ from! {
     f64 => F64,
     &str => LongString,
     String => LongString,
+    BString => LongString,
     &[u8] => LongString,
     Vec<u8> => LongString,
     Vec<FieldValue> => Array,

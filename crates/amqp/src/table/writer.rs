@@ -25,7 +25,12 @@ impl<'o> TableWriter<'o> {
 
     /// A long string (`S`).
     pub fn text(&mut self, name: &str, value: &str) {
-        self.entry(name, b'S').longstr(value.as_bytes());
+        self.bytes(name, value.as_bytes());
+    }
+
+    /// A long string that need not be UTF-8.
+    pub fn bytes(&mut self, name: &str, value: &[u8]) {
+        self.entry(name, b'S').longstr(value);
     }
 
     /// A signed 64-bit integer (`l`).

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 
+use amqp::ByteSlice;
 use amqp::{FrameKind, Method, OwnedProperties, Properties};
 use anyhow::{Result, bail};
 
@@ -287,7 +288,8 @@ impl Outcomes {
         if self.by == By::Broker {
             check_outcome(&properties)?;
         }
-        let number = properties.correlation_id.and_then(|id| self.ids.counter_of(id));
+        let number =
+            properties.correlation_id.and_then(|id| self.ids.counter_of(id.to_str().ok()?));
         match number.map_or(Matched::Unknown, |number| self.outstanding.outcome(number)) {
             Matched::First { sent_at_ns } => return Ok(Some(sent_at_ns)),
             Matched::Again => self.duplicate += 1,
@@ -313,13 +315,13 @@ fn check_outcome(properties: &Properties<'_>) -> Result<()> {
         None => None,
     };
     let outcome = outcome.as_ref().and_then(amqp::ValueRef::as_str);
-    if (properties.kind, outcome) == (Some("outcome"), Some("processed")) {
+    if (properties.kind, outcome) == (Some("outcome".into()), Some("processed")) {
         return Ok(());
     }
-    let id = properties.correlation_id.unwrap_or("no message");
+    let id = properties.correlation_id.unwrap_or("no message".into());
     bail!(
         "expected type outcome and x-outcome processed for {id}, and got type {} and x-outcome {}",
-        properties.kind.unwrap_or("none"),
+        properties.kind.unwrap_or("none".into()),
         outcome.unwrap_or("none")
     )
 }
@@ -335,17 +337,20 @@ impl Template {
         OwnedProperties {
             headers,
             delivery_mode: Some(2),
-            correlation_id: Some(id.clone()),
-            reply_to: Some(reply_queue.to_owned()),
-            message_id: Some(id.clone()),
+            correlation_id: Some(id.as_str().into()),
+            reply_to: Some(reply_queue.into()),
+            message_id: Some(id.as_str().into()),
             ..Default::default()
         }
         .encode(&mut properties);
         let body: Vec<u8> = (0..plan.size_bytes).map(|at| b'a' + (at % 26) as u8).collect();
 
         let mut frames = Vec::new();
-        let publish =
-            amqp::BasicPublish { exchange: &plan.exchange, routing_key, ..Default::default() };
+        let publish = amqp::BasicPublish {
+            exchange: plan.exchange.as_str().into(),
+            routing_key: routing_key.into(),
+            ..Default::default()
+        };
         amqp::write_method(&mut frames, CHANNEL, &publish.into());
         amqp::write_content_header(&mut frames, CHANNEL, body.len() as u64, &properties);
         // The random beginning of the ids occurs nowhere else.

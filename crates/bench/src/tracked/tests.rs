@@ -91,7 +91,7 @@ impl Broker {
         let outcome = if fault == Fault::Failed { "failed" } else { "processed" };
         let mut correlation_id = message.message_id.unwrap();
         if fault == Fault::OfAnother {
-            correlation_id.replace_range(..4, "none");
+            correlation_id[..4].copy_from_slice(b"none");
         }
         let times = match fault {
             Fault::Missing => 0,
@@ -100,12 +100,12 @@ impl Broker {
         };
         for _ in 0..times {
             let properties = OwnedProperties {
-                kind: Some("outcome".to_owned()),
+                kind: Some("outcome".to_owned().into()),
                 correlation_id: Some(correlation_id.clone()),
                 headers: Some([("x-queues", "1"), ("x-outcome", outcome)].into_iter().collect()),
                 ..Default::default()
             };
-            self.publish(message.reply_to.as_ref().unwrap(), properties, Vec::new());
+            self.publish(&message.reply_to.as_ref().unwrap().to_string(), properties, Vec::new());
         }
     }
 }
@@ -158,7 +158,7 @@ fn serve(mut stream: TcpStream, broker: &Mutex<Broker>) {
             at += taken;
             match frame.kind {
                 FrameKind::Method => match Method::decode(frame.payload).unwrap() {
-                    Method::BasicPublish(publish) => key = publish.routing_key.to_owned(),
+                    Method::BasicPublish(publish) => key = publish.routing_key.to_string(),
                     Method::BasicConsume(consume) => {
                         let mut broker = broker.lock().unwrap();
                         let queue = broker.queues.entry(consume.queue.to_owned()).or_default();
@@ -248,7 +248,7 @@ fn a_tracked_run_matches_every_outcome_of_the_broker() {
     for message in published {
         assert_eq!(message.delivery_mode, Some(2));
         assert_eq!(message.correlation_id, message.message_id);
-        assert_eq!(message.reply_to.as_deref(), Some("wilco.bench.outcomes.1"));
+        assert_eq!(message.reply_to, Some("wilco.bench.outcomes.1".into()));
         let headers = message.headers.as_ref().unwrap();
         assert_eq!(headers.get("x-notify").unwrap().as_str(), Some("all"));
     }

@@ -264,7 +264,7 @@ impl<'a> Arguments<'a> {
             QueueType::Quorum => &NOT_QUORUM,
         };
         for (key, _) in self.table.iter() {
-            if refused.contains(&key) {
+            if refused.iter().any(|refused| key == *refused) {
                 return Err(BrokerError::precondition_failed(format!(
                     "invalid arg '{key}' for {} of queue type {}",
                     self.queue,

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use amqp::{BStr, ByteSlice};
+
 use super::definition::ExchangeKind;
 use crate::QueueId;
 use crate::headers_match::{HeadersMatch, MessageHeaders};
@@ -152,13 +154,15 @@ impl Routes {
     /// target. Kinds that ignore the key give the same targets for every key.
     pub(crate) fn find(
         &self,
-        key: &str,
+        key: &BStr,
         headers: &MessageHeaders<'_>,
         mut found: impl FnMut(RouteTarget),
     ) {
         match self {
             Self::Direct(keys) => {
-                keys.get(key).into_iter().flat_map(TargetSet::iter).for_each(found);
+                // Keys of bindings are UTF-8.
+                let targets = key.to_str().ok().and_then(|key| keys.get(key));
+                targets.into_iter().flat_map(TargetSet::iter).for_each(found);
             }
             Self::Fanout(targets) => targets.iter().for_each(found),
             Self::Topic(trie) => trie.matches(key, |targets| targets.iter().for_each(&mut found)),

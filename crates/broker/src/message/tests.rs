@@ -41,8 +41,12 @@ fn the_head_holds_what_the_broker_asks_for() {
         (Some(""), None, None, (None, 0, false)),
     ];
     for (expiration, priority, delivery_mode, expected) in cases {
-        let properties =
-            Properties { expiration, priority, delivery_mode, ..Properties::default() };
+        let properties = Properties {
+            expiration: expiration.map(Into::into),
+            priority,
+            delivery_mode,
+            ..Properties::default()
+        };
         let message = message("x", "key", &properties, b"body");
         let head = message.head();
         assert_eq!((head.expiration_ms, head.priority, head.persistent), expected);
@@ -58,11 +62,11 @@ fn the_parts_are_as_they_came() {
     for (exchange, key, body) in
         [("", "", &b""[..]), ("x", "a.b", b"\0\xff"), (&long, &long, &[7; 70_000])]
     {
-        let properties = Properties { message_id: Some("m"), ..Properties::default() };
+        let properties = Properties { message_id: Some("m".into()), ..Properties::default() };
         let message = message(exchange, key, &properties, body);
         let restored = Message::from_encoded(&encoded(&message)).expect("it is whole");
         for message in [&message, &restored] {
-            assert_eq!((message.exchange(), message.routing_key()), (exchange, key));
+            assert_eq!((message.exchange(), message.routing_key()), (exchange, key.into()));
             assert_eq!(message.body(), body);
             assert_eq!(message.properties().as_ref(), Ok(&properties));
             assert!(message.memory_bytes() >= message.content().len());
@@ -74,7 +78,8 @@ fn the_parts_are_as_they_came() {
 
 #[test]
 fn what_is_cut_off_is_missed_up_to_the_body() {
-    let properties = Properties { content_type: Some("text/plain"), ..Properties::default() };
+    let properties =
+        Properties { content_type: Some("text/plain".into()), ..Properties::default() };
     let whole = message("exchange", "key", &properties, b"body");
     let bytes = encoded(&whole);
     let body_at = bytes.len() - 4;
@@ -91,8 +96,8 @@ fn what_is_cut_off_is_missed_up_to_the_body() {
 #[test]
 fn a_tracked_message_is_the_same_with_its_tracking_before_it() {
     let properties = Properties {
-        message_id: Some("m"),
-        expiration: Some("50"),
+        message_id: Some("m".into()),
+        expiration: Some("50".into()),
         priority: Some(4),
         ..Properties::default()
     };
@@ -103,7 +108,7 @@ fn a_tracked_message_is_the_same_with_its_tracking_before_it() {
     for message in [&tracked, &restored] {
         assert_eq!(message.tracking(), Some(tracking()));
         assert!(message.head().is_tracked);
-        assert_eq!((message.exchange(), message.routing_key()), ("exchange", "key"));
+        assert_eq!((message.exchange(), message.routing_key()), ("exchange", "key".into()));
         assert_eq!(message.body(), b"body");
         assert_eq!(message.properties().as_ref(), Ok(&properties));
         assert_eq!(message.content()[TRACKING_BYTES..], *plain.content());
@@ -128,18 +133,22 @@ fn a_tracked_message_that_is_cut_off_is_missed_up_to_the_body() {
 }
 
 #[test]
-fn strings_that_are_none_are_refused() {
+fn a_routing_key_is_bytes_and_an_exchange_is_text() {
     let whole = encoded(&message("é", "ü", &Properties::default(), b""));
     assert!(Message::from_encoded(&whole).is_some());
-    // Each string must be UTF-8 on its own, not only both together.
-    for (exchange_bytes, key_bytes) in [(1, 3), (3, 1), (1, 2), (2, 1)] {
+    // The exchange must be UTF-8 on its own, not only together with the key.
+    for (exchange_bytes, key_bytes) in [(1, 3), (3, 1), (1, 2)] {
         let mut bytes = whole.clone();
         (bytes[16], bytes[17]) = (exchange_bytes, key_bytes);
         assert_eq!(Message::from_encoded(&bytes), None, "{exchange_bytes} and {key_bytes}");
     }
-    let mut bytes = whole;
+    let mut bytes = whole.clone();
     bytes[HEAD_BYTES] = 0xff;
     assert_eq!(Message::from_encoded(&bytes), None);
+    let mut bytes = whole;
+    bytes[HEAD_BYTES + 2] = 0xff;
+    let odd = Message::from_encoded(&bytes).expect("a key may be anything");
+    assert_eq!((odd.exchange(), odd.routing_key().as_ref()), ("é", &b"\xff\xbc"[..]));
 }
 
 proptest! {
@@ -174,7 +183,7 @@ proptest! {
     ) {
         let text = expiration.map(|ms| ms.to_string());
         let properties = Properties {
-            expiration: text.as_deref(),
+            expiration: text.as_deref().map(Into::into),
             priority,
             delivery_mode: persistent.then_some(2),
             ..Properties::default()

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use amqp::TableRef;
+use amqp::{BStr, ByteSlice, TableRef};
 
 use super::state::{ExchangeEntry, Topology};
 use crate::exchange::RouteTarget;
@@ -26,8 +26,8 @@ impl Topology {
     pub fn route(
         &self,
         exchange: &str,
-        routing_key: &str,
-        extra_keys: &[&str],
+        routing_key: &BStr,
+        extra_keys: &[&BStr],
         headers: Option<TableRef<'_>>,
         out: &mut Vec<QueueId>,
     ) -> Result<(), BrokerError> {
@@ -81,9 +81,10 @@ impl Topology {
     }
 
     /// What the default exchange does: the routing key is a queue's name.
-    fn route_by_name(&self, routing_key: &str, extra_keys: &[&str], out: &mut Vec<QueueId>) {
+    fn route_by_name(&self, routing_key: &BStr, extra_keys: &[&BStr], out: &mut Vec<QueueId>) {
         for name in std::iter::once(&routing_key).chain(extra_keys) {
-            out.extend(self.queue_named(name).map(|queue| queue.id));
+            let queue = name.to_str().ok().and_then(|name| self.queue_named(name));
+            out.extend(queue.map(|queue| queue.id));
         }
     }
 
@@ -95,7 +96,7 @@ impl Topology {
 /// The routing of one message.
 struct Walk<'t, 'm, 'o> {
     topology: &'t Topology,
-    keys: (&'m str, &'m [&'m str]),
+    keys: (&'m BStr, &'m [&'m BStr]),
     headers: Option<TableRef<'m>>,
     read_headers: Option<MessageHeaders<'m>>,
     /// Where it was published: visited from the start, but not in `seen`, which mostly stays empty.
@@ -144,7 +145,7 @@ impl Walk<'_, '_, '_> {
     }
 
     /// Collects the targets of one exchange for one key; false if there are none.
-    fn find(&mut self, entry: &ExchangeEntry, key: &str) -> bool {
+    fn find(&mut self, entry: &ExchangeEntry, key: &BStr) -> bool {
         // Direct and fanout routes give each target once.
         self.may_repeat |= entry.routes.may_repeat();
         let none = MessageHeaders::default();

@@ -55,7 +55,7 @@ fn topology(queues: &[&str], exchanges: &[(&str, ExchangeKind)]) -> Topology {
 
 fn routed(topology: &Topology, exchange: &str, key: &str) -> Vec<String> {
     let mut out = Vec::new();
-    topology.route(exchange, key, &[], None, &mut out).unwrap();
+    topology.route(exchange, key.into(), &[], None, &mut out).unwrap();
     let name = |id: &QueueId| topology.queue_by_id(*id).unwrap().name.to_string();
     let mut names: Vec<String> = out.iter().map(name).collect();
     names.sort();
@@ -195,7 +195,7 @@ fn what_is_not_there_is_not_found() {
     refused(topology.declare_exchange_passive("ne"), ReplyCode::NotFound, no_exchange);
     refused(topology.exchange_for_publish("ne"), ReplyCode::NotFound, no_exchange);
     let mut out = Vec::new();
-    refused(topology.route("ne", "", &[], None, &mut out), ReplyCode::NotFound, no_exchange);
+    refused(topology.route("ne", "".into(), &[], None, &mut out), ReplyCode::NotFound, no_exchange);
     let binds = [
         ("ne", Destination::queue("q"), no_exchange),
         ("e", Destination::queue("nq"), no_queue),
@@ -439,13 +439,13 @@ fn extra_keys_route_as_well_and_a_queue_gets_a_message_once() {
     topology.bind("amq.topic", &Destination::queue("r"), "b", &none(), ME).unwrap();
     let id = |name: &str| topology.queue_named(name).unwrap().id;
     let mut out = vec![id("r")];
-    topology.route("amq.topic", "a.x", &["b", "a.y"], None, &mut out).unwrap();
+    topology.route("amq.topic", "a.x".into(), &["b".into(), "a.y".into()], None, &mut out).unwrap();
     let mut expected = vec![id("q"), id("r")];
     expected.sort();
     assert_eq!(out[0], id("r"), "what was there stays");
     assert_eq!(out[1..], expected);
     out.clear();
-    topology.route("", "q", &["r", "q", "no"], None, &mut out).unwrap();
+    topology.route("", "q".into(), &["r".into(), "q".into(), "no".into()], None, &mut out).unwrap();
     assert_eq!(out, expected);
 }
 
@@ -479,9 +479,9 @@ fn malformed_headers_are_noticed_only_where_they_are_read() {
     topology.bind("amq.fanout", &Destination::queue("q"), "", &none(), ME).unwrap();
     let malformed = Some(amqp::TableRef::new(&[9, b'x']));
     let mut out = Vec::new();
-    topology.route("amq.fanout", "", &[], malformed, &mut out).unwrap();
+    topology.route("amq.fanout", "".into(), &[], malformed, &mut out).unwrap();
     assert_eq!(out.len(), 1);
-    let error = topology.route("amq.headers", "", &[], malformed, &mut out).unwrap_err();
+    let error = topology.route("amq.headers", "".into(), &[], malformed, &mut out).unwrap_err();
     assert_eq!(error.reply_code(), ReplyCode::SyntaxError);
     assert_eq!(out.len(), 1);
 }

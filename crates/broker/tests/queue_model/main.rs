@@ -130,7 +130,7 @@ impl Pair {
         let expiration = expiration_ms.map(|ms| ms.to_string());
         let properties = Properties {
             priority: Some(priority),
-            expiration: expiration.as_deref(),
+            expiration: expiration.as_deref().map(Into::into),
             ..Properties::default()
         };
         let mut encoded = Vec::new();

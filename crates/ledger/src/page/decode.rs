@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use bstr::{BStr, ByteSlice};
+
 use outcome::{
     Cursor, Details, Event, Flags, IdHash, Outcome, Published, PublishedQueue, Reason, Settled,
     Verdict, What,
@@ -20,7 +22,7 @@ use super::varint::Input;
 /// A page's bytes, split into strings, ids, and undecoded events.
 #[derive(Debug)]
 pub(crate) struct Page<'a> {
-    strings: Vec<&'a str>,
+    strings: Vec<&'a BStr>,
     ids: Vec<Id<'a>>,
     events: &'a [u8],
     first: Cursor,
@@ -50,7 +52,7 @@ pub(crate) enum Body<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RawPublished<'a> {
     exchange: &'a str,
-    routing_key: &'a str,
+    routing_key: &'a BStr,
     queue_count: u64,
     queues: Input<'a>,
     position: u64,
@@ -103,7 +105,7 @@ impl<'a> Page<'a> {
     ) -> impl Iterator<Item = (u32, &'a str)> {
         let mut input = published.queues;
         (0..published.queue_count)
-            .map_while(move |_| Some((input.small()?, strings::read(&mut input, &self.strings)?)))
+            .map_while(move |_| Some((input.small()?, name(&mut input, &self.strings)?)))
     }
 
     /// The event in the form that the ledger's callers use.
@@ -130,9 +132,9 @@ impl<'a> Page<'a> {
         let queues = self.queues(raw);
         Published {
             vhost: owned(id.map_or("", Id::vhost)),
-            id: id.map(|id| id.text().into_owned().into()).unwrap_or_default(),
+            id: id.map(|id| Cow::Owned(id.text().into_owned())).unwrap_or_default(),
             exchange: owned(raw.exchange),
-            routing_key: owned(raw.routing_key),
+            routing_key: Cow::Owned(raw.routing_key.to_owned()),
             queues: queues.map(|(id, name)| PublishedQueue { id, name: owned(name) }).collect(),
             position: raw.position,
             body_bytes: raw.body_bytes,
@@ -144,7 +146,7 @@ impl<'a> Page<'a> {
 }
 
 fn settled_event(id: Option<&Id<'_>>, raw: &RawSettled<'_>) -> Settled<'static> {
-    let message_id = id.map(|id| id.text().into_owned().into()).unwrap_or_default();
+    let message_id = id.map(|id| Cow::Owned(id.text().into_owned())).unwrap_or_default();
     Settled {
         vhost: owned(id.map_or("", Id::vhost)),
         queue: owned(raw.queue),
@@ -152,6 +154,10 @@ fn settled_event(id: Option<&Id<'_>>, raw: &RawSettled<'_>) -> Settled<'static> 
         details: Details { message_id, ..raw.details.clone().into_owned() },
         message: raw.message.map(|bytes| Cow::Owned(bytes.to_vec())),
     }
+}
+
+fn name<'a>(input: &mut Input<'a>, strings: &[&'a BStr]) -> Option<&'a str> {
+    strings::read(input, strings)?.to_str().ok()
 }
 
 fn owned(text: &str) -> Cow<'static, str> {
@@ -212,7 +218,12 @@ impl<'a> Events<'_, 'a> {
         Some(RawEvent { at, time_ms, id, body })
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    /// A name, which is UTF-8.
+    fn name(&mut self) -> Option<&'a str> {
+        name(&mut self.input, &self.page.strings)
+    }
+
+    fn text(&mut self) -> Option<&'a BStr> {
         strings::read(&mut self.input, &self.page.strings)
     }
 
@@ -221,24 +232,24 @@ impl<'a> Events<'_, 'a> {
         Some(match tag & tag::KIND {
             kind::PUBLISHED => Body::Published(self.read_published(tag, position, time_ms)?),
             kind::DELIVERED => Body::Delivered {
-                queue: self.text()?,
-                worker: self.text()?,
+                queue: self.name()?,
+                worker: self.name()?,
                 attempt: if is_plain { 1 } else { self.input.small()? },
             },
             kind::REQUEUED => Body::Requeued {
-                queue: self.text()?,
+                queue: self.name()?,
                 attempt: self.input.small()?,
                 retry_at_ms: if is_plain { 0 } else { self.input.difference(time_ms)? },
             },
             kind::SETTLED => Body::Settled(self.read_settled(is_plain, time_ms)?),
-            kind::RECEIVED => Body::Received { queue: self.text()? },
+            kind::RECEIVED => Body::Received { queue: self.name()? },
             kind::MOVED => Body::Moved { position: self.input.difference(position)? },
             _ => return None,
         })
     }
 
     fn read_published(&mut self, tag: u8, position: u64, time_ms: u64) -> Option<RawPublished<'a>> {
-        let (exchange, routing_key) = (self.text()?, self.text()?);
+        let (exchange, routing_key) = (self.name()?, self.text()?);
         let queue_count = self.input.number()?;
         let queues = self.input;
         for _ in 0..queue_count {
@@ -267,7 +278,7 @@ impl<'a> Events<'_, 'a> {
 
     fn read_settled(&mut self, is_plain: bool, time_ms: u64) -> Option<RawSettled<'a>> {
         let first = self.input.byte()?;
-        let (queue, reason, worker) = (self.text()?, self.text()?, self.text()?);
+        let (queue, reason, worker) = (self.name()?, self.name()?, self.name()?);
         let published_at_ms = self.input.difference(time_ms)?;
         let (attempts, queue_count) =
             if is_plain { (1, 1) } else { (self.input.small()?, self.input.small()?) };
@@ -296,7 +307,7 @@ impl<'a> Events<'_, 'a> {
             raw.details.content_type = Some(self.text()?.into());
         }
         if has & settled::HAS_DEAD_LETTER_EXCHANGE != 0 {
-            raw.details.dead_letter_exchange = Some(self.text()?.into());
+            raw.details.dead_letter_exchange = Some(self.name()?.into());
         }
         if has & settled::HAS_RESULT != 0 {
             raw.details.result = Some(self.input.bytes()?.into());

@@ -84,12 +84,12 @@ impl PageWriter {
         self.events[tag_at] |= match &event.what {
             What::Published(published) => self.put_published(published, event),
             What::Delivered { queue, worker, attempt } => {
-                self.strings.put(&mut self.events, Role::Queue, queue);
-                self.strings.put(&mut self.events, Role::Worker, worker);
+                self.strings.put(&mut self.events, Role::Queue, queue.as_bytes());
+                self.strings.put(&mut self.events, Role::Worker, worker.as_bytes());
                 self.put_unless(*attempt == 1, u64::from(*attempt))
             }
             What::Requeued { queue, attempt, retry_at_ms } => {
-                self.strings.put(&mut self.events, Role::Queue, queue);
+                self.strings.put(&mut self.events, Role::Queue, queue.as_bytes());
                 varint::put(&mut self.events, u64::from(*attempt));
                 if *retry_at_ms == 0 {
                     tag::PLAIN
@@ -100,7 +100,7 @@ impl PageWriter {
             }
             What::Settled(settled) => self.put_settled(settled, event.time_ms),
             What::Received { queue } => {
-                self.strings.put(&mut self.events, Role::Queue, queue);
+                self.strings.put(&mut self.events, Role::Queue, queue.as_bytes());
                 0
             }
             What::Moved { position } => {
@@ -165,12 +165,12 @@ impl PageWriter {
 
     fn put_published(&mut self, published: &Published<'_>, event: &Event<'_>) -> u8 {
         let (strings, out) = (&mut self.strings, &mut self.events);
-        strings.put(out, Role::Exchange, &published.exchange);
+        strings.put(out, Role::Exchange, published.exchange.as_bytes());
         strings.put(out, Role::RoutingKey, &published.routing_key);
         varint::put(out, published.queues.len() as u64);
         for queue in &published.queues {
             varint::put(out, u64::from(queue.id));
-            strings.put(out, Role::Queue, &queue.name);
+            strings.put(out, Role::Queue, queue.name.as_bytes());
         }
         varint::put(out, u64::from(published.body_bytes));
         let mut bits = 0;
@@ -210,9 +210,9 @@ impl PageWriter {
         let extended = if extras != 0 { settled::EXTENDED } else { 0 };
         let flags = verdict.flags.kept_bits() << settled::FLAGS_SHIFT;
         out.push(verdict.outcome as u8 | flags | extended);
-        strings.put(out, Role::Queue, &what.queue);
-        strings.put(out, Role::Reason, verdict.reason_name());
-        strings.put(out, Role::Worker, &details.worker);
+        strings.put(out, Role::Queue, what.queue.as_bytes());
+        strings.put(out, Role::Reason, verdict.reason_name().as_bytes());
+        strings.put(out, Role::Worker, details.worker.as_bytes());
         varint::put_difference(out, time_ms, verdict.published_at_ms);
         let is_plain = verdict.attempts == 1 && verdict.queue_count == 1;
         if !is_plain {
@@ -221,9 +221,11 @@ impl PageWriter {
         }
         if extras != 0 {
             out.push(extras);
-            let texts = [&details.error, &details.content_type, &details.dead_letter_exchange];
-            for text in texts.into_iter().flatten() {
+            for text in [&details.error, &details.content_type].into_iter().flatten() {
                 strings.put(out, Role::Other, text);
+            }
+            if let Some(exchange) = &details.dead_letter_exchange {
+                strings.put(out, Role::Other, exchange.as_bytes());
             }
             for bytes in [&details.result, &what.message].into_iter().flatten() {
                 varint::put_bytes(out, bytes);

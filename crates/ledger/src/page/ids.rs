@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use bstr::{BStr, ByteSlice};
 use hashbrown::HashTable;
 
 use super::strings::{self, Role, Strings};
@@ -69,7 +70,7 @@ impl Ids {
         &mut self,
         id: IdHash,
         vhost: &str,
-        text: &str,
+        text: &BStr,
         strings: &mut Strings,
     ) -> Met {
         let is_its_hash = IdHash::new(vhost, text) == id;
@@ -82,9 +83,9 @@ impl Ids {
         let (form, packed) = pack(text);
         let with_hash = if is_its_hash { 0 } else { WITH_HASH };
         self.bytes.push(form | with_hash);
-        strings.put(&mut self.bytes, Role::Vhost, vhost);
+        strings.put(&mut self.bytes, Role::Vhost, vhost.as_bytes());
         match form {
-            TEXT => varint::put_bytes(&mut self.bytes, text.as_bytes()),
+            TEXT => varint::put_bytes(&mut self.bytes, text),
             _ => self.bytes.extend_from_slice(&packed),
         }
         if !is_its_hash {
@@ -124,7 +125,7 @@ pub(crate) struct Id<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Text<'a> {
     Unknown,
-    Plain(&'a str),
+    Plain(&'a BStr),
     Hyphenated(&'a [u8]),
     Simple(&'a [u8]),
 }
@@ -136,7 +137,7 @@ impl<'a> Id<'a> {
     }
 
     /// The id; empty if it is not known.
-    pub(crate) fn text(&self) -> Cow<'a, str> {
+    pub(crate) fn text(&self) -> Cow<'a, BStr> {
         let mut buffer = [0; 36];
         match self.text {
             Text::Plain(text) => Cow::Borrowed(text),
@@ -149,12 +150,12 @@ impl<'a> Id<'a> {
         self.hash.map_or_else(|| IdHash::new(self.vhost, self.unpacked(&mut buffer)), IdHash)
     }
 
-    fn unpacked<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str
+    fn unpacked<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b BStr
     where
         'a: 'b,
     {
         match self.text {
-            Text::Unknown => "",
+            Text::Unknown => BStr::new(""),
             Text::Plain(text) => text,
             Text::Hyphenated(bytes) => unpack(bytes, &[4, 6, 8, 10], buffer),
             Text::Simple(bytes) => unpack(bytes, &[], buffer),
@@ -163,7 +164,7 @@ impl<'a> Id<'a> {
 }
 
 /// All ids of a page.
-pub(super) fn decode<'a>(bytes: &'a [u8], strings: &[&'a str]) -> Option<Vec<Id<'a>>> {
+pub(super) fn decode<'a>(bytes: &'a [u8], strings: &[&'a BStr]) -> Option<Vec<Id<'a>>> {
     let mut input = Input(bytes);
     let mut ids = Vec::new();
     while !input.is_empty() {
@@ -171,7 +172,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], strings: &[&'a str]) -> Option<Vec<Id<
         let (vhost, text) = match form & !WITH_HASH {
             HASH => ("", Text::Unknown),
             other => {
-                let vhost = strings::read(&mut input, strings)?;
+                let vhost = strings::read(&mut input, strings)?.to_str().ok()?;
                 let text = match other {
                     TEXT => Text::Plain(input.text()?),
                     HYPHENATED => Text::Hyphenated(input.take(16)?),
@@ -192,8 +193,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], strings: &[&'a str]) -> Option<Vec<Id<
 }
 
 /// The form an id is written in, and its bytes unless the form is [`TEXT`].
-fn pack(text: &str) -> (u8, [u8; 16]) {
-    let bytes = text.as_bytes();
+fn pack(bytes: &[u8]) -> (u8, [u8; 16]) {
     let mut packed = [0; 16];
     let form = match bytes.len() {
         36 if [8, 13, 18, 23].iter().all(|at| bytes[*at] == b'-') => HYPHENATED,
@@ -216,7 +216,7 @@ fn pack(text: &str) -> (u8, [u8; 16]) {
 }
 
 /// The bytes as digits, with a hyphen before each of the numbered bytes.
-fn unpack<'b>(bytes: &[u8], hyphens: &[usize], buffer: &'b mut [u8; 36]) -> &'b str {
+fn unpack<'b>(bytes: &[u8], hyphens: &[usize], buffer: &'b mut [u8; 36]) -> &'b BStr {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut at = 0;
     for (index, byte) in bytes.iter().enumerate() {
@@ -228,7 +228,7 @@ fn unpack<'b>(bytes: &[u8], hyphens: &[usize], buffer: &'b mut [u8; 36]) -> &'b 
         buffer[at + 1] = DIGITS[usize::from(byte & 0xF)];
         at += 2;
     }
-    str::from_utf8(&buffer[..at]).unwrap_or_default()
+    buffer[..at].as_bstr()
 }
 
 /// The value of a lower-case hexadecimal digit; 0xFF for any other byte.
@@ -261,26 +261,29 @@ mod tests {
             "0190b3f4_8d2a_7c11_9e55_0242ac120002",
             "ünïcödé",
         ];
+        let texts = texts.map(BStr::new).into_iter().chain([BStr::new(b"\xFF\xFE")]);
+        let texts: Vec<&BStr> = texts.collect();
         let (mut ids, mut strings) = (Ids::default(), Strings::default());
-        for text in texts {
+        for &text in &texts {
             assert!(ids.by_name(IdHash::new("v", text), "v", text, &mut strings).is_new);
             assert!(!ids.by_hash(IdHash::new("v", text)).is_new);
         }
-        assert!(ids.by_name(IdHash(7), "w", "of another hash", &mut strings).is_new);
+        assert!(ids.by_name(IdHash(7), "w", "of another hash".into(), &mut strings).is_new);
         assert!(ids.by_hash(IdHash(8)).is_new);
         let strings = strings::decode(strings.bytes()).unwrap();
         let read = decode(ids.bytes(), &strings).unwrap();
-        for (id, text) in read.iter().zip(texts) {
+        for (id, text) in read.iter().zip(texts.iter().copied()) {
             assert_eq!((id.vhost(), &*id.text(), id.hash()), ("v", text, IdHash::new("v", text)));
         }
         let others: Vec<_> = read[texts.len()..].iter().map(|id| (id.text(), id.hash())).collect();
-        assert_eq!(others, [("of another hash".into(), IdHash(7)), ("".into(), IdHash(8))]);
+        let text = |text| Cow::Borrowed(BStr::new(text));
+        assert_eq!(others, [(text("of another hash"), IdHash(7)), (text(""), IdHash(8))]);
     }
 
     #[test]
     fn a_uuid_takes_eighteen_bytes() {
         let (mut ids, mut strings) = (Ids::default(), Strings::default());
-        let text = "0190b3f4-8d2a-7c11-9e55-0242ac120002";
+        let text = BStr::new("0190b3f4-8d2a-7c11-9e55-0242ac120002");
         ids.by_name(IdHash::new("/", text), "/", text, &mut strings);
         assert_eq!(ids.bytes().len(), 18);
     }

@@ -5,6 +5,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use bstr::BStr;
 use hashbrown::HashTable;
 
 use super::varint::{self, Input};
@@ -58,15 +59,15 @@ impl Strings {
     }
 
     /// Appends a reference to a string.
-    pub(super) fn put(&mut self, out: &mut Vec<u8>, role: Role, text: &str) {
+    pub(super) fn put(&mut self, out: &mut Vec<u8>, role: Role, text: &[u8]) {
         let recent = self.recent[role as usize];
-        if recent > 0 && text_at(&self.bytes, self.places[recent as usize - 1]) == text.as_bytes() {
+        if recent > 0 && text_at(&self.bytes, self.places[recent as usize - 1]) == text {
             varint::put(out, u64::from(recent));
             return;
         }
         if text.len() > LEN_MAX {
             varint::put(out, 0);
-            varint::put_bytes(out, text.as_bytes());
+            varint::put_bytes(out, text);
             return;
         }
         let number = self.number(text) + 1;
@@ -74,23 +75,20 @@ impl Strings {
         varint::put(out, u64::from(number));
     }
 
-    fn number(&mut self, text: &str) -> u32 {
+    fn number(&mut self, text: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(text);
         let (bytes, places) = (&mut self.bytes, &mut self.places);
-        let is_it = |number: &u32| text_at(bytes, places[*number as usize]) == text.as_bytes();
+        let is_it = |number: &u32| text_at(bytes, places[*number as usize]) == text;
         if let Some(number) = self.numbers.find(hash, is_it) {
             return *number;
         }
         let number = places.len() as u32;
         varint::put(bytes, text.len() as u64);
         places.push(Place { start: bytes.len() as u32, len: text.len() as u32 });
-        bytes.extend_from_slice(text.as_bytes());
+        bytes.extend_from_slice(text);
         let hasher = &self.hasher;
-        // Must hash the bytes as `hash_one(text)` hashes a `str`: only UTF-8 is in here.
-        self.numbers.insert_unique(hash, number, |number| {
-            let text = text_at(bytes, places[*number as usize]);
-            hasher.hash_one(str::from_utf8(text).unwrap_or_default())
-        });
+        let hash_of = |number: &u32| hasher.hash_one(text_at(bytes, places[*number as usize]));
+        self.numbers.insert_unique(hash, number, hash_of);
         number
     }
 }
@@ -100,7 +98,7 @@ fn text_at(bytes: &[u8], place: Place) -> &[u8] {
 }
 
 /// All strings of a page.
-pub(super) fn decode(bytes: &[u8]) -> Option<Vec<&str>> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Vec<&BStr>> {
     let mut input = Input(bytes);
     let mut strings = Vec::new();
     while !input.is_empty() {
@@ -110,7 +108,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Vec<&str>> {
 }
 
 /// Reads a reference to a string.
-pub(super) fn read<'a>(input: &mut Input<'a>, strings: &[&'a str]) -> Option<&'a str> {
+pub(super) fn read<'a>(input: &mut Input<'a>, strings: &[&'a BStr]) -> Option<&'a BStr> {
     match input.small::<usize>()? {
         0 => input.text(),
         number => strings.get(number - 1).copied(),

@@ -8,6 +8,8 @@ use outcome::{
 };
 use proptest::prelude::*;
 
+use bstr::{BStr, BString};
+
 use super::*;
 
 fn text() -> impl Strategy<Value = Cow<'static, str>> {
@@ -16,6 +18,13 @@ fn text() -> impl Strategy<Value = Cow<'static, str>> {
         Just(Cow::from("0190b3f4-8d2a-7c11-9e55-0242ac120002")),
         Just(Cow::from("long".repeat(100))),
     ]
+}
+
+/// What clients wrote, mostly UTF-8.
+fn any_bytes() -> impl Strategy<Value = Cow<'static, BStr>> {
+    let odd = prop::collection::vec(any::<u8>(), 0..300).prop_map(BString::from);
+    let texts = text().prop_map(|text| BString::from(&*text));
+    prop_oneof![3 => texts, 1 => odd].prop_map(Cow::Owned)
 }
 
 fn bytes() -> impl Strategy<Value = Option<Cow<'static, [u8]>>> {
@@ -29,14 +38,14 @@ fn number() -> impl Strategy<Value = u64> {
 fn what() -> impl Strategy<Value = (IdHash, What<'static>)> {
     let queue = (any::<u32>(), text()).prop_map(|(id, name)| PublishedQueue { id, name });
     let published = (
-        (text(), text(), text(), text()),
+        (text(), any_bytes(), text(), any_bytes()),
         prop::collection::vec(queue, 0..3),
         (number(), any::<u32>(), number(), any::<bool>(), any::<bool>()),
         any::<bool>(),
     )
         .prop_map(|((vhost, id, exchange, routing_key), queues, numbers, is_hashed)| {
             let (position, body_bytes, deadline_at_ms, is_copy, is_deduplicated) = numbers;
-            let hash = if is_hashed { IdHash::new(&vhost, &id) } else { IdHash(3) };
+            let hash = if is_hashed { IdHash::new(&vhost, &*id) } else { IdHash(3) };
             let published = Published {
                 vhost,
                 id,
@@ -52,9 +61,9 @@ fn what() -> impl Strategy<Value = (IdHash, What<'static>)> {
             (hash, What::Published(published))
         });
     let settled = (
-        (text(), text(), text(), text()),
+        (text(), any_bytes(), text(), text()),
         (0..6_usize, 0..12_u8, 0..3_u16, any::<u16>(), number()),
-        (prop::option::of(text()), prop::option::of(text()), prop::option::of(text())),
+        (prop::option::of(any_bytes()), prop::option::of(any_bytes()), prop::option::of(text())),
         (bytes(), bytes()),
         any::<u8>(),
     )
@@ -73,7 +82,7 @@ fn what() -> impl Strategy<Value = (IdHash, What<'static>)> {
             let details =
                 Details { message_id, worker, error, content_type, result, dead_letter_exchange };
             let settled = Settled { vhost, queue, verdict, details, message };
-            let hash = IdHash::new(&settled.vhost, &settled.details.message_id);
+            let hash = IdHash::new(&settled.vhost, &*settled.details.message_id);
             (hash, What::Settled(Box::new(settled)))
         });
     let other = (text(), text(), any::<u16>(), number(), 0..4).prop_map(
@@ -86,7 +95,7 @@ fn what() -> impl Strategy<Value = (IdHash, What<'static>)> {
     );
     let hash = prop_oneof![
         (0..5_u128).prop_map(IdHash),
-        (text(), text()).prop_map(|(vhost, id)| IdHash::new(&vhost, &id)),
+        (text(), any_bytes()).prop_map(|(vhost, id)| IdHash::new(&vhost, &*id)),
     ];
     prop_oneof![published, settled, (hash, other)]
 }
@@ -171,8 +180,8 @@ fn a_message_and_all_that_happens_to_it_take_sixty_bytes() {
             0,
             What::Published(Published {
                 vhost: "/".into(),
-                id: id.as_str().into(),
-                routing_key: name.clone(),
+                id: BStr::new(id.as_str()).into(),
+                routing_key: BStr::new(&*name).to_owned().into(),
                 queues: vec![PublishedQueue { id: 3, name: name.clone() }],
                 position,
                 body_bytes: 900,
@@ -196,7 +205,7 @@ fn a_message_and_all_that_happens_to_it_take_sixty_bytes() {
                     flags: Flags::NOTIFIED,
                 },
                 details: Details {
-                    message_id: id.as_str().into(),
+                    message_id: BStr::new(id.as_str()).into(),
                     worker: "10.0.0.7:4711 (1)".into(),
                     ..Details::default()
                 },

@@ -3,6 +3,8 @@
 //! Owns the encoding: seven bits per byte, the lowest first; the upper bit says that more follow.
 //! Reading never panics: it returns `None` for what is not there.
 
+use bstr::BStr;
+
 /// Appends a number.
 pub(super) fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
@@ -77,8 +79,8 @@ impl<'a> Input<'a> {
         self.take(len)
     }
 
-    pub(super) fn text(&mut self) -> Option<&'a str> {
-        str::from_utf8(self.bytes()?).ok()
+    pub(super) fn text(&mut self) -> Option<&'a BStr> {
+        self.bytes().map(BStr::new)
     }
 }
 

@@ -48,8 +48,8 @@ fn contents() -> Vec<Event<'static>> {
         {
             let details = &mut settled.details;
             settled.verdict.attempts = 3;
-            details.error = Some(text("no such order"));
-            details.content_type = Some(text("text/plain"));
+            details.error = Some(bstr::BStr::new("no such order").into());
+            details.content_type = Some(bstr::BStr::new("text/plain").into());
             details.result = Some(vec![1, 2, 3].into());
             details.dead_letter_exchange = Some(text("dead"));
             settled.message = Some(vec![4; 20].into());

@@ -87,7 +87,7 @@ fn event(at: Cursor, time_ms: u64, step: &Step) -> Option<Event<'static>> {
                 && *blob > 0
             {
                 settled.details.result = Some(vec![7; *blob].into());
-                settled.details.error = Some("e".repeat(*blob / 3).into());
+                settled.details.error = Some(bstr::BString::from("e".repeat(*blob / 3)).into());
             }
             return Some(event);
         }
@@ -210,7 +210,7 @@ fn large_results_and_messages_come_back() {
             settled.details.result =
                 Some((0..64 << 10).map(|byte| byte as u8).collect::<Vec<_>>().into());
             settled.message = Some(vec![n as u8; 1 << 20].into());
-            settled.details.error = Some("x".repeat(70_000).into());
+            settled.details.error = Some(bstr::BString::from("x".repeat(70_000)).into());
         }
         ledger.append(&event);
         model.events.push(event);

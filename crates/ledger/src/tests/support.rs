@@ -39,8 +39,8 @@ pub(crate) fn hash(n: u64) -> IdHash {
 pub(crate) fn published(position: u64, time_ms: u64, n: u64) -> Event<'static> {
     let what = What::Published(Published {
         vhost: "/".into(),
-        id: id(n).into(),
-        routing_key: "orders".into(),
+        id: bstr::BString::from(id(n)).into(),
+        routing_key: bstr::BStr::new("orders").into(),
         queues: vec![PublishedQueue { id: 1, name: "orders".into() }],
         position,
         body_bytes: 100,
@@ -63,7 +63,11 @@ pub(crate) fn settled(at: Cursor, time_ms: u64, n: u64, outcome: Outcome) -> Eve
             published_at_ms: time_ms.saturating_sub(5),
             flags: Flags::NONE,
         },
-        details: Details { message_id: id(n).into(), worker: "w".into(), ..Details::default() },
+        details: Details {
+            message_id: bstr::BString::from(id(n)).into(),
+            worker: "w".into(),
+            ..Details::default()
+        },
         message: None,
     }));
     Event { at, id: hash(n), time_ms, what }

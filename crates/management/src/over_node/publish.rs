@@ -45,6 +45,7 @@ pub(super) async fn publish(
     session.select_confirms(CHANNEL).map_err(refused)?;
     let Outgoing { exchange, routing_key, body, .. } = &message;
     let properties = properties(&message);
+    let routing_key = routing_key.as_str().into();
     let publish = Publish { exchange, routing_key, mandatory: true, properties: &properties, body };
     session.publish(CHANNEL, &publish).map_err(refused)?;
     if let Some((_, error)) = session.flush().into_iter().next() {
@@ -141,13 +142,13 @@ fn properties(message: &Outgoing) -> Vec<u8> {
         headers.insert("x-deadline", FieldValue::I64(i64::from(deadline_ms.get())));
     }
     let properties = OwnedProperties {
-        content_type: message.content_type.clone(),
+        content_type: message.content_type.as_deref().map(Into::into),
         headers: (!headers.is_empty()).then_some(headers),
         delivery_mode: Some(if message.persistent { 2 } else { 1 }),
         priority: message.priority,
-        correlation_id: message.correlation_id.clone(),
-        expiration: message.expiration_ms.map(|ms| ms.to_string()),
-        message_id: Some(message.message_id.clone()),
+        correlation_id: message.correlation_id.as_deref().map(Into::into),
+        expiration: message.expiration_ms.map(|ms| ms.to_string().into()),
+        message_id: Some(message.message_id.as_str().into()),
         timestamp: Some(now_ms() / 1000),
         ..OwnedProperties::default()
     };
@@ -200,9 +201,9 @@ mod tests {
         let properties = OwnedProperties::decode(&properties(&message)).expect("properties");
         assert_eq!(properties.delivery_mode, Some(2));
         assert_eq!(properties.priority, Some(3));
-        assert_eq!(properties.message_id.as_deref(), Some("m"));
-        assert_eq!(properties.content_type.as_deref(), Some("text/plain"));
-        assert_eq!(properties.expiration.as_deref(), Some("500"));
+        assert_eq!(properties.message_id, Some("m".into()));
+        assert_eq!(properties.content_type, Some("text/plain".into()));
+        assert_eq!(properties.expiration, Some("500".into()));
         let headers = properties.headers.expect("headers");
         assert_eq!(headers.get("x-deadline"), Some(&FieldValue::I64(1000)));
         assert_eq!(headers.get("a"), Some(&FieldValue::I64(1)));

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use amqp::BStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -51,12 +52,15 @@ pub(crate) struct OutcomeView {
 impl VerdictView {
     pub(super) fn new(settled: &Settled<'_>) -> Self {
         let Settled { verdict, details, .. } = settled;
-        let text = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        // JSON is UTF-8: other bytes are replaced by U+FFFD.
+        let text = |text: &Option<Cow<'_, BStr>>| text.as_deref().map(BStr::to_string);
         let content_type = details.content_type.as_deref();
         let (result, result_base64) = match details.result.as_deref() {
             None => (None, None),
             Some(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) if is_text(content_type) => (Some(text.to_owned()), None),
+                Ok(text) if is_text(content_type.map(BStr::to_string).as_deref()) => {
+                    (Some(text.to_owned()), None)
+                }
                 _ => (None, Some(STANDARD.encode(bytes))),
             },
         };
@@ -71,7 +75,7 @@ impl VerdictView {
             late: verdict.is_late(),
             copy: verdict.is_copy(),
             notified: verdict.is_notified(),
-            dead_letter_exchange: text(&details.dead_letter_exchange),
+            dead_letter_exchange: details.dead_letter_exchange.as_deref().map(str::to_owned),
         }
     }
 }
@@ -86,7 +90,7 @@ impl OutcomeView {
             settled_at: rfc3339(event.time_ms),
             published_at: rfc3339(verdict.published_at_ms),
             vhost: settled.vhost.clone().into_owned(),
-            message_id: details.message_id.clone().into_owned(),
+            message_id: details.message_id.to_string(),
             queue: settled.queue.clone().into_owned(),
             attempts: verdict.attempts,
             queue_count: verdict.queue_count,

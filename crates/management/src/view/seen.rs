@@ -5,6 +5,8 @@
 
 use std::collections::HashSet;
 
+use amqp::BString;
+
 use crate::ports::{
     Cursor, Entry, Event, IdHash, MessageEvent, Place, Publication, Published, Timeline,
 };
@@ -17,7 +19,7 @@ pub(crate) struct Seen {
     /// The cursor of each event, indexed by its position in the timeline.
     cursors: Vec<Cursor>,
     /// Routing keys that are names of hidden queues.
-    hidden_keys: HashSet<String>,
+    hidden_keys: HashSet<BString>,
 }
 
 impl Seen {
@@ -26,7 +28,7 @@ impl Seen {
         vhost: &str,
         id: &str,
         events: impl Iterator<Item = MessageEvent>,
-        hidden_keys: HashSet<String>,
+        hidden_keys: HashSet<BString>,
     ) -> Self {
         let hash = IdHash::new(vhost, id);
         let mut cursors = Vec::new();
@@ -70,8 +72,8 @@ impl Seen {
 
     /// The routing key of a publication or copy, unless it is the name of a hidden queue.
     pub(super) fn routing_key(&self, published: &Published<'_>) -> Option<String> {
-        let is_hidden = self.hidden_keys.contains(&*published.routing_key);
-        (!is_hidden).then(|| published.routing_key.clone().into_owned())
+        let is_hidden = self.hidden_keys.contains(&**published.routing_key);
+        (!is_hidden).then(|| published.routing_key.to_string())
     }
 
     fn cursor(&self, at: Place) -> Option<&Cursor> {

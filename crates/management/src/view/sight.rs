@@ -10,6 +10,8 @@
 
 use std::collections::HashSet;
 
+use amqp::{BString, ByteSlice};
+
 use super::Seen;
 use super::own::OwnStory;
 use crate::caller::Caller;
@@ -145,7 +147,7 @@ fn hidden_keys(
     events: &[MessageEvent],
     is_own: bool,
     sees: &impl Fn(&str) -> bool,
-) -> HashSet<String> {
+) -> HashSet<BString> {
     if is_own {
         // The caller itself has set the key.
         return HashSet::new();
@@ -159,7 +161,8 @@ fn hidden_keys(
     let names = published().flat_map(|it| it.queues.iter().map(|queue| &*queue.name));
     let hidden: HashSet<&str> = names.filter(|name| !sees(name)).collect();
     let is_hidden = |it: &&Published<'_>| {
-        let key = &*it.routing_key;
+        // What is not UTF-8 is no queue's name.
+        let Ok(key) = it.routing_key.to_str() else { return false };
         hidden.contains(key) || (it.exchange.is_empty() && !key.is_empty() && !sees(key))
     };
     published().filter(is_hidden).map(|it| it.routing_key.clone().into_owned()).collect()

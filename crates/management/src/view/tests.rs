@@ -1,6 +1,7 @@
 //! The JSON of a message. The tests of module `sight` check who sees what of it.
 
 use ::outcome::{Details, Flags, Outcome, Reason, Verdict};
+use amqp::BStr;
 
 use super::*;
 use crate::ports::{Cursor, MessageEvent, Published, PublishedQueue, Settled, What};
@@ -9,8 +10,8 @@ fn events() -> Vec<MessageEvent> {
     let queue = |id, name: &'static str| PublishedQueue { id, name: name.into() };
     let published = Published {
         vhost: "/".into(),
-        id: "m".into(),
-        routing_key: "key".into(),
+        id: BStr::new("m").into(),
+        routing_key: BStr::new("key").into(),
         queues: vec![queue(1, "open"), queue(2, "secret")],
         body_bytes: 3,
         deadline_at_ms: 5000,
@@ -28,10 +29,10 @@ fn events() -> Vec<MessageEvent> {
             flags: Flags::NOTIFIED,
         },
         details: Details {
-            message_id: "m".into(),
+            message_id: BStr::new("m").into(),
             worker: "w".into(),
-            error: Some("no".into()),
-            content_type: Some("image/png".into()),
+            error: Some(BStr::new("no").into()),
+            content_type: Some(BStr::new("image/png").into()),
             result: Some(vec![1, 2, 3].into()),
             dead_letter_exchange: None,
         },

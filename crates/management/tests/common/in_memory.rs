@@ -88,8 +88,8 @@ impl State {
     fn put(&mut self, queue: &str, message: Outgoing) -> Receipt {
         let published = Published {
             vhost: VHOST.into(),
-            id: message.message_id.clone().into(),
-            routing_key: message.routing_key.clone().into(),
+            id: amqp::BString::from(message.message_id.clone()).into(),
+            routing_key: amqp::BString::from(message.routing_key.clone()).into(),
             queues: vec![PublishedQueue { id: 0, name: queue.to_owned().into() }],
             body_bytes: message.body.len() as u32,
             ..Published::default()
@@ -109,7 +109,7 @@ impl State {
             published_at_ms: of.published_at_ms,
             flags: Flags::NONE,
         };
-        let message_id = of.message.message_id.clone().into();
+        let message_id = amqp::BString::from(of.message.message_id.clone()).into();
         let settled = Settled {
             vhost: VHOST.into(),
             queue: of.queue.clone().into(),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use amqp::{BStr, ByteSlice};
 use broker::dead_letter::{Death, dead_letter, is_cycle};
 use broker::queue::{DeadLetterAddress, Effects, Incoming, Removed};
 use broker::{BrokerError, Message, Position, QueueId};
@@ -229,11 +230,11 @@ fn copy_and_targets(
     death: &Death<'_>,
 ) -> Result<(Message, Vec<Arc<LiveQueue>>), BrokerError> {
     let (copy, keys) = dead_letter(message, death, &mut Vec::new())?;
-    let extra: Vec<&str> = keys[1..].iter().map(String::as_str).collect();
+    let keys: Vec<&BStr> = keys.iter().map(|key| key.as_bstr()).collect();
     let headers = copy.properties()?.headers;
     let mut ids: Vec<QueueId> = Vec::new();
     let state = vhost.state.read();
-    state.topology.route(death.exchange, &keys[0], &extra, headers, &mut ids)?;
+    state.topology.route(death.exchange, keys[0], &keys[1..], headers, &mut ids)?;
     let targets = ids.iter().filter_map(|id| state.queues.get(id));
     let targets = targets.filter(|target| !is_cycle(&copy, death.reason, &target.name)).cloned();
     let targets = targets.collect();

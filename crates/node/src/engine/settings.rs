@@ -43,8 +43,8 @@ mod tests {
             link.declare_queue(queue, &DeclareQueue::default()).expect("a good declaration");
         }
         let properties = Properties {
-            message_id: Some("1"),
-            reply_to: Some("replies"),
+            message_id: Some("1".into()),
+            reply_to: Some("replies".into()),
             ..Properties::default()
         };
         let publish = |link: &mut Link| {

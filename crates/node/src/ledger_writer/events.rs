@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use amqp::BStr;
 use broker::{Message, QueueId};
 use outcome::{Cursor, Event, IdHash, Published, PublishedQueue, Settled, What};
 use segment_log::RecordRef;
@@ -16,7 +17,7 @@ use crate::store::records::{MESSAGE, MessageRecord};
 /// One pass over some records.
 pub(crate) struct Visit<'a> {
     /// The virtual host of a message, by its id and the hash of its id and its virtual host.
-    pub vhost_of: &'a dyn Fn(&str, u128) -> Option<Arc<Vhost>>,
+    pub vhost_of: &'a dyn Fn(&BStr, u128) -> Option<Arc<Vhost>>,
     pub names: &'a mut dyn FnMut(QueueId) -> Option<QueueNames>,
     pub emit: &'a mut dyn FnMut(&Event<'_>),
     /// Events so far.
@@ -88,7 +89,7 @@ impl Visit<'_> {
     fn outcomes(&mut self, record: &RecordRef<'_>) -> Option<()> {
         let (head, entries) = parse_outcomes(record.payload)?;
         for (entry, nth) in entries.zip(0..) {
-            let id = IdHash::new(head.vhost, &entry.details.message_id).0;
+            let id = IdHash::new(head.vhost, &*entry.details.message_id).0;
             let what = What::Settled(Box::new(settled(&head, entry)));
             self.emit(record.position, nth, id, head.time_ms, what);
         }

@@ -35,11 +35,11 @@ fn session(node: &Arc<Node>) -> Session {
 
 fn publish_and_ack(session: &mut Session, id: &str) {
     let mut properties = Vec::new();
-    OwnedProperties { message_id: Some(id.to_owned()), ..OwnedProperties::default() }
+    OwnedProperties { message_id: Some(id.to_owned().into()), ..OwnedProperties::default() }
         .encode(&mut properties);
     let publish = Publish {
         exchange: "",
-        routing_key: "q",
+        routing_key: "q".into(),
         mandatory: false,
         properties: &properties,
         body: b"body",

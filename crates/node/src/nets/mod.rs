@@ -62,7 +62,8 @@ impl Rig {
 
 /// Publishes to a queue, with the next flush.
 pub(super) fn publish(session: &mut Session, queue: &str, properties: &[u8], body: &[u8]) {
-    let publish = Publish { exchange: "", routing_key: queue, mandatory: false, properties, body };
+    let publish =
+        Publish { exchange: "", routing_key: queue.into(), mandatory: false, properties, body };
     session.publish(1, &publish).expect("may be published");
 }
 

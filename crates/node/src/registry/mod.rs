@@ -15,6 +15,7 @@ mod vhost;
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
+use amqp::BStr;
 use broker::QueueId;
 use hashbrown::HashMap;
 use outcome::IdHash;
@@ -64,7 +65,7 @@ impl Registry {
     }
 
     /// The virtual host of a message, recognised by the hash of its id and its virtual host.
-    pub(crate) fn vhost_of(&self, message_id: &str, hash: IdHash) -> Option<Arc<Vhost>> {
+    pub(crate) fn vhost_of(&self, message_id: &BStr, hash: IdHash) -> Option<Arc<Vhost>> {
         let vhosts = self.vhosts.read();
         vhosts.values().find(|vhost| IdHash::new(&vhost.name, message_id) == hash).cloned()
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use amqp::BStr;
 use broker::QueueId;
 use broker::topology::Topology;
 use hashbrown::HashMap;
@@ -57,7 +58,7 @@ impl Vhost {
     }
 
     /// The queues that a message with this key and no headers reaches through an exchange.
-    pub(crate) fn queues_bound_to(&self, exchange: &str, key: &str) -> Vec<Arc<LiveQueue>> {
+    pub(crate) fn queues_bound_to(&self, exchange: &str, key: &BStr) -> Vec<Arc<LiveQueue>> {
         let mut ids: Vec<QueueId> = Vec::new();
         let state = self.state.read();
         match state.topology.route(exchange, key, &[], None, &mut ids) {

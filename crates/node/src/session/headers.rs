@@ -1,7 +1,7 @@
 //! What the broker itself reads in a message's headers: found in one pass, and only where there are
 //! headers.
 
-use amqp::TableRef;
+use amqp::{ByteSlice, TableRef};
 use broker::BrokerError;
 use outcome::OutcomeRequest;
 
@@ -23,10 +23,10 @@ impl Headers {
         let mut found = Self::default();
         for header in headers.iter().flat_map(|headers| headers.iter()) {
             let (name, value) = header.map_err(|e| BrokerError::syntax_error(e.to_string()))?;
-            match name {
-                "CC" => found.has_copies = true,
-                "BCC" => (found.has_copies, found.has_bcc) = (true, true),
-                _ if name.starts_with("x-") => found.request.take_header(name, &value)?,
+            match name.as_bytes() {
+                b"CC" => found.has_copies = true,
+                b"BCC" => (found.has_copies, found.has_bcc) = (true, true),
+                _ if name.starts_with(b"x-") => found.request.take_header(name, &value)?,
                 _ => {}
             }
         }

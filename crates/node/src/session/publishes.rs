@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use amqp::{BStr, BString, ByteSlice};
 use broker::{Message, Position};
 use hashbrown::HashMap;
 
@@ -14,8 +15,8 @@ use crate::store::records;
 pub struct Publish<'a> {
     /// Exchange; empty for the default exchange.
     pub exchange: &'a str,
-    /// Routing key.
-    pub routing_key: &'a str,
+    /// Routing key: mostly, but not always, UTF-8.
+    pub routing_key: &'a BStr,
     /// Whether it is returned when it reaches no queue.
     pub mandatory: bool,
     /// Encoded properties: flags and fields.
@@ -40,7 +41,7 @@ pub struct Placed {
 /// A [`Publish`] that owns its parts.
 pub(super) struct OwnedPublish {
     exchange: String,
-    routing_key: String,
+    routing_key: BString,
     properties: Vec<u8>,
     body: Vec<u8>,
 }
@@ -59,6 +60,7 @@ impl From<&Publish<'_>> for OwnedPublish {
 impl OwnedPublish {
     pub(super) fn as_publish(&self) -> Publish<'_> {
         let Self { exchange, routing_key, properties, body } = self;
+        let routing_key = routing_key.as_bstr();
         Publish { exchange, routing_key, mandatory: true, properties, body }
     }
 }

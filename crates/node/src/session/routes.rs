@@ -39,7 +39,7 @@ impl RouteCache {
         &mut self,
         epoch: u64,
         exchange: &str,
-        routing_key: &str,
+        routing_key: &[u8],
     ) -> Option<Arc<Route>> {
         if self.epoch != epoch {
             self.routes.clear();
@@ -47,7 +47,7 @@ impl RouteCache {
             self.epoch = epoch;
             return None;
         }
-        let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());
+        let exchange = exchange.as_bytes();
         let is_last = self.last_key.len() == exchange.len() + 1 + routing_key.len()
             && self.last_key.starts_with(exchange)
             && self.last_key.ends_with(routing_key);

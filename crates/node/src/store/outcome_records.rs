@@ -13,6 +13,7 @@
 //! message at that position has left the queue. Reason 0 means that the reason is not the queue's
 //! own.
 
+use amqp::BStr;
 use broker::{Position, QueueId};
 use outcome::{Details, Flags, Outcome, Reason, Verdict};
 use segment_log::Batch;
@@ -105,15 +106,15 @@ impl<'a> OutcomesWriter<'a> {
         out.extend_from_slice(&verdict.attempts.to_le_bytes());
         out.extend_from_slice(&verdict.queue_count.to_le_bytes());
         out.extend_from_slice(&verdict.published_at_ms.to_le_bytes());
-        short(out, &details.message_id);
+        short_bytes(out, &details.message_id);
         if !details.worker.is_empty() {
             short(out, &details.worker);
         }
         if let Some(error) = &details.error {
-            long(out, error.as_bytes());
+            long(out, error);
         }
         if let Some(content_type) = &details.content_type {
-            short(out, content_type);
+            short_bytes(out, content_type);
         }
         if let Some(result) = &details.result {
             long(out, result);
@@ -251,9 +252,13 @@ pub(crate) fn parse_missed(payload: &[u8]) -> Option<(QueueId, impl Iterator<Ite
 }
 
 fn short(out: &mut Vec<u8>, text: &str) {
-    let text = &text[..text.floor_char_boundary(255)];
-    out.push(text.len() as u8);
-    out.extend_from_slice(text.as_bytes());
+    short_bytes(out, text[..text.floor_char_boundary(255)].as_bytes());
+}
+
+fn short_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(255)];
+    out.push(bytes.len() as u8);
+    out.extend_from_slice(bytes);
 }
 
 fn long(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -290,8 +295,13 @@ impl<'a> Fields<'a> {
     }
 
     fn short(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.short_bytes()?).ok()
+    }
+
+    /// What a client wrote, which need not be UTF-8.
+    fn short_bytes(&mut self) -> Option<&'a BStr> {
         let len = usize::from(self.u8()?);
-        std::str::from_utf8(self.bytes(len)?).ok()
+        self.bytes(len).map(BStr::new)
     }
 
     fn long(&mut self) -> Option<&'a [u8]> {
@@ -321,15 +331,15 @@ impl<'a> Fields<'a> {
 
     fn details(&mut self, flags: u16) -> Option<Details<'a>> {
         let has = |flag: u16| flags & flag != 0;
-        let mut details = Details { message_id: self.short()?.into(), ..Details::default() };
+        let mut details = Details { message_id: self.short_bytes()?.into(), ..Details::default() };
         if has(HAS_WORKER) {
             details.worker = self.short()?.into();
         }
         if has(HAS_ERROR) {
-            details.error = Some(std::str::from_utf8(self.long()?).ok()?.into());
+            details.error = Some(BStr::new(self.long()?).into());
         }
         if has(HAS_CONTENT_TYPE) {
-            details.content_type = Some(self.short()?.into());
+            details.content_type = Some(self.short_bytes()?.into());
         }
         if has(HAS_RESULT) {
             details.result = Some(self.long()?.into());
@@ -357,7 +367,7 @@ mod tests {
                 published_at_ms: 1_000,
                 flags: Flags::NOTIFIED,
             },
-            details: Details { message_id: "m-1".into(), ..Details::default() },
+            details: Details { message_id: BStr::new("m-1").into(), ..Details::default() },
             message: None,
         }
     }
@@ -368,10 +378,10 @@ mod tests {
         full.verdict.reason = Some(Reason::Rejected);
         full.verdict.flags = Flags::UNVERIFIED.with(Flags::LATE).with(Flags::COPY);
         full.details = Details {
-            message_id: "m-1".into(),
+            message_id: BStr::new("m-1").into(),
             worker: "w".into(),
-            error: Some("no such customer".into()),
-            content_type: Some("text/plain".into()),
+            error: Some(BStr::new("no such customer").into()),
+            content_type: Some(BStr::new("text/plain").into()),
             result: Some(b"body".as_slice().into()),
             dead_letter_exchange: Some("".into()),
         };

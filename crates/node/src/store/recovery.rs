@@ -11,6 +11,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
+use amqp::ByteSlice;
 use broker::queue::Restored;
 use broker::{Message, QueueId};
 use outcome::IdHash;
@@ -299,7 +300,7 @@ impl Scan {
             let message_id = properties.message_id.unwrap_or_default();
             let is_of = |vhost: &&String| IdHash::new(vhost, message_id).0 == tracking.id;
             let vhost = self.definitions.vhosts.iter().find(is_of).cloned()?;
-            self.note_name(id, &vhost, message.routing_key());
+            self.note_name(id, &vhost, message.routing_key().to_str().ok()?);
         }
         Some(())
     }

@@ -148,7 +148,7 @@ impl Client {
         for body in bodies {
             let publish = Publish {
                 exchange,
-                routing_key: key,
+                routing_key: key.into(),
                 mandatory: false,
                 properties: &properties,
                 body: body.as_bytes(),

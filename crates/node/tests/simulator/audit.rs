@@ -241,7 +241,7 @@ impl World {
             (&queue, outcome, is_late) == (&told.queue, told.outcome, told.is_late)
                 && settled.verdict.reason_name() == told.reason
                 && (settled.verdict.is_notified() || told.is_duplicate)
-                && settled.details.error.as_deref() == told.error.as_deref()
+                && settled.details.error.as_deref() == told.error.as_deref().map(Into::into)
                 && settled.details.result.as_deref().unwrap_or_default() == told.result
         };
         let is_so = facts.outcomes(&told.id).any(is_it);

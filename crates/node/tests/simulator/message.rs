@@ -104,13 +104,13 @@ impl Published {
             headers.insert("x-deadline", FieldValue::I64(ms as i64));
         }
         OwnedProperties {
-            correlation_id: Some(format!("m{}", self.number)),
-            reply_to: self.asks.reply_to.then(|| REPLIES.to_owned()),
-            app_id: Some(format!("m{}", self.number)),
-            message_id: self.id.clone(),
+            correlation_id: Some(format!("m{}", self.number).into()),
+            reply_to: self.asks.reply_to.then(|| REPLIES.to_owned()).map(Into::into),
+            app_id: Some(format!("m{}", self.number).into()),
+            message_id: self.id.clone().map(Into::into),
             delivery_mode: Some(if self.persistent { 2 } else { 1 }),
             priority: self.priority,
-            expiration: self.expiration_ms.map(|ms| ms.to_string()),
+            expiration: self.expiration_ms.map(|ms| ms.to_string()).map(Into::into),
             headers: (!headers.is_empty()).then_some(headers),
             ..OwnedProperties::default()
         }
@@ -149,7 +149,7 @@ impl Published {
 
 /// The number in the properties of a message that was returned or delivered.
 pub(crate) fn number_of(properties: &OwnedProperties) -> u32 {
-    let id = properties.app_id.as_deref().unwrap_or_default();
+    let id = properties.app_id.as_ref().map(ToString::to_string).unwrap_or_default();
     let number = id.strip_prefix('m').and_then(|digits| digits.parse().ok());
     number.unwrap_or_else(|| panic!("a message that nobody published: {properties:?}"))
 }

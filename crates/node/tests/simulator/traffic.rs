@@ -114,8 +114,13 @@ impl World {
         };
         let mandatory = self.random.chance(20);
         let (properties, body) = (message.encoded_properties(), message.body());
-        let publish =
-            Publish { exchange, routing_key, mandatory, properties: &properties, body: &body };
+        let publish = Publish {
+            exchange,
+            routing_key: routing_key.into(),
+            mandatory,
+            properties: &properties,
+            body: &body,
+        };
         let result = self.clients[index].session.publish(number, &publish);
         let topology = &self.model.topology;
         let can = exchange.is_empty() || topology.exchanges.contains_key(exchange);
@@ -262,7 +267,7 @@ impl World {
         properties.encode(&mut encoded);
         let publish = Publish {
             exchange: "amq.wilco.report",
-            routing_key: &id,
+            routing_key: id.as_str().into(),
             mandatory: true,
             properties: &encoded,
             body: text.as_bytes(),

@@ -71,7 +71,7 @@ impl Sink for Recorder {
             tag: got.delivery_tag,
             redelivered: got.redelivered,
             exchange: got.message.exchange().to_owned(),
-            routing_key: got.message.routing_key().to_owned(),
+            routing_key: got.message.routing_key().to_string(),
             properties: got.properties.to_vec(),
             body: got.message.body().to_vec(),
         });
@@ -84,7 +84,7 @@ impl Sink for Recorder {
             tag: delivered.delivery_tag,
             redelivered: delivered.redelivered,
             exchange: delivered.message.exchange().to_owned(),
-            routing_key: delivered.message.routing_key().to_owned(),
+            routing_key: delivered.message.routing_key().to_string(),
             properties: delivered.properties.to_vec(),
             body: delivered.message.body().to_vec(),
         });

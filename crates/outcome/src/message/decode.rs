@@ -6,9 +6,9 @@
 
 use std::borrow::Cow;
 
-use amqp::{DecodeError, Properties, TableRef, ValueRef};
+use amqp::{BStr, ByteSlice, DecodeError, Properties, TableRef, ValueRef};
 
-use super::{ERROR_BYTES_MAX, ERROR_CONTENT_TYPE, OutcomeMessage, error_beginning};
+use super::{ERROR_CONTENT_TYPE, OutcomeMessage, error_header, fits_header};
 use crate::{Details, Flags, Outcome, Reason, Verdict};
 
 /// Why a message cannot be read as an outcome message.
@@ -73,22 +73,22 @@ impl<'a> OutcomeMessage<'a> {
 /// The error text, and whether it is the body: then the header has only its beginning.
 fn whole_error<'a>(
     header: Option<&'a str>,
-    content_type: Option<&str>,
+    content_type: Option<&BStr>,
     body: &'a [u8],
-) -> (Option<&'a str>, bool) {
-    let is_long = content_type == Some(ERROR_CONTENT_TYPE) && body.len() > ERROR_BYTES_MAX;
-    let text = std::str::from_utf8(body).ok().filter(|_| is_long);
-    match text.filter(|text| header == Some(error_beginning(text))) {
-        Some(text) => (Some(text), true),
-        None => (header, false),
+) -> (Option<&'a BStr>, bool) {
+    let text = body.as_bstr();
+    let is_long = content_type.is_some_and(|it| it == ERROR_CONTENT_TYPE) && !fits_header(text);
+    if is_long && header == Some(&*error_header(text)) {
+        return (Some(text), true);
     }
+    (header.map(BStr::new), false)
 }
 
 /// The known headers, as received.
 #[derive(Default)]
 struct Headers<'a> {
     outcome: Option<&'a str>,
-    message_id: Option<&'a str>,
+    message_id: Option<&'a BStr>,
     queue: Option<&'a str>,
     reason: Option<&'a str>,
     worker: Option<&'a str>,
@@ -112,25 +112,25 @@ impl<'a> Headers<'a> {
         Ok(read)
     }
 
-    fn take(&mut self, name: &str, value: &ValueRef<'a>) {
+    fn take(&mut self, name: &BStr, value: &ValueRef<'a>) {
         let flag = |flags: Flags, flag| flags.with_if(value.as_bool() == Some(true), flag);
-        match name {
-            "x-outcome" => self.outcome = value.as_str(),
-            "x-message-id" => self.message_id = value.as_str(),
-            "x-queue" => self.queue = value.as_str(),
-            "x-queues" => self.queue_count = count(value),
-            "x-reason" => self.reason = value.as_str(),
-            "x-attempts" => self.attempts = count(value),
-            "x-published-at" => self.published_at_ms = number(value).unwrap_or_default(),
-            "x-settled-at" => self.settled_at_ms = number(value).unwrap_or_default(),
-            "x-worker" => self.worker = value.as_str(),
-            "x-error" => self.error = value.as_str(),
-            "x-dead-letter-exchange" => self.dead_letter_exchange = value.as_str(),
-            "x-result-bytes" => self.result_bytes = number(value),
-            "x-unverified" => self.flags = flag(self.flags, Flags::UNVERIFIED),
-            "x-late" => self.flags = flag(self.flags, Flags::LATE),
-            "x-duplicate" => self.flags = flag(self.flags, Flags::DUPLICATE),
-            "x-dead-letter-copy" => self.flags = flag(self.flags, Flags::COPY),
+        match name.as_bytes() {
+            b"x-outcome" => self.outcome = value.as_str(),
+            b"x-message-id" => self.message_id = value.as_bytes().map(BStr::new),
+            b"x-queue" => self.queue = value.as_str(),
+            b"x-queues" => self.queue_count = count(value),
+            b"x-reason" => self.reason = value.as_str(),
+            b"x-attempts" => self.attempts = count(value),
+            b"x-published-at" => self.published_at_ms = number(value).unwrap_or_default(),
+            b"x-settled-at" => self.settled_at_ms = number(value).unwrap_or_default(),
+            b"x-worker" => self.worker = value.as_str(),
+            b"x-error" => self.error = value.as_str(),
+            b"x-dead-letter-exchange" => self.dead_letter_exchange = value.as_str(),
+            b"x-result-bytes" => self.result_bytes = number(value),
+            b"x-unverified" => self.flags = flag(self.flags, Flags::UNVERIFIED),
+            b"x-late" => self.flags = flag(self.flags, Flags::LATE),
+            b"x-duplicate" => self.flags = flag(self.flags, Flags::DUPLICATE),
+            b"x-dead-letter-copy" => self.flags = flag(self.flags, Flags::COPY),
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! What an outcome message says.
 
+use amqp::BStr;
 use amqp::{FieldValue, OwnedProperties, Properties};
 use proptest::prelude::*;
 
@@ -18,14 +19,14 @@ fn full() -> OutcomeMessage<'static> {
             flags: Flags::UNVERIFIED.with(Flags::LATE).with(Flags::DUPLICATE),
         },
         details: Details {
-            message_id: "m-1".into(),
+            message_id: BStr::new("m-1").into(),
             worker: "worker-1".into(),
-            error: Some("no such customer".into()),
-            content_type: Some("application/json".into()),
+            error: Some(BStr::new("no such customer").into()),
+            content_type: Some(BStr::new("application/json").into()),
             result: Some(b"{}".as_slice().into()),
             dead_letter_exchange: Some("dlx".into()),
         },
-        correlation_id: Some("c-1".into()),
+        correlation_id: Some(BStr::new("c-1").into()),
         queue: "orders".into(),
         settled_at_ms: 1_700_000_001_999,
         result_bytes: Some(70_000),
@@ -43,7 +44,7 @@ fn least() -> OutcomeMessage<'static> {
         flags: Flags::NONE,
         ..least.verdict
     };
-    least.details = Details { message_id: "m-1".into(), ..Details::default() };
+    least.details = Details { message_id: BStr::new("m-1").into(), ..Details::default() };
     OutcomeMessage { correlation_id: None, queue: "".into(), result_bytes: None, ..least }
 }
 
@@ -68,7 +69,7 @@ fn read(message: &OutcomeMessage<'_>) -> (OwnedProperties, Vec<(String, String)>
         integer => integer.as_i64().expect("an integer").to_string(),
     };
     let mut headers: Vec<_> =
-        headers.iter().map(|(name, value)| (name.to_owned(), text(value))).collect();
+        headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect();
     headers.sort();
     (properties, headers)
 }
@@ -77,15 +78,15 @@ fn read(message: &OutcomeMessage<'_>) -> (OwnedProperties, Vec<(String, String)>
 fn an_error_text_too_long_for_a_header_is_the_body() {
     let text = "ä".repeat(700);
     let long = with(full(), |details| {
-        details.error = Some(text.clone().into());
+        details.error = Some(BString::from(text.as_str()).into());
         (details.content_type, details.result) = (None, None);
     });
     let (properties, headers) = read(&long);
     assert_eq!(long.body(), text.as_bytes());
-    assert_eq!(properties.content_type.as_deref(), Some("text/plain; charset=utf-8"));
+    assert_eq!(properties.content_type, Some("text/plain; charset=utf-8".into()));
     let error = headers.iter().find(|(name, _)| name == "x-error").map(|(_, text)| text.as_str());
     assert_eq!(error, Some(&text[..1024]), "as much as fits");
-    let short = with(long, |details| details.error = Some("no".into()));
+    let short = with(long, |details| details.error = Some(BStr::new("no").into()));
     assert_eq!(short.body(), b"");
 }
 
@@ -179,7 +180,7 @@ fn an_event_has_one_id_however_often_it_is_told() {
         told(|message| message.verdict.flags = Flags::NONE),
         told(|message| message.verdict.outcome = Outcome::Dropped),
         told(|message| message.queue = "invoices".into()),
-        told(|message| message.details.message_id = "m-2".into()),
+        told(|message| message.details.message_id = BStr::new("m-2").into()),
     ] {
         assert_ne!(first, other);
     }
@@ -195,14 +196,16 @@ fn the_longest_names_make_different_ids_that_fit() {
             let message = OutcomeMessage {
                 queue: queue.to_owned().into(),
                 correlation_id: None,
-                ..with(full(), |details| details.message_id = message_id.clone().into())
+                ..with(full(), |details| {
+                    details.message_id = BString::from(message_id.as_str()).into()
+                })
             };
             let id = message.event_id();
             assert!(id.len() <= 255, "{id}");
             assert!(!seen.contains(&id), "{id}");
             let (properties, headers) = read(&message);
-            assert_eq!(properties.message_id.as_deref(), Some(id.as_str()));
-            assert_eq!(properties.correlation_id.as_ref(), Some(message_id));
+            assert_eq!(properties.message_id.as_ref(), Some(&id));
+            assert_eq!(properties.correlation_id, Some(message_id.as_str().into()));
             assert!(headers.contains(&("x-queue".to_owned(), queue.to_owned())));
             seen.push(id);
         }
@@ -218,10 +221,19 @@ fn text(bytes_max: usize) -> impl Strategy<Value = Cow<'static, str>> {
     .prop_map(Cow::Owned)
 }
 
+/// What clients wrote, mostly UTF-8.
+fn any_bytes(bytes_max: usize) -> impl Strategy<Value = Cow<'static, BStr>> {
+    let odd = prop::collection::vec(any::<u8>(), 0..bytes_max).prop_map(BString::from);
+    prop_oneof![3 => text(bytes_max).prop_map(|text| BString::from(&*text)), 1 => odd]
+        .prop_map(Cow::Owned)
+}
+
 /// Shorter and longer than a header may be, and cut in the middle of a character.
-fn error_text() -> impl Strategy<Value = Cow<'static, str>> {
-    (prop_oneof![Just("a"), Just("ä"), Just("€"), Just("😀")], 0..1500_usize, text(40))
-        .prop_map(|(letter, count, end)| Cow::Owned(letter.repeat(count) + &end))
+fn error_text() -> impl Strategy<Value = Cow<'static, BStr>> {
+    let letters = ["a", "ä", "€", "😀"].map(str::as_bytes).into_iter().chain([&b"\xFF"[..]]);
+    (prop::sample::select(letters.collect::<Vec<_>>()), 0..1500_usize, any_bytes(40)).prop_map(
+        |(letter, count, end)| Cow::Owned([&letter.repeat(count), &**end].concat().into()),
+    )
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -248,9 +260,9 @@ fn details() -> impl Strategy<Value = Details<'static>> {
     let report = prop_oneof![
         Just((None, None, None)),
         error_text().prop_map(|error| (Some(error), None, None)),
-        (text(255), body).prop_map(|(kind, body)| (None, Some(kind), Some(body))),
+        (any_bytes(255), body).prop_map(|(kind, body)| (None, Some(kind), Some(body))),
     ];
-    (text(255), text(255), report, prop::option::of(text(255))).prop_map(
+    (any_bytes(255), text(255), report, prop::option::of(text(255))).prop_map(
         |(message_id, worker, (error, content_type, result), dead_letter_exchange)| Details {
             message_id,
             worker,
@@ -264,7 +276,7 @@ fn details() -> impl Strategy<Value = Details<'static>> {
 
 fn message() -> impl Strategy<Value = OutcomeMessage<'static>> {
     let times = (0..=i64::MAX as u64, prop::option::of(0..=i64::MAX as u64));
-    (verdict(), details(), prop::option::of(text(255)), text(255), times).prop_map(
+    (verdict(), details(), prop::option::of(any_bytes(255)), text(255), times).prop_map(
         |(verdict, details, correlation_id, queue, (settled_at_ms, result_bytes))| OutcomeMessage {
             verdict,
             details,
@@ -367,7 +379,7 @@ fn what_a_newer_server_says_does_not_hide_the_outcome() {
         published_at_ms: 0,
         flags: Flags::NONE,
     };
-    let details = Details { message_id: "m".into(), ..Details::default() };
+    let details = Details { message_id: BStr::new("m").into(), ..Details::default() };
     let expected = OutcomeMessage {
         verdict,
         details,

@@ -174,8 +174,11 @@ impl Script {
         let (mandatory, is_persistent) = (self.random.percent(50), self.random.percent(60));
         let body_bytes = if self.random.percent(20) { 9000 } else { self.random.below(60) };
         let body = vec![self.serial as u8; body_bytes as usize];
-        let publish =
-            BasicPublish { routing_key: &routing_key, mandatory, ..BasicPublish::default() };
+        let publish = BasicPublish {
+            routing_key: routing_key.as_str().into(),
+            mandatory,
+            ..BasicPublish::default()
+        };
         let mut bytes = encoded(number, &publish.into());
         // Nothing but the delivery mode.
         let properties = [0x10, 0, 1 + u8::from(is_persistent)];

@@ -103,7 +103,7 @@ fn message(name: &str, kind: Kind) -> Message {
     let expiration = kind.expiration_ms.map(|ms| ms.to_string());
     let properties = Properties {
         priority: Some(kind.priority),
-        expiration: expiration.as_deref(),
+        expiration: expiration.as_deref().map(Into::into),
         ..Properties::default()
     };
     let mut encoded = Vec::new();

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use amqp::BStr;
 use broker::queue::{Effects, Noted, Removed, Settings};
 use broker::verdict::{Decision, Told, deadline_missed, unroutable, verdict};
 use broker::{Message, Position, QueueId, Tracking};
@@ -55,8 +56,8 @@ pub(crate) struct OutcomeBatch {
 
 /// Somebody who is sent an outcome.
 struct Addressee<'a> {
-    reply_to: &'a str,
-    correlation_id: Option<&'a str>,
+    reply_to: &'a BStr,
+    correlation_id: Option<&'a BStr>,
     /// The confirm that waits until this is received.
     ticket: Option<Ticket>,
     /// Whether it is sent to the producer of a duplicate.
@@ -245,9 +246,10 @@ impl OutcomeBatch {
             let original = settled.message.properties().unwrap_or_default().reply_to;
             let original = original.filter(|_| settled.verdict.is_notified());
             let is_asked = wants(*notify, outcome);
-            let reply_to = reply_to.as_deref().filter(|to| is_asked && Some(*to) != original);
+            let reply_to = reply_to.as_deref().map(BStr::new);
+            let reply_to = reply_to.filter(|to| is_asked && Some(*to) != original);
             if let Some(reply_to) = reply_to {
-                let correlation_id = correlation_id.as_deref();
+                let correlation_id = correlation_id.as_deref().map(BStr::new);
                 let addressee =
                     Addressee { reply_to, correlation_id, ticket: None, is_duplicate: true };
                 self.notifications.extend(self.notification(engine, settled, &addressee));
@@ -280,7 +282,7 @@ impl OutcomeBatch {
     fn outcome_message<'a>(
         &'a self,
         settled: &'a SettledMessage,
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<&'a BStr>,
     ) -> OutcomeMessage<'a> {
         settled.outcome_message(&self.queue_name, self.now_ms, correlation_id)
     }
@@ -292,13 +294,13 @@ impl OutcomeBatch {
         };
         let key = format!("{}.{}", settled.verdict.outcome.name(), self.queue_name);
         let key = &key[..key.floor_char_boundary(255)];
-        let targets = vhost.queues_bound_to(OUTCOMES_EXCHANGE, key);
+        let targets = vhost.queues_bound_to(OUTCOMES_EXCHANGE, key.into());
         if targets.is_empty() {
             return;
         }
         let correlation_id = settled.message.properties().unwrap_or_default().correlation_id;
         let outcome = self.outcome_message(settled, correlation_id);
-        let message = encode(&outcome, (OUTCOMES_EXCHANGE, key), None, engine.now_ms());
+        let message = encode(&outcome, (OUTCOMES_EXCHANGE, key.into()), None, engine.now_ms());
         self.notifications.extend(targets.into_iter().map(|target| OutcomeNotification {
             recipient: Recipient::Queue(target),
             message: message.clone(),

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use amqp::{BStr, BString, ByteSlice};
 use broker::arguments::Overflow;
 use broker::{QueueId, Tracking};
 use hashbrown::HashMap;
@@ -36,8 +37,8 @@ const ATTACHED_MAX: usize = 100_000;
 pub(crate) struct Duplicate {
     pub queue: Arc<LiveQueue>,
     pub id: IdHash,
-    pub reply_to: Option<String>,
-    pub correlation_id: Option<String>,
+    pub reply_to: Option<BString>,
+    pub correlation_id: Option<BString>,
     pub notify: Option<Notify>,
     /// The confirm that waits for the original's outcome.
     pub ticket: Option<Ticket>,
@@ -253,10 +254,10 @@ impl Engine {
         let waiter: Arc<dyn Waiter> = self.outcomes.notifications.clone();
         let notification = duplicate
             .reply_to
-            .as_deref()
+            .as_ref()
             .filter(|_| wants(duplicate.notify, settled.verdict.outcome))
             .and_then(|reply_to| {
-                self.notification_again(duplicate, settled, settled_at_ms, reply_to)
+                self.notification_again(duplicate, settled, settled_at_ms, reply_to.as_bstr())
             });
         let mut notifications: Vec<OutcomeNotification> = notification.into_iter().collect();
         let keeps_bodies = self.keeps_bodies();
@@ -274,7 +275,7 @@ impl Engine {
         duplicate: &Duplicate,
         settled: &Settled<'_>,
         settled_at_ms: u64,
-        reply_to: &str,
+        reply_to: &BStr,
     ) -> Option<OutcomeNotification> {
         let vhost = duplicate.queue.vhost.upgrade();
         let recipient = self.recipient(vhost.as_ref(), reply_to)?;
@@ -282,7 +283,7 @@ impl Engine {
         let outcome = OutcomeMessage {
             verdict: Verdict { flags, ..settled.verdict },
             details: settled.details.borrowed(),
-            correlation_id: duplicate.correlation_id.as_deref().map(Into::into),
+            correlation_id: duplicate.correlation_id.as_ref().map(Into::into),
             queue: Cow::Borrowed(&settled.queue),
             settled_at_ms,
             result_bytes: None,

@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
+use amqp::{BStr, ByteSlice};
 use broker::queue::{Effects, Incoming};
 use broker::{Message, Position};
 
@@ -95,8 +96,9 @@ impl Engine {
     pub(super) fn recipient(
         &self,
         vhost: Option<&Arc<Vhost>>,
-        reply_to: &str,
+        reply_to: &BStr,
     ) -> Option<Recipient> {
+        let reply_to = reply_to.to_str().ok()?;
         if let Some(consumer) = self.registry.reply_consumer(reply_to) {
             return Some(Recipient::Replies(consumer));
         }

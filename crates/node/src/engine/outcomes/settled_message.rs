@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use amqp::BStr;
 use broker::{Message, Position, Tracking};
 use outcome::{Details, Notify, Outcome, OutcomeMessage, Report, SettledBy, Verdict};
 
@@ -72,7 +73,7 @@ impl SettledMessage {
         &'a self,
         queue: &'a str,
         now_ms: u64,
-        correlation_id: Option<&'a str>,
+        correlation_id: Option<&'a BStr>,
     ) -> OutcomeMessage<'a> {
         let mut verdict = self.verdict;
         if verdict.outcome == Outcome::Unroutable {
@@ -93,7 +94,7 @@ impl SettledMessage {
 /// The message that reports an outcome.
 pub(super) fn encode(
     outcome: &OutcomeMessage<'_>,
-    (exchange, routing_key): (&str, &str),
+    (exchange, routing_key): (&str, &BStr),
     tracking: Option<&Tracking>,
     now_ms: u64,
 ) -> Message {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amqp::{FieldTable, FieldValue};
+use amqp::{ByteSlice, FieldTable, FieldValue};
 use broker::queue::{ConsumerKey, ConsumerSettings, Delivery, Settlement};
 use broker::{BrokerError, Message};
 use outcome::SettledBy;
@@ -383,7 +383,8 @@ impl Session {
         number: u16,
         publish: &Publish<'_>,
     ) -> Result<(), BrokerError> {
-        let consumer = self.engine.registry.reply_consumer(publish.routing_key);
+        let consumer = publish.routing_key.to_str().ok();
+        let consumer = consumer.and_then(|address| self.engine.registry.reply_consumer(address));
         let consumer = consumer.and_then(|consumer| consumer.upgrade());
         let delivered = consumer.is_some_and(|consumer| {
             let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();

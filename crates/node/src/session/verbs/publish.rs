@@ -1,6 +1,6 @@
 //! Publishing, a batch at a time: log once, lock each queue once, confirm once.
 
-use amqp::{Properties, ReplyCode};
+use amqp::{BString, ByteSlice, Properties, ReplyCode};
 use broker::{BrokerError, Message};
 
 use crate::auth::Access;
@@ -23,7 +23,7 @@ impl Session {
             .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
         self.check_properties(&properties, publish)?;
         self.has_published = true;
-        if publish.exchange.is_empty() && publish.routing_key.starts_with(REPLY_TO) {
+        if publish.exchange.is_empty() && publish.routing_key.starts_with(REPLY_TO.as_bytes()) {
             self.check(Access::Write, "exchange", publish.exchange)?;
             return self.publish_reply(number, publish);
         }
@@ -44,7 +44,7 @@ impl Session {
         )?;
         let now_ms = self.engine.now_ms();
         let id = Self::tracked_id(&properties, &headers, &route, now_ms);
-        let message_id = id.as_ref().map(|(id, _)| id.as_str());
+        let message_id = id.as_ref().map(|(id, _)| id.as_bstr());
         let mut tracking = self.tracking(&properties, message_id, &headers, &route, now_ms)?;
         let new_id = id.filter(|(_, is_new)| *is_new).map(|(id, _)| id);
         let rewritten = self.rewritten(number, &properties, publish, &headers, new_id)?;
@@ -100,7 +100,7 @@ impl Session {
             return failed(text);
         }
         if let Some(expiration) = properties.expiration
-            && !expiration.parse::<u64>().is_ok_and(|ms| ms <= u64::from(u32::MAX))
+            && !expiration.to_str_lossy().parse::<u64>().is_ok_and(|ms| ms <= u64::from(u32::MAX))
         {
             return failed(format!("invalid expiration '{expiration}'"));
         }
@@ -119,17 +119,17 @@ impl Session {
         properties: &Properties<'_>,
         publish: &Publish<'_>,
         headers: &Headers,
-        new_id: Option<String>,
+        new_id: Option<BString>,
     ) -> Result<Option<Vec<u8>>, BrokerError> {
         let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
         let mut rewritten = None;
         if headers.has_bcc {
             rewritten = Some(rewrite::without_bcc(publish.properties).map_err(malformed)?);
         }
-        if properties.reply_to == Some(REPLY_TO) {
+        if properties.reply_to.is_some_and(|reply_to| reply_to == REPLY_TO) {
             let address = self.reply_address(number)?;
             let encoded = rewritten.as_deref().unwrap_or(publish.properties);
-            rewritten = Some(rewrite::with_reply_to(encoded, address).map_err(malformed)?);
+            rewritten = Some(rewrite::with_reply_to(encoded, address.into()).map_err(malformed)?);
         }
         if let Some(id) = new_id {
             let encoded = rewritten.as_deref().unwrap_or(publish.properties);

@@ -49,7 +49,7 @@ impl Session {
         }
         let mut report = Report {
             is_error,
-            content_type: properties.content_type.map(str::to_owned),
+            content_type: properties.content_type.map(ToOwned::to_owned),
             body: publish.body[..publish.body.len().min(REPORT_BYTES_MAX)].to_vec(),
             bytes_published,
             ticket: None,
@@ -79,7 +79,7 @@ impl Session {
     fn refuse_report(&self, number: u16, publish: &Publish<'_>) {
         self.engine.outcomes.count_ignored_report();
         tracing::warn!(
-            message_id = publish.routing_key,
+            message_id = %publish.routing_key,
             "a report is ignored: its channel holds no message with this id, or too many reports"
         );
         if publish.mandatory {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amqp::TableRef;
+use amqp::{BStr, BString, ByteSlice, TableRef};
 use broker::arguments::QueueType;
 use broker::dead_letter::copy_keys;
 use broker::{BrokerError, QueueId};
@@ -21,7 +21,7 @@ impl Session {
     pub(super) fn route(
         &mut self,
         exchange: &str,
-        routing_key: &str,
+        routing_key: &BStr,
         headers: Option<TableRef<'_>>,
         has_copies: bool,
     ) -> Result<Arc<Route>, BrokerError> {
@@ -33,7 +33,7 @@ impl Session {
         {
             return Ok(route);
         }
-        let copies: Vec<&str> = copies.iter().map(String::as_str).collect();
+        let copies: Vec<&BStr> = copies.iter().map(|key| key.as_bstr()).collect();
         let (route, is_cacheable) = self.resolve(exchange, routing_key, &copies, headers)?;
         let route = Arc::new(route);
         if is_cacheable && copies.is_empty() {
@@ -46,8 +46,8 @@ impl Session {
     fn resolve(
         &self,
         exchange: &str,
-        routing_key: &str,
-        copies: &[&str],
+        routing_key: &BStr,
+        copies: &[&BStr],
         headers: Option<TableRef<'_>>,
     ) -> Result<(Route, bool), BrokerError> {
         self.check(Access::Write, "exchange", exchange)?;
@@ -73,7 +73,7 @@ impl Session {
 }
 
 /// The routing keys in `CC` and `BCC`.
-fn copies(headers: TableRef<'_>) -> Result<Vec<String>, BrokerError> {
+fn copies(headers: TableRef<'_>) -> Result<Vec<BString>, BrokerError> {
     let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
     let table = headers.to_headers().map_err(malformed)?;
     let mut keys = check_copy_keys(&table, "CC")?;
@@ -81,7 +81,7 @@ fn copies(headers: TableRef<'_>) -> Result<Vec<String>, BrokerError> {
     Ok(keys)
 }
 
-fn check_copy_keys(table: &amqp::FieldTable, name: &str) -> Result<Vec<String>, BrokerError> {
+fn check_copy_keys(table: &amqp::FieldTable, name: &str) -> Result<Vec<BString>, BrokerError> {
     match table.get(name) {
         None | Some(amqp::FieldValue::Array(_)) => Ok(copy_keys(table, name)),
         Some(other) => Err(BrokerError::precondition_failed(format!(

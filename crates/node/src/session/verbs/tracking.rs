@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use amqp::Properties;
+use amqp::{BStr, BString, Properties};
 use broker::{BrokerError, Message, Tracking};
 use ledger::dedup_key;
 use outcome::{DEADLINE_MS_DEFAULT, IdHash, OutcomeRequest, Ticket};
@@ -28,7 +28,7 @@ impl Session {
     pub(super) fn tracking(
         &mut self,
         properties: &Properties<'_>,
-        message_id: Option<&str>,
+        message_id: Option<&BStr>,
         headers: &Headers,
         route: &Route,
         now_ms: u64,
@@ -67,14 +67,14 @@ impl Session {
         headers: &Headers,
         route: &Route,
         now_ms: u64,
-    ) -> Option<(String, bool)> {
+    ) -> Option<(BString, bool)> {
         match properties.message_id {
             Some(id) if !id.is_empty() => Some((id.to_owned(), false)),
             _ if headers.request.is_any() || route.request.is_any() => {
                 let (seconds, ms) = (now_ms / 1000, now_ms % 1000);
                 let time =
                     uuid::Timestamp::from_unix(uuid::NoContext, seconds, ms as u32 * 1_000_000);
-                Some((uuid::Uuid::new_v7(time).to_string(), true))
+                Some((uuid::Uuid::new_v7(time).to_string().into(), true))
             }
             _ => None,
         }
@@ -197,8 +197,8 @@ fn drop_duplicate(pending: &mut Pending, known: &[&Candidate]) -> Vec<Duplicate>
         notify: tracking.notify.or(known.queue.settings().request.notify),
         queue: Arc::clone(&known.queue),
         id: known.id,
-        reply_to: properties.reply_to.map(str::to_owned),
-        correlation_id: properties.correlation_id.map(str::to_owned),
+        reply_to: properties.reply_to.map(ToOwned::to_owned),
+        correlation_id: properties.correlation_id.map(ToOwned::to_owned),
         ticket: tracking.ticket,
         confirm: pending.confirm,
     };

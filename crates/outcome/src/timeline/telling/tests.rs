@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{Details, Flags, IdHash, PublishedQueue, Verdict};
+use amqp::BStr;
 
 /// Reads a script: `publish a b`, `copy dlq`, `deliver a w1`, `requeue a`, `settle a processed`
 /// (flags `late`, `copy`, `notified`, `dlx`), `receive a`, `move`. An empty queue is `-`,
@@ -54,7 +55,7 @@ fn settled(queue: &str, outcome: &str, flags: &[String]) -> Settled<'static> {
                 .with_if(has("notified"), Flags::NOTIFIED),
         },
         details: Details {
-            message_id: "m".into(),
+            message_id: BStr::new("m").into(),
             worker: "w".into(),
             dead_letter_exchange: has("dlx").then(|| "dlx".into()),
             ..Details::default()
