@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::OpenFiles;
-use crate::places::{Door, Places, Shortage};
+use crate::places::{Address, Door, Places, Shortage};
 use crate::seldom::Seldom;
 
 /// How long to wait for ended connections to be gone. Each needs a turn of its thread for that.
@@ -90,12 +90,18 @@ impl Entrance {
         let inner = &self.admission.0;
         let room = (inner.room)();
         let ender = Arc::new(Ender::default());
-        let entered = inner.places.lock().enter(self.door, room, Arc::clone(&ender));
+        let entered = inner.places.lock().enter(
+            self.door,
+            room,
+            Address::from(peer.ip()),
+            Arc::clone(&ender),
+        );
         entered.ended.iter().for_each(|ender| ender.end());
         let why = match entered.shortage {
             None => "",
             Some(Shortage::Connections) => "the maximum of connections is reached",
             Some(Shortage::OpenFiles) => "the limit of open files is reached",
+            Some(Shortage::OfAddress) => "one address has half of the places without a login",
         };
         let Some(place) = entered.place else {
             if let Some(count) = self.refused.count(Instant::now()) {

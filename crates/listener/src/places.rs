@@ -4,10 +4,12 @@
 //! no clock either: places are ordered by when they fell silent.
 //!
 //! *Invariants:* a place is silent, known or ended, and ending is final; `count` counts those that
-//! are not ended; only silent places are ended, the longest silent first; every operation takes at
-//! most logarithmic time, given that each place is ended once.
+//! are not ended; only silent places are ended, the longest silent first; one address has at most half
+//! of all places that there may be as silent ones, and beyond that makes way for itself; every
+//! operation takes at most logarithmic time, given that each place is ended once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Identifies a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub(crate) enum Shortage {
     Connections,
     /// Room for all listeners together.
     OpenFiles,
+    /// The half that one address may have without a login.
+    OfAddress,
 }
 
 /// All places. `T` is what ends a connection.
@@ -37,13 +41,50 @@ pub(crate) struct Places<T> {
 struct Inside {
     max: usize,
     count: usize,
-    /// Silent places in the order of silence: the first has been silent longest.
-    silent: BTreeMap<u64, u64>,
+    silent: Silent,
+    silent_of: HashMap<Address, Silent>,
+}
+
+/// Silent places in the order of silence: the first has been silent longest.
+type Silent = BTreeMap<u64, u64>;
+
+/// Where a peer comes from: an address, or the network in which it has as many as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Address(IpAddr);
+
+impl From<IpAddr> for Address {
+    fn from(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = address.to_bits() >> 64 << 64;
+                Self(Ipv6Addr::from_bits(network).into())
+            }
+            address => Self(address),
+        }
+    }
+}
+
+impl Inside {
+    fn add_silent(&mut self, address: Address, turn: u64, place: u64) {
+        self.silent.insert(turn, place);
+        self.silent_of.entry(address).or_default().insert(turn, place);
+    }
+
+    fn remove_silent(&mut self, address: Address, turn: u64) {
+        self.silent.remove(&turn);
+        if let Some(of_address) = self.silent_of.get_mut(&address) {
+            of_address.remove(&turn);
+            if of_address.is_empty() {
+                self.silent_of.remove(&address);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     door: Door,
+    address: Address,
     standing: Standing,
     ender: Option<T>,
 }
@@ -75,18 +116,28 @@ impl<T> Default for Places<T> {
 impl<T> Places<T> {
     /// Adds a listener, with its maximum.
     pub(crate) fn add_door(&mut self, max: usize) -> Door {
-        self.doors.push(Inside { max, count: 0, silent: BTreeMap::new() });
+        self.doors.push(Inside { max, count: 0, silent: Silent::new(), silent_of: HashMap::new() });
         Door(self.doors.len() - 1)
     }
 
     /// Takes a new, silent place, if need be that of the longest silent; `room` is how many there
     /// may be behind all doors together.
-    pub(crate) fn enter(&mut self, door: Door, room: usize, ender: T) -> Entered<T> {
+    pub(crate) fn enter(
+        &mut self,
+        door: Door,
+        room: usize,
+        address: Address,
+        ender: T,
+    ) -> Entered<T> {
         let mut entered = Entered { place: None, ended: Vec::new(), shortage: None };
-        while let Some(shortage) = self.shortage(door, room) {
+        while let Some(shortage) = self.shortage(door, room, address) {
             entered.shortage = Some(shortage);
-            let of = (shortage == Shortage::Connections).then_some(door);
-            match self.end_longest_silent(of) {
+            let ended = match shortage {
+                Shortage::Connections => self.end_longest_silent(Some(door)),
+                Shortage::OpenFiles => self.end_longest_silent(None),
+                Shortage::OfAddress => self.end_longest_silent_of(door, address),
+            };
+            match ended {
                 Some(ender) => entered.ended.push(ender),
                 None => return entered,
             }
@@ -94,9 +145,9 @@ impl<T> Places<T> {
         let place = self.take_turn();
         let turn = self.take_turn();
         let standing = Standing::Silent { turn };
-        self.places.insert(place, Entry { door, standing, ender: Some(ender) });
+        self.places.insert(place, Entry { door, address, standing, ender: Some(ender) });
         let inside = &mut self.doors[door.0];
-        inside.silent.insert(turn, place);
+        inside.add_silent(address, turn, place);
         inside.count += 1;
         self.count += 1;
         entered.place = Some(place);
@@ -114,11 +165,22 @@ impl<T> Places<T> {
             // There are only as many doors as protocols.
             None => (0..self.doors.len()).filter_map(first).min()?,
         };
+        self.end(turn, place)
+    }
+
+    /// Ends the place that has been silent longest of those that an address has behind a door.
+    fn end_longest_silent_of(&mut self, door: Door, address: Address) -> Option<T> {
+        let silent = self.doors[door.0].silent_of.get(&address)?;
+        let (turn, place) = silent.first_key_value().map(|(turn, place)| (*turn, *place))?;
+        self.end(turn, place)
+    }
+
+    fn end(&mut self, turn: u64, place: u64) -> Option<T> {
         let entry = self.places.get_mut(&place)?;
         entry.standing = Standing::Ended;
         let ender = entry.ender.take();
         let inside = &mut self.doors[entry.door.0];
-        inside.silent.remove(&turn);
+        inside.remove_silent(entry.address, turn);
         inside.count -= 1;
         self.count -= 1;
         ender
@@ -129,7 +191,7 @@ impl<T> Places<T> {
         let Some(entry) = self.places.get_mut(&place) else { return };
         if let Standing::Silent { turn } = entry.standing {
             entry.standing = Standing::Known;
-            self.doors[entry.door.0].silent.remove(&turn);
+            self.doors[entry.door.0].remove_silent(entry.address, turn);
         }
     }
 
@@ -140,7 +202,7 @@ impl<T> Places<T> {
         let Some(entry) = self.places.get_mut(&place) else { return };
         if entry.standing == Standing::Known {
             entry.standing = Standing::Silent { turn };
-            self.doors[entry.door.0].silent.insert(turn, place);
+            self.doors[entry.door.0].add_silent(entry.address, turn, place);
         }
     }
 
@@ -152,7 +214,7 @@ impl<T> Places<T> {
         }
         let inside = &mut self.doors[entry.door.0];
         if let Standing::Silent { turn } = entry.standing {
-            inside.silent.remove(&turn);
+            inside.remove_silent(entry.address, turn);
         }
         inside.count -= 1;
         self.count -= 1;
@@ -164,9 +226,14 @@ impl<T> Places<T> {
         self.places.len() - self.count
     }
 
-    fn shortage(&self, door: Door, room: usize) -> Option<Shortage> {
+    fn shortage(&self, door: Door, room: usize, address: Address) -> Option<Shortage> {
         let inside = &self.doors[door.0];
-        if inside.count >= inside.max {
+        let of_address = inside.silent_of.get(&address).map_or(0, Silent::len);
+        // One may always try to log in.
+        let of_address_max = (inside.max.min(room) / 2).max(1);
+        if of_address >= of_address_max {
+            Some(Shortage::OfAddress)
+        } else if inside.count >= inside.max {
             Some(Shortage::Connections)
         } else if self.count >= room {
             Some(Shortage::OpenFiles)
