@@ -4,11 +4,13 @@
 //! running. At the end it prints how long each took; the last line is
 //! `N passed, N failed, N skipped`, the sum over all parts.
 
+mod broker;
 mod deny;
 mod fuzz;
 mod python;
 mod rules;
 mod rust;
+mod tables;
 mod tally;
 mod times;
 mod venv;
@@ -100,6 +102,8 @@ fn parts() -> Vec<Box<dyn Part>> {
         vec![Box::new(rules::Tidy), Box::new(deny::Deny), Box::new(rust::Rust)];
     parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
     parts.push(Box::new(fuzz::Fuzz));
+    // Not next to the suites: those who mostly wait would run alongside, and a first build does not.
+    parts.extend(tables::tables().into_iter().map(|table| Box::new(table) as Box<dyn Part>));
     parts
 }
 
