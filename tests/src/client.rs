@@ -165,6 +165,12 @@ impl Client {
         assert_eq!((refusal.code, refusal.level), (code, level), "{}", refusal.text);
     }
 
+    /// Asserts that the broker closes the connection by itself.
+    #[track_caller]
+    pub fn is_closed(&self) {
+        crate::eventually("the connection is closed", || !self.connection.status().connected());
+    }
+
     /// As [`Client::refuses`], for a call without an answer of its own: a consumer receives the
     /// error.
     #[track_caller]

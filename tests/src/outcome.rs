@@ -46,7 +46,7 @@ pub struct Told {
 }
 
 /// All headers of outcome messages.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "x-outcome",
     "x-message-id",
     "x-queue",
@@ -54,6 +54,7 @@ const NAMES: [&str; 15] = [
     "x-reason",
     "x-attempts",
     "x-worker",
+    "x-worker-user",
     "x-error",
     "x-dead-letter-exchange",
     "x-result-bytes",
@@ -153,8 +154,16 @@ impl Broker {
     /// thousand.
     #[track_caller]
     pub fn outcomes_of(&self, queue: &str) -> Vec<Json> {
-        let answer =
-            self.http("GET", &format!("/v1/outcomes?limit=1000&queue={}", http::escape(queue)));
+        self.outcomes_where(&format!("queue={}", http::escape(queue)))
+    }
+
+    /// All outcomes in a virtual host.
+    pub fn outcomes_in(&self, vhost: &str) -> Vec<Json> {
+        self.outcomes_where(&format!("vhost={}", http::escape(vhost)))
+    }
+
+    fn outcomes_where(&self, query: &str) -> Vec<Json> {
+        let answer = self.http("GET", &format!("/v1/outcomes?limit=1000&{query}"));
         assert_eq!(answer.status, 200, "{:?}", answer.json);
         answer.json["outcomes"].elements().to_vec()
     }

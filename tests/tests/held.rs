@@ -102,7 +102,8 @@ fn hoarder(broker: &Broker, in_transaction: bool) -> Raw {
 fn leaves_nothing(test: &str, in_transaction: bool, death: Death) {
     let _turn = turn();
     let directory = tempfile::tempdir().expect("a directory");
-    let config = "[limits]\nmemory_bytes_max = 300000000\n";
+    // A quarter of it is for what is unfinished, and half of that for one user.
+    let config = "[limits]\nmemory_bytes_max = 600000000\n";
     let Some(broker) = start(test, directory.path(), config) else { return };
     let mut publisher = broker.raw();
     publisher.declare(1, "q");

@@ -332,21 +332,13 @@ fn change_of_permissions_acts_on_a_live_channel() {
 }
 
 #[test]
-fn cleared_permissions_leave_a_connection_with_nothing_to_do() {
-    let test = "cleared_permissions_leave_a_connection_with_nothing_to_do";
+fn cleared_permissions_end_a_connection() {
+    let test = "cleared_permissions_end_a_connection";
     let Some(broker) = wilco_for(test) else { return };
     let user = add_user(&broker, [".*", ".*", ".*"]);
     let client = Client::connect(&uri(&broker, &user));
-    let queue = client.queue("q", FieldTable::default());
-    broker.manage(&["permission", "clear", "/", &user]);
-    needs(&client, "write access to exchange 'amq.default'", |channel| {
-        publish(channel, "", &queue)
-    });
-    needs(&client, &format!("read access to queue '{queue}'"), |channel| {
-        channel.try_get(&queue, true)
-    });
-    needs(&client, &format!("configure access to queue '{queue}'"), |channel| {
-        delete(channel, &queue)
+    client.refuses_unasked(320, Level::Connection, |_| {
+        broker.manage(&["permission", "clear", "/", &user]);
     });
     assert_eq!(log_in(&broker, &user, "secret"), Err(530));
 }
@@ -365,16 +357,15 @@ fn new_password_works_at_once_and_the_old_one_does_not() {
 }
 
 #[test]
-fn deleted_user_cannot_log_in() {
-    let Some(broker) = wilco_for("deleted_user_cannot_log_in") else { return };
+fn deleted_user_is_out_and_cannot_log_in() {
+    let test = "deleted_user_is_out_and_cannot_log_in";
+    let Some(broker) = wilco_for(test) else { return };
     let user = add_user(&broker, [".*", ".*", ".*"]);
     let client = Client::connect(&uri(&broker, &user));
-    broker.manage(&["user", "delete", &user]);
-    assert_eq!(log_in(&broker, &user, "secret"), Err(403));
-    let queue = unique("q");
-    needs(&client, &format!("configure access to queue '{queue}'"), |channel| {
-        declare(channel, &queue, FieldTable::default())
+    client.refuses_unasked(320, Level::Connection, |_| {
+        broker.manage(&["user", "delete", &user]);
     });
+    assert_eq!(log_in(&broker, &user, "secret"), Err(403));
 
     // A new user of the same name has none of what the deleted user had.
     broker.manage(&["user", "add", &user, "--password", "other"]);

@@ -233,10 +233,10 @@ fn inequivalent_exchange_declaration_is_refused() {
 }
 
 #[test]
-fn unknown_exchange_type_closes_the_connection() {
+fn unknown_exchange_type_closes_the_channel_only() {
     let broker = shared();
     let client = broker.client();
-    client.refuses(503, Level::Connection, |channel| {
+    client.refuses(406, Level::Channel, |channel| {
         let kind = ExchangeKind::Custom("x-wonderful".into());
         channel.try_exchange(&unique("exchange"), kind, DURABLE, none())
     });

@@ -5,7 +5,19 @@ use amqp::{
     BStr, BString, ByteSlice, DecodeError, FieldTable, FieldValue, OwnedProperties, Properties,
 };
 
+use crate::message::Origin;
 use crate::{Message, Tracking};
+
+/// Headers that only the broker writes.
+const BROKERS_OWN: [&str; 7] = [
+    "x-death",
+    "x-first-death-reason",
+    "x-first-death-queue",
+    "x-first-death-exchange",
+    "x-last-death-reason",
+    "x-last-death-queue",
+    "x-last-death-exchange",
+];
 
 /// Where, why and when a message died.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +34,11 @@ pub struct Death<'a> {
     pub now_ms: u64,
 }
 
-/// The copy that is published to the dead-letter exchange, and the routing keys it is routed by
-/// (its own first, then those in `CC`).
+/// The copy that is published to the dead-letter exchange, and the routing keys it is routed by: its
+/// own first, then those in `CC` and `BCC`.
+///
+/// Deaths that a client has written into the headers are ignored, as in RabbitMQ 4: `x-death` and its
+/// companions are the broker's.
 pub fn dead_letter(
     message: &Message,
     death: &Death<'_>,
@@ -34,10 +49,17 @@ pub fn dead_letter(
 
     let mut keys = vec![message.routing_key().to_owned()];
     keys.extend(copy_keys(&headers, "CC"));
+    // Receivers see these.
     let death_keys = keys.clone();
+    keys.extend(copy_keys(&headers, "BCC"));
     if let Some(routing_key) = death.routing_key {
         headers.remove("CC");
+        headers.remove("BCC");
         keys = vec![routing_key.into()];
+    }
+    let has_bcc = headers.contains("BCC");
+    if !message.head().has_died {
+        BROKERS_OWN.into_iter().for_each(|name| drop(headers.remove(name)));
     }
 
     record_death(&mut headers, message, death, death_keys, properties.expiration.take());
@@ -51,13 +73,14 @@ pub fn dead_letter(
     // nothing, and what is not a producer's message is not followed any further.
     let tracking =
         message.followed().map(|of| Tracking { id: of.id, is_copy: true, ..Tracking::default() });
-    Ok((Message::tracked(death.now_ms, &parsed, content, tracking.as_ref(), scratch), keys))
+    let origin = Origin { tracking: tracking.as_ref(), has_died: true, has_bcc };
+    Ok((Message::build(death.now_ms, &parsed, content, origin, scratch), keys))
 }
 
 /// Whether dead-lettering a message to `queue` would go round forever: it died there before, and no
-/// client has intervened since, be it by a reject or by headers that no broker writes.
+/// client has rejected it since.
 pub fn is_cycle(message: &Message, reason: &str, queue: &str) -> bool {
-    if reason == "rejected" {
+    if reason == "rejected" || !message.head().has_died {
         return false;
     }
     let Ok(properties) = message.properties() else { return false };
@@ -129,7 +152,7 @@ fn record_death(
     };
     deaths.insert(0, entry);
     headers.insert("x-death", FieldValue::Array(deaths));
-    if is_first || !headers.contains("x-first-death-reason") {
+    if is_first {
         mark(headers, "first", message, death);
     }
     mark(headers, "last", message, death);

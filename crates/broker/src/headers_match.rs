@@ -3,8 +3,9 @@
 //! Owns the rules: `x-match` says whether `all` (the default) or `any` of the binding's arguments
 //! must be among the headers, ignoring those whose names begin with `x-` unless it says
 //! `all-with-x` or `any-with-x`; `x-match` itself never counts; an argument of type void requires
-//! only that the header is present. Values are compared as in RabbitMQ: integers of all widths and
-//! floats as numbers, texts and byte arrays as bytes.
+//! only that the header is present. Values are compared as in RabbitMQ: integers of all widths as
+//! numbers, floats of both widths as numbers, but no integer equals a float; texts and byte arrays as
+//! bytes.
 //!
 //! *Invariant:* decodes no more of a header than the comparison needs; a match allocates nothing.
 
@@ -144,25 +145,11 @@ fn equal(wanted: &FieldValue, found: &ValueRef<'_>, depth: usize) -> bool {
     }
 }
 
-/// A number of any type, compared exactly.
-#[derive(Clone, Copy)]
+/// A number of any width.
+#[derive(Clone, Copy, PartialEq)]
 enum Number {
     Integer(i128),
     Float(f64),
-}
-
-impl PartialEq for Number {
-    fn eq(&self, other: &Self) -> bool {
-        match (*self, *other) {
-            (Self::Integer(left), Self::Integer(right)) => left == right,
-            (Self::Float(left), Self::Float(right)) => left == right,
-            (Self::Integer(integer), Self::Float(float))
-            | (Self::Float(float), Self::Integer(integer)) => {
-                // Compared as integers, not as floats: no float has the value 2^53 + 1.
-                float.trunc() == float && float.abs() < 1e30 && float as i128 == integer
-            }
-        }
-    }
 }
 
 fn wanted_number(value: &FieldValue) -> Option<Number> {

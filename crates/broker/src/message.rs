@@ -5,6 +5,7 @@
 //! broker itself needs, read once at publishing.
 
 use amqp::{BStr, ByteSlice, DecodeError, Properties};
+use outcome::DURATION_MS_MAX;
 use triomphe::ThinArc;
 
 use crate::tracking::{TRACKING_BYTES, Tracking};
@@ -14,17 +15,34 @@ use crate::tracking::{TRACKING_BYTES, Tracking};
 pub struct Head {
     /// When it was published, ms since the epoch.
     pub published_at_ms: u64,
-    /// The property `expiration`, ms.
-    pub expiration_ms: Option<u32>,
     /// The property `priority`, 0 when absent.
     pub priority: u8,
     /// `delivery_mode` 2.
     pub persistent: bool,
     /// Whether a [`Tracking`] stands in front of the content.
     pub is_tracked: bool,
+    /// Whether the broker itself has written the `x-death` that its headers have: it is a copy that
+    /// was published to a dead-letter exchange.
+    pub has_died: bool,
+    /// Whether there is a header `BCC`, which receivers must not see.
+    pub has_bcc: bool,
+    /// The property `expiration`, ms; [`NEVER`] if there is none.
+    expiration_ms: u64,
     properties_bytes: u32,
     exchange_bytes: u8,
     routing_key_bytes: u8,
+}
+
+/// What is known of a message's origin besides its properties. None of it is taken from its headers,
+/// which clients write.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin<'a> {
+    /// Set for a message whose outcome somebody may ask for.
+    pub tracking: Option<&'a Tracking>,
+    /// As [`Head::has_died`].
+    pub has_died: bool,
+    /// As [`Head::has_bcc`].
+    pub has_bcc: bool,
 }
 
 /// A shared, immutable message. Cloning costs one atomic increment.
@@ -34,9 +52,16 @@ pub struct Message(ThinArc<Head, u8>);
 /// Length of an encoded [`Head`] in a log record.
 pub const HEAD_BYTES: usize = 20;
 
+/// Stands for no expiration.
+const NEVER: u64 = u64::MAX;
+/// The bits of times in an encoded head.
+const TIME_MASK: u64 = (1 << 48) - 1;
+
 const PERSISTENT: u8 = 1;
 const EXPIRES: u8 = 2;
 const TRACKED: u8 = 4;
+const DIED: u8 = 8;
+const BCC: u8 = 16;
 
 impl Message {
     /// Builds a message; `scratch` is a reusable buffer.
@@ -48,11 +73,23 @@ impl Message {
         content: (&str, &(impl AsRef<[u8]> + ?Sized), &[u8], &[u8]),
         scratch: &mut Vec<u8>,
     ) -> Self {
-        Self::tracked(published_at_ms, parsed, content, None, scratch)
+        Self::build(published_at_ms, parsed, content, Origin::default(), scratch)
     }
 
     /// As [`Message::new`], for a message whose outcome somebody may ask for.
     pub fn tracked(
+        published_at_ms: u64,
+        parsed: &Properties<'_>,
+        content: (&str, &(impl AsRef<[u8]> + ?Sized), &[u8], &[u8]),
+        tracking: Option<&Tracking>,
+        scratch: &mut Vec<u8>,
+    ) -> Self {
+        let origin = Origin { tracking, ..Origin::default() };
+        Self::build(published_at_ms, parsed, content, origin, scratch)
+    }
+
+    /// As [`Message::new`], with what is known of its origin.
+    pub fn build(
         published_at_ms: u64,
         parsed: &Properties<'_>,
         (exchange, routing_key, properties, body): (
@@ -61,20 +98,23 @@ impl Message {
             &[u8],
             &[u8],
         ),
-        tracking: Option<&Tracking>,
+        origin: Origin<'_>,
         scratch: &mut Vec<u8>,
     ) -> Self {
         let routing_key = routing_key.as_ref();
         debug_assert!(exchange.len() <= 255 && routing_key.len() <= 255);
+        let Origin { tracking, has_died, has_bcc } = origin;
         let head = Head {
             published_at_ms,
             expiration_ms: parsed
                 .expiration
                 .and_then(|text| text.to_str().ok()?.parse::<u64>().ok())
-                .map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+                .map_or(NEVER, |ms| ms.min(DURATION_MS_MAX)),
             priority: parsed.priority.unwrap_or(0),
             persistent: parsed.delivery_mode == Some(2),
             is_tracked: tracking.is_some(),
+            has_died,
+            has_bcc,
             properties_bytes: properties.len() as u32,
             exchange_bytes: exchange.len() as u8,
             routing_key_bytes: routing_key.len() as u8,
@@ -105,16 +145,20 @@ impl Message {
     /// The head of an encoded message, and the size of its body.
     pub fn peek(bytes: &[u8]) -> Option<(Head, u32)> {
         let (head, content) = bytes.split_at_checked(HEAD_BYTES)?;
+        let expiration_ms = u64::from(u32::from_le_bytes(head[12..16].try_into().ok()?))
+            | u64::from(u16::from_le_bytes([head[6], head[7]])) << 32;
+        let has = |flag: u8| head[19] & flag != 0;
         let head = Head {
-            published_at_ms: u64::from_le_bytes(head[..8].try_into().ok()?),
+            published_at_ms: u64::from_le_bytes(head[..8].try_into().ok()?) & TIME_MASK,
             properties_bytes: u32::from_le_bytes(head[8..12].try_into().ok()?),
-            expiration_ms: (head[19] & EXPIRES != 0)
-                .then_some(u32::from_le_bytes(head[12..16].try_into().ok()?)),
+            expiration_ms: if has(EXPIRES) { expiration_ms } else { NEVER },
             exchange_bytes: head[16],
             routing_key_bytes: head[17],
             priority: head[18],
-            persistent: head[19] & PERSISTENT != 0,
-            is_tracked: head[19] & TRACKED != 0,
+            persistent: has(PERSISTENT),
+            is_tracked: has(TRACKED),
+            has_died: has(DIED),
+            has_bcc: has(BCC),
         };
         let before_body = head.tracking_bytes() as u64
             + u64::from(head.exchange_bytes)
@@ -128,15 +172,19 @@ impl Message {
     pub fn encode_head(&self) -> [u8; HEAD_BYTES] {
         let head = self.head();
         let mut out = [0; HEAD_BYTES];
-        out[..8].copy_from_slice(&head.published_at_ms.to_le_bytes());
+        let expiration_ms = head.expiration_ms().unwrap_or(0);
+        let published_at_ms = head.published_at_ms & TIME_MASK | expiration_ms >> 32 << 48;
+        out[..8].copy_from_slice(&published_at_ms.to_le_bytes());
         out[8..12].copy_from_slice(&head.properties_bytes.to_le_bytes());
-        out[12..16].copy_from_slice(&head.expiration_ms.unwrap_or(0).to_le_bytes());
+        out[12..16].copy_from_slice(&(expiration_ms as u32).to_le_bytes());
         out[16] = head.exchange_bytes;
         out[17] = head.routing_key_bytes;
         out[18] = head.priority;
         out[19] = u8::from(head.persistent) * PERSISTENT
-            + u8::from(head.expiration_ms.is_some()) * EXPIRES
-            + u8::from(head.is_tracked) * TRACKED;
+            + u8::from(head.expiration_ms().is_some()) * EXPIRES
+            + u8::from(head.is_tracked) * TRACKED
+            + u8::from(head.has_died) * DIED
+            + u8::from(head.has_bcc) * BCC;
         out
     }
 
@@ -206,6 +254,11 @@ impl Message {
 }
 
 impl Head {
+    /// The property `expiration`, ms.
+    pub fn expiration_ms(&self) -> Option<u64> {
+        (self.expiration_ms != NEVER).then_some(self.expiration_ms)
+    }
+
     fn tracking_bytes(&self) -> usize {
         if self.is_tracked { TRACKING_BYTES } else { 0 }
     }

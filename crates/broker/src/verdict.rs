@@ -65,7 +65,7 @@ pub fn verdict(
     let verdict = facts.verdict(outcome, Some(reason), flags);
     Decision::Settled(Told {
         tells_duplicates: !tracking.is_copy,
-        frees_id: reason == Reason::Refused && tracking.is_deduplicated,
+        frees_id: reason.frees_id() && tracking.is_deduplicated,
         keeps_content: !tracking.is_copy && may_be_tried_again(reason),
         ..facts.told(verdict, settings)
     })
@@ -79,7 +79,10 @@ pub fn deadline_missed(
     settings: &Settings,
 ) -> Told {
     let facts = Facts { tracking, published_at_ms, attempts };
-    facts.told(facts.verdict(Outcome::DeadlineMissed, None, Flags::NONE), settings)
+    // Kept now: if it fails later, that changes nothing any more.
+    let keeps_content = !tracking.is_copy;
+    let verdict = facts.verdict(Outcome::DeadlineMissed, None, Flags::NONE);
+    Told { keeps_content, ..facts.told(verdict, settings) }
 }
 
 /// The verdict on a message that reached no queue.
@@ -107,10 +110,11 @@ impl Facts<'_> {
         }
     }
 
-    /// Addresses a verdict to whoever asked for it: the message itself or, on its behalf, its
-    /// queue. A queue does not ask for copies.
+    /// Addresses a verdict to whoever asked for it: the message itself or, on its behalf, its queue.
+    /// A queue asks neither for copies nor for what others publish through an exchange.
     fn told(&self, verdict: Verdict, settings: &Settings) -> Told {
-        let of_queue = settings.request.notify.filter(|_| !self.tracking.is_copy);
+        let Tracking { is_copy, is_through_exchange, .. } = self.tracking;
+        let of_queue = settings.request.notify.filter(|_| !is_copy && !is_through_exchange);
         let notify = self.tracking.notify.or(of_queue);
         let is_processed = verdict.outcome == Outcome::Processed;
         Told {
@@ -132,12 +136,11 @@ fn may_be_tried_again(reason: Reason) -> bool {
         | Reason::DeliveryLimit
         | Reason::Expired
         | Reason::MaxLength
-        | Reason::Cancelled => true,
-        Reason::Acked
-        | Reason::AutoAcked
         | Reason::Refused
         | Reason::Purged
-        | Reason::QueueDeleted => false,
+        | Reason::QueueDeleted
+        | Reason::Cancelled => true,
+        Reason::Acked | Reason::AutoAcked => false,
     }
 }
 

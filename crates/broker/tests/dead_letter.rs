@@ -2,6 +2,7 @@
 
 use amqp::{BString, FieldTable, FieldValue, OwnedProperties};
 use broker::dead_letter::{Death, copy_keys, dead_letter, is_cycle};
+use broker::message::Origin;
 use broker::{Message, QueueId, Tracking};
 use outcome::Notify;
 
@@ -54,7 +55,7 @@ fn history(properties: &OwnedProperties) -> Vec<(String, String, i64)> {
 fn marks(properties: &OwnedProperties, which: &str) -> [String; 3] {
     let headers = properties.headers.as_ref().expect("headers");
     ["reason", "queue", "exchange"].map(|what| {
-        let mark = headers.get(&format!("x-{which}-death-{what}")).and_then(FieldValue::as_str);
+        let mark = headers.get(format!("x-{which}-death-{what}")).and_then(FieldValue::as_str);
         mark.expect("a mark").to_owned()
     })
 }
@@ -189,9 +190,9 @@ fn an_entry_that_is_counted_again_keeps_what_it_said_first() {
 fn the_expiration_moves_into_the_history() {
     let expiring = OwnedProperties { expiration: Some("250".into()), ..Default::default() };
     let original = message("", "key", &expiring);
-    assert_eq!(original.head().expiration_ms, Some(250));
+    assert_eq!(original.head().expiration_ms(), Some(250));
     let (copy, _, properties) = die(&original, &death("q", "expired"));
-    assert_eq!(copy.head().expiration_ms, None, "it must not expire again at once");
+    assert_eq!(copy.head().expiration_ms(), None, "it must not expire again at once");
     assert_eq!(properties.expiration, None);
     let expiration = |properties: &OwnedProperties, at: usize| {
         let headers = properties.headers.as_ref().expect("headers");
@@ -242,6 +243,48 @@ fn other_headers_stay() {
     assert_eq!(headers.get("x-death-of-mine"), Some(&3i32.into()));
 }
 
+/// As the broker has written them.
+fn with_history(headers: FieldTable) -> Message {
+    let mut properties = Vec::new();
+    OwnedProperties { headers: Some(headers), ..Default::default() }.encode(&mut properties);
+    let content = ("source", "key", properties.as_slice(), &b"body"[..]);
+    let origin = Origin { has_died: true, ..Origin::default() };
+    Message::build(5, &amqp::Properties::default(), content, origin, &mut Vec::new())
+}
+
+#[test]
+fn what_a_client_says_of_earlier_deaths_is_ignored() {
+    let first = message("source", "key", &OwnedProperties::default());
+    let (copy, _, properties) = die(&first, &death("q", "expired"));
+    assert!(copy.head().has_died && !first.head().has_died);
+    // A client publishes it again with all the headers that it got.
+    let again = with_headers(properties.headers.clone().expect("headers"));
+    assert!(!is_cycle(&again, "expired", "q"));
+    let (_, _, repeated) = die(&again, &death("q", "expired"));
+    assert_eq!(history(&repeated), history(&properties));
+    // The broker itself goes on counting.
+    let (_, _, second) = die(&copy, &death("q", "expired"));
+    assert_eq!(history(&second), [("q".to_owned(), "expired".to_owned(), 2)]);
+}
+
+#[test]
+fn hidden_keys_route_every_copy_and_are_shown_to_nobody() {
+    let strings = |key: &str| FieldValue::Array(vec![key.into()]);
+    let message = with_headers(table([("CC", strings("open")), ("BCC", strings("hidden"))]));
+    let (copy, keys, properties) = die(&message, &death("q", "rejected"));
+    assert_eq!(keys, ["key", "open", "hidden"]);
+    assert!(copy.head().has_bcc, "so that it is taken out before a receiver sees it");
+    let headers = properties.headers.expect("headers");
+    assert!(!format!("{:?}", headers.get("x-death")).contains("hidden"));
+    let (_, keys, _) = die(&copy, &death("p", "rejected"));
+    assert_eq!(keys, ["key", "open", "hidden"]);
+    // With a key of the queue's own, all of them are replaced.
+    let death = Death { routing_key: Some("other"), ..death("q", "rejected") };
+    let (copy, keys, properties) = die(&message, &death);
+    assert_eq!((keys.len(), copy.head().has_bcc), (1, false));
+    assert!(!properties.headers.expect("headers").contains("BCC"));
+}
+
 #[test]
 fn a_history_that_is_none_begins_anew() {
     // A client may send anything back as headers.
@@ -265,7 +308,7 @@ fn odd_entries_of_a_history_are_passed_on() {
         ("count", FieldValue::I64(i64::MAX)),
     ]);
     let odd = vec![7i32.into(), FieldValue::Table(uncounted), FieldValue::Table(full)];
-    let message = with_headers(table([("x-death", FieldValue::Array(odd))]));
+    let message = with_history(table([("x-death", FieldValue::Array(odd))]));
     let entry = |properties: &OwnedProperties, at: usize| {
         let deaths = properties.headers.as_ref()?.get("x-death")?.as_array()?.to_vec();
         Some((deaths.len(), deaths[at].as_table()?.get("count")?.as_i64()?))
@@ -330,8 +373,10 @@ fn a_cycle_is_one_that_no_consumer_had_a_hand_in() {
             None => "?".into(),
         };
         let deaths_array = deaths.split_whitespace().map(entry).collect();
-        let message = with_headers(table([("x-death", FieldValue::Array(deaths_array))]));
+        let headers = table([("x-death", FieldValue::Array(deaths_array))]);
+        let message = with_history(headers.clone());
         assert_eq!(is_cycle(&message, "expired", queue), expected, "{deaths}");
+        assert!(!is_cycle(&with_headers(headers), "expired", queue), "a client wrote that");
         assert!(!is_cycle(&message, "rejected", queue), "a reject is no cycle");
     }
 }
@@ -341,7 +386,7 @@ fn without_a_history_there_is_no_cycle() {
     let plain = message("x", "key", &OwnedProperties::default());
     assert!(!is_cycle(&plain, "expired", "q"));
     for odd in [FieldValue::Void, "q".into()] {
-        assert!(!is_cycle(&with_headers(table([("x-death", odd)])), "expired", "q"));
+        assert!(!is_cycle(&with_history(table([("x-death", odd)])), "expired", "q"));
     }
 }
 

@@ -325,7 +325,7 @@ fn check(topology: &Topology, model: &Model) {
                 headers(header).encode_with_length(&mut bytes);
                 let table = TableRef::new(&bytes[4..]);
                 let mut out = Vec::new();
-                let bytes: Vec<&BStr> = keys.iter().map(|key| BStr::new(key)).collect();
+                let bytes: Vec<&BStr> = keys.iter().map(BStr::new).collect();
                 let routed =
                     topology.route(&start.name, bytes[0], &bytes[1..], Some(table), &mut out);
                 routed.expect("the exchange is there");

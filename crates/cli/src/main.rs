@@ -10,6 +10,7 @@ mod config;
 mod control;
 mod failure;
 mod heap;
+mod log;
 mod output;
 mod password;
 mod serve;

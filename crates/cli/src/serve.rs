@@ -1,6 +1,6 @@
 //! `wilco serve`: opens the node, listens, announces that, and stops cleanly when told to.
 
-use std::io::{ErrorKind, IsTerminal};
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use node::{Node, auth};
 use server::Server;
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Durability, HttpAddress};
 use crate::failure::Failure;
@@ -31,7 +30,7 @@ const OTHER_FILES: usize = 40;
 
 /// Runs the broker until SIGINT or SIGTERM.
 pub(crate) fn run(config: &Config) -> Result<(), Failure> {
-    log_to_stderr(&config.log.filter)?;
+    crate::log::to_stderr(&config.log.filter)?;
     let open_files = OpenFiles::raise();
     let runtime = runtime::Builder::new_multi_thread()
         .enable_all()
@@ -219,16 +218,6 @@ impl Signals {
             _ = self.terminate.recv() => {}
         }
     }
-}
-
-fn log_to_stderr(filter: &str) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(filter).map_err(Failure::runtime)?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init()
-        .map_err(Failure::runtime)
 }
 
 #[cfg(test)]

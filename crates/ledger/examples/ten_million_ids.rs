@@ -24,7 +24,7 @@ const FLUSH_MESSAGES: u64 = 25_000;
 const UNDER_WAY: u64 = 500;
 const RECORD_BYTES: u64 = 700;
 const START_MS: u64 = 1_760_000_000_000;
-const QUEUE: u32 = 7;
+const QUEUE: &str = "orders";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -174,7 +174,7 @@ fn published(id: &str) -> What<'_> {
         vhost: "/".into(),
         id: BStr::new(id).into(),
         routing_key: BStr::new("orders").into(),
-        queues: vec![PublishedQueue { id: QUEUE, name: "orders".into() }],
+        queues: vec![PublishedQueue { id: 7, name: QUEUE.into() }],
         body_bytes: 512,
         is_deduplicated: true,
         ..Published::default()
@@ -208,7 +208,7 @@ fn settled(id: &str, published_at_ms: u64) -> What<'_> {
 
 fn look_up(ledger: &Ledger, count: u64) -> Result<(), Box<dyn Error>> {
     const ASKED: u64 = 200_000;
-    let hash = |n: u64| IdHash::new("/", &id(n));
+    let hash = |n: u64| IdHash::new("/", id(n));
     let known: Vec<_> = (0..ASKED).map(|n| hash(n * 7919 % count)).collect();
     let unknown: Vec<_> = (0..ASKED).map(|n| hash(count + n)).collect();
     let seen = |ids: &[IdHash]| -> Result<(u64, f64), Box<dyn Error>> {

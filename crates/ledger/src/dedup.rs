@@ -1,12 +1,76 @@
-//! How the window of known ids identifies a message.
+//! The window of known ids: how it identifies a message in a queue, and what its entries say.
+//!
+//! An entry's value is a time, and whether the id was *seen* then or *freed*: a message that was
+//! refused, purged or cancelled may come again. The greatest value of a key counts, so the lowest bit
+//! says which it is.
+
+use std::hash::Hasher;
 
 use outcome::IdHash;
+use siphasher::sip128::{Hasher128, SipHasher13};
 
-/// How the window identifies a message in a queue: each queue sees an id on its own.
-pub fn dedup_key(id: IdHash, queue_id: u32) -> u128 {
-    // Multiplying by an odd number loses nothing; the queue's number is spread over all bits.
-    let spread = u128::from(queue_id)
-        .wrapping_add(1)
-        .wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-    (id.0 ^ spread).wrapping_mul(0xD6E8_FEB8_6659_FD93_A5A3_564E_2AC4_1B2D)
+/// How the window identifies an id in a queue: each queue sees an id on its own. The queue is known
+/// by its name, so a queue that is deleted and declared again remembers its ids; the id's hash
+/// includes the virtual host.
+pub fn dedup_key(id: IdHash, queue: &str) -> u128 {
+    let mut hasher = SipHasher13::new_with_keys(id.0 as u64, (id.0 >> 64) as u64);
+    hasher.write(queue.as_bytes());
+    hasher.finish128().as_u128()
+}
+
+/// A queue took in a message with the id.
+pub(crate) fn seen(time_ms: u64) -> u64 {
+    time_ms << 1
+}
+
+/// The id is free again.
+pub(crate) fn freed(time_ms: u64) -> u64 {
+    time_ms << 1 | 1
+}
+
+/// When the id was seen; `None` if it is free.
+pub(crate) fn seen_at_ms(value: u64) -> Option<u64> {
+    (value & 1 == 0).then_some(value >> 1)
+}
+
+/// What a key's value becomes when something else happens to its id: it must be greater, even if
+/// both happened in the same millisecond.
+pub(crate) fn after(before: u64, value: u64) -> u64 {
+    let is_news = before & 1 != value & 1;
+    match value > before || !is_news {
+        true => value.max(before),
+        false => before + 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_later_counts_even_within_a_millisecond() {
+        let mut value = seen(7);
+        for (then, expected) in [
+            (seen(7), Some(7)),
+            (freed(7), None),
+            (freed(7), None),
+            (seen(7), Some(8)),
+            (freed(7), None),
+            (seen(20), Some(20)),
+            (seen(3), Some(20)),
+        ] {
+            let next = after(value, then);
+            assert!(next >= value);
+            value = next;
+            assert_eq!(seen_at_ms(value), expected);
+        }
+    }
+
+    #[test]
+    fn a_queue_knows_an_id_by_its_name() {
+        let key = |vhost: &str, id: &str, queue: &str| dedup_key(IdHash::new(vhost, id), queue);
+        assert_eq!(key("/", "m", "q"), key("/", "m", "q"));
+        let all = [key("/", "m", "q"), key("/", "m", "r"), key("/", "n", "q"), key("v", "m", "q")];
+        assert!((1..all.len()).all(|at| !all[..at].contains(&all[at])));
+    }
 }

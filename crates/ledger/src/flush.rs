@@ -2,9 +2,9 @@
 //!
 //! Owns the order of these steps, and nothing else.
 
-use crate::LedgerError;
 use crate::shared::Shared;
 use crate::writer::Writer;
+use crate::{LedgerError, dedup};
 
 impl Writer {
     /// Makes durable what was appended, and that the message log has been followed up to `applied`.
@@ -20,7 +20,7 @@ impl Writer {
             self.gather(shared, applied);
             self.write(shared)?;
         }
-        shared.window.set_floor(now_ms.saturating_sub(shared.options.window_ms));
+        shared.window.set_floor(dedup::seen(now_ms.saturating_sub(shared.options.window_ms)));
         self.upkeep.work(&shared.index, &shared.window, self.log.next_position());
         self.forget(shared, now_ms)?;
         self.tell_size(shared);

@@ -13,9 +13,9 @@ use crate::options::{Options, Sizes};
 use crate::page::Page;
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{LedgerError, dedup_key};
+use crate::{LedgerError, dedup, dedup_key};
 use crate::{outcomes, recovery};
-use outcome::{Event, IdHash, OutcomeQuery, OutcomesPage, What};
+use outcome::{Event, IdHash, OutcomeQuery, OutcomesPage, Reason, What};
 
 /// See the crate's documentation. One thread appends and flushes; any thread may query.
 pub struct Ledger {
@@ -55,12 +55,22 @@ impl Ledger {
         if let Some(position) = new_in {
             self.shared.index.insert(event.id.0, position);
         }
-        if let What::Published(published) = &event.what
-            && published.is_deduplicated
-        {
-            for queue in &published.queues {
-                self.shared.window.insert(dedup_key(event.id, queue.id), event.time_ms);
+        let window = &self.shared.window;
+        match &event.what {
+            What::Published(published) if published.is_deduplicated => {
+                for queue in &published.queues {
+                    let key = dedup_key(event.id, &queue.name);
+                    window.follow(key, dedup::seen(event.time_ms), dedup::after);
+                }
             }
+            What::Settled(settled) if settled.verdict.reason.is_some_and(Reason::frees_id) => {
+                let key = dedup_key(event.id, &settled.queue);
+                // Ids that the window does not know need no entry. If the disk fails, it may.
+                if window.latest(key).map_or(true, |known| known.is_some()) {
+                    window.follow(key, dedup::freed(event.time_ms), dedup::after);
+                }
+            }
+            _ => {}
         }
         true
     }
@@ -117,12 +127,12 @@ impl Ledger {
     }
 
     /// When a queue last saw an id ([`crate::dedup_key`]), ms since the epoch, if that is within
-    /// the window as of the last flush.
+    /// the window as of the last flush and the id has not been freed since.
     ///
     /// # Errors
     /// Those of the disk.
     pub fn first_seen(&self, key: u128) -> Result<Option<u64>, LedgerError> {
-        Ok(self.shared.window.latest(key)?)
+        Ok(self.shared.window.latest(key)?.and_then(dedup::seen_at_ms))
     }
 
     /// Bytes on disk.

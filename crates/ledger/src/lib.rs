@@ -111,15 +111,16 @@
 //! # Run, version 1
 //!
 //! Entries are sorted numbers of 128 bits: the upper 80 bits of the key (the message's hash, or
-//! [`dedup_key`]), and 48 bits of value (position of the page's record, or ms since the epoch). The
-//! window has at most one entry per key in a run.
+//! [`dedup_key`]), and 48 bits of value: the position of the page's record; or twice the time in ms
+//! since the epoch, plus 1 if the id was freed then and not seen. The window has at most one entry per
+//! key in a run.
 //!
 //! | bytes | content |
 //! |------:|---------|
 //! | 4096 each | blocks: 255 entries (16 each, the last block filled up with zeros), CRC of the block's number (8) and the entries (4), 0 (12) |
 //! | 8 each | for each block the upper 64 bits of its first entry |
 //! | 64 each | filter |
-//! | 64 | `wilcorun`, version 1 (4), 1 for index or 2 for window (4), number of entries, least value, greatest value, number of filter lines (8 each), 0 (8), CRC of the two parts before (4), CRC of these 60 bytes (4) |
+//! | 64 | `wilcorun`, version 1 (4), 1 for index or 3 for window (4), number of entries, least value, greatest value, number of filter lines (8 each), 0 (8), CRC of the two parts before (4), CRC of these 60 bytes (4) |
 //!
 //! The filter is a Bloom filter of 12 bits per entry in lines of 512 bits. A key's line is the
 //! upper 64 bits of the key, as a fraction of 2^64, times the number of lines; its six bits there

@@ -19,7 +19,8 @@ use crate::salvage::salvage;
 use crate::shared::Shared;
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
-use crate::{LedgerError, dedup_key};
+use crate::{LedgerError, dedup, dedup_key};
+use outcome::Reason;
 
 /// Opens the ledger on a disk.
 pub(crate) fn open<D: Disk + Clone>(
@@ -165,7 +166,7 @@ impl Pass {
         let is_new_to_index = position >= self.upkeep.index.covered();
         let is_new_to_window = position >= self.upkeep.window.covered();
         if is_new_to_index || is_new_to_window {
-            self.learn(position, record.payload, is_new_to_index, is_new_to_window);
+            self.learn(position, record.payload, is_new_to_index, is_new_to_window, dedup::after);
         }
         // A whole index may have to be rebuilt: it is written to runs on the way.
         let Self { index, window, upkeep, .. } = self;
@@ -190,7 +191,14 @@ impl Pass {
     }
 
     /// Puts a page into the index, the window, or both.
-    fn learn(&mut self, position: u64, payload: &[u8], to_index: bool, to_window: bool) {
+    fn learn(
+        &mut self,
+        position: u64,
+        payload: &[u8],
+        to_index: bool,
+        to_window: bool,
+        after: fn(u64, u64) -> u64,
+    ) {
         let Some(page) = Page::parse(payload) else { return };
         self.learned += 1;
         let hashes: Vec<_> = page.ids().iter().map(|id| id.hash()).collect();
@@ -201,11 +209,21 @@ impl Pass {
             return;
         }
         for event in page.events() {
-            let Body::Published(published) = &event.body else { continue };
-            if published.is_deduplicated {
-                for (queue, _) in page.queues(published) {
-                    self.window.insert(dedup_key(hashes[event.id], queue), event.time_ms);
+            let id = hashes[event.id];
+            match &event.body {
+                Body::Published(published) if published.is_deduplicated => {
+                    for (_, queue) in page.queues(published) {
+                        let seen = dedup::seen(event.time_ms);
+                        self.window.follow(dedup_key(id, queue), seen, after);
+                    }
                 }
+                Body::Settled(settled) if settled.verdict.reason.is_some_and(Reason::frees_id) => {
+                    let (key, freed) = (dedup_key(id, settled.queue), dedup::freed(event.time_ms));
+                    if self.window.latest(key).map_or(true, |known| known.is_some()) {
+                        self.window.follow(key, freed, after);
+                    }
+                }
+                _ => {}
             }
         }
     }
@@ -225,7 +243,8 @@ impl Pass {
                 page_count += 1;
                 // It may be in a run already; having it twice does no harm.
                 if self.enter(record) {
-                    self.learn(record.position, record.payload, true, true);
+                    // Its place in the order is not known any more, so its times decide.
+                    self.learn(record.position, record.payload, true, true, u64::max);
                 }
             })?;
             if !damage.is_known {

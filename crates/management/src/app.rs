@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
 use crate::caller::Caller;
 use crate::follow::Follower;
+use crate::names::Names;
+use crate::pool::{Exhausted, Pool, Share};
 use crate::ports::{OutcomeQuery, Ports};
 use crate::problem::{Answer, Kind, Problem};
 use crate::stopping::Stopping;
@@ -27,8 +27,9 @@ pub(crate) struct App(Arc<Inner>);
 struct Inner {
     ports: Ports,
     webhooks: Webhooks,
-    waiting: Arc<Semaphore>,
-    body_room: Arc<Semaphore>,
+    waiting: Arc<Pool>,
+    body_room: Arc<Pool>,
+    names: Names,
     stopping: Stopping,
 }
 
@@ -37,13 +38,15 @@ impl App {
         ports: Ports,
         webhooks: Webhooks,
         waiting_count_max: usize,
+        names: Names,
         stopping: Stopping,
     ) -> Self {
         Self(Arc::new(Inner {
             ports,
             webhooks,
-            waiting: Arc::new(Semaphore::new(waiting_count_max)),
-            body_room: Arc::new(Semaphore::new(BODY_ROOM_BYTES)),
+            waiting: Pool::new(waiting_count_max),
+            body_room: Pool::new(BODY_ROOM_BYTES),
+            names,
             stopping,
         }))
     }
@@ -75,18 +78,25 @@ impl App {
         message / 3 * 4 + ENVELOPE_BYTES
     }
 
+    /// The names under which this server is known.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
+    }
+
     /// Room for the body of one request; given back when dropped.
-    pub(crate) fn room_for_body(&self, bytes: usize) -> Answer<OwnedSemaphorePermit> {
+    pub(crate) fn room_for_body(&self, caller: &Caller, bytes: usize) -> Answer<Share> {
         // A single body of any allowed size always fits.
-        let bytes = u32::try_from(bytes.min(BODY_ROOM_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.0.body_room).try_acquire_many_owned(bytes);
-        room.map_err(|_| busy("too many large requests are under way; try again in a second"))
+        let room = self.0.body_room.take(caller.name(), bytes.min(BODY_ROOM_BYTES));
+        room.map_err(|exhausted| {
+            busy(caller, exhausted, "large requests are under way; try again in a second")
+        })
     }
 
     /// A place among the requests that wait; given back when dropped.
-    pub(crate) fn place_to_wait(&self) -> Answer<OwnedSemaphorePermit> {
-        Arc::clone(&self.0.waiting).try_acquire_owned().map_err(|_| {
-            busy("too many requests wait already; try again in a second, or ask without waiting")
+    pub(crate) fn place_to_wait(&self, caller: &Caller) -> Answer<Share> {
+        self.0.waiting.take(caller.name(), 1).map_err(|exhausted| {
+            let what = "requests wait already; try again in a second, or ask without waiting";
+            busy(caller, exhausted, what)
         })
     }
 
@@ -101,6 +111,10 @@ impl App {
     }
 }
 
-fn busy(detail: &str) -> Problem {
+fn busy(caller: &Caller, exhausted: Exhausted, what: &str) -> Problem {
+    let detail = match exhausted {
+        Exhausted::ByAll => format!("too many {what}"),
+        Exhausted::ByUser => format!("too many of user '{}'s {what}", caller.name()),
+    };
     Problem::new(Kind::Busy, detail)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use base64::Engine;
@@ -17,7 +17,7 @@ use listener::Place;
 
 use crate::app::App;
 use crate::caller::Caller;
-use crate::ports::LoginRefused;
+use crate::ports::{LoginRefused, Source};
 use crate::problem::{Answer, Kind, Problem};
 
 /// How long the answer to an address with too many failed logins is delayed, so that trying again
@@ -42,7 +42,8 @@ pub(crate) async fn authenticate(
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0);
     // A request from an unknown address is treated as coming from far away.
     let peer = peer.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let caller = match Caller::log_in(app.ports(), peer, name, &password).await {
+    let source = Source { peer, is_forwarded: is_forwarded(request.headers()) };
+    let caller = match Caller::log_in(app.ports(), source, &name, &password).await {
         Ok(caller) => caller,
         Err(refused) => {
             if refused == LoginRefused::TooManyFailures {
@@ -57,6 +58,14 @@ pub(crate) async fn authenticate(
     request.extensions_mut().insert(caller);
     let response: Response = next.run(request).await;
     Ok(response)
+}
+
+/// Whether a proxy has passed a request on, as far as proxies say so.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    let says_so = |name: &str| {
+        matches!(name, "forwarded" | "via" | "x-real-ip") || name.starts_with("x-forwarded")
+    };
+    headers.keys().any(|name| says_so(name.as_str()))
 }
 
 /// Name and password of `Basic ...` (RFC 7617).
@@ -74,6 +83,19 @@ fn credentials(value: &[u8]) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_proxy_passes_on_says_so() {
+        let of = |name: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, header::HeaderValue::from_static("x"));
+            is_forwarded(&headers)
+        };
+        let signs =
+            ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded", "x-real-ip", "via"];
+        assert!(signs.into_iter().all(of));
+        assert!(!["host", "authorization", "x-request-id"].into_iter().any(of));
+    }
 
     #[test]
     fn credentials_are_read_as_the_rfc_says() {

@@ -10,6 +10,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 
 use crate::app::App;
+use crate::caller::Caller;
 use crate::problem::{Kind, Problem};
 
 /// How long a body may take to arrive.
@@ -72,13 +73,13 @@ pub(crate) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 }
 
 /// A whole number that may be left out. JSON has only one kind of number, so `3.0` is whole, too.
-pub(crate) fn whole<'de, T: TryFrom<u32>, D: Deserializer<'de>>(
+pub(crate) fn whole<'de, T: TryFrom<u64>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     let number = serde_json::Number::deserialize(from)?;
     let whole = |float: f64| (float.fract() == 0.0 && float >= 0.0).then_some(float as u64);
     let number = number.as_u64().or_else(|| number.as_f64().and_then(whole));
-    let fitting = number.and_then(|number| T::try_from(u32::try_from(number).ok()?).ok());
+    let fitting = number.and_then(|number| T::try_from(number).ok());
     fitting
         .map(Some)
         .ok_or_else(|| D::Error::custom("a whole number of the allowed range is expected"))
@@ -100,7 +101,10 @@ async fn read(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
     // Held until the body is parsed; by then the handler has its own copy.
     let _room = match expected {
         0..=SMALL_BODY_BYTES => None,
-        _ => Some(app.room_for_body(expected)?),
+        _ => {
+            let caller = request.extensions().get::<Caller>();
+            caller.map(|caller| app.room_for_body(caller, expected)).transpose()?
+        }
     };
     let body = Limited::new(request.into_body(), bytes_max).collect();
     let collected = tokio::time::timeout(BODY_TIMEOUT, body).await.map_err(|_| {
@@ -113,7 +117,8 @@ async fn read(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
     Ok(collected.to_bytes().into())
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether a body is declared to be JSON.
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! ports ← over_node
-//! ports ← caller ← view ← webhooks ← app ← v1, auth ← router ← server
+//! ports ← caller ← view ← webhooks ← app ← v1, auth, browser ← router ← server
 //! ```
 //!
 //! Never here: deciding the state of a message (`ledger` and `node` do), AMQP, threads of its own.
@@ -20,12 +20,15 @@
 mod answer;
 mod app;
 mod auth;
+mod browser;
 mod caller;
 mod error;
 mod extract;
 mod follow;
+mod names;
 mod options;
 mod over_node;
+mod pool;
 pub mod ports;
 mod problem;
 mod router;

@@ -18,6 +18,9 @@ pub struct Options {
     pub admission: Admission,
     /// The most requests that may wait at a time: long polls and feeds.
     pub waiting_count_max: usize,
+    /// Names under which browsers may reach this server, besides its addresses, `localhost` and the
+    /// machine's name.
+    pub names: Vec<String>,
     /// Whether webhooks may call private addresses: this machine, the local network.
     pub allow_private_addresses: bool,
     /// How long to wait after each failed attempt to deliver to a webhook, give or take a fifth;
@@ -32,6 +35,7 @@ impl Default for Options {
             connections_max: 4096,
             admission: Admission::unlimited(),
             waiting_count_max: 1024,
+            names: Vec::new(),
             allow_private_addresses: false,
             retry_delays: RETRY_DELAYS.to_vec(),
         }

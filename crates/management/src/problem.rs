@@ -49,11 +49,22 @@ kinds! {
     BadRequest, "bad-request", BAD_REQUEST, "The request is not understood",
         "A parameter or a field of the body is missing, unknown or has a value that is not allowed. \
          `detail` names it. GET /v1/openapi.json describes every call.";
+    ReservedTarget, "reserved-target", BAD_REQUEST, "Nobody publishes there over HTTP",
+        "amq.wilco.report is for workers, on the channel that holds the message; only the broker \
+         publishes to amq.wilco.outcomes; an address of direct reply-to is for replies over AMQP.";
     Unauthenticated, "unauthenticated", UNAUTHORIZED, "Name and password are needed",
         "Send the name and password of a user of the broker with HTTP basic authentication. The \
-         user guest may come from this machine only, unless auth.loopback_users says otherwise.";
+         user guest may come from this machine only, and not through a proxy, unless \
+         auth.loopback_users says otherwise.";
     Forbidden, "forbidden", FORBIDDEN, "The user may not do this",
         "The user lacks a permission. `detail` says which; `wilco permission set` grants it.";
+    CrossSite, "cross-site", FORBIDDEN, "Another site's page may not do this",
+        "The request comes from a page of another site (headers Origin and Sec-Fetch-Site), and would \
+         change something. Send it from a page of this server, or from a program without these \
+         headers. Behind a proxy that rewrites Host, list the public name in http.names.";
+    UnknownHost, "unknown-host", FORBIDDEN, "The server is not known under this name",
+        "A browser asked under a name (header Host) that is no address, not localhost, not the \
+         machine's name and not in http.names. If the name is right, list it there.";
     PrivateAddress, "private-address", FORBIDDEN, "The address is a private one",
         "Webhooks may call addresses of the public internet only, unless the configuration says \
          webhooks.allow_private_addresses = true.";
@@ -86,8 +97,8 @@ kinds! {
     TooManyWebhooks, "too-many-webhooks", CONFLICT, "There are too many webhooks",
         "Delete one that is not needed any more, or let one serve several queues.";
     ContentGone, "content-gone", GONE, "The message's content is not kept",
-        "The ledger keeps what a failed message contained only up to 64 KiB. Publish the message \
-         again.";
+        "The ledger keeps what a failed message contained only up to 64 KiB, and not while the \
+         disk was nearly full. Publish the message again.";
     QueueGone, "queue-gone", GONE, "The queue is deleted",
         "Declare the queue again, or publish the message elsewhere.";
     TooLarge, "too-large", PAYLOAD_TOO_LARGE, "The request is too large",
@@ -159,13 +170,14 @@ impl From<MessagesError> for Problem {
             MessagesError::NotFailed => Kind::NotFailed,
             MessagesError::ContentGone => Kind::ContentGone,
             MessagesError::QueueGone(_) => Kind::QueueGone,
+            MessagesError::ReservedTarget(_) => Kind::ReservedTarget,
             MessagesError::UnknownExchange(_) => Kind::UnknownExchange,
             MessagesError::Forbidden(_) => Kind::Forbidden,
             MessagesError::Invalid(_) => Kind::BadRequest,
             MessagesError::TooLarge(_) => Kind::TooLarge,
-            MessagesError::Refused => Kind::Refused,
+            MessagesError::Refused | MessagesError::QueueFull(_) => Kind::Refused,
             MessagesError::Busy(_) => Kind::Busy,
-            MessagesError::QueueFull(_) | MessagesError::Store(_) => return Self::store(error),
+            MessagesError::Store(_) => return Self::store(error),
         };
         Self::new(kind, error.to_string())
     }

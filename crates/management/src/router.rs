@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 
 use crate::app::App;
 use crate::auth;
+use crate::browser;
 use crate::extract::Id;
 use crate::problem::{Answer, Kind, Problem};
 use crate::v1::{events, messages, outcomes, publish, webhooks};
@@ -32,7 +33,9 @@ pub(crate) fn router(app: App) -> Router {
         )
         .route("/v1/webhooks/{id}/test", post(webhooks::test))
         .method_not_allowed_fallback(method_not_allowed)
-        .route_layer(middleware::from_fn_with_state(app.clone(), auth::authenticate));
+        .route_layer(middleware::from_fn_with_state(app.clone(), auth::authenticate))
+        // Before the user is known: a page that guesses passwords is turned away here.
+        .route_layer(middleware::from_fn_with_state(app.clone(), browser::guard));
     let open = Router::new()
         .route("/v1/openapi.json", get(openapi))
         .route("/problems/{name}", get(problem_page))

@@ -19,6 +19,7 @@ use tower_service::Service;
 use crate::app::App;
 use crate::auth::Peer;
 use crate::error::ManagementError;
+use crate::names::Names;
 use crate::options::Options;
 use crate::ports::Ports;
 use crate::router::router;
@@ -56,7 +57,8 @@ impl Management {
             retry_delays: options.retry_delays.clone(),
         };
         let webhooks = Webhooks::open(ports.clone(), of_webhooks)?;
-        let app = App::new(ports, webhooks, options.waiting_count_max, stopping.clone());
+        let names = Names::new(&options.names);
+        let app = App::new(ports, webhooks, options.waiting_count_max, names, stopping.clone());
         let router = router(app.clone());
         let Options { admission, connections_max, .. } = &options;
         let listener = Listener::new(listener, "HTTP", admission, *connections_max);

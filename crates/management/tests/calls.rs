@@ -98,24 +98,6 @@ fn a_user_does_what_its_permissions_allow() {
 }
 
 #[test]
-fn only_so_many_wait_at_once() {
-    let fixture = Fixture::with(|options| options.waiting_count_max = 2);
-    fixture.declare("q");
-    let message = json!({"routing_key": "q", "payload": "", "message_id": "m"});
-    fixture.post("/v1/messages", message);
-    fixture.eventually("/v1/messages/m", |reply| reply.status == 200);
-    let feeds = [fixture.feed("/v1/events", None), fixture.feed("/v1/events", None)];
-    let busy = fixture.get("/v1/messages/m/outcome?wait=5");
-    busy.problem(503, "busy");
-    assert_eq!(busy.headers["retry-after"], "1");
-    fixture.get("/v1/events").problem(503, "busy");
-    // A request that does not wait is served.
-    assert_eq!(fixture.get("/v1/messages/m/outcome").status, 202);
-    drop(feeds);
-    fixture.eventually("/v1/messages/m/outcome?wait=1", |reply| reply.status == 202);
-}
-
-#[test]
 fn what_waits_is_let_go_when_the_server_stops() {
     let mut fixture = Fixture::new();
     fixture.declare("q");

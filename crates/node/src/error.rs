@@ -62,6 +62,14 @@ pub enum NodeError {
         /// Its name.
         name: String,
     },
+    /// A name or a password with which nobody could log in.
+    #[error("{what} cannot be used: {reason}")]
+    Unusable {
+        /// What is wrong.
+        what: &'static str,
+        /// Why, and what it must be.
+        reason: &'static str,
+    },
     /// Nothing with that name exists.
     #[error("there is no {kind} '{name}'")]
     Missing {

@@ -27,6 +27,7 @@ mod names;
 #[cfg(test)]
 mod nets;
 pub mod node;
+mod one_at_a_time;
 mod options;
 mod registry;
 mod rewrite;
@@ -41,12 +42,13 @@ pub use broker::topology::Destination;
 pub use broker::{BrokerError, Message};
 pub use by_id::ByIdError;
 pub use error::NodeError;
+pub use names::is_reserved_target;
 pub use node::Node;
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
 pub use registry::Outbox;
 pub use session::{
     ChannelError, Consume, Consuming, DeclareExchange, DeclareQueue, Placed, Publish,
-    QueueDeclared, Session,
+    QueueDeclared, QueueDeleted, Session,
 };
 pub use sink::{Delivered, Got, Returned, Sink};
 pub use startup::RecoverySummary;

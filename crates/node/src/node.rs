@@ -15,12 +15,13 @@ use ledger::{Ledger, Prefixed};
 use segment_log::{Disk, RealDisk};
 
 use crate::NodeError;
-use crate::auth::Accounts;
+use crate::auth::{Accounts, Identity};
 use crate::definitions::DefinitionStore;
 use crate::engine::Engine;
 use crate::ledger_writer::LedgerWriter;
 use crate::locks::Mutex;
 use crate::maintenance::Maintenance;
+use crate::one_at_a_time::OneAtATime;
 use crate::options::Options;
 use crate::registry::Registry;
 use crate::session::Session;
@@ -37,6 +38,8 @@ pub struct Node {
     pub(crate) accounts: Accounts,
     pub(crate) writer: Arc<LedgerWriter>,
     maintenance: Arc<Maintenance>,
+    /// Who works on a message by its id.
+    pub(crate) by_id_turns: OneAtATime<u128>,
     recovered: RecoverySummary,
     threads: Mutex<Option<Threads>>,
     /// Held open for its lock.
@@ -97,11 +100,14 @@ impl Node {
         let engine =
             Engine::new(store, ledger, registry, options.clock, options.limits, body_cache_bytes);
         startup::restore(&engine, &definitions, queues);
+        // Maintenance looks a moment after the start; by then a fast publisher has filled a small disk.
+        engine.store.look_at_disk();
         let node = Arc::new(Self {
             writer: Arc::new(LedgerWriter::new(&engine, ledger_applied)),
             maintenance: Arc::new(Maintenance::new(&engine)),
             engine,
             accounts,
+            by_id_turns: OneAtATime::default(),
             recovered: summary,
             threads: Mutex::default(),
             _lock: lock,
@@ -159,17 +165,60 @@ impl Node {
         self.writer.follow(true);
     }
 
-    /// Opens a session for a user that has been authenticated.
+    /// Opens a session for a user for whom the caller vouches, whoever is called that now.
     ///
     /// # Errors
-    /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
+    /// `NOT_ALLOWED` when there is no such user or virtual host, or the user may not enter it.
     pub fn open_session(
         &self,
         vhost: &str,
         user: &str,
         sink: Box<dyn Sink>,
     ) -> Result<Session, BrokerError> {
-        Session::open(&self.engine, &self.accounts.access, (vhost, user), sink)
+        let unknown = || BrokerError::not_allowed(format!("there is no user '{user}'"));
+        self.open_session_as(vhost, &self.identity(user).ok_or_else(unknown)?, sink)
+    }
+
+    /// Opens a session for a user that has been authenticated ([`Node::log_in`]). When the user or its
+    /// virtual host is deleted, or the user may no longer enter it, the session's outbox is woken and
+    /// [`Session::check_not_ended`] fails: its owner must close it.
+    ///
+    /// # Errors
+    /// `NOT_ALLOWED` when there is no such virtual host or the user may not enter it.
+    pub fn open_session_as(
+        &self,
+        vhost: &str,
+        who: &Identity,
+        sink: Box<dyn Sink>,
+    ) -> Result<Session, BrokerError> {
+        self.open_counted(vhost, who, sink, None)
+    }
+
+    /// The same for a client's own connection: a user may have only so many
+    /// ([`Limits::connections_per_user_max`](crate::Limits::connections_per_user_max)).
+    ///
+    /// # Errors
+    /// As [`Node::open_session_as`], and `NOT_ALLOWED` when it has that many.
+    pub fn open_connection(
+        &self,
+        vhost: &str,
+        who: &Identity,
+        sink: Box<dyn Sink>,
+    ) -> Result<Session, BrokerError> {
+        let max = self.engine.limits.connections_per_user_max;
+        self.open_counted(vhost, who, sink, Some(max))
+    }
+
+    fn open_counted(
+        &self,
+        vhost: &str,
+        who: &Identity,
+        sink: Box<dyn Sink>,
+        connections_max: Option<usize>,
+    ) -> Result<Session, BrokerError> {
+        let (access, named) = (&self.accounts.access, (vhost, who.user()));
+        let is_current = || self.accounts.is_current(who);
+        Session::open(&self.engine, access, named, sink, connections_max, is_current)
     }
 
     /// What was found in the store at the start.

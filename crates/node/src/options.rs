@@ -49,6 +49,8 @@ pub struct Limits {
     /// Memory that one connection's unfinished messages and open transactions may take, in addition
     /// to one message of the largest size.
     pub connection_unfinished_bytes_max: u64,
+    /// The most AMQP connections that one user may have open; 0 is no limit.
+    pub connections_per_user_max: usize,
     /// How much of its heap the process uses, and how to give the rest back. If `None`, all
     /// resident memory counts as used.
     pub heap: Option<Heap>,
@@ -76,6 +78,12 @@ impl Limits {
     /// Memory that one connection's unfinished messages and transactions may take, bytes.
     pub(crate) fn of_connection_bytes_max(&self) -> u64 {
         self.connection_unfinished_bytes_max.saturating_add(self.message_bytes_max)
+    }
+
+    /// Memory that one user's unfinished messages and transactions may take, bytes: half of what all
+    /// may take, but always enough for one message.
+    pub(crate) fn of_user_bytes_max(&self) -> u64 {
+        (self.of_all_bytes_max() / 2).max(self.message_bytes_max.saturating_add(1 << 20))
     }
 
     /// Memory that all unfinished messages and transactions may take together, bytes: a quarter of
@@ -115,7 +123,13 @@ impl Default for Limits {
         let memory_bytes_max = default_memory_bytes_max();
         let (message_bytes_max, connection_unfinished_bytes_max) = (16 << 20, 128 << 20);
         let heap = None;
-        Self { message_bytes_max, memory_bytes_max, connection_unfinished_bytes_max, heap }
+        Self {
+            message_bytes_max,
+            memory_bytes_max,
+            connection_unfinished_bytes_max,
+            connections_per_user_max: 0,
+            heap,
+        }
     }
 }
 

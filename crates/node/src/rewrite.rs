@@ -1,26 +1,29 @@
 //! The few cases in which the broker changes a message's properties; everything else passes
 //! unchanged.
 
+use std::borrow::Cow;
+
 use amqp::{BString, DecodeError, FieldValue, OwnedProperties};
 use broker::Message;
 
-/// The properties with `x-delivery-count`, as RabbitMQ's quorum queues add it to redeliveries.
-pub(crate) fn with_delivery_count(message: &Message, count: u16) -> Vec<u8> {
-    edited(message.properties_bytes(), |properties| {
+/// The properties as a receiver sees them: without the header `BCC`, and with `x-delivery-count` for
+/// the number of earlier deliveries, as RabbitMQ's quorum queues add it to redeliveries.
+pub(crate) fn for_receiver(message: &Message, delivery_count: Option<u16>) -> Cow<'_, [u8]> {
+    let has_bcc = message.head().has_bcc;
+    if !has_bcc && delivery_count.is_none() {
+        return Cow::Borrowed(message.properties_bytes());
+    }
+    let seen = edited(message.properties_bytes(), |properties| {
         let headers = properties.headers.get_or_insert_default();
-        headers.insert("x-delivery-count", FieldValue::I64(i64::from(count)));
-    })
-    // Properties that cannot be decoded were refused when they were published.
-    .unwrap_or_else(|_| message.properties_bytes().to_vec())
-}
-
-/// The properties without the header `BCC`, which receivers must not see.
-pub(crate) fn without_bcc(properties: &[u8]) -> Result<Vec<u8>, DecodeError> {
-    edited(properties, |properties| {
-        if let Some(headers) = &mut properties.headers {
+        if has_bcc {
             headers.remove("BCC");
         }
-    })
+        if let Some(count) = delivery_count {
+            headers.insert("x-delivery-count", FieldValue::I64(i64::from(count)));
+        }
+    });
+    // Properties that cannot be decoded were refused when they were published.
+    seen.map_or(Cow::Borrowed(message.properties_bytes()), Cow::Owned)
 }
 
 /// The properties with another `reply_to`.

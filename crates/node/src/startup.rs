@@ -143,8 +143,8 @@ pub(crate) fn restore(
     definitions: &Definitions,
     mut messages: HashMap<QueueId, Vec<Restored>>,
 ) {
-    for name in &definitions.vhosts {
-        let vhost = Arc::new(Vhost::new(name));
+    for (name, incarnation) in &definitions.vhosts {
+        let vhost = Arc::new(Vhost::new(name, *incarnation));
         engine.registry.vhosts.write().insert(name.clone(), Arc::clone(&vhost));
         restore_topology(&vhost, definitions, engine.now_ms(), &mut messages);
         let queues: Vec<_> = vhost.state.read().queues.values().cloned().collect();

@@ -94,7 +94,7 @@ impl Case {
     }
 
     fn retry(&self, queue: &str, id: &str) -> Result<(), ByIdError> {
-        self.node.retry_message("/", queue, id)
+        self.node.retry_message("/", queue, id, |_| true)
     }
 
     fn close(self) {
@@ -156,7 +156,7 @@ fn a_failed_message_can_be_tried_again() {
     let again = case.next();
     assert_eq!(again.message.body(), b"body");
     let properties = again.message.properties().expect("well-formed");
-    assert_eq!(properties.message_id, Some("a").map(Into::into));
+    assert_eq!(properties.message_id, Some("a".into()));
     case.settle(&again, Settlement::Ack);
     assert_eq!(case.outcome_of(2, "q", "a").0, Outcome::Processed);
     assert_eq!(case.retry("q", "a"), Err(ByIdError::NotFailed), "it was processed");

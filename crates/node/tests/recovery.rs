@@ -2,9 +2,10 @@
 
 mod rig;
 
-use amqp::FieldTable;
+use amqp::{FieldTable, OwnedProperties};
 use node::definitions::{Change, DefinitionStore, Permissions, StoredBinding};
-use node::{DeclareExchange, DeclareQueue, Destination, NodeError};
+use node::{DeclareExchange, DeclareQueue, Destination, NodeError, Publish};
+use outcome::What;
 use segment_log::Disk;
 
 use rig::{Rig, bodies};
@@ -301,4 +302,41 @@ fn a_start_that_fails_half_way_changes_nothing() {
         rig.crash();
         assert_eq!(rig.client().bodies("q"), all);
     }
+}
+
+/// Nobody logs for each message that a start has queued it again.
+#[test]
+fn what_a_worker_had_is_told_to_be_queued_again() {
+    let mut rig = Rig::new(1 << 20);
+    let mut client = rig.client();
+    client.declare("q", &[]);
+    let mut properties = Vec::new();
+    let message_id = Some("m".into());
+    OwnedProperties { message_id, ..OwnedProperties::default() }.encode(&mut properties);
+    let publish = Publish {
+        exchange: "",
+        routing_key: "q".into(),
+        mandatory: false,
+        properties: &properties,
+        body: b"x",
+    };
+    client.session.publish(1, &publish).expect("may be published");
+    client.flush();
+    client.get("q").expect("it is there");
+    rig.commit();
+    let told = |rig: &Rig| -> Vec<&str> {
+        let events = rig.node.events_told("/", "m").expect("known");
+        let names = events.iter().map(|event| match event.what {
+            What::Published(_) => "published",
+            What::Delivered { .. } => "delivered",
+            What::Requeued { .. } => "requeued",
+            _ => "other",
+        });
+        names.collect()
+    };
+    assert_eq!(told(&rig), ["published", "delivered"]);
+    // The node is gone before it hears that its worker is.
+    std::mem::forget(client);
+    rig.crash();
+    assert_eq!(told(&rig), ["published", "delivered", "requeued"]);
 }

@@ -16,7 +16,7 @@ use amqp::BStr;
 pub struct Details<'a> {
     /// The message's id.
     pub message_id: Cow<'a, BStr>,
-    /// Who settled it; empty if nobody did.
+    /// Who settled it, as [`Worker`](crate::Worker) reads it; empty if nobody did.
     pub worker: Cow<'a, str>,
     /// The worker's error text.
     pub error: Option<Cow<'a, BStr>>,

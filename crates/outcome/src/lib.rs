@@ -5,7 +5,7 @@
 //!
 //! - The vocabulary: [`Outcome`], [`Reason`], and what a producer may ask for, [`OutcomeRequest`].
 //! - What is said of a message in one queue, wherever it is said: [`Verdict`] and [`Details`].
-//! - What a worker adds: [`Report`], [`SettledBy`].
+//! - Who a worker is, and what it adds: [`Worker`], [`Report`], [`SettledBy`].
 //! - [`OutcomeMessage`]: an outcome as a message, encoded and decoded.
 //! - What happens to a message, as a ledger keeps it: [`Event`], [`Cursor`], [`IdHash`]; assembled
 //!   into the story of one message, [`Timeline`]; queried by [`OutcomeQuery`].
@@ -26,7 +26,10 @@ mod request;
 mod ticket;
 mod timeline;
 mod verdict;
+mod worker;
 
+/// What clients write need not be UTF-8.
+pub use amqp::{BStr, BString, ByteSlice};
 pub use details::Details;
 pub use event::{
     Cursor, CursorError, Event, NAMELESS_QUEUE, Published, PublishedQueue, Settled, What,
@@ -37,7 +40,8 @@ pub use outcome::Outcome;
 pub use query::{OutcomeQuery, OutcomesPage};
 pub use reason::Reason;
 pub use report::{REPORT_BYTES_MAX, Report, SettledBy};
-pub use request::{DEADLINE_MS_DEFAULT, Notify, OutcomeRequest, RequestError};
+pub use request::{DEADLINE_MS_DEFAULT, DURATION_MS_MAX, Notify, OutcomeRequest, RequestError};
 pub use ticket::Ticket;
 pub use timeline::{Entry, Publication, QueueStory, Stage, Timeline};
 pub use verdict::{Flags, Verdict};
+pub use worker::Worker;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use amqp::{BStr, BString, ByteSlice, Properties, TableRef, TableWriter};
 
-use crate::{Details, Verdict};
+use crate::{Details, Verdict, Worker};
 
 pub use decode::OutcomeMessageError;
 
@@ -92,8 +92,10 @@ impl OutcomeMessage<'_> {
         headers.integer("x-attempts", i64::from(verdict.attempts));
         headers.integer("x-published-at", verdict.published_at_ms as i64);
         headers.integer("x-settled-at", self.settled_at_ms as i64);
-        if !details.worker.is_empty() {
-            headers.text("x-worker", &details.worker);
+        let worker = Worker::parse(&details.worker);
+        let texts = [("x-worker", worker.name), ("x-worker-user", worker.user)];
+        for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+            headers.text(name, text);
         }
         if let Some(error) = &details.error {
             headers.text("x-error", &error_header(error));

@@ -82,6 +82,12 @@ impl Reason {
         }
     }
 
+    /// Whether the id of a message that left for this reason is free again: as far as anybody knows,
+    /// nobody has processed it, and whoever publishes it again means it.
+    pub fn frees_id(self) -> bool {
+        matches!(self, Self::Refused | Self::Purged | Self::Cancelled | Self::QueueDeleted)
+    }
+
     /// As in `x-reason`.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ pub const REPORT_BYTES_MAX: usize = 64 << 10;
 /// Who settled a delivery, and what they reported about it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SettledBy {
-    /// As in `x-worker`.
+    /// As [`Worker`](crate::Worker) reads it.
     pub worker: Arc<str>,
     /// What the worker published to `amq.wilco.report` before.
     pub report: Option<Report>,

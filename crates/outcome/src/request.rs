@@ -7,8 +7,8 @@ use crate::Outcome;
 
 /// The default deadline of a confirm that waits for an ack, ms.
 pub const DEADLINE_MS_DEFAULT: u64 = 30_000;
-/// The latest deadline, ms from publishing: 49 days, the limit of a time to live.
-const DEADLINE_MS_MAX: i64 = u32::MAX as i64;
+/// The longest time that anybody may ask for, ms: ten years, as in RabbitMQ.
+pub const DURATION_MS_MAX: u64 = 315_360_000_000;
 
 /// `x-notify`: which outcomes a producer is notified of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +113,12 @@ impl OutcomeRequest {
                 });
             }
             "x-deadline" => match number {
-                Some(ms @ 1..=DEADLINE_MS_MAX) => self.deadline_ms = Some(ms as u64),
+                Some(ms) if (1..=DURATION_MS_MAX as i64).contains(&ms) => {
+                    self.deadline_ms = Some(ms as u64);
+                }
                 _ => {
                     return Err(format!(
-                        "it must be an integer from 1 to {DEADLINE_MS_MAX}, milliseconds from publishing"
+                        "it must be an integer from 1 to {DURATION_MS_MAX}, milliseconds from publishing"
                     ));
                 }
             },
@@ -218,14 +220,14 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_from_1_ms_to_49_days() {
-        let max_ms = i64::from(u32::MAX);
+    fn a_deadline_is_from_1_ms_to_ten_years() {
+        let max_ms = DURATION_MS_MAX as i64;
         for (ms, is_taken) in
             [(i64::MIN, false), (0, false), (1, true), (max_ms, true), (max_ms + 1, false)]
         {
             let deadline_ms = taken("x-deadline", FieldValue::I64(ms)).map(|a| a.deadline_ms);
             let refused =
-                "it must be an integer from 1 to 4294967295, milliseconds from publishing";
+                "it must be an integer from 1 to 315360000000, milliseconds from publishing";
             let expected =
                 if is_taken { Ok(Some(ms as u64)) } else { Err(RequestError(refused.to_owned())) };
             assert_eq!(deadline_ms, expected);

@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use amqp::{ConnectionBlocked, ConnectionUnblocked, Method, write_heartbeat, write_method};
-use node::{Outbox, Session};
+use node::{Outbox, QueueDeleted, Session};
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
@@ -56,6 +56,14 @@ pub(crate) enum Phase {
     Closed,
 }
 
+/// A reply that waits for the store to reach a position.
+pub(crate) struct HeldReply {
+    position: u64,
+    frame: Vec<u8>,
+    /// What follows once the reply is on the wire: consumers of a deleted queue are told.
+    then: Option<QueueDeleted>,
+}
+
 /// See the module's documentation.
 pub(crate) struct Connection<S> {
     stream: S,
@@ -83,8 +91,7 @@ pub(crate) struct Connection<S> {
     writing_room: usize,
     /// The client has asked for more than it reads; nothing is taken in until it has read.
     pub(crate) has_unread_replies: bool,
-    /// A reply that waits for the store to reach a position.
-    pub(crate) held_reply: Option<(u64, Vec<u8>)>,
+    pub(crate) held_reply: Option<HeldReply>,
     heartbeat: Heartbeat,
     hang_up: HangUpWatch,
     pub(crate) close_timer: Option<Pin<Box<Sleep>>>,
@@ -129,13 +136,26 @@ impl<S: Stream> Connection<S> {
 
     /// Puts a reply on the wire, or holds it until the store has reached the position it waits for.
     pub(crate) fn reply(&mut self, channel: u16, method: &Method<'_>) {
+        self.reply_and_then(channel, method, None);
+    }
+
+    /// The same, and consumers of a deleted queue are told after it.
+    pub(crate) fn reply_and_then(
+        &mut self,
+        channel: u16,
+        method: &Method<'_>,
+        then: Option<QueueDeleted>,
+    ) {
         match self.session.barrier() {
             Some(position) => {
                 let mut frame = Vec::new();
                 write_method(&mut frame, channel, method);
-                self.held_reply = Some((position, frame));
+                self.held_reply = Some(HeldReply { position, frame, then });
             }
-            None => self.send(channel, method),
+            None => {
+                self.send(channel, method);
+                drop(then);
+            }
         }
     }
 
@@ -161,6 +181,9 @@ impl<S: Stream> Connection<S> {
         loop {
             if self.phase == Phase::Open && self.shared.is_stopping.load(Ordering::Acquire) {
                 self.say_goodbye();
+            }
+            if let Err(error) = self.session.check_not_ended() {
+                self.fail(&error, (0, 0));
             }
             self.release_held_reply();
             if self.has_frames && self.may_take_in() {
@@ -224,12 +247,12 @@ impl<S: Stream> Connection<S> {
     /// Sends a held reply once the store has reached its position; until then the store will wake
     /// us.
     fn release_held_reply(&mut self) {
-        let Some((position, frame)) = &self.held_reply else { return };
-        match self.session.is_durable(*position) {
-            Ok(false) => {}
+        let Some(held) = self.held_reply.take() else { return };
+        match self.session.is_durable(held.position) {
+            Ok(false) => self.held_reply = Some(held),
             Ok(true) => {
-                self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.append(frame));
-                self.held_reply = None;
+                self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.append(&held.frame));
+                drop(held.then);
             }
             Err(error) => self.fail(&error, (0, 0)),
         }
@@ -326,7 +349,6 @@ impl<S: Stream> Connection<S> {
             }
             let left = &self.writing[self.written..];
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
-            self.heartbeat.sent();
             self.written += count;
             if self.written == self.writing.len() {
                 self.session.after_write(std::mem::take(&mut self.writing_room));

@@ -49,7 +49,7 @@ impl<S: Stream> Connection<S> {
         if frame.kind == FrameKind::Heartbeat {
             return match channel {
                 0 => Ok(Some(0)),
-                _ => Err(BrokerError::frame_error("heartbeat on a channel").into()),
+                _ => Err(BrokerError::unexpected_frame("heartbeat on a channel").into()),
             };
         }
         if self.phase != Phase::Open || self.closing_channels.contains(&channel) {
@@ -146,9 +146,9 @@ impl<S: Stream> Connection<S> {
         match method {
             Method::ChannelOpen(_) => {
                 let (count, max) = (self.session.channel_count(), self.channel_max);
-                if count >= usize::from(max) || channel > max {
+                if count >= usize::from(max) {
                     return Err(BrokerError::not_allowed(format!(
-                        "number of channels opened ({count}) has reached the negotiated channel_max ({max}), or channel number {channel} is above it"
+                        "number of channels opened ({count}) has reached the negotiated channel_max ({max})"
                     )));
                 }
                 self.session.open_channel(channel)?;

@@ -12,7 +12,7 @@ use amqp::{
     FrameKind, Method, PROTOCOL_HEADER, ReplyCode, decode_frame, write_method,
 };
 use listener::Place;
-use node::auth::{parse_amqplain, parse_plain};
+use node::auth::{Identity, parse_amqplain, parse_plain};
 use node::{BrokerError, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -74,7 +74,7 @@ impl<S: Stream> Handshake<'_, S> {
         if !self.read_protocol_header().await? {
             return Ok(None);
         }
-        let Some((user, capabilities)) = self.log_in().await? else { return Ok(None) };
+        let Some((who, capabilities)) = self.log_in().await? else { return Ok(None) };
         let Some((channel_max, frame_max, heartbeat_s)) = self.tune().await? else {
             return Ok(None);
         };
@@ -84,7 +84,7 @@ impl<S: Stream> Handshake<'_, S> {
             _ => return self.refuse_unexpected(&payload).await,
         };
         let sink = Box::new(FrameSink::new(frame_max));
-        let session = self.shared.node.open_session(open.virtual_host, &user, sink);
+        let session = self.shared.node.open_connection(open.virtual_host, &who, sink);
         let mut session = match session {
             Ok(session) => session,
             Err(error) => return self.refuse(&error, (10, 40)).await,
@@ -92,7 +92,7 @@ impl<S: Stream> Handshake<'_, S> {
         session.set_notifies_cancel(capabilities.consumer_cancel_notify);
         match &capabilities.connection_name {
             Some(name) => session.set_name(name),
-            None => session.set_name(&format!("{user}@{}", self.peer)),
+            None => session.set_name(&format!("{}@{}", who.user(), self.peer)),
         }
         if let Some(place) = self.place {
             place.known();
@@ -128,7 +128,7 @@ impl<S: Stream> Handshake<'_, S> {
         Ok(true)
     }
 
-    async fn log_in(&mut self) -> io::Result<Option<(String, Capabilities)>> {
+    async fn log_in(&mut self) -> io::Result<Option<(Identity, Capabilities)>> {
         let Some(payload) = self.read_method().await? else { return Ok(None) };
         let start = match Method::decode(&payload) {
             Ok(Method::ConnectionStartOk(start)) => start,
@@ -159,7 +159,7 @@ impl<S: Stream> Handshake<'_, S> {
             () = hung_up(self.stream, &mut self.buffer) => return Ok(None),
         };
         match logged_in {
-            Ok(()) => Ok(Some((user, capabilities))),
+            Ok(who) => Ok(Some((who, capabilities))),
             Err(error) => {
                 let text = format!("user '{user}': {error}");
                 self.refuse_login(&capabilities, start.mechanism, &text).await
@@ -255,7 +255,7 @@ impl<S: Stream> Handshake<'_, S> {
         mechanism: &str,
         reason: &str,
     ) -> io::Result<Option<T>> {
-        tracing::warn!(peer = %self.peer, mechanism, "login refused: {reason}");
+        tracing::warn!(target: "audit", peer = %self.peer, mechanism, "login refused: {reason}");
         tokio::time::sleep(LOGIN_FAILED_DELAY).await;
         if !capabilities.authentication_failure_close {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Heartbeats both ways (AMQP 0-9-1 section 4.2.7): we send something at least once per interval,
-//! and a peer that has been silent for two and a half intervals is gone.
+//! Heartbeats both ways (AMQP 0-9-1 section 4.2.7): we send one every half interval, whatever else was
+//! sent, and a peer that has been silent for two and a half intervals is gone.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,7 +16,6 @@ pub(crate) struct Heartbeat {
     tick: Duration,
     /// Ticks since something was last received.
     ticks_silent: u8,
-    has_sent: bool,
 }
 
 /// What a tick asks for.
@@ -31,15 +30,11 @@ impl Heartbeat {
     pub(crate) fn new(interval_s: u16) -> Self {
         let tick = Duration::from_millis(u64::from(interval_s) * 500);
         let timer = (interval_s > 0).then(|| Box::pin(tokio::time::sleep(tick)));
-        Self { timer, tick, ticks_silent: 0, has_sent: false }
+        Self { timer, tick, ticks_silent: 0 }
     }
 
     pub(crate) fn received(&mut self) {
         self.ticks_silent = 0;
-    }
-
-    pub(crate) fn sent(&mut self) {
-        self.has_sent = true;
     }
 
     /// What is due. `listens` is false while the connection deliberately does not read.
@@ -59,6 +54,6 @@ impl Heartbeat {
         if self.ticks_silent > TICKS_SILENT_MAX {
             return Beat::PeerIsGone;
         }
-        if std::mem::take(&mut self.has_sent) { Beat::Nothing } else { Beat::Send }
+        Beat::Send
     }
 }

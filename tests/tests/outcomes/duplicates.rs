@@ -327,7 +327,7 @@ fn duplicate_of_a_missed_deadline_hears_what_comes_of_it() {
 fn lost_message_is_enqueued_again() {
     let Some(broker) = wilco() else { return };
     let case = Case::new(&broker, FieldTable::default());
-    // Lost with its queue: the new queue of that name has never seen it.
+    // Lost with its queue: nobody has processed it.
     case.publish();
     case.client.delete(&case.queue);
     assert_eq!(short(&case.told()), "dropped queue-deleted 0");
@@ -337,6 +337,12 @@ fn lost_message_is_enqueued_again() {
     case.client.ack(&case.get());
     assert_eq!(short(&case.told()), "processed acked 1");
     case.nothing_more();
+    // What was processed stays known, also to a new queue of that name.
+    case.client.delete(&case.queue);
+    case.client.declare(&case.queue, FieldTable::default());
+    drop(case.client.send("", &case.queue, "once more", case.asking([]), false));
+    assert_eq!(short(&case.told()), "processed acked 1 duplicate");
+    assert!(case.client.take(&case.queue).is_none());
     // Or unroutable: no queue has it.
     let id = unique("id");
     let asking = || case.asking([]).with_message_id(id.as_str().into());

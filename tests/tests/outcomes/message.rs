@@ -52,6 +52,7 @@ fn every_property_and_header_is_as_specified() {
             ("x-published-at", AMQPValue::LongLongInt(told.published_at_ms)),
             ("x-settled-at", AMQPValue::LongLongInt(told.settled_at_ms)),
             ("x-worker", text(&format!("worker 7/{}", consumer.tag()))),
+            ("x-worker-user", text("guest")),
         ]));
     assert_eq!(message.properties, expected);
 }

@@ -84,16 +84,20 @@ fn queue_holds_the_confirms_of_its_messages() {
     assert!(block(confirm).expect("a confirm").is_ack());
 }
 
+/// Whoever publishes to an exchange did not choose the queues that others bind to it.
 #[test]
-fn queues_of_a_fan_out_notify_each_for_itself() {
+fn queue_asks_nothing_for_what_comes_through_an_exchange() {
     let Some(broker) = wilco() else { return };
-    let case = Case::new(&broker, table([("x-notify", text("all"))])).fan_out();
+    let arguments =
+        [("x-notify", text("all")), ("x-confirm-on", text("ack")), ("x-deadline", int(50))];
+    let case = Case::new(&broker, table(arguments)).fan_out();
     let properties = answering_to(&case.reply).with_message_id(case.id.as_str().into());
-    case.publish_with(properties);
+    let confirm = case.client.send(&case.exchange, "", "work", properties, false);
+    assert!(block(confirm).expect("a confirm").is_ack(), "it waits for nobody");
+    std::thread::sleep(std::time::Duration::from_millis(100));
     case.client.ack(&case.get());
-    let told = case.told();
-    assert_eq!((&*told.queue, told.queue_count), (&*case.queue, 3));
     case.nothing_more();
+    assert_eq!(case.listed(), ["processed acked 1"], "it has no deadline");
 }
 
 #[test]
@@ -171,15 +175,11 @@ fn who_asks_to_be_told_must_be_allowed_to_write_to_the_default_exchange() {
 }
 
 #[test]
-fn who_is_told_because_the_queue_asks_must_be_allowed_to_be() {
+fn publisher_to_a_shared_exchange_is_not_refused_because_a_queue_asks() {
     let Some(broker) = wilco() else { return };
     let case = Case::new(&broker, table([("x-notify", text("all"))]));
-    let refused = writer(&case, &format!("^({}|witness-.*)$", case.exchange));
-    refused.refuses_unasked(403, Level::Channel, |channel| {
-        channel.publish_with(&case.exchange, "", "work", answering_to(&case.reply));
-    });
-    // Without an address there is nobody to tell.
-    refused.publish(&case.exchange, "", "work");
+    let stranger = writer(&case, &format!("^({}|witness-.*)$", case.exchange));
+    stranger.publish_with(&case.exchange, "", "work", answering_to(&case.reply));
     case.client.ack(&case.get());
     case.nothing_more();
 }

@@ -3,7 +3,7 @@
 //! Erlang prints the reasons: tuples as `{value_negative,-1}`, texts in quotes.
 
 use amqp::{FieldTable, FieldValue};
-use outcome::OutcomeRequest;
+use outcome::{DURATION_MS_MAX, OutcomeRequest};
 
 use super::equivalence::kind_name;
 use super::kinds::{Overflow, QUORUM_DELIVERY_LIMIT, QueueType, RetryKind};
@@ -85,11 +85,11 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// A time in ms, at most what RabbitMQ's timers allow.
+    /// A time in ms, at most ten years.
     pub(super) fn milliseconds(&self, key: &str) -> Result<Option<u64>, BrokerError> {
         match self.non_negative(key)? {
-            Some(ms) if ms > u64::from(u32::MAX) => {
-                Err(self.invalid(key, &format!("{{value_too_big,{ms}}}")))
+            Some(ms) if ms > DURATION_MS_MAX => {
+                Err(self.invalid(key, &format!("{{value_too_large,{ms}}}")))
             }
             ms => Ok(ms),
         }

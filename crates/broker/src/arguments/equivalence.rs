@@ -9,7 +9,7 @@ use crate::BrokerError;
 
 /// What RabbitMQ compares for a classic queue, in its order, and then what only wilco accepts
 /// there.
-const CLASSIC: [&str; 26] = [
+const CLASSIC: [&str; 25] = [
     "x-expires",
     "x-message-ttl",
     "x-dead-letter-exchange",
@@ -25,7 +25,6 @@ const CLASSIC: [&str; 26] = [
     "x-queue-master-locator",
     "x-queue-leader-locator",
     "x-delivery-limit",
-    "x-consumer-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",
@@ -39,7 +38,7 @@ const CLASSIC: [&str; 26] = [
 ];
 
 /// The same for a quorum queue.
-const QUORUM: [&str; 26] = [
+const QUORUM: [&str; 25] = [
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
@@ -55,7 +54,6 @@ const QUORUM: [&str; 26] = [
     "x-delivery-limit",
     "x-message-ttl",
     "x-queue-leader-locator",
-    "x-consumer-timeout",
     "x-delayed-retry-type",
     "x-delayed-retry-min",
     "x-delayed-retry-max",

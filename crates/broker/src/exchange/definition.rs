@@ -28,14 +28,14 @@ impl ExchangeKind {
     ///
     /// # Errors
     ///
-    /// `COMMAND_INVALID` for a type that does not exist, which closes the connection.
+    /// `PRECONDITION_FAILED` for a type that does not exist.
     pub fn parse(name: &str) -> Result<Self, BrokerError> {
         match name {
             "direct" => Ok(Self::Direct),
             "fanout" => Ok(Self::Fanout),
             "topic" => Ok(Self::Topic),
             "headers" => Ok(Self::Headers),
-            _ => Err(BrokerError::command_invalid(format!("unknown exchange type '{name}'"))),
+            _ => Err(BrokerError::precondition_failed(format!("unknown exchange type '{name}'"))),
         }
     }
 
@@ -110,6 +110,12 @@ impl ExchangeDefinition {
             internal: name == "amq.rabbitmq.trace",
             ..Self::new(name, kind, FieldTable::new())
         })
+    }
+
+    /// Whether only the broker itself puts messages into it: no exchange or queue may pass any on to
+    /// it, or somebody could forge what the broker says there.
+    pub fn is_of_broker(name: &str) -> bool {
+        name.starts_with("amq.wilco.")
     }
 
     /// Whether it is a [`predeclared`](Self::predeclared) exchange, which cannot be deleted.

@@ -34,8 +34,9 @@ fn the_head_holds_what_the_broker_asks_for() {
         (None, None, None, (None, 0, false)),
         (Some("0"), Some(0), Some(1), (Some(0), 0, false)),
         (Some("60000"), Some(255), Some(2), (Some(60_000), 255, true)),
-        (Some("4294967295"), Some(9), Some(3), (Some(u32::MAX), 9, false)),
-        (Some("99999999999"), None, None, (Some(u32::MAX), 0, false)),
+        (Some("4294967295"), Some(9), Some(3), (Some(u64::from(u32::MAX)), 9, false)),
+        (Some("315360000000"), None, None, (Some(DURATION_MS_MAX), 0, false)),
+        (Some("999999999999999"), None, None, (Some(DURATION_MS_MAX), 0, false)),
         (Some("-1"), None, None, (None, 0, false)),
         (Some("soon"), None, None, (None, 0, false)),
         (Some(""), None, None, (None, 0, false)),
@@ -49,7 +50,7 @@ fn the_head_holds_what_the_broker_asks_for() {
         };
         let message = message("x", "key", &properties, b"body");
         let head = message.head();
-        assert_eq!((head.expiration_ms, head.priority, head.persistent), expected);
+        assert_eq!((head.expiration_ms(), head.priority, head.persistent), expected);
         assert_eq!(head.published_at_ms, 1234);
         assert_eq!(message.properties().as_ref(), Ok(&properties));
         assert_eq!(Message::from_encoded(&encoded(&message)), Some(message));
@@ -173,13 +174,14 @@ proptest! {
 
     #[test]
     fn heads_survive_the_log(
-        published_at_ms in any::<u64>(),
-        expiration in prop::option::of(any::<u32>()),
+        published_at_ms in 0..1_u64 << 48,
+        expiration in prop::option::of(0..=DURATION_MS_MAX),
         priority in prop::option::of(any::<u8>()),
         persistent in any::<bool>(),
         strings in ("\\PC{0,60}", "\\PC{0,60}"),
         body in prop::collection::vec(any::<u8>(), 0..50),
         tracking in prop::option::of(any::<[u64; 4]>()),
+        (has_died, has_bcc) in any::<(bool, bool)>(),
     ) {
         let text = expiration.map(|ms| ms.to_string());
         let properties = Properties {
@@ -195,17 +197,21 @@ proptest! {
             id: u128::from(high) << 64 | u128::from(low),
             is_deduplicated: low & 1 == 0,
             is_copy: low & 2 == 0,
+            is_through_exchange: low & 8 == 0,
             outcome_of: (low & 4 == 0).then_some(crate::QueueId(high as u32)),
             notify: outcome::Notify::from_number(low as u8 % 5),
             queue_count: high as u16,
             deadline_at_ms,
             ticket: outcome::Ticket::from_number(ticket),
         });
+        let origin = Origin { tracking: tracking.as_ref(), has_died, has_bcc };
         let scratch = &mut vec![1, 2, 3];
         let message =
-            Message::tracked(published_at_ms, &properties, content, tracking.as_ref(), scratch);
+            Message::build(published_at_ms, &properties, content, origin, scratch);
+        prop_assert_eq!(message.head().published_at_ms, published_at_ms);
+        prop_assert_eq!((message.head().has_died, message.head().has_bcc), (has_died, has_bcc));
         prop_assert_eq!(message.tracking(), tracking);
-        prop_assert_eq!(message.head().expiration_ms, expiration);
+        prop_assert_eq!(message.head().expiration_ms(), expiration);
         let bytes = encoded(&message);
         prop_assert_eq!(Message::from_encoded(&bytes), Some(message));
     }

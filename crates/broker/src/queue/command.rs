@@ -21,7 +21,7 @@ pub struct Restored {
     /// When it was published, ms since the epoch.
     pub published_at_ms: u64,
     /// The property `expiration`, ms.
-    pub expiration_ms: Option<u32>,
+    pub expiration_ms: Option<u64>,
     /// Size of its body.
     pub body_bytes: u32,
     /// The property `priority`.

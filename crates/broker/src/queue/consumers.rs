@@ -50,6 +50,9 @@ pub struct ConsumerSettings {
     pub exclusive: bool,
     /// `x-priority`.
     pub priority: i32,
+    /// `x-consumer-timeout`: how long its deliveries may stay unsettled, ms, if that is less than the
+    /// queue allows.
+    pub timeout_ms: Option<u64>,
 }
 
 pub(super) struct Consumer<E> {

@@ -44,6 +44,7 @@ impl<E: Endpoint> Queue<E> {
                 }
             }
             self.enforce_limits(now_ms, effects);
+            self.deliver_or_expire(now_ms, effects);
         }
         true
     }

@@ -39,8 +39,7 @@ impl<E: Endpoint> Queue<E> {
             self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
         }
         self.end_delays(now_ms, effects);
-        // Whoever takes a message in the very millisecond of its expiry still gets it; a time to
-        // live of 0 means "now or never", and "now" lasts until the next tick.
+        // A consumer that takes a message in the very millisecond of its expiry still gets it.
         self.first_live(now_ms.saturating_add(1), effects);
         Tick::Again(self.next_deadline_ms())
     }
@@ -87,8 +86,21 @@ impl<E: Endpoint> Queue<E> {
         }
     }
 
-    pub(super) fn expires_at_ms(&mut self, now_ms: u64, of_message: Option<u32>) -> u64 {
-        let ttl_ms = match (of_message.map(u64::from), self.settings.message_ttl_ms) {
+    /// What becomes of messages at the head that expire right now, as all do with a time to live of 0:
+    /// consumers that are ready take them, or nobody does.
+    pub(super) fn deliver_or_expire(&mut self, now_ms: u64, effects: &mut Effects) {
+        if !self.watches_time {
+            return;
+        }
+        let head = self.first_ready().and_then(|place| self.levels.at(place));
+        if head.is_some_and(|entry| entry.expires_at_ms <= now_ms) {
+            self.assign_up_to(usize::MAX, now_ms, effects);
+            self.first_live(now_ms.saturating_add(1), effects);
+        }
+    }
+
+    pub(super) fn expires_at_ms(&mut self, now_ms: u64, of_message: Option<u64>) -> u64 {
+        let ttl_ms = match (of_message, self.settings.message_ttl_ms) {
             (None, None) => return NEVER,
             (Some(ttl), None) | (None, Some(ttl)) => ttl,
             (Some(a), Some(b)) => a.min(b),
@@ -97,11 +109,18 @@ impl<E: Endpoint> Queue<E> {
         now_ms.saturating_add(ttl_ms)
     }
 
-    pub(super) fn watch_timeout(&mut self, now_ms: u64, delivery: &Delivery) {
-        if let Some(timeout_ms) = self.settings.consumer_timeout_ms {
+    /// Watches how long a delivery stays unsettled: as long as the queue and its consumer allow.
+    pub(super) fn watch_timeout(
+        &mut self,
+        now_ms: u64,
+        delivery: &Delivery,
+        of_consumer_ms: Option<u64>,
+    ) {
+        let of_queue_ms = self.settings.consumer_timeout_ms;
+        if let Some(timeout_ms) = [of_queue_ms, of_consumer_ms].into_iter().flatten().min() {
             self.watches_time = true;
             let deadline_ms = now_ms.saturating_add(timeout_ms);
-            // Nearly always the last; not if the timeout has been shortened.
+            // Nearly always the last; not if consumers have different timeouts.
             let place =
                 self.consumer_deadlines.partition_point(|(at_ms, ..)| *at_ms <= deadline_ms);
             let deadline = (deadline_ms, delivery.id, delivery.consumer);

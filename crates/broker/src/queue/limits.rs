@@ -1,6 +1,8 @@
 //! How long a queue may get: `x-max-length`, `x-max-length-bytes` and what `x-overflow` makes of
 //! them. Only ready messages count, and consumers with room take theirs before any is lost: for
 //! that, even the bound on deliveries that wait for dispatch is exceeded.
+//!
+//! Whoever must know beforehand whether a message will be taken reserves room for it.
 
 use std::sync::Arc;
 
@@ -37,11 +39,35 @@ impl<E: Endpoint> Queue<E> {
         body_bytes: u64,
         effects: &mut Effects,
     ) -> bool {
-        if self.settings.overflow == Overflow::DropHead || !self.is_over(1, body_bytes) {
+        let (count, bytes) = (self.reserved_count + 1, self.reserved_bytes + body_bytes);
+        if self.settings.overflow == Overflow::DropHead || !self.is_over(count, bytes) {
             return true;
         }
         self.assign_up_to(usize::MAX, now_ms, effects);
-        !self.is_over(1, body_bytes)
+        !self.is_over(count, bytes)
+    }
+
+    /// Reserves room for a message of this size, which is on its way: whatever comes meanwhile, it will
+    /// be taken ([`Queue::publish_reserved`]). `false`: the queue is full and refuses it.
+    pub fn reserve(&mut self, now_ms: u64, body_bytes: u64, effects: &mut Effects) -> bool {
+        let has_room = self.has_room_for(now_ms, body_bytes, effects);
+        if has_room {
+            self.reserved_count += 1;
+            self.reserved_bytes += body_bytes;
+        }
+        has_room
+    }
+
+    /// Appends a message for which room was reserved.
+    pub fn publish_reserved(&mut self, now_ms: u64, incoming: Incoming, effects: &mut Effects) {
+        self.give_up_reservation(incoming.message.body().len() as u64);
+        self.append(now_ms, incoming, effects);
+    }
+
+    /// A message for which room was reserved does not come.
+    pub fn give_up_reservation(&mut self, body_bytes: u64) {
+        self.reserved_count = self.reserved_count.saturating_sub(1);
+        self.reserved_bytes = self.reserved_bytes.saturating_sub(body_bytes);
     }
 
     /// Refuses a message that the queue has no room for.

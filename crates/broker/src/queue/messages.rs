@@ -21,10 +21,16 @@ impl<E: Endpoint> Queue<E> {
             self.refuse(incoming, effects);
             return Published::Refused;
         }
-        let expires_at_ms = self.expires_at_ms(now_ms, incoming.message.head().expiration_ms);
+        self.append(now_ms, incoming, effects);
+        Published::Enqueued
+    }
+
+    /// Appends a message for which there is room.
+    pub(super) fn append(&mut self, now_ms: u64, incoming: Incoming, effects: &mut Effects) {
+        let expires_at_ms = self.expires_at_ms(now_ms, incoming.message.head().expiration_ms());
         self.enqueue(incoming, expires_at_ms);
         self.enforce_limits(now_ms, effects);
-        Published::Enqueued
+        self.deliver_or_expire(now_ms, effects);
     }
 
     /// Appends a message that recovery found; the order of these calls is the order of the
@@ -93,11 +99,13 @@ impl<E: Endpoint> Queue<E> {
                 } else {
                     self.give_back(id, true, effects);
                     self.enforce_limits(now_ms, effects);
+                    self.deliver_or_expire(now_ms, effects);
                 }
             }
             Settlement::Undelivered => {
                 self.give_back(id, false, effects);
                 self.enforce_limits(now_ms, effects);
+                self.deliver_or_expire(now_ms, effects);
             }
         }
         true
@@ -106,12 +114,13 @@ impl<E: Endpoint> Queue<E> {
     /// Takes one message, for `basic.get`.
     pub fn get(&mut self, now_ms: u64, no_ack: bool, effects: &mut Effects) -> Option<Delivery> {
         self.last_used_ms = now_ms;
-        let place = self.first_live(now_ms, effects)?;
+        // Only consumers take what expires right now.
+        let place = self.first_live(now_ms.saturating_add(1), effects)?;
         let delivery = self.take(place, ConsumerKey::GET, 0)?;
         if no_ack {
             self.remove(delivery.id.place(), Reason::AutoAcked, effects);
         } else {
-            self.watch_timeout(now_ms, &delivery);
+            self.watch_timeout(now_ms, &delivery, None);
         }
         Some(delivery)
     }

@@ -63,7 +63,7 @@ impl<E: Endpoint> Queue<E> {
             self.outgoing.endpoints.push(consumer.endpoint.clone());
         }
         let endpoint = consumer.outgoing.1;
-        let no_ack = consumer.settings.no_ack;
+        let (no_ack, timeout_ms) = (consumer.settings.no_ack, consumer.settings.timeout_ms);
         if !no_ack {
             consumer.unsettled_count += 1;
         }
@@ -76,7 +76,7 @@ impl<E: Endpoint> Queue<E> {
             // Its body must still be read, so the log must keep it until it is dispatched.
             delivery.settle_after = true;
         } else {
-            self.watch_timeout(now_ms, &delivery);
+            self.watch_timeout(now_ms, &delivery, timeout_ms);
         }
         self.outgoing.deliveries.push(delivery);
     }

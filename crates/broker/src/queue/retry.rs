@@ -2,10 +2,12 @@
 //! `x-delayed-retry-*` (in proportion to the deliveries so far). Owns how long it is, and nothing
 //! else.
 
+use outcome::DURATION_MS_MAX;
+
 use crate::arguments::{QueueArguments, RetryKind};
 
-/// The longest wait: 49 days, the limit of a time to live.
-const WAIT_MS_MAX: u64 = u32::MAX as u64;
+/// The longest wait: ten years, the limit of a time to live.
+const WAIT_MS_MAX: u64 = DURATION_MS_MAX;
 
 /// How long a message waits after each attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,6 +62,12 @@ impl Settings {
         self.counts_deliveries || self.delivery_limit.is_some() || self.retry.is_some()
     }
 
+    /// Whether a queue with these may refuse a message for want of room.
+    pub fn may_refuse(&self) -> bool {
+        let is_limited = self.length_max.is_some() || self.bytes_max.is_some();
+        is_limited && self.overflow != Overflow::DropHead
+    }
+
     /// Resolves the settings of a queue.
     pub fn resolve(arguments: &QueueArguments) -> Self {
         Self {

@@ -23,6 +23,9 @@ pub struct Queue<E> {
     pub(super) unsettled_count: u64,
     pub(super) delayed_count: u64,
     pub(super) cached_bytes: u64,
+    /// Messages for which room is reserved, and the bytes of their bodies.
+    pub(super) reserved_count: u64,
+    pub(super) reserved_bytes: u64,
     pub(super) consumers: Consumers<E>,
     pub(super) outgoing: Outgoing<E>,
     pub(super) outgoing_turn: u64,
@@ -53,6 +56,8 @@ impl<E: Endpoint> Queue<E> {
             unsettled_count: 0,
             delayed_count: 0,
             cached_bytes: 0,
+            reserved_count: 0,
+            reserved_bytes: 0,
             outgoing: Outgoing::default(),
             outgoing_turn: 0,
             is_dispatching: false,

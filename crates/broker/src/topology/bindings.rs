@@ -10,7 +10,7 @@ use amqp::FieldTable;
 
 use super::bound::{BindingIdentity, BoundBinding};
 use super::definitions::{BindingDefinition, Declared, Destination, Removal};
-use super::rules::default_exchange_refused;
+use super::rules::{check_not_of_broker, default_exchange_refused};
 use super::state::Topology;
 use crate::BrokerError;
 use crate::exchange::RouteTarget;
@@ -39,6 +39,9 @@ impl Topology {
         connection: u64,
     ) -> Result<Declared<&BindingDefinition>, BrokerError> {
         check_not_default(source, destination)?;
+        if let Destination::Exchange(name) = destination {
+            check_not_of_broker(name)?;
+        }
         let ends = self.ends(source, destination)?;
         let headers = self.headers_match(ends.source, arguments)?;
         if let Destination::Queue(name) = destination {

@@ -6,7 +6,7 @@ use amqp::FieldValue;
 
 use super::definitions::{Declared, ExchangeDeclaration, Removal};
 use super::queues::invalid_type;
-use super::rules::{check_name, default_exchange_refused};
+use super::rules::{check_name, check_not_of_broker, default_exchange_refused};
 use super::state::{ExchangeEntry, Topology};
 use crate::BrokerError;
 use crate::arguments::{compare, compare_field};
@@ -137,6 +137,9 @@ impl Topology {
             && !matches!(wrong, FieldValue::LongString(_))
         {
             return Err(invalid_type(wrong, ALTERNATE_EXCHANGE, &self.exchange_subject(name)));
+        }
+        if let Some(alternate) = arguments.get(ALTERNATE_EXCHANGE).and_then(FieldValue::as_str) {
+            check_not_of_broker(alternate)?;
         }
         let definition = ExchangeDefinition::new(name, kind, arguments);
         Ok(self.add_exchange(ExchangeDefinition { durable, auto_delete, internal, ..definition }))

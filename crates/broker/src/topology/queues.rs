@@ -6,7 +6,7 @@ use std::sync::Arc;
 use amqp::FieldValue;
 
 use super::definitions::{Declared, QueueDeclaration, QueueDefinition, RemovedQueue};
-use super::rules::check_name;
+use super::rules::{check_name, check_not_of_broker};
 use super::state::{QueueEntry, Topology};
 use crate::arguments::{self, QueueArguments, QueueProperties, QueueType};
 use crate::{BrokerError, QueueId};
@@ -112,6 +112,10 @@ impl Topology {
             && !matches!(wrong, FieldValue::LongString(_))
         {
             return Err(invalid_type(wrong, DEAD_LETTER_EXCHANGE, &subject));
+        }
+        let dead_letter_exchange = declaration.arguments.get(DEAD_LETTER_EXCHANGE);
+        if let Some(exchange) = dead_letter_exchange.and_then(FieldValue::as_str) {
+            check_not_of_broker(exchange)?;
         }
         let durable = declaration.durable && !exclusive;
         let properties = QueueProperties { durable, exclusive, auto_delete };

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use amqp::{BStr, ByteSlice, TableRef};
 
 use super::state::{ExchangeEntry, Topology};
-use crate::exchange::RouteTarget;
+use crate::exchange::{ExchangeDefinition, RouteTarget};
 use crate::headers_match::MessageHeaders;
 use crate::{BrokerError, QueueId};
 
@@ -163,6 +163,11 @@ impl Walk<'_, '_, '_> {
     }
 
     fn go_to(&mut self, place: u32) {
+        let name = self.topology.exchanges.get(place).map(|entry| &*entry.definition.name);
+        if name.is_some_and(ExchangeDefinition::is_of_broker) {
+            // A definition from before this was refused.
+            return;
+        }
         if place != self.first && self.seen.insert(place) {
             self.pending.push(place);
         }

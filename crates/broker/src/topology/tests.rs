@@ -3,7 +3,7 @@
 use amqp::{FieldTable, FieldValue, ReplyCode};
 
 use super::*;
-use crate::exchange::ExchangeKind;
+use crate::exchange::{ExchangeDefinition, ExchangeKind};
 use crate::{BrokerError, QueueId};
 
 const ME: u64 = 1;
@@ -274,7 +274,7 @@ fn wrong_declarations_of_exchanges_are_refused() {
     );
     refused(
         ExchangeKind::parse("x-random"),
-        ReplyCode::CommandInvalid,
+        ReplyCode::PreconditionFailed,
         "unknown exchange type 'x-random'",
     );
 }
@@ -529,4 +529,39 @@ fn what_is_restored_is_what_was() {
     let lost =
         BindingDefinition { source: "gone".into(), ..before.bindings().next().unwrap().clone() };
     refused(after.restore_binding(lost), ReplyCode::NotFound, "no exchange 'gone' in vhost '/'");
+}
+
+#[test]
+fn nothing_is_passed_on_to_where_only_the_broker_speaks() {
+    let mut topology = topology(&[], &[]);
+    for of_broker in ["amq.wilco.outcomes", "amq.wilco.report"] {
+        let text = format!("only the broker passes messages on to exchange '{of_broker}'");
+        let to = Destination::exchange(of_broker);
+        let bound = topology.bind("amq.topic", &to, "#", &none(), ME).map(drop);
+        refused(bound, ReplyCode::AccessRefused, &text);
+        let alternate = ExchangeDeclaration {
+            arguments: table([("alternate-exchange", of_broker.into())]),
+            ..exchange("e", ExchangeKind::Direct)
+        };
+        let declared = topology.declare_exchange(alternate).map(drop);
+        refused(declared, ReplyCode::AccessRefused, &text);
+        let dead_letters = QueueDeclaration {
+            arguments: table([("x-dead-letter-exchange", of_broker.into())]),
+            ..queue("q")
+        };
+        let declared = topology.declare_queue(dead_letters).map(drop);
+        refused(declared, ReplyCode::AccessRefused, &text);
+    }
+}
+
+#[test]
+fn what_was_allowed_once_passes_nothing_on_to_where_only_the_broker_speaks() {
+    let mut topology = topology(&["watch"], &[]);
+    let arguments = table([("alternate-exchange", "amq.wilco.outcomes".into())]);
+    let old = ExchangeDefinition::new("old", ExchangeKind::Fanout, arguments);
+    topology.restore_exchange(old).unwrap();
+    let watch = Destination::queue("watch");
+    topology.bind("amq.wilco.outcomes", &watch, "#", &none(), ME).unwrap();
+    assert_eq!(routed(&topology, "old", "k"), [""; 0]);
+    assert_eq!(routed(&topology, "amq.wilco.outcomes", "k"), ["watch"]);
 }

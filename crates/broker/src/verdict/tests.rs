@@ -38,9 +38,9 @@ fn each_way_to_leave_has_its_outcome() {
         (Reason::Expired, Outcome::Expired, false, bad, true),
         (Reason::MaxLength, Outcome::Dropped, false, bad, true),
         (Reason::Cancelled, Outcome::Dropped, false, bad, true),
-        (Reason::Refused, Outcome::Dropped, false, bad, false),
-        (Reason::Purged, Outcome::Dropped, false, bad, false),
-        (Reason::QueueDeleted, Outcome::Dropped, false, bad, false),
+        (Reason::Refused, Outcome::Dropped, false, bad, true),
+        (Reason::Purged, Outcome::Dropped, false, bad, true),
+        (Reason::QueueDeleted, Outcome::Dropped, false, bad, true),
     ];
     let tracking = Tracking { queue_count: 2, ..Tracking::default() };
     for (reason, outcome, is_late, confirms, keeps_content) in table {
@@ -95,7 +95,7 @@ fn who_asked_is_told_the_message_before_its_queue() {
     };
     let (all, good, bad) = (Some(Notify::All), Some(Notify::Processed), Some(Notify::Failed));
     // What the message asks for, what its queue asks for, whether it is a copy; notified if
-    // processed, if failed.
+    // processed, if failed, when it is addressed to its queue.
     let table = [
         (None, None, false, (false, false)),
         (all, None, false, (true, true)),
@@ -113,6 +113,15 @@ fn who_asked_is_told_the_message_before_its_queue() {
             other => panic!("{other:?}"),
         };
         let row = (notify, of_queue, is_copy);
+        // Through an exchange, only what the message itself asks for counts.
+        let shared = Tracking { is_through_exchange: true, ..tracking };
+        let own = notify
+            .map_or((false, false), |it| (it.wants(Outcome::Processed), it.wants(Outcome::Failed)));
+        let told_shared = |reason| match decide(reason, false, &shared, &asks(of_queue)) {
+            Decision::Settled(told) => told.notifies,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((told_shared(Reason::Acked), told_shared(Reason::Rejected)), own, "{row:?}");
         assert_eq!((told(Reason::Acked), told(Reason::Rejected)), expected, "{row:?}");
         let missed = deadline_missed(&tracking, 1, 0, &asks(of_queue));
         assert_eq!(missed.notifies, expected.1, "{row:?}: a missed deadline is no success");
@@ -131,13 +140,14 @@ fn a_copy_is_nobodys_duplicate_and_is_not_kept() {
 }
 
 #[test]
-fn what_a_queue_refused_may_come_again() {
+fn what_nobody_has_processed_may_come_again() {
+    let free = [Reason::Refused, Reason::Purged, Reason::Cancelled, Reason::QueueDeleted];
     for reason in Reason::ALL {
         for is_deduplicated in [false, true] {
             let tracking = Tracking { is_deduplicated, ..Tracking::default() };
             let decision = decide(reason, false, &tracking, &Settings::default());
             let Decision::Settled(told) = decision else { panic!("{reason:?} settles") };
-            assert_eq!(told.frees_id, reason == Reason::Refused && is_deduplicated);
+            assert_eq!(told.frees_id, free.contains(&reason) && is_deduplicated);
         }
     }
 }
@@ -153,6 +163,8 @@ fn what_left_no_queue_has_no_reason_of_one() {
         assert_eq!((told.verdict.outcome, told.verdict.reason), (outcome, None));
         assert_eq!((told.verdict.attempts, told.verdict.published_at_ms), (attempts, 7));
         assert_eq!((told.notifies, told.confirms), (true, Some(false)));
-        assert!(!told.tells_duplicates && !told.keeps_content && !told.frees_id);
+        assert!(!told.tells_duplicates && !told.frees_id);
+        let is_missed = outcome == Outcome::DeadlineMissed;
+        assert_eq!(told.keeps_content, is_missed, "it may fail later");
     }
 }

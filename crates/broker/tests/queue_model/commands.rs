@@ -36,7 +36,7 @@ pub(crate) enum Command {
 #[derive(Debug, Clone)]
 pub(crate) struct Publication {
     pub priority: u8,
-    pub expiration_ms: Option<u32>,
+    pub expiration_ms: Option<u64>,
     pub body_bytes: usize,
     pub is_logged: bool,
     /// Only matters for a logged message; other bodies are kept anyway.
@@ -48,7 +48,7 @@ pub(crate) struct Publication {
 
 fn publication() -> impl Strategy<Value = Publication> {
     let priority = prop_oneof![3 => 0u8..4, 1 => any::<u8>()];
-    let expiration_ms = prop_oneof![4 => Just(None), 1 => (0u32..30).prop_map(Some)];
+    let expiration_ms = prop_oneof![4 => Just(None), 1 => (0u64..30).prop_map(Some)];
     let deadline_ms = prop_oneof![1 => Just(None), 1 => (1u64..60).prop_map(Some)];
     let tracking = (any::<bool>(), deadline_ms);
     (priority, expiration_ms, 0usize..8, any::<bool>(), any::<bool>(), tracking).prop_map(
@@ -92,12 +92,14 @@ fn retry() -> impl Strategy<Value = Option<Retry>> {
 
 fn consumer() -> impl Strategy<Value = ConsumerSettings> {
     let exclusive = prop_oneof![9 => Just(false), 1 => Just(true)];
-    (0u32..5, prop::bool::weighted(0.25), exclusive, -1i32..2).prop_map(
-        |(prefetch, no_ack, exclusive, priority)| ConsumerSettings {
+    let timeout_ms = prop::option::weighted(0.3, 1u64..40);
+    (0u32..5, prop::bool::weighted(0.25), exclusive, -1i32..2, timeout_ms).prop_map(
+        |(prefetch, no_ack, exclusive, priority, timeout_ms)| ConsumerSettings {
             prefetch,
             no_ack,
             exclusive,
             priority,
+            timeout_ms,
         },
     )
 }

@@ -122,7 +122,7 @@ impl Pair {
             missed_deadline,
             stage: Stage::Ready,
         };
-        self.model.restore(published_at_ms, message, expiration_ms.map(u64::from));
+        self.model.restore(published_at_ms, message, expiration_ms);
     }
 
     fn publish(&mut self, publication: &Publication) {
@@ -160,7 +160,7 @@ impl Pair {
         };
         let incoming = Incoming { message, position, keep_body };
         let published = self.queue.publish(self.now_ms, incoming, &mut self.effects);
-        let expected = self.model.publish(self.now_ms, expected, expiration_ms.map(u64::from));
+        let expected = self.model.publish(self.now_ms, expected, expiration_ms);
         assert_eq!(published, expected);
         if published == Published::Refused {
             let refused = self.effects.removed.last().expect("it is among the effects");

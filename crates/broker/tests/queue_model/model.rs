@@ -172,6 +172,7 @@ impl Model {
         }
         self.messages.push(message);
         self.drop_head(now_ms);
+        self.deliver_or_expire(now_ms);
         Published::Enqueued
     }
 
@@ -228,6 +229,7 @@ impl Model {
         self.join(of.consumer);
         if self.messages[of.message].stage == Stage::Ready {
             self.drop_head(now_ms);
+            self.deliver_or_expire(now_ms);
         }
         true
     }
@@ -238,7 +240,7 @@ impl Model {
 
     pub(crate) fn get(&mut self, now_ms: u64, no_ack: bool) -> Option<Delivered> {
         self.last_used_ms = now_ms;
-        self.expire(now_ms);
+        self.expire(now_ms + 1);
         let head = *self.ready().first()?;
         let delivered = self.deliver(now_ms, head, None, no_ack);
         if no_ack {
@@ -292,6 +294,7 @@ impl Model {
                 self.undeliver(&delivered);
             }
             self.drop_head(now_ms);
+            self.deliver_or_expire(now_ms);
         }
         true
     }
@@ -348,25 +351,28 @@ impl Model {
             return true;
         }
         self.miss_deadlines(now_ms);
-        let mut due: Vec<Delivered> = Vec::new();
+        let mut due: Vec<(u64, Delivered)> = Vec::new();
         for index in self.unsettled() {
             let Stage::Unsettled { delivery, consumer, deadline_ms } = self.messages[index].stage
             else {
                 continue;
             };
-            if deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
-                due.push(Delivered {
-                    message: index,
-                    delivery,
-                    consumer,
-                    redelivered: false,
-                    attempts_before: 0,
-                    settle_after: false,
-                });
+            if let Some(deadline_ms) = deadline_ms.filter(|deadline_ms| *deadline_ms <= now_ms) {
+                due.push((
+                    deadline_ms,
+                    Delivered {
+                        message: index,
+                        delivery,
+                        consumer,
+                        redelivered: false,
+                        attempts_before: 0,
+                        settle_after: false,
+                    },
+                ));
             }
         }
-        due.sort_by_key(|delivered| delivered.delivery);
-        for delivered in due {
+        due.sort_by_key(|(deadline_ms, delivered)| (*deadline_ms, delivered.delivery));
+        for (_, delivered) in due {
             self.settle(now_ms, &delivered, Settlement::Requeue, false);
         }
         self.end_delays(now_ms);
@@ -497,7 +503,10 @@ impl Model {
     ) -> Delivered {
         let delivery = self.next_delivery;
         self.next_delivery += 1;
-        let deadline_ms = self.settings.consumer_timeout_ms.filter(|_| !no_ack);
+        let of_consumer =
+            consumer.and_then(|consumer| self.consumers[consumer].settings.timeout_ms);
+        let of_queue = self.settings.consumer_timeout_ms;
+        let deadline_ms = of_queue.into_iter().chain(of_consumer).min().filter(|_| !no_ack);
         let deadline_ms = deadline_ms.map(|timeout_ms| now_ms + timeout_ms);
         let message = &mut self.messages[index];
         message.stage = Stage::Unsettled { delivery, consumer, deadline_ms };
@@ -517,6 +526,15 @@ impl Model {
         if matches!(message.stage, Stage::Unsettled { delivery, .. } if delivery == of.delivery) {
             message.stage = Stage::Ready;
             message.attempts -= 1;
+        }
+    }
+
+    /// What is due at the head goes to a consumer that is ready, or to nobody.
+    fn deliver_or_expire(&mut self, now_ms: u64) {
+        let head = self.ready().first().and_then(|&head| self.messages[head].expires_at_ms);
+        if head.is_some_and(|at_ms| at_ms <= now_ms) {
+            self.assign_up_to(usize::MAX, now_ms);
+            self.expire(now_ms + 1);
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) fn allowed(key: &str) -> &'static str {
             "a number of bytes from 33554432 (32 MiB) to 1099511627776 (1 TiB)"
         }
         "limits.connections_max" => "a number from 1 to 1000000",
+        "limits.connections_per_user_max" => "a number from 0 (no limit) to 1000000",
         "limits.channel_max" => "a number from 1 to 65535",
         "limits.frame_max" => "a number of bytes from 4096 to 16777216 (16 MiB)",
         "limits.heartbeat_s" => "a number of seconds from 0 (no heartbeats) to 65535",
@@ -32,9 +33,12 @@ pub(super) fn allowed(key: &str) -> &'static str {
             "a number of bytes from 65536 (64 KiB) to 1099511627776 (1 TiB)"
         }
         "auth.loopback_users" => "a list of user names such as [\"guest\"]",
+        "http.names" => "a list of host names such as [\"queue.example.org\"]",
         "webhooks.allow_private_addresses" => "true or false",
         "log.filter" => "a filter such as \"info\" or \"warn,server=debug\"",
-        "listen" | "store" | "ledger" | "limits" | "auth" | "webhooks" | "log" => "a section",
+        "listen" | "store" | "ledger" | "limits" | "auth" | "http" | "webhooks" | "log" => {
+            "a section"
+        }
         _ => "nothing",
     }
 }
@@ -53,6 +57,7 @@ pub(super) fn refused(config: &Config) -> Vec<&'static str> {
         ("ledger.size_bytes_max", (32 << 20..=TIB).contains(&ledger.size_bytes_max)),
         ("ledger.dedup_window_hours", hours.contains(&ledger.dedup_window_hours)),
         ("limits.connections_max", (1..=1_000_000).contains(&limits.connections_max)),
+        ("limits.connections_per_user_max", limits.connections_per_user_max <= 1_000_000),
         ("limits.channel_max", limits.channel_max >= 1),
         ("limits.frame_max", (4096..=16 << 20).contains(&limits.frame_max)),
         ("limits.handshake_timeout_ms", (100..=600_000).contains(&limits.handshake_timeout_ms)),
@@ -65,7 +70,14 @@ pub(super) fn refused(config: &Config) -> Vec<&'static str> {
             "limits.connection_unfinished_bytes_max",
             (64 << 10..=TIB).contains(&limits.connection_unfinished_bytes_max),
         ),
+        ("http.names", config.http.names.iter().all(|name| is_host_name(name))),
         ("log.filter", EnvFilter::try_new(&config.log.filter).is_ok()),
     ];
     checks.into_iter().filter(|(_, right)| !right).map(|(key, _)| key).collect()
+}
+
+/// Without a scheme, a port or a path.
+fn is_host_name(name: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_usual)
 }

@@ -29,6 +29,7 @@ pub(crate) struct Config {
     pub(crate) ledger: Ledger,
     pub(crate) limits: Limits,
     pub(crate) auth: Auth,
+    pub(crate) http: Http,
     pub(crate) webhooks: Webhooks,
     pub(crate) log: Log,
     /// Only on the command line, since it is meant for one start.
@@ -79,6 +80,8 @@ pub(crate) struct Ledger {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
     pub(crate) connections_max: usize,
+    /// 0 stands for no limit.
+    pub(crate) connections_per_user_max: usize,
     pub(crate) channel_max: u16,
     pub(crate) frame_max: u32,
     pub(crate) heartbeat_s: u16,
@@ -94,6 +97,13 @@ pub(crate) struct Limits {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Auth {
     pub(crate) loopback_users: Vec<String>,
+}
+
+/// Section `[http]`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Http {
+    pub(crate) names: Vec<String>,
 }
 
 /// Section `[webhooks]`.
@@ -145,6 +155,7 @@ impl Default for Limits {
         let (node, server) = (node::Options::default().limits, server::Options::default());
         Self {
             connections_max: server.connections_max,
+            connections_per_user_max: node.connections_per_user_max,
             channel_max: server.channel_max,
             frame_max: server.frame_max,
             heartbeat_s: server.heartbeat_s,
@@ -195,6 +206,7 @@ impl Config {
         options.ledger.bytes_max = self.ledger.size_bytes_max;
         options.ledger.window_ms = self.ledger.dedup_window_hours * HOUR_MS;
         options.limits.message_bytes_max = self.limits.message_bytes_max;
+        options.limits.connections_per_user_max = self.limits.connections_per_user_max;
         options.limits.connection_unfinished_bytes_max =
             self.limits.connection_unfinished_bytes_max;
         if self.limits.memory_bytes_max != 0 {
@@ -221,6 +233,7 @@ impl Config {
     pub(crate) fn management_options(&self) -> management::Options {
         let mut options = management::Options::default();
         options.data.clone_from(&self.store.data);
+        options.names.clone_from(&self.http.names);
         options.allow_private_addresses = self.webhooks.allow_private_addresses;
         options
     }

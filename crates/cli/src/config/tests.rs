@@ -83,8 +83,8 @@ fn what_is_wrong_is_told_in_one_line() {
     );
     check(
         "\n[listener]\namqp = \"127.0.0.1:1883\"\n",
-        "2: listener: unknown key; expected one of listen, store, ledger, limits, auth, webhooks, \
-         log",
+        "2: listener: unknown key; expected one of listen, store, ledger, limits, auth, http, \
+         webhooks, log",
     );
     check("listen = 5672\n", "1: listen: 5672 is not allowed; expected a section");
     let broken = file::parse("[listen]\namqp = \n").expect_err("refused");

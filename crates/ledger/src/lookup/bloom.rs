@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn every_key_is_found_and_few_others_are() {
-        let key = |n: u64| outcome::IdHash::new("v", &n.to_string()).0;
+        let key = |n: u64| outcome::IdHash::new("v", n.to_string()).0;
         let mut bloom = Bloom::new(20_000);
         (0..20_000).for_each(|n| bloom.insert(key(n)));
         assert!((0..20_000).all(|n| bloom.may_contain(key(n))));

@@ -6,8 +6,8 @@
 pub(crate) enum Kind {
     /// Positions of pages: all of them count.
     Index = 1,
-    /// Times: the greatest counts.
-    Window = 2,
+    /// When ids were seen or freed: the greatest counts. (2 was a window whose values had only times.)
+    Window = 3,
 }
 
 impl Kind {

@@ -45,6 +45,16 @@ impl Lookup {
         }
     }
 
+    /// Adds a value that follows from all that were added before: `after` says what becomes of the
+    /// value there is. Only for entries of which the greatest counts.
+    pub(crate) fn follow(&self, key: u128, value: u64, after: impl FnOnce(u64, u64) -> u64) {
+        let mut shared = self.shared.write();
+        shared.inserted_count += 1;
+        let before = shared.active.greatest(key);
+        let value = before.map_or(value, |before| after(before, value));
+        shared.active.raise(entry(key, value));
+    }
+
     /// Values below `floor` are no longer found.
     pub(crate) fn set_floor(&self, floor: u64) {
         self.floor.store(floor, Ordering::Relaxed);

@@ -52,6 +52,13 @@ impl Memory {
         }
     }
 
+    /// The greatest value of a key.
+    pub(super) fn greatest(&self, key: u128) -> Option<u64> {
+        let mut greatest = None;
+        self.values(key, &mut |value| greatest = greatest.max(Some(value)));
+        greatest
+    }
+
     /// All entries, sorted.
     pub(super) fn sorted(&self) -> Vec<u128> {
         let mut entries: Vec<_> = self.entries.iter().copied().collect();

@@ -88,10 +88,8 @@ impl Footer {
         let word = |at: usize| {
             bytes[at..at + 8].iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
         };
-        let is_ours = bytes[..8] == MAGIC
-            && word(8) == u64::from(VERSION) | (kind as u64) << 32
-            && bytes[60..] == crc32c::crc32c(&bytes[..60]).to_le_bytes();
-        is_ours.then(|| Self {
+        let is_ours = word(8) == u64::from(VERSION) | (kind as u64) << 32;
+        (is_ours && Self::is_intact(bytes)).then(|| Self {
             kind,
             entry_count: word(16),
             min_value: word(24),
@@ -99,6 +97,11 @@ impl Footer {
             line_count: word(40),
             crc: word(56) as u32,
         })
+    }
+
+    /// Whether it is the footer of a run, of whatever kind and version.
+    fn is_intact(bytes: &[u8; FOOTER_SIZE]) -> bool {
+        bytes[..8] == MAGIC && bytes[60..] == crc32c::crc32c(&bytes[..60]).to_le_bytes()
     }
 
     /// Bytes of the file; `None` if there can be no such file.
@@ -146,6 +149,7 @@ impl Run {
             return Err(RunError::Lost);
         };
         read_full(&*file, &mut footer, footer_at)?;
+        let is_other = Footer::decode(&footer, kind).is_none() && Footer::is_intact(&footer);
         let footer = Footer::decode(&footer, kind)
             .filter(|footer| footer.file_bytes() == Some(bytes) && footer.entry_count > 0);
         let entry_count = match (&footer, listed) {
@@ -153,7 +157,8 @@ impl Run {
             (Some(footer), Some(listed)) if footer.entry_count == listed.entry_count => {
                 listed.entry_count
             }
-            (None, Some(listed)) if listed.bytes == bytes => listed.entry_count,
+            // Damaged. A run whose values mean something else is none of ours.
+            (None, Some(listed)) if listed.bytes == bytes && !is_other => listed.entry_count,
             _ => return Err(RunError::Lost),
         };
         let mut run = Self {

@@ -8,7 +8,7 @@ use super::*;
 use crate::device::files;
 
 fn key(n: u64) -> u128 {
-    outcome::IdHash::new("v", &n.to_string()).0
+    outcome::IdHash::new("v", n.to_string()).0
 }
 
 /// Numbers that look random.

@@ -3,7 +3,7 @@
 use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::FaultyDisk;
 
-use super::support::{hash, published, settled, tiny};
+use super::support::{QUEUE, hash, published, settled, tiny};
 use crate::options::Sizes;
 use crate::{Ledger, Options, dedup_key};
 
@@ -20,12 +20,12 @@ fn events_are_found_at_once_and_after_flush_and_reopening() {
         for n in 0..100_usize {
             let found = ledger.events(hash(n as u64)).unwrap();
             assert_eq!(found, events[n * 2..n * 2 + 2]);
-            let seen = ledger.first_seen(dedup_key(hash(n as u64), 1)).unwrap();
+            let seen = ledger.first_seen(dedup_key(hash(n as u64), QUEUE)).unwrap();
             assert_eq!(seen, Some(1000 + n as u64));
         }
         assert!(ledger.events(hash(100)).unwrap().is_empty());
-        assert_eq!(ledger.first_seen(dedup_key(hash(100), 1)).unwrap(), None);
-        assert_eq!(ledger.first_seen(dedup_key(hash(0), 2)).unwrap(), None);
+        assert_eq!(ledger.first_seen(dedup_key(hash(100), QUEUE)).unwrap(), None);
+        assert_eq!(ledger.first_seen(dedup_key(hash(0), "other")).unwrap(), None);
         let (mut found, mut query) = (Vec::new(), OutcomeQuery { limit: 7, ..Default::default() });
         loop {
             let page = ledger.outcomes(&query).unwrap();

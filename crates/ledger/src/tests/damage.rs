@@ -3,7 +3,7 @@
 use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::{Disk, FaultyDisk};
 
-use super::support::{Model, hash, published, settled, tiny};
+use super::support::{Model, QUEUE, hash, published, settled, tiny};
 use crate::{Ledger, Options, dedup_key};
 
 fn open(disk: &FaultyDisk) -> Ledger {
@@ -110,7 +110,7 @@ fn a_damaged_page_costs_its_own_events_only() {
         assert!((180..200).contains(&found.len()), "{}", found.len());
         assert_eq!(ledger.applied(), model.applied);
         assert!((0..200).all(|n| {
-            let seen = ledger.first_seen(dedup_key(hash(n), 1)).unwrap();
+            let seen = ledger.first_seen(dedup_key(hash(n), QUEUE)).unwrap();
             seen == Some(1000 + n)
         }));
     }
@@ -127,7 +127,7 @@ fn the_window_outlives_a_lost_manifest_and_its_pages() {
     let ledger = open(&disk);
     assert_eq!(ledger.applied(), 0);
     let known = (0..400)
-        .filter(|n| ledger.first_seen(dedup_key(hash(*n), 1)).unwrap() == Some(1000 + n))
+        .filter(|n| ledger.first_seen(dedup_key(hash(*n), QUEUE)).unwrap() == Some(1000 + n))
         .count();
     assert!(known > 380, "{known}");
     // Followed from the start again, into positions that have been used before.

@@ -3,7 +3,7 @@
 use outcome::{Cursor, Outcome, OutcomeQuery};
 use segment_log::{Disk, FaultyDisk};
 
-use super::support::{hash, published, settled, tiny};
+use super::support::{QUEUE, hash, published, settled, tiny};
 use crate::options::Sizes;
 use crate::{Ledger, Options, dedup_key};
 
@@ -47,7 +47,7 @@ fn events_go_by_age_and_their_ids_by_the_window() {
             let events = ledger.events(hash(n)).unwrap();
             assert_eq!(events.len(), if n < oldest { 0 } else { 2 }, "{n} of {oldest}");
         }
-        let seen = |n: u64| ledger.first_seen(dedup_key(hash(n), 1)).unwrap();
+        let seen = |n: u64| ledger.first_seen(dedup_key(hash(n), QUEUE)).unwrap();
         assert!((1000..2000).all(|n| seen(n) == Some(n)));
         assert!((0..900).all(|n| seen(n).is_none()));
     };
@@ -55,7 +55,7 @@ fn events_go_by_age_and_their_ids_by_the_window() {
     drop(ledger);
     let ledger = open(&disk, &options);
     // Times are known only after the first flush.
-    assert!((1000..2000).all(|n| ledger.first_seen(dedup_key(hash(n), 1)).unwrap() == Some(n)));
+    assert!((1000..2000).all(|n| ledger.first_seen(dedup_key(hash(n), QUEUE)).unwrap() == Some(n)));
     ledger.flush(40_000, 2000).unwrap();
     check(&ledger);
     // Nothing happens any more, and yet everything is forgotten in the end.
@@ -98,7 +98,7 @@ fn events_go_when_they_are_too_much_and_the_window_stays() {
         for n in 0..3000 {
             let events = ledger.events(hash(n)).unwrap();
             assert_eq!(events.len(), if n < oldest { 0 } else { 2 }, "{n} of {oldest}");
-            assert_eq!(ledger.first_seen(dedup_key(hash(n), 1)).unwrap(), Some(n));
+            assert_eq!(ledger.first_seen(dedup_key(hash(n), QUEUE)).unwrap(), Some(n));
         }
     };
     check(&ledger);

@@ -69,15 +69,17 @@ fn open(disk: &FaultyDisk) -> Ledger {
 }
 
 #[test]
-fn what_version_1_wrote_is_read_and_its_runs_are_not_made_anew() {
+fn what_version_1_wrote_is_read_and_only_the_window_is_made_anew() {
     let disk = FaultyDisk::new(1);
     FILES.iter().for_each(|(name, contents)| disk.put(name, contents));
     let ledger = open(&disk);
     let model = Model { events: contents(), applied: 2400 };
     assert_eq!(ledger.applied(), model.applied);
     model.check(&ledger);
-    for (name, contents) in FILES {
-        assert_eq!(disk.contents(name).as_deref(), Some(contents), "{name}");
+    // Its window had only times; what the pages know is in the new one.
+    let is_kept = |name: &str| name.ends_with(".log") || name.starts_with("index");
+    for (name, contents) in FILES.iter().filter(|(name, _)| is_kept(name)) {
+        assert_eq!(disk.contents(name).as_deref(), Some(*contents), "{name}");
     }
 }
 

@@ -6,7 +6,7 @@ use outcome::{Cursor, Event, Outcome, OutcomeQuery, What};
 use proptest::prelude::*;
 use segment_log::{FaultyDisk, RealDisk};
 
-use super::support::{Model, hash, published, settled, tiny};
+use super::support::{Model, QUEUE, hash, published, settled, tiny};
 use crate::{Ledger, Options};
 
 /// What may happen.
@@ -164,7 +164,7 @@ fn a_real_disk_gives_the_same_answers_while_everybody_asks() {
                         n = (n + 7919) % known;
                         let events = ledger.events(hash(n)).unwrap();
                         assert!((1..=2).contains(&events.len()), "{n} of {known}");
-                        let key = crate::dedup_key(hash(n), 1);
+                        let key = crate::dedup_key(hash(n), QUEUE);
                         assert_eq!(ledger.first_seen(key).unwrap(), Some(1000 + n));
                     }
                     let query = OutcomeQuery { after, limit: 100, ..OutcomeQuery::default() };

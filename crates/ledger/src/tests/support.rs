@@ -4,13 +4,27 @@ use std::collections::BTreeMap;
 
 use outcome::{
     Cursor, Details, Event, Flags, IdHash, Outcome, OutcomeQuery, Published, PublishedQueue,
-    Settled, Verdict, What,
+    Reason, Settled, Verdict, What,
 };
 
 use crate::options::Sizes;
 use crate::{Ledger, dedup_key};
 
 /// Sizes at which a few dozen events fill everything.
+/// What an event says about the window.
+fn note_seen(seen: &mut BTreeMap<IdHash, u64>, event: &Event<'_>) {
+    match &event.what {
+        What::Published(_) => drop(seen.insert(event.id, event.time_ms)),
+        What::Settled(settled) if settled.verdict.reason.is_some_and(Reason::frees_id) => {
+            seen.remove(&event.id);
+        }
+        _ => {}
+    }
+}
+
+/// The queue that all of them are in.
+pub(crate) const QUEUE: &str = "orders";
+
 pub(crate) fn tiny() -> Sizes {
     Sizes {
         page_bytes: 300,
@@ -33,7 +47,7 @@ pub(crate) fn id(n: u64) -> String {
 }
 
 pub(crate) fn hash(n: u64) -> IdHash {
-    IdHash::new("/", &id(n))
+    IdHash::new("/", id(n))
 }
 
 pub(crate) fn published(position: u64, time_ms: u64, n: u64) -> Event<'static> {
@@ -41,7 +55,7 @@ pub(crate) fn published(position: u64, time_ms: u64, n: u64) -> Event<'static> {
         vhost: "/".into(),
         id: bstr::BString::from(id(n)).into(),
         routing_key: bstr::BStr::new("orders").into(),
-        queues: vec![PublishedQueue { id: 1, name: "orders".into() }],
+        queues: vec![PublishedQueue { id: 1, name: QUEUE.into() }],
         position,
         body_bytes: 100,
         is_deduplicated: true,
@@ -101,14 +115,12 @@ impl Model {
         let mut seen = BTreeMap::new();
         for event in &self.events {
             by_id.entry(event.id).or_default().push(event.clone());
-            if let What::Published(_) = event.what {
-                seen.insert(event.id, event.time_ms);
-            }
+            note_seen(&mut seen, event);
         }
         for (id, events) in by_id {
             assert_eq!(ledger.events(id).unwrap(), events);
-            assert_eq!(ledger.first_seen(dedup_key(id, 1)).unwrap(), seen.get(&id).copied());
-            assert_eq!(ledger.first_seen(dedup_key(id, 2)).unwrap(), None);
+            assert_eq!(ledger.first_seen(dedup_key(id, QUEUE)).unwrap(), seen.get(&id).copied());
+            assert_eq!(ledger.first_seen(dedup_key(id, "other")).unwrap(), None);
         }
         assert!(ledger.events(hash(1 << 40)).unwrap().is_empty());
         let all = OutcomeQuery { limit: 5, ..OutcomeQuery::default() };
@@ -156,9 +168,7 @@ impl Model {
         let mut seen = BTreeMap::new();
         let mut found = BTreeMap::new();
         for (n, event) in self.events.iter().enumerate() {
-            if let What::Published(_) = event.what {
-                seen.insert(event.id, event.time_ms);
-            }
+            note_seen(&mut seen, event);
             let known = found.entry(event.id).or_insert_with(|| ledger.events(event.id).unwrap());
             if known.contains(event) {
                 oldest = oldest.min(n);
@@ -167,7 +177,7 @@ impl Model {
             }
         }
         for (id, time_ms) in seen {
-            assert_eq!(ledger.first_seen(dedup_key(id, 1)).unwrap(), Some(time_ms));
+            assert_eq!(ledger.first_seen(dedup_key(id, QUEUE)).unwrap(), Some(time_ms));
         }
     }
 }

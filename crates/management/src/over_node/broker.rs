@@ -1,22 +1,46 @@
 //! Users, and the state of the node.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
-use node::auth::LoginError;
+use node::auth::{Identity, LoginError};
 
 use super::OverNode;
-use crate::ports::{Broker, LoginRefused};
+use crate::ports::{Broker, Changed, LoginRefused, Source, User};
 
 #[async_trait]
 impl Broker for OverNode {
-    async fn log_in(&self, peer: IpAddr, user: &str, password: &str) -> Result<(), LoginRefused> {
-        self.node.log_in(peer, user, password).await.map_err(|error| match error {
+    async fn log_in(
+        &self,
+        source: Source,
+        user: &str,
+        password: &str,
+    ) -> Result<User, LoginRefused> {
+        let Source { peer, is_forwarded } = source;
+        let logged_in = self.node.log_in(peer, user, password).await;
+        let logged_in = logged_in.map_err(|error| match error {
             LoginError::Wrong => LoginRefused::Wrong,
             LoginError::TooManyFailures => LoginRefused::TooManyFailures,
             _ => LoginRefused::Unavailable,
-        })?;
-        if self.node.may_connect_from(user, peer) { Ok(()) } else { Err(LoginRefused::Wrong) }
+        });
+        // What a proxy passes on may come from anywhere, whatever address the proxy has.
+        let from = if is_forwarded { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { peer };
+        let checked = logged_in.and_then(|who| match self.node.may_connect_from(user, from) {
+            true => Ok(User { name: who.user().to_owned(), incarnation: who.incarnation() }),
+            false => Err(LoginRefused::Wrong),
+        });
+        if let Err(refused) = &checked {
+            tracing::warn!(target: "audit", %peer, is_forwarded, ?user, "HTTP login refused: {refused}");
+        }
+        checked
+    }
+
+    fn is_current(&self, user: &User) -> bool {
+        self.node.is_current(&identity(user))
+    }
+
+    fn revoked(&self) -> Changed {
+        Box::pin(self.node.revoked())
     }
 
     fn tags(&self, user: &str) -> Option<Vec<String>> {
@@ -30,4 +54,9 @@ impl Broker for OverNode {
     fn has_history(&self) -> bool {
         self.node.recovered().log_bytes > 0
     }
+}
+
+/// What the node calls a user.
+pub(super) fn identity(user: &User) -> Identity {
+    Identity::new(&user.name, user.incarnation)
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use node::{ByIdError, Node};
-use outcome::{Event, IdHash};
 
 use super::OverNode;
+use super::broker::identity;
 use super::events::{cursor, ledger_query, message_event, outcome_page, place};
 use crate::ports::{
     Access, Changed, Cursor, CursorError, Freshness, MessageEvent, Messages, MessagesError,
-    OutcomePage, OutcomeQuery, Outgoing, Placed,
+    OutcomePage, OutcomeQuery, Outgoing, Placed, User,
 };
 use crate::time::now_ms;
 
@@ -33,11 +33,11 @@ impl OverNode {
 impl Messages for OverNode {
     async fn publish(
         &self,
-        user: &str,
+        user: &User,
         vhost: &str,
         message: Outgoing,
     ) -> Result<Placed, MessagesError> {
-        super::publish::publish(&self.node, user, vhost, message).await
+        super::publish::publish(&self.node, &identity(user), vhost, message).await
     }
 
     async fn events(
@@ -47,21 +47,25 @@ impl Messages for OverNode {
         freshness: Freshness,
     ) -> Result<Vec<MessageEvent>, MessagesError> {
         let (vhost, id) = (vhost.to_owned(), id.to_owned());
-        let look = move |node: &Node| -> Result<Vec<Event<'static>>, MessagesError> {
-            match freshness {
-                Freshness::Known => node.ledger().events(IdHash::new(&vhost, &id)).map_err(store),
-                Freshness::Now => node.events_now(&vhost, &id).map_err(by_id),
-            }
-        };
-        let events = self.blocking(look).await?;
-        Ok(events.into_iter().filter_map(message_event).collect())
+        self.blocking(move |node| {
+            let events = match freshness {
+                Freshness::Told => node.events_told(&vhost, &id),
+                Freshness::Now => node.events_now(&vhost, &id),
+            };
+            let name = |realm: &str| node.vhost_of_realm(realm).map(str::to_owned);
+            let events = events.map_err(by_id)?.into_iter();
+            Ok(events.filter_map(|event| message_event(event, name)).collect())
+        })
+        .await
     }
 
     async fn outcomes(&self, query: OutcomeQuery) -> Result<OutcomePage, MessagesError> {
-        let query = ledger_query(query)?;
-        self.blocking(move |node| node.ledger().outcomes(&query).map_err(store))
-            .await
-            .map(outcome_page)
+        self.blocking(move |node| {
+            node.follow_told().map_err(by_id)?;
+            let page = node.ledger().outcomes(&ledger_query(node, query)?).map_err(store)?;
+            Ok(outcome_page(node, page))
+        })
+        .await
     }
 
     async fn end(&self) -> Result<Option<Cursor>, MessagesError> {
@@ -97,9 +101,25 @@ impl Messages for OverNode {
         self.blocking(move |node| node.cancel_message(&vhost, &queue, &id).map_err(by_id)).await
     }
 
-    async fn retry(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError> {
+    async fn retry(
+        &self,
+        user: &User,
+        vhost: &str,
+        queue: &str,
+        id: &str,
+    ) -> Result<(), MessagesError> {
         let [vhost, queue, id] = [vhost, queue, id].map(str::to_owned);
-        self.blocking(move |node| node.retry_message(&vhost, &queue, &id).map_err(by_id)).await
+        let user = identity(user);
+        self.blocking(move |node| {
+            let may_take = |queue: &str| {
+                let has = |access| node.may(&vhost, user.user(), access, queue);
+                node.is_current(&user)
+                    && has(node::auth::Access::Read)
+                    && has(node::auth::Access::Write)
+            };
+            node.retry_message(&vhost, &queue, &id, may_take).map_err(by_id)
+        })
+        .await
     }
 
     fn message_bytes_max(&self) -> u64 {
@@ -128,7 +148,9 @@ fn by_id(error: ByIdError) -> MessagesError {
         ByIdError::ContentGone => MessagesError::ContentGone,
         ByIdError::QueueGone(queue) => MessagesError::QueueGone(queue),
         ByIdError::QueueFull(queue) => MessagesError::QueueFull(queue),
-        error => store(error),
+        ByIdError::Store(error) => {
+            MessagesError::Store(format!("the store cannot be read: {error}"))
+        }
     }
 }
 

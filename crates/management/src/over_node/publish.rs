@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use amqp::{FieldTable, FieldValue, OwnedProperties, ReplyCode};
 use broker::BrokerError;
+use node::auth::Identity;
 use node::{Node, Publish, Returned, Session, Sink};
 use serde_json::{Map, Value};
 
@@ -25,7 +26,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 /// See [`crate::ports::Messages::publish`].
 pub(super) async fn publish(
     node: &Arc<Node>,
-    user: &str,
+    user: &Identity,
     vhost: &str,
     message: Outgoing,
 ) -> Result<Placed, MessagesError> {
@@ -38,11 +39,20 @@ pub(super) async fn publish(
         let text = format!("a message may have {bytes_max} bytes");
         return Err(MessagesError::TooLarge(text));
     }
-    let opened = node.open_session(vhost, user, Box::<Answers>::default());
+    if node::is_reserved_target(&message.exchange, message.routing_key.as_bytes()) {
+        let text = "only workers, the broker and replies over AMQP publish there";
+        return Err(MessagesError::ReservedTarget(text.to_owned()));
+    }
+    let opened = node.open_session_as(vhost, user, Box::<Answers>::default());
     let mut session = Closing(opened.map_err(refused)?);
     let session = &mut session.0;
     session.open_channel(CHANNEL).map_err(refused)?;
     session.select_confirms(CHANNEL).map_err(refused)?;
+    // The answer says that it is on disk; for its outcome there are other calls.
+    session.confirm_when_stored();
+    if let Some(deduplicates) = message.deduplicate {
+        session.deduplicate(deduplicates);
+    }
     let Outgoing { exchange, routing_key, body, .. } = &message;
     let properties = properties(&message);
     let routing_key = routing_key.as_str().into();
@@ -139,7 +149,7 @@ fn refused(error: BrokerError) -> MessagesError {
 fn properties(message: &Outgoing) -> Vec<u8> {
     let mut headers = table(&message.headers);
     if let Some(deadline_ms) = message.deadline_ms {
-        headers.insert("x-deadline", FieldValue::I64(i64::from(deadline_ms.get())));
+        headers.insert("x-deadline", FieldValue::I64(deadline_ms.get() as i64));
     }
     let properties = OwnedProperties {
         content_type: message.content_type.as_deref().map(Into::into),
@@ -194,7 +204,7 @@ mod tests {
             headers: headers.as_object().cloned().expect("an object"),
             priority: Some(3),
             expiration_ms: Some(500),
-            deadline_ms: std::num::NonZeroU32::new(1000),
+            deadline_ms: std::num::NonZeroU64::new(1000),
             persistent: true,
             ..Outgoing::default()
         };

@@ -26,15 +26,19 @@ pub enum MessagesError {
     NotFailed,
     /// The content of the message is gone.
     #[error(
-        "the message's content is not kept: its body was larger than 64 KiB, or it was processed"
+        "the message's content is not kept: its body was larger than 64 KiB, or the disk was nearly \
+         full when it failed"
     )]
     ContentGone,
     /// The queue in which it failed has been deleted.
     #[error("the queue '{0}' is deleted")]
     QueueGone(String),
     /// The queue in which it failed is at its limit and takes no more.
-    #[error("the queue '{0}' is full")]
+    #[error("the queue '{0}' is full; try again when workers have taken some of its messages")]
     QueueFull(String),
+    /// Only the broker, or a worker on its own connection, may publish there.
+    #[error("{0}")]
+    ReservedTarget(String),
     /// There is no such exchange.
     #[error("{0}")]
     UnknownExchange(String),

@@ -7,7 +7,11 @@
 
 use std::fmt;
 
-pub use outcome::{NAMELESS_QUEUE, Outcome, Published, PublishedQueue, Settled, Stage, What};
+// What clients write need not be UTF-8.
+pub use outcome::{BStr, BString, ByteSlice};
+pub use outcome::{
+    NAMELESS_QUEUE, Outcome, Published, PublishedQueue, Settled, Stage, What, Worker,
+};
 // How a timeline is made from events; their positions are numbers that module `view` gives them.
 pub(crate) use outcome::Cursor as Place;
 pub(crate) use outcome::{Entry, Event, IdHash, Publication, QueueStory, Timeline};

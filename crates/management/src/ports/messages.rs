@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     Cursor, CursorError, MessageEvent, MessagesError, OutcomePage, OutcomeQuery, Outgoing, Placed,
+    User,
 };
 
 /// See [`Messages::changed`].
@@ -33,9 +34,9 @@ impl Access {
 /// How recent an answer must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// As far as is known, which may be a moment behind. Cheap.
-    Known,
-    /// Up to this moment: includes everything that anybody has been told. May cost a commit.
+    /// Includes everything that anybody has been told: confirms, acks, outcomes. Cheap.
+    Told,
+    /// Up to this moment. May cost a commit.
     Now,
 }
 
@@ -51,7 +52,7 @@ pub trait Messages: Send + Sync + 'static {
     /// [`MessagesError`]; then the message is not published, unless the text says that it may be.
     async fn publish(
         &self,
-        user: &str,
+        user: &User,
         vhost: &str,
         message: Outgoing,
     ) -> Result<Placed, MessagesError>;
@@ -67,7 +68,7 @@ pub trait Messages: Send + Sync + 'static {
         freshness: Freshness,
     ) -> Result<Vec<MessageEvent>, MessagesError>;
 
-    /// Outcomes in the order in which they were decided.
+    /// Outcomes in the order in which they were decided, including all that anybody has been told.
     ///
     /// # Errors
     /// [`MessagesError::Store`]; [`MessagesError::Invalid`] for a cursor of another broker.
@@ -100,16 +101,23 @@ pub trait Messages: Send + Sync + 'static {
     async fn cancel(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError>;
 
     /// Publishes a message that has failed in a queue to that queue again. The caller checks who
-    /// may do that.
+    /// may do that. A copy in a dead-letter queue is taken out if the user may read that queue and
+    /// write to it.
     ///
     /// # Errors
     /// [`MessagesError`]; nothing has changed then.
-    async fn retry(&self, vhost: &str, queue: &str, id: &str) -> Result<(), MessagesError>;
+    async fn retry(
+        &self,
+        user: &User,
+        vhost: &str,
+        queue: &str,
+        id: &str,
+    ) -> Result<(), MessagesError>;
 
-    /// Whether a user has this access to a queue or an exchange (`""` is the default exchange).
     /// The largest body that a message may have, bytes.
     fn message_bytes_max(&self) -> u64;
 
-    /// This is asked each time an event is shown, so it is answered from memory.
+    /// Whether a user has this access to a queue or an exchange (`""` is the default exchange). This
+    /// is asked each time an event is shown, so it is answered from memory.
     fn may(&self, user: &str, vhost: &str, access: Access, name: &str) -> bool;
 }

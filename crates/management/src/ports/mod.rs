@@ -16,13 +16,14 @@ mod outgoing;
 
 use std::sync::Arc;
 
-pub use self::broker::{Broker, LoginRefused};
+pub use self::broker::{Broker, LoginRefused, Source, User};
 pub use self::error::{CursorError, MessagesError};
+pub use self::event::{BStr, BString, ByteSlice};
 pub use self::event::{
     Cursor, MessageEvent, NAMELESS_QUEUE, OutcomeEvent, OutcomePage, OutcomeQuery,
 };
 pub(crate) use self::event::{Entry, Event, IdHash, Place, Publication, QueueStory, Timeline};
-pub use self::event::{Outcome, Published, PublishedQueue, Settled, Stage, What};
+pub use self::event::{Outcome, Published, PublishedQueue, Settled, Stage, What, Worker};
 pub use self::messages::{Access, Changed, Freshness, Messages};
 pub use self::outgoing::{Outgoing, Placed, Receipt};
 

@@ -1,6 +1,6 @@
 //! A message on its way in, and what immediately became of it.
 
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
 
 use serde_json::{Map, Value};
 
@@ -24,9 +24,12 @@ pub struct Outgoing {
     /// The AMQP property `priority`.
     pub priority: Option<u8>,
     /// Time to live in the queue.
-    pub expiration_ms: Option<u32>,
+    pub expiration_ms: Option<u64>,
     /// Measured from now; a later outcome is too late for its producer.
-    pub deadline_ms: Option<NonZeroU32>,
+    pub deadline_ms: Option<NonZeroU64>,
+    /// Whether queues that have seen its id drop it, unless they say themselves; if `None`, they do
+    /// when it asks for its outcome, as over AMQP.
+    pub deduplicate: Option<bool>,
     /// Whether it is to survive a restart.
     pub persistent: bool,
     /// Its content.
@@ -41,7 +44,7 @@ pub struct Placed {
     /// Whether a queue knew its id already and dropped it.
     pub is_duplicate: bool,
     /// Tells it from other messages with its id; `None` when it is not a message of its own that
-    /// could have an outcome: a duplicate, a reply.
+    /// could have an outcome: a duplicate.
     pub receipt: Option<Receipt>,
 }
 

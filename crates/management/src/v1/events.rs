@@ -14,7 +14,6 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::parameters;
@@ -22,6 +21,7 @@ use crate::app::App;
 use crate::caller::Caller;
 use crate::extract::Params;
 use crate::follow::Follower;
+use crate::pool::Share;
 use crate::ports::{Cursor, OutcomeQuery};
 use crate::problem::Answer;
 use crate::time::now_ms;
@@ -67,7 +67,7 @@ pub(crate) async fn serve(
         since_ms,
         until_ms: None,
     };
-    let place = app.place_to_wait()?;
+    let place = app.place_to_wait(&caller)?;
     let follower = app.follower(query);
     let beginning = app.ports().messages.beginning();
     let feed = Feed { follower, sight, beginning, is_new: true, _place: place };
@@ -85,11 +85,12 @@ struct Feed {
     /// The cursor of a reader that has seen nothing yet.
     beginning: Cursor,
     is_new: bool,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Feed {
-    /// The next piece of the body; `None` when the server stops or outcomes cannot be read.
+    /// The next piece of the body; `None` when the server stops, outcomes cannot be read, or the reader
+    /// is no longer let in.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         let mut text = String::new();
         if std::mem::take(&mut self.is_new) {
@@ -105,7 +106,15 @@ impl Feed {
         // reader is told that the feed is alive.
         let quiet_until = Instant::now() + KEEP_ALIVE;
         while text.is_empty() {
-            match timeout_at(quiet_until, self.follower.wait()).await {
+            let may_close = self.sight.may_close();
+            if !self.sight.is_open() {
+                return None;
+            }
+            let found = tokio::select! {
+                found = timeout_at(quiet_until, self.follower.wait()) => found,
+                () = may_close => continue,
+            };
+            match found {
                 Ok(Some(())) => self.write_events(&mut text),
                 Ok(None) => return None,
                 Err(_) => {

@@ -43,7 +43,7 @@ pub(crate) async fn show(
     Params(params): Params<ShowParams>,
 ) -> Answer {
     let sight = app.sight(&caller, params.vhost)?;
-    let seen = sight.look_for_known(&id).await?;
+    let seen = sight.find(&id).await?;
     Ok(json(&MessageView::new(&seen).ok_or_else(|| unknown(&id))?))
 }
 
@@ -57,7 +57,7 @@ pub(crate) async fn wait_for_outcome(
     let sight = app.sight(&caller, params.vhost)?;
     let wait = parameters::wait(params.wait)?;
     // What may not be seen is not waited for: it is as unknown as an id that was never used.
-    if sight.look_for_known(&id).await?.newest().is_none() {
+    if sight.find(&id).await?.newest().is_none() {
         return Err(unknown(&id));
     }
     let seen = watch(&app, &sight, &id, wait, |seen| is_settled(seen.newest())).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn retry(
         let detail = format!("user '{user}' may not publish to the default exchange of '{vhost}'");
         return Err(Problem::new(Kind::Forbidden, detail));
     }
-    app.ports().messages.retry(vhost, &queue, &id).await?;
+    app.ports().messages.retry(caller.user(), vhost, &queue, &id).await?;
     changed(&sight, &id).await
 }
 

@@ -1,10 +1,11 @@
 //! A message as a client sends it: its form, and how it becomes one that a port accepts.
 
-use std::num::NonZeroU32;
+use std::num::NonZeroU64;
 
 use base64::Engine;
 use base64::engine::GeneralPurposeConfig;
 use base64::engine::general_purpose::GeneralPurpose;
+use outcome::DURATION_MS_MAX;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -42,9 +43,11 @@ pub(crate) struct Request {
     #[serde(default, deserialize_with = "whole")]
     priority: Option<u8>,
     #[serde(default, deserialize_with = "whole")]
-    expiration_ms: Option<u32>,
+    expiration_ms: Option<u64>,
     #[serde(default, deserialize_with = "whole")]
-    deadline_ms: Option<NonZeroU32>,
+    deadline_ms: Option<NonZeroU64>,
+    #[serde(default, deserialize_with = "present")]
+    deduplicate: Option<bool>,
     #[serde(default = "yes")]
     persistent: bool,
     #[serde(default, deserialize_with = "present")]
@@ -67,6 +70,8 @@ impl Request {
                 .map_err(|error| Problem::bad(format!("payload_base64: {error}")))?,
             _ => return Err(Problem::bad("give one of payload and payload_base64")),
         };
+        within("expiration_ms", self.expiration_ms)?;
+        within("deadline_ms", self.deadline_ms.map(NonZeroU64::get))?;
         let message_id = match self.message_id {
             Some(id) if id.is_empty() => return Err(Problem::bad("message_id: it is empty")),
             Some(id) => short("message_id", id)?,
@@ -89,10 +94,19 @@ impl Request {
             priority: self.priority,
             expiration_ms: self.expiration_ms,
             deadline_ms: self.deadline_ms,
+            deduplicate: self.deduplicate,
             persistent: self.persistent,
             body,
         })
     }
+}
+
+/// The same bound as for durations over AMQP.
+fn within(name: &str, duration_ms: Option<u64>) -> Answer<()> {
+    if duration_ms.is_some_and(|ms| ms > DURATION_MS_MAX) {
+        return Err(Problem::bad(format!("{name}: it is more than {DURATION_MS_MAX}, ten years")));
+    }
+    Ok(())
 }
 
 fn short(name: &str, text: String) -> Answer<String> {
@@ -147,7 +161,7 @@ mod tests {
         assert_eq!((outgoing.body.as_slice(), outgoing.message_id.as_str()), (&[1, 2][..], "m"));
         assert!(outgoing.persistent);
         assert_eq!((outgoing.priority, outgoing.expiration_ms), (Some(3), Some(500)));
-        assert_eq!(outgoing.deadline_ms, NonZeroU32::new(1000));
+        assert_eq!(outgoing.deadline_ms, NonZeroU64::new(1000));
         assert_eq!(outgoing.headers.len(), 3);
     }
 

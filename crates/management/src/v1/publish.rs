@@ -57,7 +57,7 @@ pub(crate) async fn publish(
     let patience = parameters::wait(params.wait)?;
     let outgoing = request.checked()?;
     let id = outgoing.message_id.clone();
-    let placed = app.ports().messages.publish(caller.name(), sight.vhost(), outgoing).await?;
+    let placed = app.ports().messages.publish(caller.user(), sight.vhost(), outgoing).await?;
     if params.wait.is_some()
         && let Some(response) = follow(&app, &sight, &id, patience, &placed).await?
     {
@@ -65,6 +65,8 @@ pub(crate) async fn publish(
     }
     let (state, outcome) =
         if placed.routed { ("queued", None) } else { ("settled", Some("unroutable")) };
+    // Whether it is a duplicate is not said here: somebody else may have used its id, where this user
+    // may not look.
     let accepted = Accepted { message_id: &id, routed: placed.routed, state, outcome };
     Ok((StatusCode::ACCEPTED, json(&accepted)).into_response())
 }
@@ -85,6 +87,7 @@ async fn follow(
         None => return Ok(None),
     };
     // The original is the publication that is newest now, whatever is published meanwhile.
+    // A message that reached no queue has its outcome a moment after its confirm.
     let seen = sight.look(id, Freshness::Now).await?;
     let Some(at) = seen.newest_at().cloned() else { return Ok(None) };
     let seen = watch(app, &sight, id, patience, |seen| is_settled(seen.at(&at))).await?.only(&at);

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::app::App;
 use crate::ports::{Freshness, Publication};
-use crate::problem::Answer;
+use crate::problem::{Answer, Kind, Problem};
 use crate::view::{Seen, Sight};
 
 /// How long to wait between two looks, however much happens to other messages.
@@ -27,18 +27,23 @@ pub(super) async fn watch(
     let mut place = None;
     loop {
         // Asked for before looking, so that no change in between is missed.
-        let changed = app.ports().messages.changed();
+        let (changed, may_close) = (app.ports().messages.changed(), sight.may_close());
         let looked_at = Instant::now();
-        let seen = sight.look(id, Freshness::Known).await?;
+        if !sight.is_open() {
+            let detail = "the user was deleted, or may not enter the virtual host any more";
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        let seen = sight.look(id, Freshness::Told).await?;
         if seen.newest().is_none() || is_enough(&seen) || looked_at >= deadline {
             return Ok(seen);
         }
         if place.is_none() {
-            place = Some(app.place_to_wait()?);
+            place = Some(app.place_to_wait(sight.caller())?);
         }
         tokio::select! {
             // Time is up or something has changed: either way, look once more.
             _ = timeout_at(deadline, changed) => {}
+            () = may_close => {}
             () = app.stopping() => return Ok(seen),
         }
         sleep_until((looked_at + LOOK_AGAIN).min(deadline)).await;

@@ -115,6 +115,7 @@ pub(crate) async fn add(
         url: checked_url(&app, new.url)?,
         secret,
         user: caller.name().to_owned(),
+        user_incarnation: caller.user().incarnation,
         description: text("description", new.description)?,
         vhost: new.vhost.map(|name| text("vhost", name)).transpose()?,
         queue: new.queue.map(|name| text("queue", name)).transpose()?,
@@ -163,7 +164,7 @@ pub(crate) async fn change(
     let changed = app.webhooks().update(&id, |webhook| {
         // Whoever sends what others see to an address of their choice must be allowed to see it
         // themselves.
-        caller.name().clone_into(&mut webhook.user);
+        webhook.belong_to(caller.user());
         webhook.url = url.unwrap_or_else(|| std::mem::take(&mut webhook.url));
         webhook.outcomes = outcomes.unwrap_or_else(|| std::mem::take(&mut webhook.outcomes));
         if let Some(description) = description {
@@ -208,7 +209,7 @@ pub(crate) async fn test(
 ) -> Answer {
     caller.check_administrator(app.ports())?;
     let webhook = app.webhooks().find(&id).ok_or_else(|| unknown(&id))?;
-    let _place = app.place_to_wait()?;
+    let _place = app.place_to_wait(&caller)?;
     let data = serde_json::json!({ "webhook": webhook.id });
     let body = delivery::envelope("webhook.test", now_ms(), data);
     let event_id = format!("test_{}", uuid::Uuid::now_v7());

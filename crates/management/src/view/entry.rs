@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Seen, time};
-use crate::ports::{Entry, What};
+use crate::ports::{Entry, What, Worker};
 use crate::time::rfc3339;
 
 /// One line of a timeline.
@@ -16,6 +16,8 @@ pub(super) struct EntryView {
     queue: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     worker: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +37,7 @@ impl EntryView {
             event: "other",
             queue: None,
             worker: None,
+            worker_user: None,
             attempt: None,
             retry_at: None,
             outcome: None,
@@ -46,7 +49,9 @@ impl EntryView {
             What::Delivered { queue, worker, attempt } => {
                 view.event = "delivered";
                 view.queue = Some(queue.clone().into_owned());
-                view.worker = Some(worker.clone().into_owned());
+                let worker = Worker::parse(worker);
+                view.worker = Some(worker.name.to_owned());
+                view.worker_user = Some(worker.user.to_owned()).filter(|user| !user.is_empty());
                 view.attempt = Some(*attempt);
             }
             What::Requeued { queue, attempt, retry_at_ms } => {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use self::entry::EntryView;
 use self::outcome::VerdictView;
-use crate::ports::{Outcome, Publication, QueueStory};
+use crate::ports::{Outcome, Publication, QueueStory, Worker};
 use crate::time::rfc3339;
 
 pub(crate) use self::outcome::OutcomeView;
@@ -71,6 +71,8 @@ struct QueueView {
     attempts: u16,
     #[serde(skip_serializing_if = "String::is_empty")]
     worker: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    worker_user: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +126,8 @@ impl QueueView {
             queue: story.name.clone(),
             state: story.stage.name(),
             attempts: story.attempts,
-            worker: story.worker.clone(),
+            worker: Worker::parse(&story.worker).name.to_owned(),
+            worker_user: Worker::parse(&story.worker).user.to_owned(),
             retry_at: time(story.retry_at_ms),
             settled_at: settled.map(|(_, time_ms, _)| rfc3339(*time_ms)),
             verdict: settled.map(|(_, _, settled)| VerdictView::new(settled)),

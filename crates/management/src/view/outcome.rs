@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-use amqp::BStr;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::Sight;
-use crate::ports::{OutcomeEvent, Settled};
+use crate::ports::{BStr, OutcomeEvent, Settled, Worker};
 use crate::time::rfc3339;
 
 /// The fields of an outcome wherever it is shown.
@@ -42,9 +41,12 @@ pub(crate) struct OutcomeView {
     message_id: String,
     queue: String,
     attempts: u16,
-    queue_count: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_count: Option<u16>,
     #[serde(skip_serializing_if = "String::is_empty")]
     worker: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    worker_user: String,
     #[serde(flatten)]
     verdict: VerdictView,
 }
@@ -85,6 +87,7 @@ impl OutcomeView {
     pub(crate) fn new(sight: &Sight, event: &OutcomeEvent) -> Option<Self> {
         let settled = sight.outcome(event)?;
         let Settled { verdict, details, .. } = settled;
+        let worker = Worker::parse(&details.worker);
         Some(Self {
             cursor: event.cursor.to_string(),
             settled_at: rfc3339(event.time_ms),
@@ -93,8 +96,9 @@ impl OutcomeView {
             message_id: details.message_id.to_string(),
             queue: settled.queue.clone().into_owned(),
             attempts: verdict.attempts,
-            queue_count: verdict.queue_count,
-            worker: details.worker.clone().into_owned(),
+            queue_count: sight.oversees().then_some(verdict.queue_count),
+            worker: worker.name.to_owned(),
+            worker_user: worker.user.to_owned(),
             verdict: VerdictView::new(settled),
         })
     }

@@ -5,10 +5,8 @@
 
 use std::collections::HashSet;
 
-use amqp::BString;
-
 use crate::ports::{
-    Cursor, Entry, Event, IdHash, MessageEvent, Place, Publication, Published, Timeline,
+    BString, Cursor, Entry, Event, IdHash, MessageEvent, Place, Publication, Published, Timeline,
 };
 
 /// What a caller sees of a message: nothing here concerns a queue that it may not read.

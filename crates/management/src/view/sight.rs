@@ -10,14 +10,12 @@
 
 use std::collections::HashSet;
 
-use amqp::{BString, ByteSlice};
-
 use super::Seen;
 use super::own::OwnStory;
 use crate::caller::Caller;
 use crate::ports::{
-    Access, Freshness, MessageEvent, MessagesError, NAMELESS_QUEUE, OutcomeEvent, Ports, Published,
-    Receipt, Settled, What,
+    Access, BString, ByteSlice, Changed, Freshness, MessageEvent, MessagesError, NAMELESS_QUEUE,
+    OutcomeEvent, Ports, Published, Receipt, Settled, What,
 };
 
 /// A caller's view of a virtual host.
@@ -61,6 +59,27 @@ impl Sight {
         }
     }
 
+    /// Whether the user still exists and may enter the virtual host. What goes on for a long time ends
+    /// when this is no more so.
+    pub(crate) fn is_open(&self) -> bool {
+        self.caller.may_enter(&self.ports, &self.vhost)
+    }
+
+    /// Completes when [`Sight::is_open`] may have changed since this call.
+    pub(crate) fn may_close(&self) -> Changed {
+        self.ports.broker.revoked()
+    }
+
+    /// Whether what concerns queues that the caller may not read is told, too: how many there are.
+    pub(super) fn oversees(&self) -> bool {
+        self.caller.oversees(&self.ports, &self.vhost)
+    }
+
+    /// Who sees.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// An outcome, if it is seen.
     pub(super) fn outcome<'e>(&self, event: &'e OutcomeEvent) -> Option<&'e Settled<'static>> {
         let settled = &*event.settled;
@@ -73,10 +92,10 @@ impl Sight {
         Ok(look(&self.vhost, id, events, self.own.as_ref(), |queue| self.sees(queue)))
     }
 
-    /// What is seen of a message, except perhaps its last moments. A client that has just been told
-    /// that a message is published does find it, though.
-    pub(crate) async fn look_for_known(&self, id: &str) -> Result<Seen, MessagesError> {
-        let seen = self.look(id, Freshness::Known).await?;
+    /// What is seen of a message, as far as anybody has been told. The outcome of one that reached no
+    /// queue is in the log a moment after its confirm: it is found, too.
+    pub(crate) async fn find(&self, id: &str) -> Result<Seen, MessagesError> {
+        let seen = self.look(id, Freshness::Told).await?;
         if seen.newest().is_none() { self.look(id, Freshness::Now).await } else { Ok(seen) }
     }
 }

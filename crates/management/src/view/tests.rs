@@ -1,10 +1,9 @@
 //! The JSON of a message. The tests of module `sight` check who sees what of it.
 
 use ::outcome::{Details, Flags, Outcome, Reason, Verdict};
-use amqp::BStr;
 
 use super::*;
-use crate::ports::{Cursor, MessageEvent, Published, PublishedQueue, Settled, What};
+use crate::ports::{BStr, Cursor, MessageEvent, Published, PublishedQueue, Settled, What};
 
 fn events() -> Vec<MessageEvent> {
     let queue = |id, name: &'static str| PublishedQueue { id, name: name.into() };

@@ -92,7 +92,7 @@ async fn deliver(
         }
         // Looked up before each attempt: what the webhook's user may see can have changed
         // meanwhile.
-        let Some(user) = Caller::absent(webhooks.ports(), &webhook.user) else {
+        let Some(user) = Caller::absent(webhooks.ports(), webhook.owner()) else {
             let reason = format!("there is no administrator '{}' any more", webhook.user);
             tracing::warn!(id = webhook.id, url = webhook.url, "a webhook is disabled: {reason}");
             let _ = webhooks.update(&webhook.id, |webhook| webhook.disable(reason)).await;

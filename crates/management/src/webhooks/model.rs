@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::signature::Secret;
-use crate::ports::{Messages, Outcome, OutcomeQuery, Settled};
+use crate::ports::{Messages, Outcome, OutcomeQuery, Settled, User};
 
 /// How many outcomes are read at once.
 const PAGE: usize = 100;
@@ -17,6 +17,9 @@ pub(crate) struct Webhook {
     /// The administrator who created it or last changed it: it is sent what that user sees.
     #[serde(default)]
     pub user: String,
+    /// Tells that user from others of its name.
+    #[serde(default)]
+    pub user_incarnation: u64,
     #[serde(default)]
     pub description: String,
     /// Only outcomes of this virtual host.
@@ -53,6 +56,16 @@ pub(crate) struct Status {
 }
 
 impl Webhook {
+    /// The user whose sight it has.
+    pub(crate) fn owner(&self) -> User {
+        User { name: self.user.clone(), incarnation: self.user_incarnation }
+    }
+
+    /// It has this user's sight from now on.
+    pub(crate) fn belong_to(&mut self, user: &User) {
+        (self.user, self.user_incarnation) = (user.name.clone(), user.incarnation);
+    }
+
     /// The outcomes that it may be sent, from its cursor on.
     pub(crate) fn query(&self, messages: &dyn Messages) -> OutcomeQuery {
         let only = match self.outcomes.as_slice() {
@@ -89,6 +102,7 @@ impl Webhook {
             url: "https://example.com/".to_owned(),
             secret: Secret::generate().expect("random bytes"),
             user: "guest".to_owned(),
+            user_incarnation: 0,
             description: String::new(),
             vhost: None,
             queue: None,

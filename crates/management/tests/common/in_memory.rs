@@ -5,14 +5,13 @@
 //! up to the test.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use management::ports::{
     Access, Broker, Changed, Cursor, CursorError, Freshness, LoginRefused, MessageEvent, Messages,
     MessagesError, Outcome, OutcomeEvent, OutcomePage, OutcomeQuery, Outgoing, Placed, Published,
-    PublishedQueue, Receipt, Settled, What,
+    PublishedQueue, Receipt, Settled, Source, User, What,
 };
 use outcome::{Details, Flags, Reason, Verdict};
 use tokio::sync::watch;
@@ -146,7 +145,7 @@ fn matches(query: &OutcomeQuery, time_ms: u64, settled: &Settled<'_>) -> bool {
 
 #[async_trait]
 impl Messages for InMemory {
-    async fn publish(&self, _: &str, _: &str, message: Outgoing) -> Result<Placed, MessagesError> {
+    async fn publish(&self, _: &User, _: &str, message: Outgoing) -> Result<Placed, MessagesError> {
         if !message.exchange.is_empty() {
             let text = format!("no exchange '{}'", message.exchange);
             return Err(MessagesError::UnknownExchange(text));
@@ -239,7 +238,7 @@ impl Messages for InMemory {
         Ok(())
     }
 
-    async fn retry(&self, _: &str, queue: &str, id: &str) -> Result<(), MessagesError> {
+    async fn retry(&self, _: &User, _: &str, queue: &str, id: &str) -> Result<(), MessagesError> {
         let mut state = self.state();
         let is_it = |it: &Queued| it.queue == queue && it.message.message_id == id;
         let at = state.failed.iter().position(is_it).ok_or(MessagesError::NotFailed)?;
@@ -260,8 +259,20 @@ impl Messages for InMemory {
 
 #[async_trait]
 impl Broker for InMemory {
-    async fn log_in(&self, _: IpAddr, user: &str, password: &str) -> Result<(), LoginRefused> {
-        if (user, password) == ("guest", "guest") { Ok(()) } else { Err(LoginRefused::Wrong) }
+    async fn log_in(&self, _: Source, user: &str, password: &str) -> Result<User, LoginRefused> {
+        match (user, password) {
+            ("guest", "guest") => Ok(User { name: user.to_owned(), incarnation: 0 }),
+            _ => Err(LoginRefused::Wrong),
+        }
+    }
+
+    fn is_current(&self, user: &User) -> bool {
+        user.name == "guest"
+    }
+
+    fn revoked(&self) -> Changed {
+        // Nobody ever loses anything here.
+        Box::pin(std::future::pending())
     }
 
     fn tags(&self, user: &str) -> Option<Vec<String>> {

@@ -235,16 +235,25 @@ impl Fixture {
 
     /// Sends a request with exactly these header lines.
     pub fn raw(&self, method: &str, path: &str, head: &str, body: &[u8]) -> Reply {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
-        stream.set_read_timeout(Some(Duration::from_secs(70))).expect("a time-out");
+        let stream = TcpStream::connect(self.address).expect("a connection");
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{head}content-length: \
              {length}\r\n\r\n"
         );
-        stream.write_all(head.as_bytes()).expect("sent");
+        self.exchange(stream, &[head.as_bytes(), body].concat())
+    }
+
+    /// Sends exactly these bytes.
+    pub fn raw_request(&self, request: &[u8]) -> Reply {
+        let stream = TcpStream::connect(self.address).expect("a connection");
+        self.exchange(stream, request)
+    }
+
+    fn exchange(&self, mut stream: TcpStream, request: &[u8]) -> Reply {
+        stream.set_read_timeout(Some(Duration::from_secs(70))).expect("a time-out");
         // The server may answer and close before it has read a whole body.
-        let _ = stream.write_all(body);
+        let _ = stream.write_all(request);
         let mut text = Vec::new();
         let _ = stream.read_to_end(&mut text);
         Reply::parse(&text)
@@ -289,11 +298,22 @@ impl Fixture {
 
     /// Opens the feed of outcomes.
     pub fn feed(&self, path: &str, last_id: Option<&str>) -> Feed {
+        self.open_feed(&self.user, path, last_id)
+    }
+
+    /// The same as another user.
+    pub fn feed_as(&self, user: &str, path: &str) -> Feed {
+        self.open_feed(user, path, None)
+    }
+
+    fn open_feed(&self, user: &str, path: &str, last_id: Option<&str>) -> Feed {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
         let last_id = last_id.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
-        let auth = basic(&self.user);
-        let head = format!("GET {path} HTTP/1.1\r\nhost: test\r\n{auth}{last_id}\r\n");
+        let auth = basic(user);
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{auth}{last_id}\r\n"
+        );
         stream.write_all(head.as_bytes()).expect("sent");
         let mut feed = Feed { lines: BufReader::new(stream), last_id: None };
         let mut line = feed.line().expect("a status");
@@ -324,7 +344,11 @@ fn work(memory: &InMemory, queue: &str, settlement: Settlement, stopping: &Atomi
 }
 
 fn basic(user: &str) -> String {
-    format!("authorization: Basic {}\r\n", STANDARD.encode(user))
+    format!("authorization: Basic {}\r\n", base64(user))
+}
+
+pub fn base64(text: &str) -> String {
+    STANDARD.encode(text)
 }
 
 /// See [`Fixture::worker`].

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use event_listener::Event;
 
-use super::{AuthError, Authenticator};
+use super::{AuthError, Authenticator, Identity};
 use crate::locks::Mutex;
 
 /// How many hashes are computed at a time.
@@ -33,7 +33,6 @@ const ADDRESSES_MAX: usize = 16_384;
 
 /// Why a user is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum LoginError {
     /// No such user, or the wrong password.
     #[error("invalid credentials")]
@@ -139,26 +138,29 @@ impl Logins {
         self: &Arc<Self>,
         peer: IpAddr,
         login: impl Fn() -> Login,
-    ) -> Result<(), LoginError> {
-        if login().is_remembered(&self.authenticator) {
-            return Ok(());
+    ) -> Result<Identity, LoginError> {
+        let known = login();
+        if known.is_remembered(&self.authenticator) {
+            return Ok(known.who);
         }
         let turn = self.turn(peer).await?;
         // Meanwhile the same login may have had its turn, or the user may have changed.
         let login = login();
         if login.is_remembered(&self.authenticator) {
-            return Ok(());
+            return Ok(login.who);
         }
         if self.failures.lock().are_too_many(peer, Instant::now()) {
             return Err(LoginError::TooManyFailures);
         }
-        self.hash(turn, peer, login).await
+        let who = login.who.clone();
+        self.hash(turn, peer, login).await?;
+        Ok(who)
     }
 }
 
 /// What a client says, and what is known about the user.
 pub(super) struct Login {
-    pub user: String,
+    pub who: Identity,
     pub password: String,
     pub password_hash: Option<String>,
 }
@@ -166,11 +168,11 @@ pub(super) struct Login {
 impl Login {
     fn is_remembered(&self, authenticator: &Authenticator) -> bool {
         let hash = self.password_hash.as_deref();
-        hash.is_some_and(|hash| authenticator.remembers(&self.user, &self.password, hash))
+        hash.is_some_and(|hash| authenticator.remembers(self.who.user(), &self.password, hash))
     }
 
     pub(super) fn check(&self, authenticator: &Authenticator) -> bool {
-        authenticator.check(&self.user, &self.password, self.password_hash.as_deref())
+        authenticator.check(self.who.user(), &self.password, self.password_hash.as_deref())
     }
 }
 

@@ -19,6 +19,9 @@ pub enum Change {
     VhostPut {
         /// Its name.
         name: String,
+        /// Tells it from others of that name, before and after it.
+        #[serde(default)]
+        incarnation: u64,
     },
     /// A virtual host is gone, with its permissions, exchanges, queues and bindings.
     VhostDeleted {

@@ -15,6 +15,9 @@ pub struct User {
     /// Tags such as `administrator`.
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Tells it from others of that name, before and after it.
+    #[serde(default)]
+    pub incarnation: u64,
 }
 
 /// What one user may do in one virtual host: three regular expressions over resource names.

@@ -7,8 +7,8 @@ use super::{Change, Permissions, StoredBinding, StoredExchange, StoredQueue, Use
 /// All definitions of a node at one moment. Keys of two strings are (virtual host, name).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Definitions {
-    /// Names of the virtual hosts.
-    pub vhosts: BTreeSet<String>,
+    /// Incarnations of the virtual hosts, by name.
+    pub vhosts: BTreeMap<String, u64>,
     /// Users by name.
     pub users: BTreeMap<String, User>,
     /// Permissions by (virtual host, user).
@@ -21,17 +21,22 @@ pub struct Definitions {
     pub bindings: BTreeSet<(String, StoredBinding)>,
     /// The id for the next queue: one above the highest ever used.
     pub next_queue_id: u32,
+    /// One above the highest incarnation ever used, of a virtual host or a user. Those that a store
+    /// begins with have 0.
+    pub next_incarnation: u64,
 }
 
 impl Definitions {
     /// Applies one change. Pure and total: everything it does not concern stays as it is.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::VhostPut { name } => {
-                self.vhosts.insert(name.clone());
+            Change::VhostPut { name, incarnation } => {
+                self.use_incarnation(*incarnation);
+                self.vhosts.insert(name.clone(), *incarnation);
             }
             Change::VhostDeleted { name } => self.delete_vhost(name),
             Change::UserPut(user) => {
+                self.use_incarnation(user.incarnation);
                 self.users.insert(user.name.clone(), user.clone());
             }
             Change::UserDeleted { name } => {
@@ -129,6 +134,10 @@ impl Definitions {
         for key in &doomed {
             self.bindings.remove(key);
         }
+    }
+
+    fn use_incarnation(&mut self, incarnation: u64) {
+        self.next_incarnation = self.next_incarnation.max(incarnation.saturating_add(1));
     }
 
     fn use_queue_id(&mut self, id: u32) {

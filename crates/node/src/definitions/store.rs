@@ -15,8 +15,8 @@ use segment_log::Disk;
 
 use super::disk_backend::DiskBackend;
 use super::tables::{
-    APPLIED_POSITION, BINDINGS, EXCHANGES, FORMAT, META, NEXT_QUEUE_ID, PERMISSIONS, QUEUES,
-    Tables, USERS, VHOSTS, parse,
+    APPLIED_POSITION, BINDINGS, EXCHANGES, FORMAT, META, NEXT_INCARNATION, NEXT_QUEUE_ID,
+    PERMISSIONS, QUEUES, Tables, USERS, VHOST_INCARNATIONS, VHOSTS, parse,
 };
 use super::watched::Watched;
 use super::{Change, DefinitionError, Definitions, StoredBinding};
@@ -227,7 +227,18 @@ fn read_all(database: &Database) -> Result<Definitions, redb::Error> {
     let transaction = database.begin_read()?;
     let mut all = Definitions::default();
     for entry in transaction.open_table(VHOSTS)?.iter()? {
-        all.vhosts.insert(entry?.0.value().to_owned());
+        all.vhosts.insert(entry?.0.value().to_owned(), 0);
+    }
+    match transaction.open_table(VHOST_INCARNATIONS) {
+        Ok(incarnations) => {
+            for entry in incarnations.iter()? {
+                let (name, incarnation) = entry?;
+                all.vhosts.insert(name.value().to_owned(), incarnation.value());
+            }
+        }
+        // Nothing has been written since there are any.
+        Err(TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     for entry in transaction.open_table(USERS)?.iter()? {
         let (name, user) = entry?;
@@ -258,7 +269,9 @@ fn read_all(database: &Database) -> Result<Definitions, redb::Error> {
         };
         all.bindings.insert((vhost.to_owned(), binding));
     }
-    let next = transaction.open_table(META)?.get(NEXT_QUEUE_ID)?.map_or(0, |next| next.value());
+    let meta = transaction.open_table(META)?;
+    let next = meta.get(NEXT_QUEUE_ID)?.map_or(0, |next| next.value());
+    all.next_incarnation = meta.get(NEXT_INCARNATION)?.map_or(0, |next| next.value());
     all.next_queue_id = u32::try_from(next)
         .map_err(|_| redb::Error::Corrupted(format!("next queue id {next} is out of range")))?;
     Ok(all)

@@ -2,8 +2,9 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | name | `format`, `applied_position`, `next_queue_id` |
+//! | `meta` | name | `format`, `applied_position`, `next_queue_id`, `next_incarnation` |
 //! | `vhosts` | name | empty |
+//! | `vhost_incarnations` | name | a number; 0 if there is none |
 //! | `users` | name | [`User`] as JSON |
 //! | `permissions` | virtual host, user | [`Permissions`] as JSON |
 //! | `exchanges` | virtual host, name | [`StoredExchange`] as JSON |
@@ -27,6 +28,8 @@ pub(super) type NamedKey = (&'static str, &'static str);
 
 pub(super) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 pub(super) const VHOSTS: TableDefinition<&str, ()> = TableDefinition::new("vhosts");
+pub(super) const VHOST_INCARNATIONS: TableDefinition<&str, u64> =
+    TableDefinition::new("vhost_incarnations");
 pub(super) const USERS: TableDefinition<&str, &[u8]> = TableDefinition::new("users");
 pub(super) const PERMISSIONS: TableDefinition<NamedKey, &[u8]> =
     TableDefinition::new("permissions");
@@ -38,11 +41,13 @@ pub(super) const BINDINGS: TableDefinition<BindingKey, ()> = TableDefinition::ne
 pub(super) const FORMAT: &str = "format";
 pub(super) const APPLIED_POSITION: &str = "applied_position";
 pub(super) const NEXT_QUEUE_ID: &str = "next_queue_id";
+pub(super) const NEXT_INCARNATION: &str = "next_incarnation";
 
 /// The tables, open in one write transaction.
 pub(super) struct Tables<'t> {
     pub(super) meta: Table<'t, &'static str, u64>,
     vhosts: Table<'t, &'static str, ()>,
+    vhost_incarnations: Table<'t, &'static str, u64>,
     users: Table<'t, &'static str, &'static [u8]>,
     permissions: Table<'t, NamedKey, &'static [u8]>,
     exchanges: Table<'t, NamedKey, &'static [u8]>,
@@ -56,6 +61,7 @@ impl<'t> Tables<'t> {
         Ok(Self {
             meta: transaction.open_table(META)?,
             vhosts: transaction.open_table(VHOSTS)?,
+            vhost_incarnations: transaction.open_table(VHOST_INCARNATIONS)?,
             users: transaction.open_table(USERS)?,
             permissions: transaction.open_table(PERMISSIONS)?,
             exchanges: transaction.open_table(EXCHANGES)?,
@@ -67,11 +73,14 @@ impl<'t> Tables<'t> {
     /// What [`Definitions::apply`](super::Definitions::apply) does, on the tables.
     pub(super) fn apply(&mut self, change: &Change) -> Result<(), redb::Error> {
         match change {
-            Change::VhostPut { name } => {
+            Change::VhostPut { name, incarnation } => {
+                self.keep_next(NEXT_INCARNATION, incarnation.saturating_add(1))?;
                 self.vhosts.insert(name.as_str(), ())?;
+                self.vhost_incarnations.insert(name.as_str(), *incarnation)?;
             }
             Change::VhostDeleted { name } => self.delete_vhost(name)?,
             Change::UserPut(user) => {
+                self.keep_next(NEXT_INCARNATION, user.incarnation.saturating_add(1))?;
                 self.users.insert(user.name.as_str(), json(user).as_slice())?;
             }
             Change::UserDeleted { name } => {
@@ -119,6 +128,7 @@ impl<'t> Tables<'t> {
 
     fn delete_vhost(&mut self, name: &str) -> Result<(), redb::Error> {
         self.vhosts.remove(name)?;
+        self.vhost_incarnations.remove(name)?;
         self.permissions.retain(|(vhost, _), _| vhost != name)?;
         self.exchanges.retain(|(vhost, _), _| vhost != name)?;
         self.queues.retain(|(vhost, _), _| vhost != name)?;
@@ -157,10 +167,14 @@ impl<'t> Tables<'t> {
     }
 
     fn use_queue_id(&mut self, id: u32) -> Result<(), redb::Error> {
-        let used = u64::from(id.saturating_add(1));
-        let next = self.meta.get(NEXT_QUEUE_ID)?.map_or(0, |value| value.value());
-        if used > next {
-            self.meta.insert(NEXT_QUEUE_ID, used)?;
+        self.keep_next(NEXT_QUEUE_ID, u64::from(id.saturating_add(1)))
+    }
+
+    /// Notes that the next number is at least this.
+    fn keep_next(&mut self, entry: &str, at_least: u64) -> Result<(), redb::Error> {
+        let next = self.meta.get(entry)?.map_or(0, |value| value.value());
+        if at_least > next {
+            self.meta.insert(entry, at_least)?;
         }
         Ok(())
     }

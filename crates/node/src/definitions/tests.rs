@@ -11,7 +11,7 @@ use segment_log::FaultyDisk;
 use super::*;
 
 fn vhost(name: &str) -> Change {
-    Change::VhostPut { name: name.to_owned() }
+    Change::VhostPut { name: name.to_owned(), incarnation: 0 }
 }
 
 fn queue(vhost: &str, name: &str, id: u32) -> Change {

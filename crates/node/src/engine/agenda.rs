@@ -119,7 +119,7 @@ mod tests {
             arguments: Default::default(),
             settings: Default::default(),
         };
-        Arc::new(LiveQueue::new(&definition, &Arc::new(Vhost::new("/")), 0))
+        Arc::new(LiveQueue::new(&definition, &Arc::new(Vhost::new("/", 0)), 0))
     }
 
     fn died(count: usize) -> Effects {

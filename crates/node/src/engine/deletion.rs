@@ -8,21 +8,33 @@ use broker::topology::Removal;
 use super::CoreQueue;
 use super::Engine;
 use crate::definitions::{Change, convert};
-use crate::registry::{LiveQueue, Vhost};
+use crate::registry::{ConsumerEndpoint, LiveQueue, Vhost};
+
+/// A queue that has just been deleted.
+pub(crate) struct Deleted {
+    /// The number of ready messages it had.
+    pub ready_count: u64,
+    /// The log position after the deletion.
+    pub end: u64,
+    /// They have not been told.
+    pub consumers: Vec<ConsumerEndpoint>,
+}
 
 impl Engine {
-    /// Deletes a queue with its bindings and messages, and tells its consumers. Returns the number
-    /// of ready messages it had, and the log position after the deletion.
-    pub(crate) fn delete_live_queue(&self, queue: &Arc<LiveQueue>) -> (u64, u64) {
-        self.delete_live_queue_if(queue, |_| true).unwrap_or_default()
+    /// Deletes a queue with its bindings and messages, and tells its consumers.
+    pub(crate) fn delete_live_queue(&self, queue: &Arc<LiveQueue>) {
+        let deleted = self.delete_live_queue_if(queue, |_| true);
+        let consumers = deleted.map(|deleted| deleted.consumers).unwrap_or_default();
+        consumers.iter().for_each(|consumer| consumer.tell_cancelled());
     }
 
-    /// The same if `may` agrees, which is asked under the queue's lock: nothing comes in between.
+    /// The same if `may` agrees, which is asked under the queue's lock: nothing comes in between. The
+    /// caller must tell the consumers.
     pub(crate) fn delete_live_queue_if(
         &self,
         queue: &Arc<LiveQueue>,
         may: impl FnOnce(&CoreQueue) -> bool,
-    ) -> Option<(u64, u64)> {
+    ) -> Option<Deleted> {
         let mut effects = Effects::default();
         let mut state = queue.state.lock();
         if state.is_deleted || !may(&state.core) {
@@ -36,9 +48,8 @@ impl Engine {
             state.core.consumers().map(|(_, endpoint)| endpoint.clone()).collect();
         drop(state);
         let end = self.forget_queue(queue);
-        consumers.iter().for_each(|consumer| consumer.tell_cancelled());
         self.with_agenda(|agenda| agenda.add(queue, effects));
-        Some((ready_count, end))
+        Some(Deleted { ready_count, end, consumers })
     }
 
     /// Takes a queue out of the topology and the durable definitions.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use amqp::{BStr, ByteSlice};
 use broker::dead_letter::{Death, dead_letter, is_cycle};
+use broker::exchange::ExchangeDefinition;
 use broker::queue::{DeadLetterAddress, Effects, Incoming, Removed};
 use broker::{BrokerError, Message, Position, QueueId};
 use outcome::Reason;
@@ -229,6 +230,11 @@ fn copy_and_targets(
     message: &Message,
     death: &Death<'_>,
 ) -> Result<(Message, Vec<Arc<LiveQueue>>), BrokerError> {
+    if ExchangeDefinition::is_of_broker(death.exchange) {
+        // A definition from before this was refused.
+        let text = format!("only the broker publishes to exchange '{}'", death.exchange);
+        return Err(BrokerError::access_refused(text));
+    }
     let (copy, keys) = dead_letter(message, death, &mut Vec::new())?;
     let keys: Vec<&BStr> = keys.iter().map(|key| key.as_bstr()).collect();
     let headers = copy.properties()?.headers;

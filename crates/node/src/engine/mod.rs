@@ -11,6 +11,7 @@
 //! - [`deletion`], [`compaction`], [`deadlines`]: deleting queues, emptying segments, looking at
 //!   queues when it is time.
 //! - [`settings`]: the settings of a queue, which may change while it lives.
+//! - [`started`]: what a start does to messages that workers had.
 //! - [`whereabouts`]: where a message stands, by its events.
 //! - [`body_cache`], [`publisher_hold`]: memory for bodies, and holding publishers.
 
@@ -24,6 +25,7 @@ mod effects;
 pub(crate) mod outcomes;
 mod publisher_hold;
 mod settings;
+pub(crate) mod started;
 pub(crate) mod whereabouts;
 
 use std::sync::Arc;
@@ -39,6 +41,7 @@ use crate::registry::{LiveQueue, Registry};
 use crate::store::Store;
 use body_cache::BodyCache;
 use outcomes::Outcomes;
+use started::Started;
 
 pub(crate) use agenda::Agenda;
 pub(crate) use deadlines::Deadlines;
@@ -57,6 +60,8 @@ pub(crate) struct Engine {
     pub deadlines: Deadlines,
     pub hold: PublisherHold,
     pub limits: Limits,
+    /// The start after which all this goes on.
+    pub started: Started,
     /// Memory used by what clients have begun and not finished.
     pub unfinished_bytes: AtomicU64,
 }
@@ -70,7 +75,9 @@ impl Engine {
         limits: Limits,
         body_cache_bytes: u64,
     ) -> Arc<Self> {
+        let started = Started { position: store.append(None, |_| ()).1, at_ms: clock.now_ms() };
         let engine = Arc::new(Self {
+            started,
             store,
             ledger,
             clock,

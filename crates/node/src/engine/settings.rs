@@ -60,7 +60,12 @@ mod tests {
             request: OutcomeRequest { notify, ..OutcomeRequest::default() },
             ..Settings::default()
         };
-        let tasks = node.engine.registry.queue_named("/", "tasks").expect("declared");
+        let tasks = node
+            .engine
+            .registry
+            .vhost("/")
+            .and_then(|vhost| vhost.queue_named("tasks"))
+            .expect("declared");
         node.engine.change_settings(&tasks, &settings);
         // The messages that were there are over the limit now, and so are new ones.
         publish(&mut link);

@@ -67,7 +67,7 @@ impl Visit<'_> {
         let message_id = properties.message_id.unwrap_or_default();
         let vhost = vhost.or_else(|| {
             let vhost = (self.vhost_of)(message_id, tracking.id)?;
-            Some(Arc::clone(&vhost.name))
+            Some(Arc::clone(&vhost.realm))
         });
         let published = Published {
             vhost: vhost.as_deref().unwrap_or_default().into(),

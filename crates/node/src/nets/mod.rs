@@ -56,7 +56,8 @@ impl Rig {
     /// A queue of that name that is not there yet.
     pub(super) fn queue(&self, name: &str, session: &mut Session) -> Arc<LiveQueue> {
         session.declare_queue(name, &DeclareQueue::default()).expect("a good declaration");
-        self.node.engine.registry.queue_named("/", name).expect("it was declared")
+        let vhost = self.node.engine.registry.vhost("/").expect("the default one");
+        vhost.queue_named(name).expect("it was declared")
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Owner};
 use crate::locks::Mutex;
 
 /// See the module's documentation.
@@ -43,6 +43,13 @@ impl Connections {
 
     pub(crate) fn remove(&self, outbox: &Outbox) {
         self.open.lock().remove(&outbox.connection);
+    }
+
+    /// Ends the sessions of these owners.
+    pub(crate) fn end(&self, of: impl Fn(&Owner) -> bool) {
+        let open: Vec<_> = self.open.lock().values().cloned().collect();
+        let open = open.iter().filter_map(Weak::upgrade);
+        open.filter(|outbox| of(&outbox.owner)).for_each(|outbox| outbox.end());
     }
 
     /// Wakes every connection, to look at something that concerns them all.

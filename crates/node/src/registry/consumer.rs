@@ -116,8 +116,13 @@ impl Endpoint for ConsumerEndpoint {
         if !self.may_take_room(bytes) {
             return false;
         }
-        // A consumer that does not ack never gives any prefetch back, and needs none.
-        if !self.no_ack && !self.shared_prefetch.reserve(&self.prefetch_place) {
+        // A consumer that does not ack takes none of the prefetch, but while nothing is left of it
+        // the whole channel is held.
+        let may_have = match self.no_ack {
+            true => self.shared_prefetch.is_left(&self.prefetch_place),
+            false => self.shared_prefetch.reserve(&self.prefetch_place),
+        };
+        if !may_have {
             self.wait_for_prefetch();
             return false;
         }
@@ -186,6 +191,15 @@ impl SharedPrefetch {
             0 => u32::MAX,
             limit => limit.saturating_sub(self.unsettled_count.load(Ordering::SeqCst)),
         }
+    }
+
+    /// Whether something is left of it, for a consumer that takes nothing of it.
+    fn is_left(&self, place: &Place) -> bool {
+        let is_left = self.left() > 0;
+        if is_left {
+            self.turns.leave(place);
+        }
+        is_left
     }
 
     fn reserve(&self, place: &Place) -> bool {

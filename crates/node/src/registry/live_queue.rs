@@ -13,6 +13,9 @@ use super::vhost::Vhost;
 use crate::atomics::{AtomicU64, Ordering};
 use crate::locks::{Mutex, Rank};
 
+/// Asked for a queue's name; empty stands for no queue.
+type Sees = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// See the module's documentation.
 pub(crate) struct LiveQueue {
     pub id: QueueId,
@@ -20,6 +23,9 @@ pub(crate) struct LiveQueue {
     pub vhost: Weak<Vhost>,
     pub durable: bool,
     pub auto_delete: bool,
+    /// Whether its owner may see what becomes of messages in a queue, by name; `None` if it has no
+    /// owner.
+    sees: Option<Sees>,
     /// The settings that the core has, to be read without its lock.
     settings: ArcSwap<Settings>,
     pub state: Mutex<QueueState>,
@@ -44,10 +50,22 @@ impl LiveQueue {
             vhost: Arc::downgrade(vhost),
             durable: definition.durable && definition.exclusive_owner.is_none(),
             auto_delete: definition.auto_delete,
+            sees: None,
             settings: ArcSwap::new(settings),
             state: Mutex::new(Rank::Queue, QueueState { core, is_deleted: false }),
             timer_at_ms: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// Limits what its owner, who alone reads it, may see of other queues.
+    pub(crate) fn seen_by(self, sees: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self { sees: Some(Box::new(sees)), ..self }
+    }
+
+    /// Whether whoever reads this queue may see what becomes of messages in another one. Who reads a
+    /// queue without an owner is not known: whoever may bind it has decided that.
+    pub(crate) fn may_see(&self, queue: &str) -> bool {
+        self.sees.as_ref().is_none_or(|sees| sees(queue))
     }
 
     /// Its current settings.

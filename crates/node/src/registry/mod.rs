@@ -10,6 +10,7 @@ mod outbox;
 mod queue_ids;
 mod turns;
 mod unsettled;
+mod user_use;
 mod vhost;
 
 use std::collections::VecDeque;
@@ -27,10 +28,11 @@ pub(crate) use connections::Connections;
 pub(crate) use consumer::{ConsumerEndpoint, ConsumerHandle, SharedPrefetch};
 pub(crate) use live_queue::LiveQueue;
 pub use outbox::Outbox;
-pub(crate) use outbox::{ChannelOutbox, Decided, report_key};
+pub(crate) use outbox::{ChannelOutbox, Decided, Owner, report_key};
 pub(crate) use queue_ids::QueueIds;
 pub(crate) use turns::{Place, in_turn};
 pub(crate) use unsettled::Unsettled;
+pub(crate) use user_use::{Seat, UserUse, UserUses};
 pub(crate) use vhost::{Vhost, VhostState};
 
 /// How many names of deleted queues are remembered: their last events are still on the way into the
@@ -42,6 +44,7 @@ pub(crate) struct Registry {
     pub vhosts: RwLock<HashMap<String, Arc<Vhost>>>,
     pub queue_ids: QueueIds,
     pub connections: Connections,
+    pub users: UserUses,
     /// Recently deleted queues, the latest first.
     deleted_queues: Mutex<VecDeque<(QueueId, QueueNames)>>,
     /// Consumers of direct reply-to, by the token in their address.
@@ -55,6 +58,7 @@ impl Registry {
             vhosts: RwLock::new(Rank::Vhosts, HashMap::default()),
             queue_ids: QueueIds::new(next_queue_id),
             connections: Connections::default(),
+            users: UserUses::default(),
             deleted_queues: Mutex::new(Rank::Leaf, deleted_queues.into()),
             reply_consumers: RwLock::default(),
         }
@@ -67,7 +71,7 @@ impl Registry {
     /// The virtual host of a message, recognised by the hash of its id and its virtual host.
     pub(crate) fn vhost_of(&self, message_id: &BStr, hash: IdHash) -> Option<Arc<Vhost>> {
         let vhosts = self.vhosts.read();
-        vhosts.values().find(|vhost| IdHash::new(&vhost.name, message_id) == hash).cloned()
+        vhosts.values().find(|vhost| IdHash::new(&vhost.realm, message_id) == hash).cloned()
     }
 
     /// Every queue, in order of id.
@@ -81,16 +85,12 @@ impl Registry {
         queues
     }
 
-    pub(crate) fn queue_named(&self, vhost: &str, name: &str) -> Option<Arc<LiveQueue>> {
-        self.vhost(vhost)?.queue_named(name)
-    }
-
     /// The name a queue has, or had until a moment ago.
     pub(crate) fn queue_names(&self, id: QueueId) -> Option<QueueNames> {
         let vhosts: Vec<_> = self.vhosts.read().values().cloned().collect();
         let living = vhosts.iter().find_map(|vhost| {
             let name = vhost.state.read().queues.get(&id)?.name.clone();
-            Some((vhost.name.clone(), name))
+            Some((vhost.realm.clone(), name))
         });
         living.or_else(|| {
             let deleted = self.deleted_queues.lock();
@@ -100,7 +100,7 @@ impl Registry {
 
     pub(crate) fn remember_deleted(&self, queue: &LiveQueue, vhost: &Vhost) {
         let mut deleted = self.deleted_queues.lock();
-        deleted.push_front((queue.id, (vhost.name.clone(), queue.name.clone())));
+        deleted.push_front((queue.id, (vhost.realm.clone(), queue.name.clone())));
         deleted.truncate(DELETED_MAX);
     }
 
@@ -113,9 +113,16 @@ impl Registry {
         self.reply_consumers.write().remove(token);
     }
 
-    /// The consumer that an address of direct reply-to stands for, if it is such an address.
-    pub(crate) fn reply_consumer(&self, address: &str) -> Option<Weak<ConsumerHandle>> {
+    /// The consumer that an address of direct reply-to stands for, if it is such an address and the
+    /// consumer is in this virtual host.
+    pub(crate) fn reply_consumer(
+        &self,
+        vhost: &str,
+        address: &str,
+    ) -> Option<Weak<ConsumerHandle>> {
         let token = address.strip_prefix(REPLY_TO)?.trim_start_matches('.');
-        self.reply_consumers.read().get(token).cloned()
+        let consumer = self.reply_consumers.read().get(token).cloned()?;
+        let is_there = |it: Arc<ConsumerHandle>| *it.outbox.owner.vhost == *vhost;
+        consumer.upgrade().is_some_and(is_there).then_some(consumer)
     }
 }

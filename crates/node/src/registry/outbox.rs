@@ -37,6 +37,9 @@ const DELIVERY_BYTES: usize = 128;
 pub struct Outbox {
     /// Identifies the connection while the node lives.
     pub(crate) connection: u64,
+    pub(crate) owner: Owner,
+    /// Whether its session must end: its user or its virtual host is gone.
+    is_ended: AtomicBool,
     state: Mutex<OutboxState>,
     waker: AtomicWaker,
     /// Whether it has been woken since its owner last looked.
@@ -53,6 +56,13 @@ pub struct Outbox {
     waits_for_store: AtomicBool,
     /// Whether held confirms of some channel have been decided.
     has_decided: AtomicBool,
+}
+
+/// Whose a connection is, and where.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Owner {
+    pub user: Arc<str>,
+    pub vhost: Arc<str>,
 }
 
 /// What the lock covers.
@@ -93,9 +103,11 @@ pub(crate) fn report_key(id: u128) -> u64 {
 }
 
 impl Outbox {
-    pub(crate) fn new(connection: u64, sink: Box<dyn Sink>) -> Self {
+    pub(crate) fn new(connection: u64, owner: Owner, sink: Box<dyn Sink>) -> Self {
         Self {
             connection,
+            owner,
+            is_ended: AtomicBool::new(false),
             state: Mutex::new(
                 Rank::Outbox,
                 OutboxState { sink, channels: HashMap::default(), pushed_bytes: 0 },
@@ -109,6 +121,16 @@ impl Outbox {
             waits_for_store: AtomicBool::new(false),
             has_decided: AtomicBool::new(false),
         }
+    }
+
+    /// Its session must end.
+    pub(crate) fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Acquire)
     }
 
     /// Notes the decision about a held confirm. `false` when its channel is closed.
@@ -241,14 +263,13 @@ impl Outbox {
             self.reserved_bytes.fetch_add(properties_bytes, Ordering::AcqRel);
             *pushed_bytes += room_for(delivery.body_bytes) + properties_bytes;
             let counted_up = delivery.attempts_before > 0 && queue.settings().counts_deliveries;
-            let properties =
-                counted_up.then(|| rewrite::with_delivery_count(message, delivery.attempts_before));
+            let count = counted_up.then_some(delivery.attempts_before);
             sink.delivered(&Delivered {
                 channel: consumer.channel,
                 consumer_tag: &consumer.tag,
                 delivery_tag: tag,
                 redelivered: delivery.redelivered,
-                properties: properties.as_deref().unwrap_or(message.properties_bytes()),
+                properties: &rewrite::for_receiver(message, count),
                 message,
             });
         }

@@ -19,6 +19,8 @@ use crate::names::OUTCOMES_EXCHANGE;
 /// copies nothing.
 pub(crate) struct Vhost {
     pub name: Arc<str>,
+    /// What the log and the ledger call it ([`realm`](crate::names::realm)).
+    pub realm: Arc<str>,
     pub state: RwLock<VhostState>,
     epoch: AtomicU64,
     /// Whether anything is bound to the exchange that gets every outcome, and as of which epoch.
@@ -35,9 +37,10 @@ pub(crate) struct VhostState {
 }
 
 impl Vhost {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str, incarnation: u64) -> Self {
         Self {
             name: name.into(),
+            realm: crate::names::realm(name, incarnation),
             state: RwLock::new(
                 Rank::Topology,
                 VhostState {

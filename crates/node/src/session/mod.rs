@@ -23,8 +23,9 @@ mod settles;
 mod state;
 mod transaction;
 mod verbs;
+mod worker_name;
 
 pub use failed::ChannelError;
 pub use publishes::{Placed, Publish};
 pub use state::Session;
-pub use verbs::{Consume, Consuming, DeclareExchange, DeclareQueue, QueueDeclared};
+pub use verbs::{Consume, Consuming, DeclareExchange, DeclareQueue, QueueDeclared, QueueDeleted};

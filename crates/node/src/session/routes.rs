@@ -19,8 +19,8 @@ pub(crate) struct Route {
     pub is_durable: bool,
     /// Whether any of them keeps transient messages, too: quorum queues do.
     pub keeps_transient: bool,
-    /// What its queues request for messages that request nothing: that of the first queue that
-    /// does.
+    /// What queues that are addressed by name request for messages that request nothing: that of the
+    /// first queue that does.
     pub request: OutcomeRequest,
 }
 

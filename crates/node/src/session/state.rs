@@ -12,9 +12,10 @@ use super::failed::Failed;
 use super::publishes::{Placed, PublishBatch};
 use super::routes::RouteCache;
 use super::settles::{PendingSettle, SettleBatch};
+use super::worker_name::WorkerName;
 use crate::auth::{Access, AccessTable};
 use crate::engine::Engine;
-use crate::registry::{Outbox, Unsettled, Vhost, VhostState};
+use crate::registry::{Outbox, Owner, Seat, Unsettled, UserUse, Vhost, VhostState};
 use crate::sink::Sink;
 use crate::store::Waiter;
 
@@ -23,7 +24,7 @@ pub struct Session {
     pub(super) engine: Arc<Engine>,
     pub(super) access: Arc<AccessTable>,
     pub(super) vhost: Arc<Vhost>,
-    pub(super) user: String,
+    pub(super) user: Arc<str>,
     pub(super) outbox: Arc<Outbox>,
     /// The same as `outbox`, in the form that the store knows.
     pub(super) waiter: Arc<dyn Waiter>,
@@ -44,38 +45,63 @@ pub struct Session {
     /// The part of it used by messages whose bodies are still arriving.
     pub(super) under_way_bytes: u64,
     pub(super) notifies_cancel: bool,
-    /// What its workers are called: this name and the tag of the consumer.
-    pub(super) name: String,
+    /// What its user takes of what all share.
+    pub(super) user_use: Arc<UserUse>,
+    /// Its place among the user's connections, until it is closed.
+    pub(super) seat: Option<Seat>,
+    pub(super) worker: WorkerName,
+    /// Whether confirms are sent once the store has the message, whatever it or its queue asks.
+    pub(super) confirms_when_stored: bool,
+    /// Whether queues look for duplicates of its messages; if `None`, the messages say.
+    pub(super) deduplicates: Option<bool>,
     /// The epoch in which the user was last found to have the permissions that outcome messages
     /// need.
     pub(super) may_be_notified_at: Option<u64>,
 }
 
 impl Session {
-    /// As [`Node::open_session`](crate::Node::open_session), for (virtual host, user).
+    /// As [`Node::open_session_as`](crate::Node::open_session_as), for (virtual host, user).
+    /// `connections_max` is set for a connection that counts: so many a user may have. `is_current`
+    /// says whether the user still exists.
     pub(crate) fn open(
         engine: &Arc<Engine>,
         access: &Arc<AccessTable>,
         (vhost, user): (&str, &str),
         sink: Box<dyn Sink>,
+        connections_max: Option<usize>,
+        is_current: impl FnOnce() -> bool,
     ) -> Result<Self, BrokerError> {
         let found = engine
             .registry
             .vhost(vhost)
             .ok_or_else(|| BrokerError::not_allowed(format!("vhost {vhost} not found")))?;
-        if !access.may_open(vhost, user) {
+        let owner = Owner { user: user.into(), vhost: Arc::clone(&found.name) };
+        let user_use = engine.registry.users.of(&owner.user);
+        let seat = match connections_max {
+            Some(max) => Some(user_use.sit_down(max).ok_or_else(|| {
+                let text = format!(
+                    "connection refused for user '{user}': it has {max} already, as many as limits.connections_per_user_max allows"
+                );
+                BrokerError::not_allowed(text)
+            })?),
+            None => None,
+        };
+        let connections = &engine.registry.connections;
+        let outbox = Arc::new(Outbox::new(connections.next_number(), owner, sink));
+        // In this order: whoever takes something away ends all that are there by then.
+        connections.add(&outbox);
+        if !access.may_open(vhost, user) || !is_current() {
+            connections.remove(&outbox);
             let text = format!("access to vhost '{vhost}' refused for user '{user}'");
             return Err(BrokerError::not_allowed(text));
         }
-        let connections = &engine.registry.connections;
-        let outbox = Arc::new(Outbox::new(connections.next_number(), sink));
-        connections.add(&outbox);
         Ok(Self {
             engine: Arc::clone(engine),
             access: Arc::clone(access),
             vhost: found,
-            user: user.to_owned(),
+            user: Arc::clone(&outbox.owner.user),
             waiter: Arc::clone(&outbox) as Arc<dyn Waiter>,
+            worker: WorkerName::new(&outbox.owner.user),
             outbox,
             channels: BTreeMap::new(),
             routes: RouteCache::default(),
@@ -90,7 +116,10 @@ impl Session {
             unfinished_bytes: 0,
             under_way_bytes: 0,
             notifies_cancel: true,
-            name: user.to_owned(),
+            user_use,
+            seat,
+            confirms_when_stored: false,
+            deduplicates: None,
             may_be_notified_at: None,
         })
     }
@@ -110,9 +139,21 @@ impl Session {
         self.notifies_cancel = notifies;
     }
 
-    /// Sets the name of this client as a worker of messages. By default it is the user's name.
+    /// Sets the client's own name, which outcomes show besides its user's. By default it is the user's.
     pub fn set_name(&mut self, name: &str) {
-        self.name = name[..name.floor_char_boundary(128)].to_owned();
+        self.worker.set(name);
+    }
+
+    /// From now on every confirm is sent once the store has the message, even if the message or its
+    /// queue asks for one that waits for the worker (`x-confirm-on`).
+    pub fn confirm_when_stored(&mut self) {
+        self.confirms_when_stored = true;
+    }
+
+    /// Sets whether queues look for duplicates of what is published from now on, unless they say
+    /// themselves. By default they do for messages that ask for their outcome.
+    pub fn deduplicate(&mut self, looks: bool) {
+        self.deduplicates = Some(looks);
     }
 
     /// Number of open channels.
@@ -141,8 +182,24 @@ impl Session {
         BrokerError::connection_forced(format!("the virtual host '{name}' is deleted"))
     }
 
+    /// Checks that it may go on: its user and its virtual host are still there, and the user may enter
+    /// it.
+    ///
+    /// # Errors
+    /// `CONNECTION_FORCED`.
+    pub fn check_not_ended(&self) -> Result<(), BrokerError> {
+        if !self.outbox.is_ended() {
+            return Ok(());
+        }
+        self.check_not_deleted(&self.vhost.state.read())?;
+        let (user, vhost) = (&self.user, &self.vhost.name);
+        let text = format!("user '{user}' is deleted, or may no longer enter vhost '{vhost}'");
+        Err(BrokerError::connection_forced(text))
+    }
+
     pub(super) fn check(&self, access: Access, kind: &str, name: &str) -> Result<(), BrokerError> {
         self.check_not_deleted(&self.vhost.state.read())?;
+        self.check_not_ended()?;
         if self.access.allow(&self.vhost.name, &self.user, access, name) {
             return Ok(());
         }

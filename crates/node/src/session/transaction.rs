@@ -15,6 +15,8 @@ pub(super) struct Transaction {
     pub returns: Vec<OwnedPublish>,
     /// Memory that all this takes.
     pub bytes: u64,
+    /// As of when the permissions to publish all this were looked at first; 0 when nothing was.
+    pub epoch: u64,
 }
 
 /// A settlement that waits for the commit.

@@ -252,7 +252,7 @@ pub(crate) fn parse_missed(payload: &[u8]) -> Option<(QueueId, impl Iterator<Ite
 }
 
 fn short(out: &mut Vec<u8>, text: &str) {
-    short_bytes(out, text[..text.floor_char_boundary(255)].as_bytes());
+    short_bytes(out, &text.as_bytes()[..text.floor_char_boundary(255)]);
 }
 
 fn short_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

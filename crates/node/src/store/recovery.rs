@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use amqp::ByteSlice;
 use broker::queue::Restored;
@@ -24,7 +25,7 @@ use super::records::{self, MessageRecord};
 use super::segments::Segments;
 use crate::NodeError;
 use crate::definitions::{Change, DefinitionStore, Definitions};
-use crate::names::QueueNames;
+use crate::names::{QueueNames, realm};
 use crate::options::StoreOptions;
 
 /// An opened store, and what was in it.
@@ -257,7 +258,7 @@ impl Scan {
             let restored = Restored {
                 position: record.position,
                 published_at_ms: head.published_at_ms,
-                expiration_ms: head.expiration_ms,
+                expiration_ms: head.expiration_ms(),
                 body_bytes,
                 priority: head.priority,
                 attempts,
@@ -298,9 +299,10 @@ impl Scan {
         let (properties, tracking) = (message.properties().ok()?, message.tracking()?);
         if message.exchange().is_empty() && tracking.outcome_of.is_none() {
             let message_id = properties.message_id.unwrap_or_default();
-            let is_of = |vhost: &&String| IdHash::new(vhost, message_id).0 == tracking.id;
-            let vhost = self.definitions.vhosts.iter().find(is_of).cloned()?;
-            self.note_name(id, &vhost, message.routing_key().to_str().ok()?);
+            let realms = self.definitions.vhosts.iter().map(|(name, of)| realm(name, *of));
+            let is_of = |realm: &Arc<str>| IdHash::new(realm, message_id).0 == tracking.id;
+            let realm = realms.into_iter().find(is_of)?;
+            self.note_name(id, &realm, message.routing_key().to_str().ok()?);
         }
         Some(())
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use node::Node;
-use outcome::{Event, IdHash, Outcome, Settled, Stage, Timeline, What};
+use outcome::{Event, IdHash, Outcome, Reason, Settled, Stage, Timeline, What};
 
 use crate::crash::Inventory;
 use crate::message::Published;
@@ -280,6 +280,7 @@ impl World {
 
     fn wants(&self, message: &Published, settled: &Settled<'_>) -> bool {
         let of_queue = self.kinds.get(&*settled.queue).and_then(|kind| kind.notify);
+        let of_queue = of_queue.filter(|_| message.exchange.is_empty());
         let notify = message.asks.notify.or(of_queue);
         message.asks.reply_to && notify.is_some_and(|notify| notify.wants(settled.verdict.outcome))
     }
@@ -396,13 +397,9 @@ impl World {
                     continue;
                 }
                 for of in &published.queues {
-                    let stored = &found.definitions.queues;
-                    let stored = stored.get(&("/".to_owned(), of.name.to_string()));
-                    let name = QUEUES.into_iter().find(|name| *name == of.name);
-                    let (Some(stored), Some(name)) = (stored, name) else { continue };
-                    if stored.id != of.id {
+                    let Some(name) = QUEUES.into_iter().find(|name| *name == of.name) else {
                         continue;
-                    }
+                    };
                     let numbers = &self.model.ids[id];
                     let message = Some(numbers[0]).filter(|_| numbers.len() == 1);
                     // A crash forgets whether it was refused.
@@ -412,6 +409,19 @@ impl World {
                     let known = Known { message, from_ms, until_ms, is_certain };
                     self.model.window.insert((id.clone(), name), known);
                 }
+            }
+            let freed = events.iter().filter_map(|event| match &event.what {
+                What::Settled(settled) => Some(settled),
+                _ => None,
+            });
+            let frees = |it: &Settled<'_>| it.verdict.reason.is_some_and(Reason::frees_id);
+            for settled in freed.filter(|it| frees(it)) {
+                let of_queue = self
+                    .model
+                    .window
+                    .iter_mut()
+                    .filter(|((of, name), _)| of == id && *name == settled.queue);
+                of_queue.for_each(|(_, known)| known.is_certain = false);
             }
         }
     }

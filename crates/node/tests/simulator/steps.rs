@@ -145,8 +145,13 @@ impl World {
 
     /// The model's side of a deletion, whatever the reason.
     pub(crate) fn queue_is_gone(&mut self, name: Name) {
+        let present = |(_, item): &(&Key, &crate::model::Item)| {
+            !matches!(item.state, crate::model::State::Gone { .. })
+        };
+        let keys: Vec<Key> =
+            self.model.items_in(name).filter(present).map(|(key, _)| key.clone()).collect();
+        self.model.free_ids(&keys);
         self.model.empty_queue(name, true);
-        self.model.forget_window(name);
         let Some(queue) = self.model.topology.delete_queue(name) else { return };
         for client in &mut self.clients {
             for (number, channel) in &mut client.channels {
@@ -219,7 +224,8 @@ impl World {
             let ready =
                 |(_, item): &(&Key, &crate::model::Item)| item.state == crate::model::State::Ready;
             let items = self.model.items_in(name).filter(ready);
-            let keys = items.map(|(key, _)| key.clone()).collect();
+            let keys: Vec<Key> = items.map(|(key, _)| key.clone()).collect();
+            self.model.free_ids(&keys);
             self.model.empty_queue(name, false);
             self.promise(index, Promise::Removed(keys));
         }
@@ -481,8 +487,8 @@ impl World {
         let client = self.clients.iter().find(|client| client.id == *id).expect("connected");
         let channel = &client.channels[number];
         let consumer = &channel.consumers[tag];
-        consumer.no_ack
-            || (consumer.prefetch == 0 || channel.held_by(tag) < consumer.prefetch)
-                && (channel.shared_prefetch == 0 || channel.counted() < channel.shared_prefetch)
+        let has_own =
+            consumer.no_ack || consumer.prefetch == 0 || channel.held_by(tag) < consumer.prefetch;
+        has_own && (channel.shared_prefetch == 0 || channel.counted() < channel.shared_prefetch)
     }
 }

@@ -56,7 +56,7 @@ impl Told {
         };
         let late = if told.is_late { "-late" } else { "" };
         let event_id = format!("{}{late}.{}.{}", told.outcome.name(), told.queue, told.id);
-        assert_eq!(properties.message_id, Some(event_id).map(Into::into), "the id of the event");
+        assert_eq!(properties.message_id, Some(event_id.into()), "the id of the event");
         told
     }
 
@@ -100,6 +100,7 @@ impl Model {
         assert!(message.id.as_ref().is_none_or(|id| *id == told.id), "{told:?} of {message:?}");
         let queue = told.queue_name();
         let of_queue = queue.and_then(|queue| self.kinds.get(queue)).and_then(|kind| kind.notify);
+        let of_queue = of_queue.filter(|_| message.exchange.is_empty());
         let notify = message.asks.notify.or(of_queue);
         assert!(notify.is_some_and(|notify| notify.wants(told.outcome)), "not asked for: {told:?}");
         if told.outcome == Outcome::Unroutable {

@@ -88,10 +88,12 @@ impl World {
         let asks = self.asks(id.is_some(), has_confirms);
         let topology = &self.model.topology;
         let kinds = || queues.iter().map(|name| topology.queues[name].kind);
-        let is_tracked = id.is_some() || asks.is_any() || kinds().any(|kind| kind.asks());
+        // What queues ask for counts only for messages that are addressed to them by name.
+        let asking = || kinds().filter(|_| exchange.is_empty());
+        let is_tracked = id.is_some() || asks.is_any() || asking().any(|kind| kind.asks());
         let now_ms = self.model.now_ms;
         let deadline_ms =
-            asks.deadline_ms.or_else(|| kinds().filter_map(|kind| kind.deadline_ms).min());
+            asks.deadline_ms.or_else(|| asking().filter_map(|kind| kind.deadline_ms).min());
         let message = Published {
             number: message_number,
             asks,

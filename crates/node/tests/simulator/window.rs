@@ -68,8 +68,15 @@ impl Model {
         verdict
     }
 
-    /// A queue is gone, and so is what it remembered.
-    pub(crate) fn forget_window(&mut self, queue: Name) {
-        self.window.retain(|(_, of), _| *of != queue);
+    /// These messages are dropped and nobody has processed them, so that their ids are free again; a
+    /// crash may undo that.
+    pub(crate) fn free_ids(&mut self, dropped: &[Key]) {
+        for (number, queue, _) in dropped.iter().filter(|key| key.2.is_empty()) {
+            let id = self.messages[*number as usize].id.clone();
+            let known = id.and_then(|id| self.window.get_mut(&(id, *queue)));
+            if let Some(known) = known {
+                known.is_certain = false;
+            }
+        }
     }
 }

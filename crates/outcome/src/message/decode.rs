@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use amqp::{BStr, ByteSlice, DecodeError, Properties, TableRef, ValueRef};
 
 use super::{ERROR_CONTENT_TYPE, OutcomeMessage, error_header, fits_header};
-use crate::{Details, Flags, Outcome, Reason, Verdict};
+use crate::{Details, Flags, Outcome, Reason, Verdict, Worker};
 
 /// Why a message cannot be read as an outcome message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +56,7 @@ impl<'a> OutcomeMessage<'a> {
             },
             details: Details {
                 message_id: id.into(),
-                worker: headers.worker.unwrap_or_default().into(),
+                worker: headers.worker.text().into(),
                 error: error.map(Cow::Borrowed),
                 content_type: properties.content_type.filter(|_| !is_body).map(Cow::Borrowed),
                 result: has_result.then_some(Cow::Borrowed(body)),
@@ -91,7 +91,7 @@ struct Headers<'a> {
     message_id: Option<&'a BStr>,
     queue: Option<&'a str>,
     reason: Option<&'a str>,
-    worker: Option<&'a str>,
+    worker: Worker<'a>,
     error: Option<&'a str>,
     dead_letter_exchange: Option<&'a str>,
     queue_count: u16,
@@ -123,7 +123,8 @@ impl<'a> Headers<'a> {
             b"x-attempts" => self.attempts = count(value),
             b"x-published-at" => self.published_at_ms = number(value).unwrap_or_default(),
             b"x-settled-at" => self.settled_at_ms = number(value).unwrap_or_default(),
-            b"x-worker" => self.worker = value.as_str(),
+            b"x-worker" => self.worker.name = value.as_str().unwrap_or_default(),
+            b"x-worker-user" => self.worker.user = value.as_str().unwrap_or_default(),
             b"x-error" => self.error = value.as_str(),
             b"x-dead-letter-exchange" => self.dead_letter_exchange = value.as_str(),
             b"x-result-bytes" => self.result_bytes = number(value),

@@ -6,7 +6,7 @@ use amqp::{
 };
 use node::{DeclareExchange, Destination, Session};
 
-use super::Done;
+use super::{Done, without_line_breaks};
 
 pub(super) fn declare(session: &mut Session, declare: &ExchangeDeclare<'_>) -> Done {
     let options = DeclareExchange {
@@ -16,23 +16,28 @@ pub(super) fn declare(session: &mut Session, declare: &ExchangeDeclare<'_>) -> D
         internal: declare.internal,
         arguments: declare.arguments.clone(),
     };
-    session.declare_exchange(declare.exchange, declare.kind, &options)?;
+    session.declare_exchange(&without_line_breaks(declare.exchange), declare.kind, &options)?;
     Ok(Method::ExchangeDeclareOk(ExchangeDeclareOk {}))
 }
 
 pub(super) fn delete(session: &mut Session, delete: &ExchangeDelete<'_>) -> Done {
-    session.delete_exchange(delete.exchange, delete.if_unused)?;
+    session.delete_exchange(&without_line_breaks(delete.exchange), delete.if_unused)?;
     Ok(Method::ExchangeDeleteOk(ExchangeDeleteOk {}))
 }
 
 pub(super) fn bind(session: &mut Session, bind: &ExchangeBind<'_>) -> Done {
-    let to = Destination::exchange(bind.destination);
-    session.bind(bind.source, &to, bind.routing_key, &bind.arguments)?;
+    let to = Destination::exchange(&without_line_breaks(bind.destination));
+    session.bind(&without_line_breaks(bind.source), &to, bind.routing_key, &bind.arguments)?;
     Ok(Method::ExchangeBindOk(ExchangeBindOk {}))
 }
 
 pub(super) fn unbind(session: &mut Session, unbind: &ExchangeUnbind<'_>) -> Done {
-    let to = Destination::exchange(unbind.destination);
-    session.unbind(unbind.source, &to, unbind.routing_key, &unbind.arguments)?;
+    let to = Destination::exchange(&without_line_breaks(unbind.destination));
+    session.unbind(
+        &without_line_breaks(unbind.source),
+        &to,
+        unbind.routing_key,
+        &unbind.arguments,
+    )?;
     Ok(Method::ExchangeUnbindOk(ExchangeUnbindOk {}))
 }

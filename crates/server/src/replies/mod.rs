@@ -6,11 +6,22 @@ mod exchange;
 mod modes;
 mod queue;
 
+use std::borrow::Cow;
+
 use amqp::{AccessRequestOk, Method};
 use node::BrokerError;
 
 use crate::connection::Connection;
 use crate::stream::Stream;
+
+/// A name without line breaks: those are dropped where something is declared, deleted or bound, as in
+/// RabbitMQ.
+fn without_line_breaks(name: &str) -> Cow<'_, str> {
+    match name.contains(['\r', '\n']) {
+        true => name.replace(['\r', '\n'], "").into(),
+        false => name.into(),
+    }
+}
 
 /// A reply that only says that it is done.
 type Done = Result<Method<'static>, BrokerError>;
@@ -27,7 +38,7 @@ impl<S: Stream> Connection<S> {
             Method::QueueBind(m) => (self.bind_queue(channel, m)?, m.no_wait),
             Method::QueueUnbind(m) => (self.unbind_queue(channel, m)?, false),
             Method::QueuePurge(m) => (self.purge_queue(channel, m)?, m.no_wait),
-            Method::QueueDelete(m) => (self.delete_queue(channel, m)?, m.no_wait),
+            Method::QueueDelete(m) => return self.delete_queue(channel, m),
             Method::ExchangeDeclare(m) => (exchange::declare(session, m)?, m.no_wait),
             Method::ExchangeDelete(m) => (exchange::delete(session, m)?, m.no_wait),
             Method::ExchangeBind(m) => (exchange::bind(session, m)?, m.no_wait),

@@ -6,7 +6,7 @@ use amqp::{
 };
 use node::{BrokerError, DeclareQueue, Destination};
 
-use super::Done;
+use super::{Done, without_line_breaks};
 use crate::connection::Connection;
 use crate::stream::Stream;
 
@@ -23,9 +23,10 @@ impl<S: Stream> Connection<S> {
             auto_delete: declare.auto_delete,
             arguments: declare.arguments.clone(),
         };
+        let name = without_line_breaks(declare.queue);
         let name = match declare.passive {
-            true => self.queue_name(channel, declare.queue)?,
-            false => declare.queue.replace(['\r', '\n'], ""),
+            true => self.queue_name(channel, &name)?,
+            false => name.into_owned(),
         };
         let declared = self.session.declare_queue(&name, &options)?;
         let reply = QueueDeclareOk {
@@ -39,17 +40,19 @@ impl<S: Stream> Connection<S> {
     }
 
     pub(super) fn bind_queue(&mut self, channel: u16, bind: &QueueBind<'_>) -> Done {
-        let queue = self.queue_name(channel, bind.queue)?;
+        let queue = self.queue_name(channel, &without_line_breaks(bind.queue))?;
+        let source = without_line_breaks(bind.exchange);
         let key = binding_key(bind.queue, bind.routing_key, &queue);
-        self.session.bind(bind.exchange, &Destination::queue(&queue), key, &bind.arguments)?;
+        self.session.bind(&source, &Destination::queue(&queue), key, &bind.arguments)?;
         Ok(Method::QueueBindOk(QueueBindOk {}))
     }
 
     pub(super) fn unbind_queue(&mut self, channel: u16, unbind: &QueueUnbind<'_>) -> Done {
-        let queue = self.queue_name(channel, unbind.queue)?;
+        let queue = self.queue_name(channel, &without_line_breaks(unbind.queue))?;
+        let source = without_line_breaks(unbind.exchange);
         let key = binding_key(unbind.queue, unbind.routing_key, &queue);
         let destination = Destination::queue(&queue);
-        self.session.unbind(unbind.exchange, &destination, key, &unbind.arguments)?;
+        self.session.unbind(&source, &destination, key, &unbind.arguments)?;
         Ok(Method::QueueUnbindOk(QueueUnbindOk {}))
     }
 
@@ -59,10 +62,20 @@ impl<S: Stream> Connection<S> {
         Ok(Method::QueuePurgeOk(QueuePurgeOk { message_count }))
     }
 
-    pub(super) fn delete_queue(&mut self, channel: u16, delete: &QueueDelete<'_>) -> Done {
-        let queue = self.queue_name(channel, delete.queue)?;
-        let message_count = self.session.delete_queue(&queue, delete.if_unused, delete.if_empty)?;
-        Ok(Method::QueueDeleteOk(QueueDeleteOk { message_count }))
+    pub(super) fn delete_queue(
+        &mut self,
+        channel: u16,
+        delete: &QueueDelete<'_>,
+    ) -> Result<(), BrokerError> {
+        let queue = self.queue_name(channel, &without_line_breaks(delete.queue))?;
+        let deleted = self.session.delete_queue(&queue, delete.if_unused, delete.if_empty)?;
+        let message_count = deleted.message_count;
+        let ok = Method::QueueDeleteOk(QueueDeleteOk { message_count });
+        match delete.no_wait {
+            true => self.reply_unless(true, channel, &ok),
+            false => self.reply_and_then(channel, &ok, Some(deleted)),
+        }
+        Ok(())
     }
 
     /// The queue that a method means: an empty name stands for the one last declared on the

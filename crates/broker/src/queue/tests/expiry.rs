@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn expiring(ms: u32) -> Kind {
+fn expiring(ms: u64) -> Kind {
     Kind { expiration_ms: Some(ms), ..Kind::default() }
 }
 
@@ -15,8 +15,6 @@ fn the_shorter_time_to_live_counts() {
         (None, Some(20), Some(20)),
         (Some(50), Some(20), Some(20)),
         (Some(20), Some(50), Some(20)),
-        (Some(0), Some(50), Some(0)),
-        (Some(50), Some(0), Some(0)),
         (Some(u64::MAX), None, None),
     ];
     for (of_queue, of_message, expected) in cases {
@@ -50,15 +48,39 @@ fn a_time_to_live_of_nothing_is_now_or_never() {
         rig.consume(|c| c.prefetch = 1);
         rig.publish_kind("now", kind);
         rig.publish_kind("never", kind);
+        assert_eq!(rig.gone(), reasons("never", Reason::Expired), "nobody is ready for it");
         let now = rig.deliver().remove(0);
         assert_eq!(now.name(), "now");
-        rig.tick();
-        assert_eq!(rig.gone(), reasons("never", Reason::Expired));
-        // Once given back, it is as late as any other message.
-        rig.settle(&now, Settlement::Requeue);
         rig.now_ms += 1;
+        rig.settle(&now, Settlement::Requeue);
+        assert_eq!(rig.gone(), reasons("now", Reason::Expired), "once given back, it is late");
         assert!(rig.deliver().is_empty());
-        assert_eq!(rig.gone(), reasons("now", Reason::Expired));
+    }
+}
+
+#[test]
+fn what_lives_for_no_time_goes_to_who_is_ready_at_that_moment_or_to_nobody() {
+    for (of_queue, kind) in [(Some(0), Kind::default()), (None, expiring(0))] {
+        let mut rig = Rig::new(settings(|s| s.message_ttl_ms = of_queue));
+        rig.publish_kind("a", kind);
+        assert!(rig.get().is_none(), "in the same millisecond");
+        assert_eq!(rig.gone(), reasons("a", Reason::Expired));
+        rig.publish_kind("b", kind);
+        rig.consume(|c| c.prefetch = 1);
+        assert!(rig.deliver().is_empty(), "the consumer came after it");
+        assert_eq!(rig.gone(), reasons("b", Reason::Expired));
+        // Given back in the same millisecond, it goes to whoever is ready then.
+        rig.publish_kind("c", kind);
+        let taken = rig.deliver().remove(0);
+        rig.settle(&taken, Settlement::Requeue);
+        assert_eq!(rig.deliver().remove(0).name(), "c");
+        // More of them than deliveries may wait for dispatch.
+        rig.consume(|_| ());
+        for _ in 0..2000 {
+            rig.publish_kind("d", kind);
+        }
+        assert_eq!(rig.deliver().len(), 2000);
+        assert!(rig.gone().is_empty());
     }
 }
 

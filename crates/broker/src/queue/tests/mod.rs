@@ -72,7 +72,7 @@ impl Endpoint for Port {
 #[derive(Clone, Copy, Default)]
 struct Kind {
     priority: u8,
-    expiration_ms: Option<u32>,
+    expiration_ms: Option<u64>,
     /// Its place in the log, with its body only there.
     position: Option<u64>,
     /// Somebody may ask for its outcome.

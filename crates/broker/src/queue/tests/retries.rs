@@ -1,5 +1,7 @@
 //! The wait between two attempts.
 
+use outcome::DURATION_MS_MAX;
+
 use super::*;
 use crate::arguments::RetryKind;
 
@@ -58,8 +60,8 @@ fn a_wait_doubles_from_the_minimum_up_to_the_maximum() {
         (500, Some(500), 9, 500, 500),
         (90, Some(100), 1, 90, 100),
         (90, Some(100), 2, 90, 100),
-        (1, None, 65, 3_221_225_472, 4_294_967_295),
-        (u32::MAX.into(), None, u16::MAX, u32::MAX.into(), u32::MAX.into()),
+        (1, None, 65, DURATION_MS_MAX / 4 * 3, DURATION_MS_MAX),
+        (DURATION_MS_MAX, None, u16::MAX, DURATION_MS_MAX, DURATION_MS_MAX),
         // An attempt counter that has wrapped around.
         (100, None, 0, 100, 125),
     ];
@@ -85,8 +87,8 @@ fn rabbitmqs_wait_is_in_proportion_to_the_deliveries() {
         (7, None, 1000, 7000),
         (0, Some(20), 3, 0),
         (7, Some(3), 1, 3),
-        (i64::MAX as u64, None, u16::MAX, u32::MAX.into()),
-        (i64::MAX as u64, Some(i64::MAX as u64), 1, u32::MAX.into()),
+        (i64::MAX as u64, None, u16::MAX, DURATION_MS_MAX),
+        (i64::MAX as u64, Some(i64::MAX as u64), 1, DURATION_MS_MAX),
     ];
     for (min_ms, max_ms, attempts, wait_ms) in cases {
         let retry = linear(RetryKind::All, min_ms, max_ms).expect("it is on");

@@ -50,11 +50,12 @@ fn one_unsettled_message_does_not_hold_what_is_dropped_behind_it() {
 
 #[test]
 fn one_unsettled_message_does_not_hold_what_expires_behind_it() {
-    let mut rig = Rig::new(settings(|s| s.message_ttl_ms = Some(0)));
+    let mut rig = Rig::new(settings(|s| s.message_ttl_ms = Some(1)));
     rig.publish("sleeper");
     let _sleeper = rig.get().expect("ready");
     for _ in 0..100_000 {
         rig.publish("x");
+        rig.now_ms += 1;
         rig.tick();
         rig.effects.removed.clear();
     }

@@ -26,7 +26,7 @@ impl Story {
     fn sent(self, time_ms: u64, key: &str, queues: &[&str], is_copy: bool) -> Self {
         let queue = |name: &&str| PublishedQueue { id: 0, name: (*name).to_owned().into() };
         let published = Published {
-            routing_key: amqp::BString::from(key.to_owned()).into(),
+            routing_key: crate::ports::BString::from(key.to_owned()).into(),
             exchange: "x".into(),
             queues: queues.iter().map(queue).collect(),
             is_copy,
@@ -65,7 +65,7 @@ impl Story {
                 flags: Flags::NONE.with_if(is_copy, Flags::COPY),
             },
             details: Details {
-                message_id: amqp::BStr::new("m").into(),
+                message_id: crate::ports::BStr::new("m").into(),
                 worker: result.to_owned().into(),
                 result: Some(result.as_bytes().to_owned().into()),
                 dead_letter_exchange: (outcome == Outcome::Failed).then(|| "dlx".into()),

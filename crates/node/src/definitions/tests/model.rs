@@ -30,10 +30,13 @@ fn binding() -> impl Strategy<Value = StoredBinding> {
 
 fn put() -> impl Strategy<Value = Change> {
     prop_oneof![
-        1 => name().prop_map(|name| Change::VhostPut { name }),
-        1 => (name(), name(), vec(name(), 0..2)).prop_map(|(name, password_hash, tags)| {
-            Change::UserPut(User { name, password_hash, tags })
-        }),
+        1 => (name(), 0..5_u64)
+            .prop_map(|(name, incarnation)| Change::VhostPut { name, incarnation }),
+        1 => (name(), name(), vec(name(), 0..2), 0..5_u64).prop_map(
+            |(name, password_hash, tags, incarnation)| {
+                Change::UserPut(User { name, password_hash, tags, incarnation })
+            }
+        ),
         1 => (name(), name(), name()).prop_map(|(vhost, user, configure)| {
             let permissions = Permissions { configure, ..Permissions::default() };
             Change::PermissionsPut { vhost, user, permissions }

@@ -26,9 +26,9 @@ use crate::registry::{LiveQueue, Outbox, Vhost};
 use crate::store::outcome_records::{NO_QUEUE, OutcomesHead, OutcomesWriter, append_missed};
 use crate::store::{Appender, Waiter, records};
 
-/// The most messages settled in one group of the log.
+/// The most messages settled in one group of the log, unless they belong to a transaction.
 const SETTLED_MAX: usize = 512;
-/// The most bytes of messages kept for another try in one group.
+/// Bytes of messages kept for another try, after which a record of outcomes ends.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// What has left one queue, prepared.
@@ -52,6 +52,8 @@ pub(crate) struct OutcomeBatch {
     /// Bytes of messages kept for another try.
     kept_bytes: usize,
     dead: Vec<DeadLetter>,
+    /// What followed from reserving room for notifications.
+    effects: Vec<(Arc<LiveQueue>, Effects)>,
 }
 
 /// Somebody who is sent an outcome.
@@ -82,9 +84,11 @@ impl Engine {
             std::mem::replace(&mut missed, rest)
                 .into_iter()
                 .for_each(|noted| outcomes.missed(self, noted));
-            if missed.is_empty() {
-                let some = tracked.by_ref().take(SETTLED_MAX);
-                some.for_each(|removed| outcomes.removed(self, removed));
+            while missed.is_empty()
+                && !outcomes.is_full()
+                && let Some(removed) = tracked.next()
+            {
+                outcomes.removed(self, removed);
             }
             outcomes.carry_out(self, agenda);
         }
@@ -128,6 +132,7 @@ impl OutcomeBatch {
             confirms: Vec::new(),
             kept_bytes: 0,
             dead: Vec::new(),
+            effects: Vec::new(),
         }
     }
 
@@ -160,12 +165,12 @@ impl OutcomeBatch {
             }
             Decision::Settled(told) => {
                 if told.frees_id {
-                    engine.forget_id(self.queue_id, IdHash(tracking.id));
+                    engine.forget_id(&self.queue_name, IdHash(tracking.id));
                 }
                 let target = self.settings.dead_letter.as_ref().filter(|_| is_sent_on);
                 let dead_letter_exchange = target.map(|target| target.exchange.clone());
                 let content = match told.keeps_content {
-                    true => self.content_to_keep(&message),
+                    true => self.content_to_keep(engine, &message),
                     false => None,
                 };
                 let settled = SettledMessage::new(told.verdict, message, tracking, position);
@@ -194,10 +199,17 @@ impl OutcomeBatch {
         self.dead.push(engine.prepare_dead_letter(queue, self.now_ms, removed));
     }
 
-    /// Head and content of a message that somebody may want to try again, if there is room.
-    fn content_to_keep(&mut self, message: &Message) -> Option<Vec<u8>> {
+    /// Whether the next message should go into another batch.
+    fn is_full(&self) -> bool {
+        let count = self.settled.len() + self.plain.len() + self.received.len();
+        count >= SETTLED_MAX || self.kept_bytes >= KEPT_BYTES_MAX
+    }
+
+    /// Head and content of a message that somebody may want to try again. On a disk that is nearly
+    /// full they are not kept: what is purged to make room must not take as much elsewhere.
+    fn content_to_keep(&mut self, engine: &Engine, message: &Message) -> Option<Vec<u8>> {
         let bytes = message.content().len();
-        if bytes > REPORT_BYTES_MAX || self.kept_bytes > KEPT_BYTES_MAX {
+        if bytes > REPORT_BYTES_MAX || !engine.store.has_disk_room() {
             return None;
         }
         self.kept_bytes += bytes;
@@ -240,7 +252,7 @@ impl OutcomeBatch {
             return;
         }
         let outcome = settled.verdict.outcome;
-        let key = dedup_key(IdHash(settled.tracking.id), self.queue_id.0);
+        let key = dedup_key(IdHash(settled.tracking.id), &self.queue_name);
         for duplicate in engine.outcomes.duplicates.take(key) {
             let Duplicate { reply_to, correlation_id, notify, ticket, .. } = &duplicate;
             let original = settled.message.properties().unwrap_or_default().reply_to;
@@ -252,15 +264,17 @@ impl OutcomeBatch {
                 let correlation_id = correlation_id.as_deref().map(BStr::new);
                 let addressee =
                     Addressee { reply_to, correlation_id, ticket: None, is_duplicate: true };
-                self.notifications.extend(self.notification(engine, settled, &addressee));
+                let notification = self.notification(engine, settled, &addressee);
+                self.notifications.extend(notification);
             }
             self.confirms.push((*ticket, outcome == Outcome::Processed));
         }
     }
 
-    /// The outcome message for somebody who asked. `None` if the address leads nowhere.
+    /// The outcome message for somebody who asked. `None` if the address leads nowhere, or to a queue
+    /// that is full and refuses it.
     fn notification(
-        &self,
+        &mut self,
         engine: &Engine,
         settled: &SettledMessage,
         to: &Addressee<'_>,
@@ -276,7 +290,28 @@ impl OutcomeBatch {
         let flags = outcome.verdict.flags;
         outcome.verdict.flags = flags.with_if(to.is_duplicate, Flags::DUPLICATE);
         let message = encode(&outcome, ("", to.reply_to), Some(&tracking), self.now_ms);
-        Some(OutcomeNotification { recipient, message, position: None })
+        let is_reserved = self.reserve(engine, &recipient, &message)?;
+        Some(OutcomeNotification { recipient, message, position: None, is_reserved })
+    }
+
+    /// Reserves room where it may be refused, and says whether it did. `None`: it is refused.
+    fn reserve(
+        &mut self,
+        engine: &Engine,
+        recipient: &Recipient,
+        message: &Message,
+    ) -> Option<bool> {
+        let Recipient::Queue(target) = recipient else { return Some(false) };
+        if !target.settings().may_refuse() {
+            return Some(false);
+        }
+        let (now_ms, bytes) = (self.now_ms, message.body().len() as u64);
+        let mut effects = Effects::default();
+        let has_room = engine.with_core(target, now_ms, &mut effects, |core, effects| {
+            core.reserve(now_ms, bytes, effects)
+        });
+        self.effects.push((Arc::clone(target), effects));
+        has_room.filter(|has_room| *has_room)
     }
 
     fn outcome_message<'a>(
@@ -294,7 +329,8 @@ impl OutcomeBatch {
         };
         let key = format!("{}.{}", settled.verdict.outcome.name(), self.queue_name);
         let key = &key[..key.floor_char_boundary(255)];
-        let targets = vhost.queues_bound_to(OUTCOMES_EXCHANGE, key.into());
+        let mut targets = vhost.queues_bound_to(OUTCOMES_EXCHANGE, key.into());
+        targets.retain(|target| target.may_see(&self.queue_name));
         if targets.is_empty() {
             return;
         }
@@ -305,6 +341,7 @@ impl OutcomeBatch {
             recipient: Recipient::Queue(target),
             message: message.clone(),
             position: None,
+            is_reserved: false,
         }));
     }
 
@@ -352,12 +389,21 @@ impl OutcomeBatch {
             let positions = run.iter().filter_map(|(_, position)| *position).map(Position::get);
             records::append_settled(batch, queue_id, run[0].0 as u8, positions, scratch);
         }
-        let vhost = self.vhost.as_ref().map_or("", |vhost| &vhost.name);
+        let vhost = self.vhost.as_ref().map_or("", |vhost| &vhost.realm);
         let (queue, time_ms) = (&*self.queue_name, self.now_ms);
         let head = OutcomesHead { queue_id, vhost, queue, time_ms };
-        let mut writer = OutcomesWriter::new(scratch, &head);
-        self.settled.iter().for_each(|settled| writer.push(&settled.entry()));
-        writer.append(batch);
+        let mut left = self.settled.iter().peekable();
+        while left.peek().is_some() {
+            let mut writer = OutcomesWriter::new(scratch, &head);
+            let mut kept_bytes = 0;
+            while kept_bytes < KEPT_BYTES_MAX
+                && let Some(settled) = left.next()
+            {
+                writer.push(&settled.entry());
+                kept_bytes += settled.content.as_ref().map_or(0, Vec::len);
+            }
+            writer.append(batch);
+        }
         let missed = self.settled.iter().filter(|settled| !settled.settles);
         let positions = missed.filter_map(|missed| missed.position).map(Position::get);
         append_missed(batch, queue_id, positions, scratch);
@@ -372,8 +418,9 @@ impl OutcomeBatch {
             decided.filter_map(|(ticket, is_good)| held.settle(ticket, is_good, end)).collect();
         engine.wake_when_durable(outboxes);
         let keys = self.settled.iter().filter(|settled| settled.settles);
-        let keys = keys.map(|settled| dedup_key(IdHash(settled.tracking.id), self.queue_id.0));
+        let keys = keys.map(|settled| dedup_key(IdHash(settled.tracking.id), &self.queue_name));
         engine.ask_again_after(end, keys);
+        self.effects.into_iter().for_each(|(queue, effects)| agenda.add(&queue, effects));
         engine.notify(end, self.notifications, agenda);
         for dead in self.dead {
             engine.deliver_dead_letter(dead, self.now_ms, agenda);

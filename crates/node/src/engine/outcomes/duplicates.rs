@@ -14,24 +14,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use amqp::{BStr, BString, ByteSlice};
-use broker::arguments::Overflow;
-use broker::{QueueId, Tracking};
+use broker::Tracking;
 use hashbrown::HashMap;
 use ledger::dedup_key;
 use outcome::{
-    Event, Flags, IdHash, Notify, Outcome, OutcomeMessage, Reason, Settled, Ticket, Verdict, What,
+    Event, Flags, IdHash, Notify, Outcome, OutcomeMessage, Settled, Ticket, Verdict, What,
 };
 
 use super::notifications::OutcomeNotification;
 use super::settled_message::{encode, wants};
 use crate::engine::Engine;
 use crate::locks::Mutex;
-use crate::registry::LiveQueue;
+use crate::registry::{LiveQueue, UserUse};
 use crate::store::Waiter;
 
-/// The most duplicates that may wait for one original, and for all of them.
+/// The most duplicates that may wait for one original, for all of them, and those of one user.
 const OF_MESSAGE_MAX: usize = 64;
 const ATTACHED_MAX: usize = 100_000;
+const OF_USER_MAX: usize = ATTACHED_MAX / 2;
 
 /// A message that was not enqueued because its queue has seen its id.
 pub(crate) struct Duplicate {
@@ -44,12 +44,14 @@ pub(crate) struct Duplicate {
     pub ticket: Option<Ticket>,
     /// Its own confirm: channel and number there.
     pub confirm: Option<(u16, u64)>,
+    /// Its producer.
+    pub user: Arc<UserUse>,
 }
 
 impl Duplicate {
     /// Names its original.
     pub(crate) fn key(&self) -> u128 {
-        dedup_key(self.id, self.queue.id.0)
+        dedup_key(self.id, &self.queue.name)
     }
 }
 
@@ -77,6 +79,9 @@ impl Duplicates {
         }
         let taken = self.waiting.lock().attached.remove(&key).unwrap_or_default();
         self.count.fetch_sub(taken.len(), Ordering::AcqRel);
+        for duplicate in &taken {
+            duplicate.user.attached_count.fetch_sub(1, Ordering::AcqRel);
+        }
         taken
     }
 
@@ -92,10 +97,14 @@ impl Duplicates {
         if duplicate.ticket.is_none() && of_message.iter().any(is_same) {
             return true;
         }
-        if of_message.len() >= OF_MESSAGE_MAX || self.count.load(Ordering::Acquire) >= ATTACHED_MAX
+        let of_user = &duplicate.user.attached_count;
+        if of_message.len() >= OF_MESSAGE_MAX
+            || self.count.load(Ordering::Acquire) >= ATTACHED_MAX
+            || of_user.load(Ordering::Acquire) >= OF_USER_MAX
         {
             return false;
         }
+        of_user.fetch_add(1, Ordering::AcqRel);
         waiting.attached.entry(key).or_default().push(duplicate);
         self.count.fetch_add(1, Ordering::AcqRel);
         true
@@ -125,39 +134,19 @@ impl Duplicates {
 }
 
 impl Engine {
-    /// When a queue last took in an id, as far as the ledger's window knows. A message that the
-    /// queue refused does not count.
+    /// When a queue last took in an id, as far as the ledger's window knows. A message that nobody
+    /// has worked on does not count if it was refused, purged or cancelled.
     pub(crate) fn last_taken_in(&self, queue: &LiveQueue, id: IdHash) -> Option<u64> {
-        let seen = self.ledger.first_seen(dedup_key(id, queue.id.0)).unwrap_or_else(|error| {
+        // Twice in the queue is better than confirmed and lost.
+        self.ledger.first_seen(dedup_key(id, &queue.name)).unwrap_or_else(|error| {
             tracing::error!("the window of known ids cannot be read: {error}");
             None
-        });
-        let may_refuse = queue.settings().overflow != Overflow::DropHead;
-        seen.filter(|_| !may_refuse || !self.was_refused(queue, id))
+        })
     }
 
-    /// A message with this id was put into its queue by hand: the id is known, whether it was
-    /// refused before or not.
-    pub(crate) fn readmit_id(&self, queue: &LiveQueue, id: IdHash) {
-        self.outcomes.ids.lock().readmit(dedup_key(id, queue.id.0));
-    }
-
-    /// A message with this id was refused: it may come again.
-    pub(crate) fn forget_id(&self, queue: QueueId, id: IdHash) {
-        self.outcomes.ids.lock().refuse(dedup_key(id, queue.0));
-    }
-
-    /// Whether a queue refused the last message with this id, as far as the ledger has got.
-    fn was_refused(&self, queue: &LiveQueue, id: IdHash) -> bool {
-        match self.ledger.events(id) {
-            Ok(events) => last_outcome(&events, Some(queue.id.0), &queue.name)
-                .is_some_and(|(settled, _)| settled.verdict.reason == Some(Reason::Refused)),
-            Err(error) => {
-                // Twice in the queue is better than confirmed and lost.
-                tracing::error!("whether an id was refused cannot be read: {error}");
-                true
-            }
-        }
+    /// Nobody has worked on the last message with this id: it may come again.
+    pub(crate) fn forget_id(&self, queue: &str, id: IdHash) {
+        self.outcomes.ids.lock().free(dedup_key(id, queue));
     }
 
     /// The ledger has this event, and with it the ids in its window.
@@ -166,7 +155,7 @@ impl Engine {
             && published.is_deduplicated
         {
             let mut ids = self.outcomes.ids.lock();
-            published.queues.iter().for_each(|queue| ids.leave(dedup_key(event.id, queue.id)));
+            published.queues.iter().for_each(|queue| ids.leave(dedup_key(event.id, &queue.name)));
         }
     }
 
@@ -245,7 +234,7 @@ impl Engine {
             return Vec::new();
         }
         let ids = self.outcomes.ids.lock();
-        let refused = confirms.iter().filter(|(key, _)| ids.is_refused(*key));
+        let refused = confirms.iter().filter(|(key, _)| ids.is_free(*key));
         refused.map(|(_, confirm)| *confirm).collect()
     }
 
@@ -291,7 +280,7 @@ impl Engine {
         let (id, outcome_of) = (duplicate.id.0, Some(duplicate.queue.id));
         let tracking = Tracking { id, outcome_of, ..Tracking::default() };
         let message = encode(&outcome, ("", reply_to), Some(&tracking), self.now_ms());
-        Some(OutcomeNotification { recipient, message, position: None })
+        Some(OutcomeNotification { recipient, message, position: None, is_reserved: false })
     }
 }
 

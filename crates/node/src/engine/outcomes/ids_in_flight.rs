@@ -20,8 +20,8 @@ use std::collections::VecDeque;
 use crate::locks::Mutex;
 use hashbrown::{HashMap, HashSet};
 
-/// The most ids of refused messages that are remembered until the ledger has them.
-const REFUSED_MAX: usize = 100_000;
+/// The most ids that are free again and remembered until the window knows them.
+const FREE_MAX: usize = 100_000;
 
 /// The most ids that have left and are remembered, for batches that are asking the window.
 const LEFT_MAX: usize = 4096;
@@ -30,8 +30,9 @@ const LEFT_MAX: usize = 4096;
 #[derive(Default)]
 pub(crate) struct IdsInFlight {
     in_flight: HashMap<u128, InFlight>,
-    /// Ids whose last message was taken in and then refused: they may come again.
-    refused: HashSet<u128>,
+    /// Ids whose last message was taken in, and then left without anybody having worked on it: they
+    /// may come again.
+    free: HashSet<u128>,
     /// The most recent of those that have left.
     left: VecDeque<u128>,
     /// How many have left, ever.
@@ -147,13 +148,10 @@ impl IdsInFlight {
         let in_flight = self.in_flight.get(&key).map(|in_flight| in_flight.seen_ms);
         let is_within = |seen_ms: u64| now_ms.saturating_sub(seen_ms) < window_ms;
         let is_known = in_flight.or(window).is_some_and(is_within);
-        if is_known && !self.refused.contains(&key) {
+        if is_known && !self.free.contains(&key) {
             return true;
         }
-        self.refused.remove(&key);
-        let entry = self.in_flight.entry(key).or_insert(InFlight { seen_ms: 0, count: 0 });
-        entry.seen_ms = now_ms;
-        entry.count += 1;
+        self.enter(key, now_ms);
         false
     }
 
@@ -172,23 +170,36 @@ impl IdsInFlight {
         self.left.push_back(key);
     }
 
-    /// The last message with this id was refused: it may come again.
-    pub(crate) fn refuse(&mut self, key: u128) {
-        if self.refused.len() >= REFUSED_MAX {
-            // The ledger knows the older ones by now.
-            self.refused.clear();
+    /// Nobody has worked on the last message with this id: it may come again.
+    pub(crate) fn free(&mut self, key: u128) {
+        if self.free.len() >= FREE_MAX {
+            // The window knows the older ones by now.
+            self.free.clear();
         }
-        self.refused.insert(key);
+        self.free.insert(key);
     }
 
-    /// The last message with this id was taken after all.
-    pub(crate) fn readmit(&mut self, key: u128) {
-        self.refused.remove(&key);
+    /// Takes in an id whose message is put into its queue by hand, known or not. `false`: another
+    /// message with it has just been taken in.
+    pub(crate) fn take_in_again(&mut self, key: u128, now_ms: u64) -> bool {
+        let is_there = self.in_flight.contains_key(&key) && !self.free.contains(&key);
+        if !is_there {
+            self.enter(key, now_ms);
+        }
+        !is_there
     }
 
-    /// Whether the last message with this id was refused, as far as that is remembered here.
-    pub(crate) fn is_refused(&self, key: u128) -> bool {
-        self.refused.contains(&key)
+    /// Whether the id of the last message with it is free, as far as that is remembered here.
+    pub(crate) fn is_free(&self, key: u128) -> bool {
+        self.free.contains(&key)
+    }
+
+    /// The id is in flight from now on.
+    fn enter(&mut self, key: u128, now_ms: u64) {
+        self.free.remove(&key);
+        let entry = self.in_flight.entry(key).or_insert(InFlight { seen_ms: 0, count: 0 });
+        entry.seen_ms = now_ms;
+        entry.count += 1;
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct OutcomeNotification {
     pub message: Message,
     /// Where it stands in the log, if it is there.
     pub position: Option<Position>,
+    /// Whether room for it is reserved in its queue.
+    pub is_reserved: bool,
 }
 
 /// Where it goes.
@@ -98,11 +100,11 @@ impl Engine {
         vhost: Option<&Arc<Vhost>>,
         reply_to: &BStr,
     ) -> Option<Recipient> {
-        let reply_to = reply_to.to_str().ok()?;
-        if let Some(consumer) = self.registry.reply_consumer(reply_to) {
+        let (vhost, reply_to) = (vhost?, reply_to.to_str().ok()?);
+        if let Some(consumer) = self.registry.reply_consumer(&vhost.name, reply_to) {
             return Some(Recipient::Replies(consumer));
         }
-        let state = vhost?.state.read();
+        let state = vhost.state.read();
         let id = state.topology.queue_named(reply_to)?.id;
         state.queues.get(&id).cloned().map(Recipient::Queue)
     }
@@ -165,7 +167,11 @@ impl Engine {
                 for notification in run.iter() {
                     let (message, position) = (notification.message.clone(), notification.position);
                     let keep_body = keeps_bodies || position.is_none();
-                    core.publish(now_ms, Incoming { message, position, keep_body }, effects);
+                    let incoming = Incoming { message, position, keep_body };
+                    match notification.is_reserved {
+                        true => core.publish_reserved(now_ms, incoming, effects),
+                        false => drop(core.publish(now_ms, incoming, effects)),
+                    }
                 }
             });
             agenda.add(&queue, effects);

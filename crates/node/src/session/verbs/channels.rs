@@ -62,6 +62,7 @@ impl Session {
         self.give_back_unfinished(self.unfinished_bytes);
         self.engine.registry.connections.remove(&self.outbox);
         self.delete_exclusive_queues();
+        self.seat = None;
         errors
     }
 }

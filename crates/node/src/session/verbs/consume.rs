@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use amqp::{ByteSlice, FieldTable, FieldValue};
+use amqp::{ByteSlice, FieldTable};
 use broker::queue::{ConsumerKey, ConsumerSettings, Delivery, Settlement};
 use broker::{BrokerError, Message};
 use outcome::SettledBy;
 use segment_log::LogError;
 
-use super::settle::by_get;
 use crate::atomics::{AtomicBool, Ordering};
 use crate::auth::Access;
 use crate::engine::Engine;
@@ -17,6 +16,7 @@ use crate::registry::{ConsumerEndpoint, ConsumerHandle, LiveQueue, Place, in_tur
 use crate::session::channel::{Channel, Consumer, Source};
 use crate::session::publishes::Publish;
 use crate::session::state::Session;
+use crate::session::worker_name::BASIC_GET;
 use crate::sink::Got;
 
 /// What `basic.consume` asks for.
@@ -28,7 +28,7 @@ pub struct Consume<'a> {
     pub no_ack: bool,
     /// No other consumer may be on the queue.
     pub exclusive: bool,
-    /// `x-priority`.
+    /// `x-priority`, `x-consumer-timeout`.
     pub arguments: FieldTable,
 }
 
@@ -110,6 +110,7 @@ impl Session {
             no_ack: options.no_ack,
             exclusive: options.exclusive,
             priority: consumer_priority(&options.arguments)?,
+            timeout_ms: consumer_timeout_ms(&options.arguments)?,
         };
         let now_ms = self.engine.now_ms();
         let added = self.engine.with_queue(&live, now_ms, |core, _| {
@@ -195,7 +196,7 @@ impl Session {
 
     /// The worker that takes and settles messages with `basic.get`.
     fn settled_by_get(&self) -> Arc<SettledBy> {
-        Arc::new(SettledBy { worker: by_get(&self.name), report: None })
+        Arc::new(SettledBy { worker: self.worker.of(BASIC_GET), report: None })
     }
 
     fn send_got(
@@ -211,9 +212,8 @@ impl Session {
         let Some(channel) = outbox.channels.get_mut(&number) else { return };
         let delivery_tag = channel.got(queue, delivery, message, no_ack);
         let counted_up = delivery.attempts_before > 0 && queue.settings().counts_deliveries;
-        let rewritten = counted_up
-            .then(|| crate::rewrite::with_delivery_count(message, delivery.attempts_before));
-        let properties = rewritten.as_deref().unwrap_or(message.properties_bytes());
+        let count = counted_up.then_some(delivery.attempts_before);
+        let properties = &*crate::rewrite::for_receiver(message, count);
         let message_count = u32::try_from(left_count).unwrap_or(u32::MAX);
         let redelivered = delivery.redelivered;
         let got = Got { delivery_tag, redelivered, message_count, properties, message };
@@ -244,9 +244,7 @@ impl Session {
     ) -> Result<Arc<ConsumerHandle>, BrokerError> {
         let outbox = Arc::clone(&self.outbox);
         let notifies_cancel = self.notifies_cancel;
-        let worker = format!("{}/{tag}", self.name);
-        let worker = &worker[..worker.floor_char_boundary(255)];
-        let by = Arc::new(SettledBy { worker: worker.into(), report: None });
+        let by = Arc::new(SettledBy { worker: self.worker.of(tag), report: None });
         let channel = self.channel(number)?;
         Ok(Arc::new(ConsumerHandle {
             outbox,
@@ -384,7 +382,8 @@ impl Session {
         publish: &Publish<'_>,
     ) -> Result<(), BrokerError> {
         let consumer = publish.routing_key.to_str().ok();
-        let consumer = consumer.and_then(|address| self.engine.registry.reply_consumer(address));
+        let consumer = consumer
+            .and_then(|address| self.engine.registry.reply_consumer(&self.vhost.name, address));
         let consumer = consumer.and_then(|consumer| consumer.upgrade());
         let delivered = consumer.is_some_and(|consumer| {
             let properties = amqp::Properties::decode(publish.properties).unwrap_or_default();
@@ -401,19 +400,25 @@ impl Session {
 
     /// Passive `queue.declare` of a reply address: whether a consumer waits there.
     pub(super) fn has_reply_consumer(&self, name: &str) -> bool {
-        let consumer = self.engine.registry.reply_consumer(name);
-        consumer.is_some_and(|consumer| consumer.strong_count() > 0)
+        self.engine.registry.reply_consumer(&self.vhost.name, name).is_some()
     }
 }
 
 fn consumer_priority(arguments: &FieldTable) -> Result<i32, BrokerError> {
     let Some(value) = arguments.get("x-priority") else { return Ok(0) };
     let priority = value.as_i64().map(|priority| priority.clamp(i32::MIN.into(), i32::MAX.into()));
-    match (priority, value) {
-        (Some(priority), _) => Ok(priority as i32),
-        (None, FieldValue::Void) => Ok(0),
-        (None, _) => Err(BrokerError::precondition_failed(
-            "invalid arg 'x-priority' for consumer: an integer is needed",
-        )),
-    }
+    priority.map(|priority| priority as i32).ok_or_else(|| {
+        let text = "invalid arg 'x-priority' for consumer: an integer is needed";
+        BrokerError::precondition_failed(text)
+    })
+}
+
+/// `x-consumer-timeout`, ms.
+fn consumer_timeout_ms(arguments: &FieldTable) -> Result<Option<u64>, BrokerError> {
+    let Some(value) = arguments.get("x-consumer-timeout") else { return Ok(None) };
+    let timeout_ms = value.as_i64().and_then(|ms| u64::try_from(ms).ok()).filter(|ms| *ms > 0);
+    timeout_ms.map(Some).ok_or_else(|| {
+        let text = "invalid arg 'x-consumer-timeout' for consumer: a positive integer is needed";
+        BrokerError::precondition_failed(text)
+    })
 }

@@ -15,4 +15,4 @@ mod transactions;
 mod unfinished;
 
 pub use consume::{Consume, Consuming};
-pub use topology::{DeclareExchange, DeclareQueue, QueueDeclared};
+pub use topology::{DeclareExchange, DeclareQueue, QueueDeclared, QueueDeleted};

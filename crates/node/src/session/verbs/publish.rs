@@ -1,7 +1,9 @@
 //! Publishing, a batch at a time: log once, lock each queue once, confirm once.
 
 use amqp::{BString, ByteSlice, Properties, ReplyCode};
+use broker::message::Origin;
 use broker::{BrokerError, Message};
+use outcome::DURATION_MS_MAX;
 
 use crate::auth::Access;
 use crate::names::{OUTCOMES_EXCHANGE, REPLY_TO, REPORT_EXCHANGE};
@@ -45,9 +47,12 @@ impl Session {
         let now_ms = self.engine.now_ms();
         let id = Self::tracked_id(&properties, &headers, &route, now_ms);
         let message_id = id.as_ref().map(|(id, _)| id.as_bstr());
-        let mut tracking = self.tracking(&properties, message_id, &headers, &route, now_ms)?;
+        let mut tracking = {
+            let at = (publish.exchange, now_ms);
+            self.tracking(&properties, message_id, &headers, &route, at)?
+        };
         let new_id = id.filter(|(_, is_new)| *is_new).map(|(id, _)| id);
-        let rewritten = self.rewritten(number, &properties, publish, &headers, new_id)?;
+        let rewritten = self.rewritten(number, &properties, publish, new_id)?;
         let encoded = rewritten.as_deref().unwrap_or(publish.properties);
         let confirm = self.next_confirm(number).map(|message| (number, message));
         if let (Some(tracking), Some((_, message))) = (&mut tracking, confirm)
@@ -68,11 +73,18 @@ impl Session {
         }
         let content = (publish.exchange, publish.routing_key, encoded, publish.body);
         let scratch = &mut self.publishes.scratch;
-        let message = Message::tracked(now_ms, &properties, content, tracking.as_ref(), scratch);
-        let (message, position, asks) = (Some(message), None, headers.request.is_any());
+        let (tracking, has_bcc) = (tracking.as_ref(), headers.has_bcc);
+        let origin = Origin { tracking, has_bcc, has_died: false };
+        let message = Message::build(now_ms, &properties, content, origin, scratch);
+        let asks = self.deduplicates.unwrap_or_else(|| headers.request.is_any());
+        let (message, position) = (Some(message), None);
         let pending = Pending { message, route, position, confirm, asks };
+        let epoch = self.vhost.epoch();
         match &mut self.channel(number)?.transaction {
             Some(transaction) => {
+                if transaction.publishes.is_empty() {
+                    transaction.epoch = epoch;
+                }
                 transaction.publishes.push(pending);
                 self.grow_transaction(number, 1, publish.body.len() + encoded.len())?;
             }
@@ -91,7 +103,7 @@ impl Session {
     ) -> Result<(), BrokerError> {
         let failed = |text| Err(BrokerError::precondition_failed(text));
         if let Some(user) = properties.user_id
-            && user != self.user
+            && *user != *self.user.as_bytes()
         {
             let text = format!(
                 "user_id property set to '{user}' but authenticated user was '{}'",
@@ -99,10 +111,15 @@ impl Session {
             );
             return failed(text);
         }
-        if let Some(expiration) = properties.expiration
-            && !expiration.to_str_lossy().parse::<u64>().is_ok_and(|ms| ms <= u64::from(u32::MAX))
-        {
-            return failed(format!("invalid expiration '{expiration}'"));
+        if let Some(expiration) = properties.expiration {
+            match expiration.to_str_lossy().parse::<u64>() {
+                Ok(..=DURATION_MS_MAX) => {}
+                Ok(ms) => {
+                    let reason = format!("{{value_too_large,{ms}}}");
+                    return failed(format!("invalid expiration '{expiration}': {reason}"));
+                }
+                Err(_) => return failed(format!("invalid expiration '{expiration}'")),
+            }
         }
         let max = self.message_bytes_max();
         if publish.body.len() as u64 > max {
@@ -118,17 +135,13 @@ impl Session {
         number: u16,
         properties: &Properties<'_>,
         publish: &Publish<'_>,
-        headers: &Headers,
         new_id: Option<BString>,
     ) -> Result<Option<Vec<u8>>, BrokerError> {
         let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
         let mut rewritten = None;
-        if headers.has_bcc {
-            rewritten = Some(rewrite::without_bcc(publish.properties).map_err(malformed)?);
-        }
         if properties.reply_to.is_some_and(|reply_to| reply_to == REPLY_TO) {
             let address = self.reply_address(number)?;
-            let encoded = rewritten.as_deref().unwrap_or(publish.properties);
+            let encoded = publish.properties;
             rewritten = Some(rewrite::with_reply_to(encoded, address.into()).map_err(malformed)?);
         }
         if let Some(id) = new_id {

@@ -31,7 +31,7 @@ impl Session {
     ) -> Result<(), BrokerError> {
         self.check(Access::Write, "exchange", REPORT_EXCHANGE)?;
         let is_error = is_error(properties)?;
-        let key = report_key(IdHash::new(&self.vhost.name, publish.routing_key).0);
+        let key = report_key(IdHash::new(&self.vhost.realm, publish.routing_key).0);
         // What came first counts, even within one batch.
         let is_open = |tag| !self.settles.iter().any(|settle| settle.covers(number, tag));
         let outbox = self.outbox.lock();

@@ -64,8 +64,9 @@ impl Session {
         let is_durable = queues.iter().any(|queue| queue.durable);
         let keeps_transient =
             queues.iter().any(|queue| queue.settings().queue_type == QueueType::Quorum);
-        let request = queues
-            .iter()
+        // Whoever publishes to a shared exchange did not choose the queues behind it.
+        let asking = queues.iter().filter(|_| exchange.is_empty());
+        let request = asking
             .fold(OutcomeRequest::default(), |request, queue| request.or(queue.settings().request));
         let is_cacheable = state.topology.is_cacheable(exchange);
         Ok((Route { queues, is_durable, keeps_transient, request }, is_cacheable))

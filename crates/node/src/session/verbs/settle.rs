@@ -11,6 +11,7 @@ use crate::session::channel::Channel;
 use crate::session::settles::{OfQueue, PendingSettle, Resolved, SettleBatch};
 use crate::session::state::Session;
 use crate::session::transaction::Gathered;
+use crate::session::worker_name::{BASIC_GET, WorkerName};
 
 /// Deliveries whose memory is kept for the next batch.
 const SPARE_MAX: usize = 1024;
@@ -94,7 +95,7 @@ impl Session {
             let is_transaction = owner.transaction.is_some();
             for unsettled in &taken {
                 let queue = &channel.queues[unsettled.queue as usize];
-                let by = by(owner, unsettled, &self.name);
+                let by = by(owner, unsettled, &self.worker);
                 let resolved = resolve(unsettled, settle.settlement, by);
                 match &mut owner.transaction {
                     Some(transaction) => transaction.gather(queue, resolved, *unsettled),
@@ -171,13 +172,8 @@ fn is_among(by: &Arc<SettledBy>, removed: &[Removed]) -> bool {
     removed.iter().any(|removed| removed.by.as_ref().is_some_and(|other| Arc::ptr_eq(by, other)))
 }
 
-/// The name of a worker that gets its messages one by one.
-pub(super) fn by_get(name: &str) -> Arc<str> {
-    format!("{name}/basic.get").into()
-}
-
 /// The worker that settles a delivery of a tracked message, with its report on it.
-fn by(channel: &mut Channel, unsettled: &Unsettled, name: &str) -> Option<Arc<SettledBy>> {
+fn by(channel: &mut Channel, unsettled: &Unsettled, name: &WorkerName) -> Option<Arc<SettledBy>> {
     if unsettled.report == 0 {
         return None;
     }
@@ -191,8 +187,8 @@ fn by(channel: &mut Channel, unsettled: &Unsettled, name: &str) -> Option<Arc<Se
         (report, worker) => {
             let worker = match worker {
                 Some(by) => Arc::clone(&by.worker),
-                None if unsettled.consumer == ConsumerKey::GET => by_get(name),
-                None => name.into(),
+                None if unsettled.consumer == ConsumerKey::GET => name.of(BASIC_GET),
+                None => name.of_client(),
             };
             Some(Arc::new(SettledBy { worker, report }))
         }

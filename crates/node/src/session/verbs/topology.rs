@@ -13,7 +13,7 @@ use broker::{BrokerError, QueueId};
 use crate::auth::Access;
 use crate::definitions::{Change, convert};
 use crate::names::REPLY_TO;
-use crate::registry::LiveQueue;
+use crate::registry::{ConsumerEndpoint, LiveQueue};
 use crate::session::state::Session;
 
 /// What `queue.declare` asks for.
@@ -40,6 +40,21 @@ pub struct QueueDeclared {
     pub message_count: u32,
     /// The number of consumers.
     pub consumer_count: u32,
+}
+
+/// What `queue.delete` answers. The session's own consumers of the queue are told when this is dropped:
+/// a client expects the answer first.
+#[derive(Default)]
+pub struct QueueDeleted {
+    /// The number of ready messages it had.
+    pub message_count: u32,
+    consumers: Vec<ConsumerEndpoint>,
+}
+
+impl Drop for QueueDeleted {
+    fn drop(&mut self) {
+        self.consumers.iter().for_each(|consumer| consumer.tell_cancelled());
+    }
 }
 
 /// What `exchange.declare` asks for.
@@ -109,7 +124,11 @@ impl Session {
             match state.topology.declare_queue(declaration)? {
                 Declared::Existing(definition) => state.queues.get(&definition.id).cloned(),
                 Declared::Created(definition) => {
-                    let live = Arc::new(LiveQueue::new(definition, &vhost, now_ms));
+                    let live = LiveQueue::new(definition, &vhost, now_ms);
+                    let live = Arc::new(match options.exclusive {
+                        true => live.seen_by(self.reader()),
+                        false => live,
+                    });
                     if live.durable {
                         let queue = convert::stored_queue(definition);
                         self.append_change(Change::QueuePut {
@@ -129,8 +148,7 @@ impl Session {
         }
     }
 
-    /// `queue.delete`; returns the number of ready messages it had. A queue that does not exist is
-    /// not an error.
+    /// `queue.delete`. A queue that does not exist is not an error.
     ///
     /// # Errors
     /// `ACCESS_REFUSED`, `RESOURCE_LOCKED`, `PRECONDITION_FAILED` when in use or not empty.
@@ -139,11 +157,11 @@ impl Session {
         name: &str,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<u32, BrokerError> {
+    ) -> Result<QueueDeleted, BrokerError> {
         self.carry_out();
         self.check(Access::Configure, "queue", name)?;
         if self.vhost.state.read().topology.queue_named(name).is_none() {
-            return Ok(0);
+            return Ok(QueueDeleted::default());
         }
         let live = self.live_queue(name)?;
         let mut depth = Depth::default();
@@ -152,18 +170,21 @@ impl Session {
             let waiting_count = depth.ready_count + depth.delayed_count;
             !(if_unused && depth.consumer_count > 0 || if_empty && waiting_count > 0)
         });
-        let Some((count, position)) = deleted else {
+        let Some(deleted) = deleted else {
             let state = self.vhost.state.read();
             let is_empty = depth.ready_count + depth.delayed_count == 0;
             return match (if_unused && depth.consumer_count > 0, !is_empty) {
                 (true, _) => Err(state.topology.queue_in_use(name)),
                 (false, true) => Err(state.topology.queue_not_empty(name)),
                 // Somebody else was faster.
-                (false, false) => Ok(0),
+                (false, false) => Ok(QueueDeleted::default()),
             };
         };
-        self.wait_until_durable(position);
-        Ok(clamped(count))
+        self.wait_until_durable(deleted.end);
+        let is_own = |consumer: &ConsumerEndpoint| Arc::ptr_eq(&consumer.outbox, &self.outbox);
+        let (own, others): (Vec<_>, Vec<_>) = deleted.consumers.into_iter().partition(is_own);
+        others.iter().for_each(|consumer| consumer.tell_cancelled());
+        Ok(QueueDeleted { message_count: clamped(deleted.ready_count), consumers: own })
     }
 
     /// `queue.purge`; returns the number of messages removed.
@@ -342,6 +363,13 @@ impl Session {
             message_count: clamped(depth.ready_count),
             consumer_count: depth.consumer_count,
         })
+    }
+
+    /// Whether this user may read a queue, by name; an unroutable message is in none, and was published
+    /// to an exchange.
+    fn reader(&self) -> impl Fn(&str) -> bool + Send + Sync + 'static {
+        let (access, owner) = (Arc::clone(&self.access), self.outbox.owner.clone());
+        move |queue| access.allow(&owner.vhost, &owner.user, Access::Read, queue)
     }
 
     /// A user who may not read a queue, or not write to an exchange, must not reach it by

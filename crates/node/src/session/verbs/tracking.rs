@@ -12,7 +12,7 @@ use crate::auth::Access;
 use crate::engine::outcomes::duplicates::Duplicate;
 use crate::engine::outcomes::held_confirms::Held;
 use crate::engine::outcomes::ids_in_flight::{Question, take_in};
-use crate::registry::LiveQueue;
+use crate::registry::{LiveQueue, UserUse};
 use crate::session::headers::Headers;
 use crate::session::publishes::Pending;
 use crate::session::routes::Route;
@@ -31,7 +31,7 @@ impl Session {
         message_id: Option<&BStr>,
         headers: &Headers,
         route: &Route,
-        now_ms: u64,
+        (exchange, now_ms): (&str, u64),
     ) -> Result<Option<Tracking>, BrokerError> {
         let Some(message_id) = message_id else { return Ok(None) };
         let notify = headers.request.notify;
@@ -39,20 +39,22 @@ impl Session {
             let text = "x-notify needs the property reply_to: the queue to send the outcome to";
             return Err(BrokerError::precondition_failed(text));
         }
-        if properties.reply_to.is_some() && (notify.is_some() || route.request.notify.is_some()) {
+        if notify.is_some() {
+            // Whom the queue notifies was named to the default exchange, so that was allowed.
             self.check_may_be_notified()?;
         }
         let request = headers.request.or(route.request);
-        let waits_for_ack = request.confirm_on_ack == Some(true);
+        let waits_for_ack = request.confirm_on_ack == Some(true) && !self.confirms_when_stored;
         let deadline_ms = request.deadline_ms.or(waits_for_ack.then_some(DEADLINE_MS_DEFAULT));
         // An id chosen by the broker occurs only once.
         let has_own_id = properties.message_id.is_some_and(|id| !id.is_empty());
-        let is_asking = headers.request.is_any();
+        let is_asking = self.deduplicates.unwrap_or_else(|| headers.request.is_any());
         let deduplicates = |of: Option<bool>| of.unwrap_or(is_asking);
         let looks = route.queues.iter().any(|queue| deduplicates(queue.settings().deduplicates));
         Ok(Some(Tracking {
-            id: IdHash::new(&self.vhost.name, message_id).0,
+            id: IdHash::new(&self.vhost.realm, message_id).0,
             is_deduplicated: has_own_id && looks,
+            is_through_exchange: !exchange.is_empty(),
             notify,
             queue_count: route.queues.len() as u16,
             deadline_at_ms: deadline_ms.map_or(0, |ms| now_ms.saturating_add(ms)),
@@ -107,6 +109,7 @@ impl Session {
     /// Whether a publisher's confirm waits for an ack.
     pub(super) fn waits_for_ack(&mut self, number: u16, request: OutcomeRequest) -> bool {
         request.confirm_on_ack == Some(true)
+            && !self.confirms_when_stored
             && self.channels.get(&number).is_some_and(|channel| channel.confirms.is_some())
     }
 
@@ -142,8 +145,9 @@ impl Session {
             let known = candidates.iter().zip(known).filter(|(_, is_known)| **is_known);
             let known: Vec<&Candidate> = known.map(|(candidate, _)| candidate).collect();
             let of_message = known.chunk_by(|a, b| a.message == b.message);
-            let duplicates =
-                of_message.flat_map(|of| drop_duplicate(&mut pending[of[0].message], of)).collect();
+            let duplicates = of_message
+                .flat_map(|of| drop_duplicate(&mut pending[of[0].message], of, &self.user_use))
+                .collect();
             append(pending);
             duplicates
         })
@@ -161,7 +165,7 @@ struct Candidate {
 impl Candidate {
     fn question(&self) -> Question {
         let window_ms = self.queue.settings().window_ms.unwrap_or(u64::MAX);
-        Question { key: dedup_key(self.id, self.queue.id.0), window_ms }
+        Question { key: dedup_key(self.id, &self.queue.name), window_ms }
     }
 }
 
@@ -180,7 +184,11 @@ fn candidates(pending: &[Pending]) -> Vec<Candidate> {
 }
 
 /// Removes a message from the list of those queues that know it.
-fn drop_duplicate(pending: &mut Pending, known: &[&Candidate]) -> Vec<Duplicate> {
+fn drop_duplicate(
+    pending: &mut Pending,
+    known: &[&Candidate],
+    user: &Arc<UserUse>,
+) -> Vec<Duplicate> {
     let is_known = |queue: &Arc<LiveQueue>| known.iter().any(|known| known.queue.id == queue.id);
     let unseen: Vec<_> =
         pending.route.queues.iter().filter(|queue| !is_known(queue)).cloned().collect();
@@ -194,13 +202,17 @@ fn drop_duplicate(pending: &mut Pending, known: &[&Candidate]) -> Vec<Duplicate>
     let tracking = message.tracking().unwrap_or_default();
     let properties = message.properties().unwrap_or_default();
     let duplicate = |known: &&Candidate| Duplicate {
-        notify: tracking.notify.or(known.queue.settings().request.notify),
+        notify: tracking.notify.or_else(|| {
+            let of_queue = known.queue.settings().request.notify;
+            of_queue.filter(|_| !tracking.is_through_exchange)
+        }),
         queue: Arc::clone(&known.queue),
         id: known.id,
         reply_to: properties.reply_to.map(ToOwned::to_owned),
         correlation_id: properties.correlation_id.map(ToOwned::to_owned),
         ticket: tracking.ticket,
         confirm: pending.confirm,
+        user: Arc::clone(user),
     };
     known.iter().map(duplicate).collect()
 }

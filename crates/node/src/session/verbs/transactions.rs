@@ -3,13 +3,14 @@
 //! A commit is one group in the log, so after a crash there is all of it or nothing; its reply
 //! waits until the group is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use broker::BrokerError;
 use broker::queue::Effects;
+use broker::{BrokerError, Message};
 
 use super::settle::release_shared;
+use crate::auth::Access;
 use crate::engine::outcomes::batch::OutcomeBatch;
 use crate::engine::{DeadLetter, append_effects};
 use crate::registry::{LiveQueue, Unsettled};
@@ -41,9 +42,12 @@ impl Session {
     ///
     /// # Errors
     /// `PRECONDITION_FAILED` when the channel is not transactional, or when a full queue refused a
-    /// message: everything else has been carried out.
+    /// message: everything else has been carried out. `ACCESS_REFUSED` when the user may no longer
+    /// publish all of it: nothing has been carried out.
     pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
-        let Transaction { mut publishes, settles, returns, bytes } =
+        self.transaction(number)?;
+        self.check_may_commit(number)?;
+        let Transaction { mut publishes, settles, returns, bytes, .. } =
             std::mem::take(self.transaction(number)?);
         self.give_back_memory(bytes);
         let now_ms = self.engine.now_ms();
@@ -122,6 +126,28 @@ impl Session {
             back.sort_by_key(|unsettled| unsettled.tag);
             back.into_iter().for_each(|unsettled| channel.unsettled.push(unsettled));
         }
+        Ok(())
+    }
+
+    /// Looks at the permissions again, if they may have changed since the messages were published.
+    fn check_may_commit(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.check_not_ended()?;
+        let epoch = self.vhost.epoch();
+        let transaction = self.transaction(number)?;
+        if transaction.publishes.is_empty() || transaction.epoch == epoch {
+            return Ok(());
+        }
+        let messages = || transaction.publishes.iter().filter_map(|it| it.message.as_ref());
+        let mut exchanges: BTreeSet<String> =
+            messages().map(|message| message.exchange().to_owned()).collect();
+        let is_notified = |it: &Message| it.tracking().is_some_and(|it| it.notify.is_some());
+        if messages().any(is_notified) {
+            exchanges.insert(String::new());
+        }
+        for exchange in &exchanges {
+            self.check(Access::Write, "exchange", exchange)?;
+        }
+        self.transaction(number)?.epoch = epoch;
         Ok(())
     }
 

@@ -25,7 +25,7 @@ impl Session {
     /// caller gives back everything that the message has taken.
     ///
     /// # Errors
-    /// `CONTENT_TOO_LARGE` when this connection, or all connections together, have too much
+    /// `CONTENT_TOO_LARGE` when this connection, this user, or all connections together have too much
     /// unfinished.
     pub fn take_unfinished(&mut self, bytes: u64) -> Result<(), BrokerError> {
         self.under_way_bytes += bytes;
@@ -38,10 +38,18 @@ impl Session {
         self.unfinished_bytes += bytes;
         let limits = &self.engine.limits;
         let all = self.engine.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let of_user = self.user_use.unfinished_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let own_max = limits.of_connection_bytes_max();
         if self.unfinished_bytes > own_max {
             return Err(BrokerError::content_too_large(format!(
                 "unfinished messages and transactions of this connection take more than {own_max} bytes; finish some first"
+            )));
+        }
+        let of_user_max = limits.of_user_bytes_max();
+        if of_user > of_user_max {
+            let user = &self.user;
+            return Err(BrokerError::content_too_large(format!(
+                "unfinished messages and transactions of user '{user}' take more than {of_user_max} bytes; finish some first"
             )));
         }
         if all > limits.of_all_bytes_max() {
@@ -62,5 +70,6 @@ impl Session {
         let bytes = bytes.min(self.unfinished_bytes);
         self.unfinished_bytes -= bytes;
         self.engine.unfinished_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.user_use.unfinished_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -49,15 +49,16 @@ fn a_queue_without_a_window_knows_nothing() {
 }
 
 #[test]
-fn a_refused_id_may_come_again_once() {
+fn an_id_that_is_free_may_come_again_once() {
     let ids = Mutex::default();
     assert_eq!(known(&ids, 0, &[1]), [false]);
-    ids.lock().refuse(1);
-    assert!(ids.lock().is_refused(1));
+    ids.lock().free(1);
+    assert!(ids.lock().is_free(1));
     assert_eq!(known(&ids, 1, &[1, 1]), [false, true]);
-    ids.lock().refuse(1);
-    ids.lock().readmit(1);
-    assert_eq!(known(&ids, 2, &[1]), [true]);
+    assert!(!ids.lock().take_in_again(1, 2), "another message with it has come");
+    ids.lock().free(1);
+    assert!(ids.lock().take_in_again(1, 2));
+    assert_eq!(known(&ids, 3, &[1]), [true]);
 }
 
 #[test]
