@@ -7,7 +7,7 @@
 //! | bytes | content, little-endian |
 //! |------:|---|
 //! | 16 | hash of virtual host and id |
-//! | 1 | flags: 1 duplicates are looked for, 2 dead-letter copy, 4 outcome message, 8 through an exchange |
+//! | 1 | flags: 1 duplicates are looked for, 2 dead-letter copy, 4 outcome message, 8 unanswerable |
 //! | 1 | `x-notify`: 0 not asked, 1 all, 2 processed, 3 failed |
 //! | 2 | queues it was routed to |
 //! | 4 | of an outcome message: the queue whose outcome it tells |
@@ -24,7 +24,7 @@ pub const TRACKING_BYTES: usize = 40;
 const DEDUPLICATED: u8 = 1;
 const COPY: u8 = 2;
 const OUTCOME: u8 = 4;
-const THROUGH_EXCHANGE: u8 = 8;
+const UNANSWERABLE: u8 = 8;
 
 /// See the module's documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,9 +35,9 @@ pub struct Tracking {
     pub is_deduplicated: bool,
     /// Whether it is a copy that was published to a dead-letter exchange. A copy asks for nothing.
     pub is_copy: bool,
-    /// Whether it came through an exchange other than the default one. Then its queues ask for nothing
-    /// on its behalf: whoever publishes to a shared exchange did not choose them.
-    pub is_through_exchange: bool,
+    /// Whether its publisher may not be sent outcomes. Then its queues ask for nothing on its behalf:
+    /// whoever publishes to a shared exchange did not choose them, and is not to be refused for them.
+    pub is_unanswerable: bool,
     /// For an outcome message, the queue whose outcome it reports. It is not tracked itself: `id`
     /// is that of the message it is about.
     pub outcome_of: Option<QueueId>,
@@ -59,7 +59,7 @@ impl Tracking {
         out[16] = u8::from(self.is_deduplicated) * DEDUPLICATED
             + u8::from(self.is_copy) * COPY
             + u8::from(self.outcome_of.is_some()) * OUTCOME
-            + u8::from(self.is_through_exchange) * THROUGH_EXCHANGE;
+            + u8::from(self.is_unanswerable) * UNANSWERABLE;
         out[17] = self.notify.map_or(0, |notify| notify as u8);
         out[18..20].copy_from_slice(&self.queue_count.to_le_bytes());
         out[20..24].copy_from_slice(&self.outcome_of.map_or(0, |queue| queue.0).to_le_bytes());
@@ -76,7 +76,7 @@ impl Tracking {
             id: u128::from_le_bytes(bytes[..16].try_into().ok()?),
             is_deduplicated: bytes[16] & DEDUPLICATED != 0,
             is_copy: bytes[16] & COPY != 0,
-            is_through_exchange: bytes[16] & THROUGH_EXCHANGE != 0,
+            is_unanswerable: bytes[16] & UNANSWERABLE != 0,
             outcome_of: (bytes[16] & OUTCOME != 0).then_some(QueueId(queue)),
             notify: Notify::from_number(bytes[17]),
             queue_count: u16::from_le_bytes([bytes[18], bytes[19]]),
@@ -96,7 +96,7 @@ mod tests {
             id: u128::MAX - 5,
             is_deduplicated: true,
             is_copy: false,
-            is_through_exchange: true,
+            is_unanswerable: true,
             outcome_of: Some(QueueId(77)),
             notify: Some(Notify::Failed),
             queue_count: 513,

@@ -113,8 +113,8 @@ impl Facts<'_> {
     /// Addresses a verdict to whoever asked for it: the message itself or, on its behalf, its queue.
     /// A queue asks neither for copies nor for what others publish through an exchange.
     fn told(&self, verdict: Verdict, settings: &Settings) -> Told {
-        let Tracking { is_copy, is_through_exchange, .. } = self.tracking;
-        let of_queue = settings.request.notify.filter(|_| !is_copy && !is_through_exchange);
+        let Tracking { is_copy, is_unanswerable, .. } = self.tracking;
+        let of_queue = settings.request.notify.filter(|_| !is_copy && !is_unanswerable);
         let notify = self.tracking.notify.or(of_queue);
         let is_processed = verdict.outcome == Outcome::Processed;
         Told {

@@ -78,8 +78,9 @@ async fn patient<T>(what: impl Future<Output = T>) -> T {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_longest_silent_goes_for_somebody_new() {
-    let rig = Rig::new(&Admission::unlimited(), 3);
+    let rig = Rig::new(&Admission::unlimited(), 5);
     let mut known = rig.known().await;
+    let _others = [rig.known().await, rig.known().await];
     // Surely admitted before the next one.
     let mut first = rig.known().await;
     let mut second = rig.known().await;

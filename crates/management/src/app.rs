@@ -16,6 +16,8 @@ use crate::webhooks::Webhooks;
 
 /// Bytes of larger request bodies that may be under way at once.
 const BODY_ROOM_BYTES: usize = 256 << 20;
+/// Bytes of larger answers that may be under way at once.
+const ANSWER_ROOM_BYTES: usize = 256 << 20;
 /// What a request has around its payload: its other fields, and the escapes JSON needs in a few of
 /// them.
 const ENVELOPE_BYTES: usize = 256 << 10;
@@ -29,6 +31,7 @@ struct Inner {
     webhooks: Webhooks,
     waiting: Arc<Pool>,
     body_room: Arc<Pool>,
+    answer_room: Arc<Pool>,
     names: Names,
     stopping: Stopping,
 }
@@ -46,6 +49,7 @@ impl App {
             webhooks,
             waiting: Pool::new(waiting_count_max),
             body_room: Pool::new(BODY_ROOM_BYTES),
+            answer_room: Pool::new(ANSWER_ROOM_BYTES),
             names,
             stopping,
         }))
@@ -89,6 +93,14 @@ impl App {
         let room = self.0.body_room.take(caller.name(), bytes.min(BODY_ROOM_BYTES));
         room.map_err(|exhausted| {
             busy(caller, exhausted, "large requests are under way; try again in a second")
+        })
+    }
+
+    /// Room for one large answer; given back when dropped.
+    pub(crate) fn room_for_answer(&self, caller: &Caller, bytes: usize) -> Answer<Share> {
+        let room = self.0.answer_room.take(caller.name(), bytes.min(ANSWER_ROOM_BYTES));
+        room.map_err(|exhausted| {
+            busy(caller, exhausted, "large answers are being read; read them, or ask for less")
         })
     }
 

@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! ports ← over_node
-//! ports ← caller ← view ← webhooks ← app ← v1, auth, browser ← router ← server
+//! ports ← caller ← view ← webhooks ← app ← v1, auth, browser, bounded_answer ← router ← server
 //! ```
 //!
 //! Never here: deciding the state of a message (`ledger` and `node` do), AMQP, threads of its own.
@@ -20,6 +20,7 @@
 mod answer;
 mod app;
 mod auth;
+mod bounded_answer;
 mod browser;
 mod caller;
 mod error;

@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 
 use crate::app::App;
 use crate::auth;
+use crate::bounded_answer;
 use crate::browser;
 use crate::extract::Id;
 use crate::problem::{Answer, Kind, Problem};
@@ -33,6 +34,7 @@ pub(crate) fn router(app: App) -> Router {
         )
         .route("/v1/webhooks/{id}/test", post(webhooks::test))
         .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(middleware::from_fn_with_state(app.clone(), bounded_answer::bound))
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::authenticate))
         // Before the user is known: a page that guesses passwords is turned away here.
         .route_layer(middleware::from_fn_with_state(app.clone(), browser::guard));

@@ -170,3 +170,50 @@ fn a_worker_has_the_name_it_gives_itself_and_its_user() {
     assert_eq!(delivered.json["timeline"][1]["worker_user"], "guest");
     link.close();
 }
+
+#[test]
+fn what_missed_its_deadline_and_was_then_dropped_is_tried_and_published_again() {
+    let fixture = Fixture::new();
+    fixture.declare("q");
+    let asking = |id: &str| {
+        let mut body = message("q", id);
+        body["deadline_ms"] = 1.into();
+        body
+    };
+    let mut link = node::embedded::Link::open(fixture.node(), "/", "guest").expect("a link");
+    link.open_channel().expect("a channel");
+    for id in ["retried", "published"] {
+        assert_eq!(fixture.post("/v1/messages", asking(id)).status, 202);
+        let path = format!("/v1/messages/{id}");
+        fixture.eventually(&path, |it| it.json["outcome"] == "deadline-missed");
+    }
+    link.session().purge_queue("q").expect("purged");
+    link.close();
+    assert_eq!(fixture.call("POST", "/v1/messages/retried/retry", None).status, 204);
+    assert_eq!(fixture.message_count(), 1);
+    fixture.post("/v1/messages", asking("published"));
+    assert_eq!(fixture.message_count(), 2, "nobody has processed it");
+}
+
+/// An answer that says "try again" must mean that nothing was published.
+#[test]
+fn who_has_no_place_to_wait_publishes_nothing() {
+    let fixture = Fixture::with(|options| options.waiting_count_max = 1);
+    fixture.declare("q");
+    let feed = fixture.feed("/v1/events", None);
+    fixture.post("/v1/messages?wait=5", message("q", "m")).problem(503, "busy");
+    assert_eq!(fixture.message_count(), 0);
+    assert_eq!(fixture.post("/v1/messages?wait=0", message("q", "m")).status, 202);
+    drop(feed);
+}
+
+#[test]
+fn an_id_that_is_used_without_end_makes_no_endless_answer() {
+    let fixture = Fixture::new();
+    fixture.declare("q");
+    for _ in 0..150 {
+        fixture.post("/v1/messages", message("q", "m"));
+    }
+    let view = fixture.get("/v1/messages/m");
+    assert_eq!(view.json["earlier"].as_array().map(Vec::len), Some(100));
+}

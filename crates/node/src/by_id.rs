@@ -274,7 +274,7 @@ fn again(queue: &LiveQueue, old: &Message, now_ms: u64) -> Result<Message, ByIdE
         id: before.id,
         notify: before.notify,
         is_deduplicated: before.is_deduplicated,
-        is_through_exchange: before.is_through_exchange,
+        is_unanswerable: before.is_unanswerable,
         queue_count: 1,
         ..Tracking::default()
     };

@@ -3,6 +3,7 @@
 
 mod rig;
 
+use amqp::FieldValue;
 use node::Settlement;
 
 use rig::Rig;
@@ -103,4 +104,31 @@ fn whoever_waits_is_told_when_a_segment_cannot_be_deleted() {
     assert!(rig.node.commit().is_err());
     assert!(rig.node.segment_count() >= before - 1);
     assert!(client.session.is_durable(u64::MAX).is_err(), "it must not wait for ever");
+}
+
+/// The client may still settle it, but its place is free: the channel and its consumers go on.
+#[test]
+fn a_delivery_that_times_out_gives_its_shared_prefetch_back_once() {
+    let rig = Rig::new(1 << 20);
+    let mut client = rig.client();
+    client.declare("q", &[("x-consumer-timeout", FieldValue::I64(100))]);
+    client.session.set_prefetch(1, 1, true).expect("open");
+    client.consume(1, "q", "t", false);
+    client.publish("", "q", &["m"]);
+    let mut got = client.take();
+    for round in 0..3 {
+        assert_eq!(got.len(), 1, "round {round}");
+        rig.pass_ms(200);
+        rig.maintain(1);
+        // The first look gives the place to the next delivery.
+        assert_eq!(client.take(), []);
+        got.extend(client.take());
+        let late = got.remove(0);
+        client.ack(&late);
+    }
+    client.publish("", "q", &["another"]);
+    assert_eq!(client.take(), [], "the late acks have freed nothing a second time");
+    client.ack(&got[0]);
+    let next = client.take();
+    assert_eq!(next.iter().map(|it| it.body.as_str()).collect::<Vec<_>>(), ["another"]);
 }

@@ -149,8 +149,10 @@ impl<S: Stream> Handshake<'_, S> {
                 return self.refuse_login(&capabilities, start.mechanism, &error.to_string()).await;
             }
         };
+        // For the log: no user's name is longer.
+        let shown = short(&user).to_owned();
         if !self.shared.node.may_connect_from(&user, self.peer.ip()) {
-            let text = format!("user '{user}' can only connect via localhost");
+            let text = format!("user '{shown}' can only connect via localhost");
             return self.refuse_login(&capabilities, start.mechanism, &text).await;
         }
         let logged_in = tokio::select! {
@@ -161,7 +163,7 @@ impl<S: Stream> Handshake<'_, S> {
         match logged_in {
             Ok(who) => Ok(Some((who, capabilities))),
             Err(error) => {
-                let text = format!("user '{user}': {error}");
+                let text = format!("user '{shown}': {error}");
                 self.refuse_login(&capabilities, start.mechanism, &text).await
             }
         }

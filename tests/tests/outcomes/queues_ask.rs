@@ -84,12 +84,28 @@ fn queue_holds_the_confirms_of_its_messages() {
     assert!(block(confirm).expect("a confirm").is_ack());
 }
 
+#[test]
+fn queues_of_a_fan_out_notify_each_for_itself() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, table([("x-notify", text("all"))])).fan_out();
+    // Once with an id of its own, once with one that it gets because it can be answered.
+    for properties in [
+        answering_to(&case.reply).with_message_id(case.id.as_str().into()),
+        answering_to(&case.reply),
+    ] {
+        drop(case.client.send(&case.exchange, "", "work", properties, false));
+        case.client.ack(&case.get());
+        let told = case.told();
+        assert_eq!((&*told.queue, told.queue_count), (&*case.queue, 3));
+        case.nothing_more();
+    }
+}
+
 /// Whoever publishes to an exchange did not choose the queues that others bind to it.
 #[test]
-fn queue_asks_nothing_for_what_comes_through_an_exchange() {
+fn queue_delays_nothing_that_comes_through_an_exchange() {
     let Some(broker) = wilco() else { return };
-    let arguments =
-        [("x-notify", text("all")), ("x-confirm-on", text("ack")), ("x-deadline", int(50))];
+    let arguments = [("x-confirm-on", text("ack")), ("x-deadline", int(50))];
     let case = Case::new(&broker, table(arguments)).fan_out();
     let properties = answering_to(&case.reply).with_message_id(case.id.as_str().into());
     let confirm = case.client.send(&case.exchange, "", "work", properties, false);

@@ -197,7 +197,7 @@ proptest! {
             id: u128::from(high) << 64 | u128::from(low),
             is_deduplicated: low & 1 == 0,
             is_copy: low & 2 == 0,
-            is_through_exchange: low & 8 == 0,
+            is_unanswerable: low & 8 == 0,
             outcome_of: (low & 4 == 0).then_some(crate::QueueId(high as u32)),
             notify: outcome::Notify::from_number(low as u8 % 5),
             queue_count: high as u16,

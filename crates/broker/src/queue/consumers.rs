@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use outcome::SettledBy;
 
+use super::effects::DeliveryId;
+use crate::QueueId;
+
 /// Where a consumer's messages go. The queue asks only whether there is room.
 pub trait Endpoint: Clone {
     /// Reserves room for one more message of this size (channel-wide prefetch, bounded buffers). If
@@ -19,6 +22,12 @@ pub trait Endpoint: Clone {
     /// Takes a reservation back: the message was assigned but is not delivered after all.
     fn release(&self, body_bytes: u32) {
         let _ = body_bytes;
+    }
+
+    /// A delivery was not settled in time and has gone back into the queue, though its client may still
+    /// settle it. Called under the queue's lock.
+    fn timed_out(&self, queue: QueueId, id: DeliveryId) {
+        let _ = (queue, id);
     }
 
     /// Who counts as having settled a tracked message that nobody acks.

@@ -36,6 +36,11 @@ impl<E: Endpoint> Queue<E> {
             let due =
                 self.consumer_deadlines.pop_front_if(|(deadline_ms, ..)| *deadline_ms <= now_ms);
             let Some((_, id, consumer)) = due else { break };
+            if self.is_unsettled(id)
+                && let Some(of) = self.consumers.by_key(consumer)
+            {
+                of.endpoint.timed_out(self.id, id);
+            }
             self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
         }
         self.end_delays(now_ms, effects);

@@ -114,7 +114,7 @@ fn who_asked_is_told_the_message_before_its_queue() {
         };
         let row = (notify, of_queue, is_copy);
         // Through an exchange, only what the message itself asks for counts.
-        let shared = Tracking { is_through_exchange: true, ..tracking };
+        let shared = Tracking { is_unanswerable: true, ..tracking };
         let own = notify
             .map_or((false, false), |it| (it.wants(Outcome::Processed), it.wants(Outcome::Failed)));
         let told_shared = |reason| match decide(reason, false, &shared, &asks(of_queue)) {

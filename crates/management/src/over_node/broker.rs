@@ -17,20 +17,21 @@ impl Broker for OverNode {
         password: &str,
     ) -> Result<User, LoginRefused> {
         let Source { peer, is_forwarded } = source;
-        let logged_in = self.node.log_in(peer, user, password).await;
-        let logged_in = logged_in.map_err(|error| match error {
-            LoginError::Wrong => LoginRefused::Wrong,
-            LoginError::TooManyFailures => LoginRefused::TooManyFailures,
-            _ => LoginRefused::Unavailable,
-        });
         // What a proxy passes on may come from anywhere, whatever address the proxy has.
         let from = if is_forwarded { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { peer };
-        let checked = logged_in.and_then(|who| match self.node.may_connect_from(user, from) {
-            true => Ok(User { name: who.user().to_owned(), incarnation: who.incarnation() }),
+        let checked = match self.node.may_connect_from(user, from) {
+            true => self.node.log_in(peer, user, password).await.map_err(|error| match error {
+                LoginError::Wrong => LoginRefused::Wrong,
+                LoginError::TooManyFailures => LoginRefused::TooManyFailures,
+                _ => LoginRefused::Unavailable,
+            }),
+            // The password is not looked at: how long that takes would tell whether it is right.
             false => Err(LoginRefused::Wrong),
-        });
+        };
+        let checked =
+            checked.map(|who| User { name: who.user().to_owned(), incarnation: who.incarnation() });
         if let Err(refused) = &checked {
-            tracing::warn!(target: "audit", %peer, is_forwarded, ?user, "HTTP login refused: {refused}");
+            tracing::warn!(target: "audit", %peer, is_forwarded, user = ?short(user), "HTTP login refused: {refused}");
         }
         checked
     }
@@ -54,6 +55,11 @@ impl Broker for OverNode {
     fn has_history(&self) -> bool {
         self.node.recovered().log_bytes > 0
     }
+}
+
+/// As much of a name as a user's name may have.
+fn short(name: &str) -> &str {
+    &name[..name.floor_char_boundary(255)]
 }
 
 /// What the node calls a user.

@@ -23,6 +23,7 @@ impl OverNode {
         &self,
         work: impl FnOnce(&Node) -> Result<T, MessagesError> + Send + 'static,
     ) -> Result<T, MessagesError> {
+        let _turn = self.reads.acquire().await.map_err(store)?;
         let node = Arc::clone(&self.node);
         let done = tokio::task::spawn_blocking(move || work(&node)).await;
         done.map_err(store)?

@@ -60,7 +60,7 @@ pub(crate) async fn wait_for_outcome(
     if sight.find(&id).await?.newest().is_none() {
         return Err(unknown(&id));
     }
-    let seen = watch(&app, &sight, &id, wait, |seen| is_settled(seen.newest())).await?;
+    let seen = watch(&app, &sight, &id, wait, None, |seen| is_settled(seen.newest())).await?;
     let view = MessageView::new(&seen).ok_or_else(|| unknown(&id))?;
     Ok(settled_or_not(seen.newest(), json(&view)))
 }

@@ -17,6 +17,8 @@ use crate::view::{OutcomeView, Sight};
 const LIMIT: usize = 100;
 /// The most outcomes per page.
 const LIMIT_MAX: usize = 1000;
+/// Bytes of error texts and results after which a page ends.
+const TEXT_BYTES_MAX: usize = 4 << 20;
 /// The most reads for a page; each covers [`LIMIT_MAX`] outcomes or a bounded stretch.
 const PIECES_MAX: usize = 8;
 
@@ -81,14 +83,18 @@ async fn page(app: &App, sight: &Sight, mut query: OutcomeQuery, limit: usize) -
         return Ok(Page { outcomes: Vec::new(), next, has_more: false });
     }
     let mut outcomes = Vec::new();
+    let mut text_bytes = 0;
     for _ in 0..PIECES_MAX {
         let piece = app.ports().messages.outcomes(query.clone()).await?;
         for event in piece.events {
             let Some(outcome) = OutcomeView::new(sight, &event) else { continue };
-            if outcomes.len() == limit {
+            if outcomes.len() == limit || text_bytes >= TEXT_BYTES_MAX {
                 return Ok(Page { outcomes, next: query.after.map(text), has_more: true });
             }
             outcomes.push(outcome);
+            let details = &event.settled.details;
+            text_bytes += details.error.as_ref().map_or(0, |error| error.len());
+            text_bytes += details.result.as_ref().map_or(0, |result| result.len());
             query.after = Some(event.cursor);
         }
         query.after = piece.next;

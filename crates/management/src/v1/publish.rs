@@ -18,6 +18,7 @@ use crate::answer::json;
 use crate::app::App;
 use crate::caller::Caller;
 use crate::extract::{Json, Params};
+use crate::pool::Share;
 use crate::ports::{Freshness, Placed};
 use crate::problem::Answer;
 use crate::view::{MessageView, Sight};
@@ -56,10 +57,13 @@ pub(crate) async fn publish(
     let sight = app.sight(&caller, params.vhost)?;
     let patience = parameters::wait(params.wait)?;
     let outgoing = request.checked()?;
+    // Taken before: what is published must not be answered with "try again".
+    let waits = patience > Duration::ZERO;
+    let place = waits.then(|| app.place_to_wait(&caller)).transpose()?;
     let id = outgoing.message_id.clone();
     let placed = app.ports().messages.publish(caller.user(), sight.vhost(), outgoing).await?;
     if params.wait.is_some()
-        && let Some(response) = follow(&app, &sight, &id, patience, &placed).await?
+        && let Some(response) = follow(&app, &sight, &id, (patience, place), &placed).await?
     {
         return Ok(response);
     }
@@ -78,7 +82,7 @@ async fn follow(
     app: &App,
     sight: &Sight,
     id: &str,
-    patience: Duration,
+    (patience, place): (Duration, Option<Share>),
     placed: &Placed,
 ) -> Answer<Option<Response>> {
     let (sight, duplicate) = match placed.receipt.clone() {
@@ -90,7 +94,8 @@ async fn follow(
     // A message that reached no queue has its outcome a moment after its confirm.
     let seen = sight.look(id, Freshness::Now).await?;
     let Some(at) = seen.newest_at().cloned() else { return Ok(None) };
-    let seen = watch(app, &sight, id, patience, |seen| is_settled(seen.at(&at))).await?.only(&at);
+    let seen = watch(app, &sight, id, patience, place, |seen| is_settled(seen.at(&at))).await?;
+    let seen = seen.only(&at);
     let Some(message) = MessageView::new(&seen) else { return Ok(None) };
     let (message_id, routed) = (id.to_owned(), placed.routed);
     let published = Published { message_id, routed, duplicate, message };

@@ -7,6 +7,7 @@ use axum::response::Response;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::app::App;
+use crate::pool::Share;
 use crate::ports::{Freshness, Publication};
 use crate::problem::{Answer, Kind, Problem};
 use crate::view::{Seen, Sight};
@@ -15,16 +16,16 @@ use crate::view::{Seen, Sight};
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Looks at a message until what is seen of it is as wanted, nothing is seen of it any more, time
-/// is up, or the server is stopping.
+/// is up, or the server is stopping. `place` is one to wait at, if the caller has taken it already.
 pub(super) async fn watch(
     app: &App,
     sight: &Sight,
     id: &str,
     wait: Duration,
+    mut place: Option<Share>,
     is_enough: impl Fn(&Seen) -> bool,
 ) -> Answer<Seen> {
     let deadline = Instant::now() + wait;
-    let mut place = None;
     loop {
         // Asked for before looking, so that no change in between is missed.
         let (changed, may_close) = (app.ports().messages.changed(), sight.may_close());
@@ -37,6 +38,8 @@ pub(super) async fn watch(
         if seen.newest().is_none() || is_enough(&seen) || looked_at >= deadline {
             return Ok(seen);
         }
+        // It may be large, and many may wait.
+        drop(seen);
         if place.is_none() {
             place = Some(app.place_to_wait(sight.caller())?);
         }
@@ -44,7 +47,7 @@ pub(super) async fn watch(
             // Time is up or something has changed: either way, look once more.
             _ = timeout_at(deadline, changed) => {}
             () = may_close => {}
-            () = app.stopping() => return Ok(seen),
+            () = app.stopping() => return Ok(sight.look(id, Freshness::Told).await?),
         }
         sleep_until((looked_at + LOOK_AGAIN).min(deadline)).await;
     }

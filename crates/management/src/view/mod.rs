@@ -13,12 +13,16 @@ use serde::Serialize;
 
 use self::entry::EntryView;
 use self::outcome::VerdictView;
-use crate::ports::{Outcome, Publication, QueueStory, Worker};
+use crate::ports::{Entry, Outcome, Publication, QueueStory, Worker};
 use crate::time::rfc3339;
 
 pub(crate) use self::outcome::OutcomeView;
 pub(crate) use seen::Seen;
 pub(crate) use sight::Sight;
+
+/// The most earlier publications of an id that are shown, and the most entries of a timeline.
+const EARLIER_MAX: usize = 100;
+const ENTRIES_MAX: usize = 1000;
 
 /// A message: its newest publication, and earlier ones.
 #[derive(Serialize)]
@@ -27,7 +31,7 @@ pub(crate) struct MessageView {
     vhost: String,
     #[serde(flatten)]
     newest: PublicationView,
-    /// Newest first.
+    /// Newest first; only the newest [`EARLIER_MAX`].
     earlier: Vec<PublicationView>,
 }
 
@@ -91,7 +95,7 @@ impl MessageView {
         let mut views = publications.map(|it| PublicationView::new(seen, it));
         let newest = views.next()?;
         let (id, vhost) = (seen.id.clone(), seen.vhost.clone());
-        Some(Self { id, vhost, newest, earlier: views.collect() })
+        Some(Self { id, vhost, newest, earlier: views.take(EARLIER_MAX).collect() })
     }
 }
 
@@ -114,7 +118,7 @@ impl PublicationView {
             deadline_at: published.and_then(|it| time(it.deadline_at_ms)),
             queues: publication.queues.iter().map(QueueView::new).collect(),
             copies: publication.copies.iter().map(copy).collect(),
-            timeline: publication.entries.iter().map(|it| EntryView::new(seen, it)).collect(),
+            timeline: last_entries(publication).map(|it| EntryView::new(seen, it)).collect(),
         }
     }
 }
@@ -135,6 +139,12 @@ impl QueueView {
             received_at: story.received_at_ms.map(rfc3339),
         }
     }
+}
+
+/// The latest entries of its timeline.
+fn last_entries(publication: &Publication) -> impl Iterator<Item = &Entry> {
+    let count = publication.entries.len();
+    publication.entries.iter().skip(count.saturating_sub(ENTRIES_MAX))
 }
 
 /// A time; 0 stands for none.

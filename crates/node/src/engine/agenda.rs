@@ -27,6 +27,8 @@ pub(crate) struct Agenda {
     has_notifications: bool,
     /// Dead letters of dead letters that may still be sent on.
     budget: usize,
+    /// Whether it has been told that there were too many.
+    has_warned: bool,
 }
 
 /// What work on a queue has left to be done.
@@ -70,10 +72,13 @@ impl Agenda {
         if is_descendant {
             let count = effects.removed.len();
             if self.budget < count {
-                tracing::warn!(
-                    queue = &*queue.name,
-                    "dead letters multiply without end and are dropped"
-                );
+                // Once per agenda: what multiplies would fill the log.
+                if !std::mem::replace(&mut self.has_warned, true) {
+                    tracing::warn!(
+                        queue = &*queue.name,
+                        "dead letters multiply without end and are dropped"
+                    );
+                }
                 effects.removed.iter_mut().for_each(|removed| removed.dead_letter = false);
             }
             self.budget = self.budget.saturating_sub(count);

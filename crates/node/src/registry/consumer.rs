@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use broker::Message;
-use broker::queue::Endpoint;
+use broker::queue::{DeliveryId, Endpoint};
+use broker::{Message, QueueId};
 use outcome::SettledBy;
 
-use super::outbox::{Outbox, RESERVED_BYTES_MAX, room_for};
+use super::outbox::{Outbox, Overdue, RESERVED_BYTES_MAX, room_for};
 use super::turns::{Place, Turns};
 use crate::atomics::{AtomicBool, AtomicU32, Ordering};
 use crate::sink::Delivered;
@@ -128,6 +128,11 @@ impl Endpoint for ConsumerEndpoint {
         }
         self.outbox.reserve(bytes);
         true
+    }
+
+    fn timed_out(&self, queue: QueueId, id: DeliveryId) {
+        let (channel, channel_serial) = (self.channel, self.channel_serial);
+        self.outbox.note_overdue(Overdue { channel, channel_serial, queue, id });
     }
 
     fn release(&self, body_bytes: u32) {

@@ -10,12 +10,13 @@
 //! full reports when it has room again ([`Outbox::take_stalled`]).
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Waker;
 
 use atomic_waker::AtomicWaker;
 use broker::Message;
-use broker::queue::{ConsumerKey, Delivery};
+use broker::QueueId;
+use broker::queue::{ConsumerKey, Delivery, DeliveryId};
 use hashbrown::HashMap;
 
 use super::consumer::ConsumerHandle;
@@ -56,6 +57,19 @@ pub struct Outbox {
     waits_for_store: AtomicBool,
     /// Whether held confirms of some channel have been decided.
     has_decided: AtomicBool,
+    /// Deliveries that were not settled in time. Noted under the locks of queues, so without one.
+    overdue: mpsc::Sender<Overdue>,
+    overdue_left: Mutex<mpsc::Receiver<Overdue>>,
+    has_overdue: AtomicBool,
+}
+
+/// A delivery that has gone back into its queue because it was not settled in time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Overdue {
+    pub channel: u16,
+    pub channel_serial: u64,
+    pub queue: QueueId,
+    pub id: DeliveryId,
 }
 
 /// Whose a connection is, and where.
@@ -104,7 +118,11 @@ pub(crate) fn report_key(id: u128) -> u64 {
 
 impl Outbox {
     pub(crate) fn new(connection: u64, owner: Owner, sink: Box<dyn Sink>) -> Self {
+        let (overdue, overdue_left) = mpsc::channel();
         Self {
+            overdue,
+            overdue_left: Mutex::new(Rank::Leaf, overdue_left),
+            has_overdue: AtomicBool::new(false),
             connection,
             owner,
             is_ended: AtomicBool::new(false),
@@ -178,6 +196,33 @@ impl Outbox {
     pub(crate) fn take_has_prefetch_left(&self) -> bool {
         self.has_prefetch_left.load(Ordering::Acquire)
             && self.has_prefetch_left.swap(false, Ordering::AcqRel)
+    }
+
+    /// A delivery was not settled in time.
+    pub(crate) fn note_overdue(&self, overdue: Overdue) {
+        // The other end is in this outbox, too.
+        let _ = self.overdue.send(overdue);
+        self.has_overdue.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Deliveries that were not settled in time no longer count against the shared prefetch of their
+    /// channels, whenever their client settles them. Returns the channels with one more to give.
+    pub(crate) fn uncount_overdue(&self) -> Vec<u16> {
+        if !self.has_overdue.load(Ordering::Acquire)
+            || !self.has_overdue.swap(false, Ordering::AcqRel)
+        {
+            return Vec::new();
+        }
+        let overdue: Vec<Overdue> = self.overdue_left.lock().try_iter().collect();
+        let mut state = self.state.lock();
+        let uncounted = overdue.into_iter().filter(|overdue| {
+            let channel = state.channels.get_mut(&overdue.channel);
+            channel
+                .filter(|channel| channel.serial == overdue.channel_serial)
+                .is_some_and(|channel| channel.uncount(overdue))
+        });
+        uncounted.map(|overdue| overdue.channel).collect()
     }
 
     /// Room left for deliveries, bytes.
@@ -280,6 +325,15 @@ impl Outbox {
 }
 
 impl ChannelOutbox {
+    /// A delivery no longer counts against the shared prefetch. `false` if it did not.
+    fn uncount(&mut self, overdue: &Overdue) -> bool {
+        let queues = &self.queues;
+        self.unsettled.uncount(|unsettled| {
+            let queue = queues.get(unsettled.queue as usize);
+            unsettled.id == overdue.id && queue.is_some_and(|queue| queue.id == overdue.queue)
+        })
+    }
+
     /// The index by which `unsettled` refers to a queue.
     pub(crate) fn queue_index(&mut self, queue: &Arc<LiveQueue>) -> u32 {
         if self.unsettled.is_empty() {

@@ -80,6 +80,13 @@ impl UnsettledRing {
         true
     }
 
+    /// The delivery that this is true of no longer counts against the channel-wide prefetch. `false`
+    /// if there is none, or it did not count.
+    pub(crate) fn uncount(&mut self, is_it: impl Fn(&Unsettled) -> bool) -> bool {
+        let found = self.ring.iter_mut().flatten().find(|unsettled| is_it(unsettled));
+        found.is_some_and(|unsettled| std::mem::replace(&mut unsettled.counted, false))
+    }
+
     /// Takes out everything, in order.
     pub(crate) fn take_all(&mut self, out: &mut Vec<Unsettled>) {
         out.extend(self.ring.drain(..).flatten());

@@ -22,6 +22,9 @@ pub(crate) struct Route {
     /// What queues that are addressed by name request for messages that request nothing: that of the
     /// first queue that does.
     pub request: OutcomeRequest,
+    /// Whether a queue reached through another exchange has outcomes sent to publishers who may be
+    /// answered.
+    pub notifies: bool,
 }
 
 /// Routes by exchange and routing key, all of one epoch.

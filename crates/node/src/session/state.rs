@@ -54,9 +54,8 @@ pub struct Session {
     pub(super) confirms_when_stored: bool,
     /// Whether queues look for duplicates of its messages; if `None`, the messages say.
     pub(super) deduplicates: Option<bool>,
-    /// The epoch in which the user was last found to have the permissions that outcome messages
-    /// need.
-    pub(super) may_be_notified_at: Option<u64>,
+    /// Whether the user has the permission that outcome messages need, and as of which epoch.
+    pub(super) may_be_notified_at: Option<(u64, bool)>,
 }
 
 impl Session {

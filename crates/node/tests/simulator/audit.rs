@@ -280,7 +280,6 @@ impl World {
 
     fn wants(&self, message: &Published, settled: &Settled<'_>) -> bool {
         let of_queue = self.kinds.get(&*settled.queue).and_then(|kind| kind.notify);
-        let of_queue = of_queue.filter(|_| message.exchange.is_empty());
         let notify = message.asks.notify.or(of_queue);
         message.asks.reply_to && notify.is_some_and(|notify| notify.wants(settled.verdict.outcome))
     }

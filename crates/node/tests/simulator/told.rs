@@ -100,7 +100,6 @@ impl Model {
         assert!(message.id.as_ref().is_none_or(|id| *id == told.id), "{told:?} of {message:?}");
         let queue = told.queue_name();
         let of_queue = queue.and_then(|queue| self.kinds.get(queue)).and_then(|kind| kind.notify);
-        let of_queue = of_queue.filter(|_| message.exchange.is_empty());
         let notify = message.asks.notify.or(of_queue);
         assert!(notify.is_some_and(|notify| notify.wants(told.outcome)), "not asked for: {told:?}");
         if told.outcome == Outcome::Unroutable {

@@ -88,9 +88,12 @@ impl World {
         let asks = self.asks(id.is_some(), has_confirms);
         let topology = &self.model.topology;
         let kinds = || queues.iter().map(|name| topology.queues[name].kind);
-        // What queues ask for counts only for messages that are addressed to them by name.
+        // Queues delay and mark only messages that are addressed to them by name; any publisher that
+        // gives an address is notified.
         let asking = || kinds().filter(|_| exchange.is_empty());
-        let is_tracked = id.is_some() || asks.is_any() || asking().any(|kind| kind.asks());
+        let notifies = || asks.reply_to && kinds().any(|kind| kind.notify.is_some());
+        let is_tracked =
+            id.is_some() || asks.is_any() || asking().any(|kind| kind.asks()) || notifies();
         let now_ms = self.model.now_ms;
         let deadline_ms =
             asks.deadline_ms.or_else(|| asking().filter_map(|kind| kind.deadline_ms).min());

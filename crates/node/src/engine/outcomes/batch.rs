@@ -161,6 +161,9 @@ impl OutcomeBatch {
                 self.plain.push((reason, position));
                 self.confirms.push((report_ticket(by.as_ref()), false));
                 let settled = SettledMessage::new(verdict, message, tracking, position);
+                if reason.frees_id() && tracking.is_deduplicated {
+                    engine.forget_id(&self.queue_name, IdHash(tracking.id));
+                }
                 self.tell_duplicates(engine, &settled);
             }
             Decision::Settled(told) => {
@@ -188,7 +191,12 @@ impl OutcomeBatch {
         let Some(tracking) = message.tracking() else { return };
         let published_at_ms = message.head().published_at_ms;
         let told = deadline_missed(&tracking, noted.attempts, published_at_ms, &self.settings);
+        let content = match told.keeps_content {
+            true => self.content_to_keep(engine, &message),
+            false => None,
+        };
         let settled = SettledMessage::new(told.verdict, message, tracking, noted.position);
+        let settled = SettledMessage { content, ..settled };
         self.tell(engine, &told, settled);
     }
 

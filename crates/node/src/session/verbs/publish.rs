@@ -45,7 +45,7 @@ impl Session {
             headers.has_copies,
         )?;
         let now_ms = self.engine.now_ms();
-        let id = Self::tracked_id(&properties, &headers, &route, now_ms);
+        let id = self.tracked_id(&properties, &headers, &route, now_ms);
         let message_id = id.as_ref().map(|(id, _)| id.as_bstr());
         let mut tracking = {
             let at = (publish.exchange, now_ms);

@@ -93,6 +93,12 @@ impl Session {
         if self.outbox.take_stalled() {
             self.give_room();
         }
+        for number in self.outbox.uncount_overdue() {
+            if let Some(channel) = self.channels.get(&number) {
+                channel.shared_prefetch.release(1);
+            }
+            self.give_prefetch(Some(number));
+        }
         if self.outbox.take_has_prefetch_left() {
             self.give_prefetch(None);
         }

@@ -9,6 +9,7 @@ use broker::{BrokerError, QueueId};
 use outcome::OutcomeRequest;
 
 use crate::auth::Access;
+use crate::registry::LiveQueue;
 use crate::session::routes::Route;
 use crate::session::state::Session;
 
@@ -64,12 +65,16 @@ impl Session {
         let is_durable = queues.iter().any(|queue| queue.durable);
         let keeps_transient =
             queues.iter().any(|queue| queue.settings().queue_type == QueueType::Quorum);
-        // Whoever publishes to a shared exchange did not choose the queues behind it.
-        let asking = queues.iter().filter(|_| exchange.is_empty());
+        // Whoever publishes to a shared exchange did not choose the queues behind it: these delay and
+        // mark nothing.
+        let is_shared = !exchange.is_empty();
+        let asking = queues.iter().filter(|_| !is_shared);
         let request = asking
             .fold(OutcomeRequest::default(), |request, queue| request.or(queue.settings().request));
+        let notifies = |queue: &Arc<LiveQueue>| queue.settings().request.notify.is_some();
+        let notifies = is_shared && queues.iter().any(notifies);
         let is_cacheable = state.topology.is_cacheable(exchange);
-        Ok((Route { queues, is_durable, keeps_transient, request }, is_cacheable))
+        Ok((Route { queues, is_durable, keeps_transient, request, notifies }, is_cacheable))
     }
 }
 

@@ -40,7 +40,6 @@ impl Session {
             return Err(BrokerError::precondition_failed(text));
         }
         if notify.is_some() {
-            // Whom the queue notifies was named to the default exchange, so that was allowed.
             self.check_may_be_notified()?;
         }
         let request = headers.request.or(route.request);
@@ -54,7 +53,7 @@ impl Session {
         Ok(Some(Tracking {
             id: IdHash::new(&self.vhost.realm, message_id).0,
             is_deduplicated: has_own_id && looks,
-            is_through_exchange: !exchange.is_empty(),
+            is_unanswerable: !exchange.is_empty() && !self.may_be_notified(),
             notify,
             queue_count: route.queues.len() as u16,
             deadline_at_ms: deadline_ms.map_or(0, |ms| now_ms.saturating_add(ms)),
@@ -65,14 +64,20 @@ impl Session {
     /// The id of a message that is to be tracked, its own or a new one, and whether it is new;
     /// `None` for an ordinary message.
     pub(super) fn tracked_id(
+        &mut self,
         properties: &Properties<'_>,
         headers: &Headers,
         route: &Route,
         now_ms: u64,
     ) -> Option<(BString, bool)> {
+        let mut is_asked = || {
+            headers.request.is_any()
+                || route.request.is_any()
+                || route.notifies && properties.reply_to.is_some() && self.may_be_notified()
+        };
         match properties.message_id {
             Some(id) if !id.is_empty() => Some((id.to_owned(), false)),
-            _ if headers.request.is_any() || route.request.is_any() => {
+            _ if is_asked() => {
                 let (seconds, ms) = (now_ms / 1000, now_ms % 1000);
                 let time =
                     uuid::Timestamp::from_unix(uuid::NoContext, seconds, ms as u32 * 1_000_000);
@@ -115,12 +120,20 @@ impl Session {
 
     /// An outcome message is published on behalf of the producer, who must be allowed to do that.
     fn check_may_be_notified(&mut self) -> Result<(), BrokerError> {
-        let epoch = self.vhost.epoch();
-        if self.may_be_notified_at != Some(epoch) {
-            self.check(Access::Write, "exchange", "")?;
-            self.may_be_notified_at = Some(epoch);
+        match self.may_be_notified() {
+            true => Ok(()),
+            false => self.check(Access::Write, "exchange", ""),
         }
-        Ok(())
+    }
+
+    fn may_be_notified(&mut self) -> bool {
+        let epoch = self.vhost.epoch();
+        if let Some((_, may)) = self.may_be_notified_at.filter(|(at, _)| *at == epoch) {
+            return may;
+        }
+        let may = self.check(Access::Write, "exchange", "").is_ok();
+        self.may_be_notified_at = Some((epoch, may));
+        may
     }
 
     /// Appends a batch with `append`, except for the messages that their queues have seen before:
@@ -196,15 +209,16 @@ fn drop_duplicate(
         true => pending.message.take(),
         false => pending.message.clone(),
     };
-    let Route { is_durable, keeps_transient, request, .. } = *pending.route;
-    pending.route = Arc::new(Route { queues: unseen, is_durable, keeps_transient, request });
+    let Route { is_durable, keeps_transient, request, notifies, .. } = *pending.route;
+    let route = Route { queues: unseen, is_durable, keeps_transient, request, notifies };
+    pending.route = Arc::new(route);
     let Some(message) = message else { return Vec::new() };
     let tracking = message.tracking().unwrap_or_default();
     let properties = message.properties().unwrap_or_default();
     let duplicate = |known: &&Candidate| Duplicate {
         notify: tracking.notify.or_else(|| {
             let of_queue = known.queue.settings().request.notify;
-            of_queue.filter(|_| !tracking.is_through_exchange)
+            of_queue.filter(|_| !tracking.is_unanswerable)
         }),
         queue: Arc::clone(&known.queue),
         id: known.id,
