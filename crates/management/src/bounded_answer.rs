@@ -6,7 +6,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -38,14 +37,14 @@ pub(crate) async fn bound(State(app): State<App>, request: Request, next: Next) 
     let Ok(whole) = body.collect().await else {
         return Ok(Response::from_parts(parts, Body::empty()));
     };
-    let body = InPieces { left: whole.to_bytes(), _room: Arc::new(room) };
+    let body = InPieces { left: whole.to_bytes(), _room: room };
     Ok(Response::from_parts(parts, Body::new(body)))
 }
 
 /// A body that is handed out in pieces.
 struct InPieces {
     left: Bytes,
-    _room: Arc<Share>,
+    _room: Share,
 }
 
 impl HttpBody for InPieces {

@@ -207,21 +207,11 @@ impl Node {
         }
     }
 
-    /// All events of a message up to this moment: waits for the ledger to catch up with the log.
-    /// Blocks for a commit of the store.
+    /// All events of a message up to whatever any client can have been told by now: confirms, acks,
+    /// outcomes. No commit is waited for.
     ///
     /// # Errors
     /// [`ByIdError::Unknown`] without that virtual host, [`ByIdError::Store`].
-    pub fn events_now(&self, vhost: &str, id: &str) -> Result<Vec<Event<'static>>, ByIdError> {
-        let realm = self.realm(vhost).ok_or(ByIdError::Unknown)?;
-        self.events_up_to_now(IdHash::new(&realm, id))
-    }
-
-    /// The same up to whatever any client can have been told by now: confirms, acks, outcomes. No commit
-    /// is waited for.
-    ///
-    /// # Errors
-    /// As [`Node::events_now`].
     pub fn events_told(&self, vhost: &str, id: &str) -> Result<Vec<Event<'static>>, ByIdError> {
         let realm = self.realm(vhost).ok_or(ByIdError::Unknown)?;
         self.follow_told()?;
@@ -236,10 +226,18 @@ impl Node {
         self.follow_to(self.engine.store.durable())
     }
 
-    fn events_up_to_now(&self, id: IdHash) -> Result<Vec<Event<'static>>, ByIdError> {
+    /// Waits until the ledger has everything up to this moment. Blocks for a commit of the store.
+    ///
+    /// # Errors
+    /// [`ByIdError::Store`].
+    pub fn follow_now(&self) -> Result<(), ByIdError> {
         let end = self.engine.store.append(None, |_| ()).1;
         self.engine.store.sync_all().map_err(|error| store_error(&error))?;
-        self.follow_to(end)?;
+        self.follow_to(end)
+    }
+
+    fn events_up_to_now(&self, id: IdHash) -> Result<Vec<Event<'static>>, ByIdError> {
+        self.follow_now()?;
         self.events_followed(id)
     }
 

@@ -23,10 +23,19 @@ impl OverNode {
         &self,
         work: impl FnOnce(&Node) -> Result<T, MessagesError> + Send + 'static,
     ) -> Result<T, MessagesError> {
-        let _turn = self.reads.acquire().await.map_err(store)?;
         let node = Arc::clone(&self.node);
         let done = tokio::task::spawn_blocking(move || work(&node)).await;
         done.map_err(store)?
+    }
+
+    /// Reads of the ledger, a few at a time. Never waits for a commit: on a full disk that may take
+    /// long, and others wait for their turn.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Node) -> Result<T, MessagesError> + Send + 'static,
+    ) -> Result<T, MessagesError> {
+        let _turn = self.reads.acquire().await.map_err(store)?;
+        self.blocking(read).await
     }
 }
 
@@ -48,11 +57,11 @@ impl Messages for OverNode {
         freshness: Freshness,
     ) -> Result<Vec<MessageEvent>, MessagesError> {
         let (vhost, id) = (vhost.to_owned(), id.to_owned());
-        self.blocking(move |node| {
-            let events = match freshness {
-                Freshness::Told => node.events_told(&vhost, &id),
-                Freshness::Now => node.events_now(&vhost, &id),
-            };
+        if freshness == Freshness::Now {
+            self.blocking(|node| node.follow_now().map_err(by_id)).await?;
+        }
+        self.reading(move |node| {
+            let events = node.events_told(&vhost, &id);
             let name = |realm: &str| node.vhost_of_realm(realm).map(str::to_owned);
             let events = events.map_err(by_id)?.into_iter();
             Ok(events.filter_map(|event| message_event(event, name)).collect())
@@ -61,7 +70,7 @@ impl Messages for OverNode {
     }
 
     async fn outcomes(&self, query: OutcomeQuery) -> Result<OutcomePage, MessagesError> {
-        self.blocking(move |node| {
+        self.reading(move |node| {
             node.follow_told().map_err(by_id)?;
             let page = node.ledger().outcomes(&ledger_query(node, query)?).map_err(store)?;
             Ok(outcome_page(node, page))
