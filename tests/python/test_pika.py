@@ -428,15 +428,29 @@ def test_overflow_dead_letters_the_head(channel, name):
 
 
 def test_repeated_death_in_one_queue_is_counted(channel, name):
+    channel.queue_declare(f'{name}-wait', exclusive=True, arguments={
+        'x-message-ttl': 20, 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': name})
+    channel.queue_declare(name, exclusive=True, arguments={
+        'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': f'{name}-wait'})
+    channel.basic_publish('', name, b'x')
+    for expected in (0, 1, 2, 3):
+        wait_until(lambda: ready_count(channel, name) == 1)
+        method, properties, _ = channel.basic_get(name)
+        deaths = (properties.headers or {}).get('x-death', [])
+        assert sum(d['count'] for d in deaths if d['reason'] == 'rejected') == expected
+        channel.basic_nack(method.delivery_tag, requeue=False)
+
+
+def test_history_that_a_client_publishes_does_not_count(channel, name):
     queue, dead = dead_letter_pair(channel, name)
     channel.basic_publish('', queue, b'x')
-    for expected in (1, 2, 3):
+    for _ in range(3):
         method, _, _ = channel.basic_get(queue)
         channel.basic_nack(method.delivery_tag, requeue=False)
         wait_until(lambda: ready_count(channel, dead) == 1)
         _, properties, body = channel.basic_get(dead, auto_ack=True)
         (death,) = properties.headers['x-death']
-        assert (death['count'], death['reason']) == (expected, 'rejected')
+        assert (death['count'], death['reason']) == (1, 'rejected')
         channel.basic_publish('', queue, body, properties)
 
 
@@ -559,11 +573,11 @@ def test_internal_exchange_takes_no_publish(connection, name):
     connection.channel().exchange_delete(name)
 
 
-def test_unknown_exchange_type_closes_the_connection(connect, name):
-    connection = connect()
-    with pytest.raises(failures.ConnectionClosedByBroker) as closed:
+def test_unknown_exchange_type_closes_the_channel(connection, name):
+    with pytest.raises(failures.ChannelClosedByBroker) as closed:
         connection.channel().exchange_declare(name, 'x-no-such-type')
-    assert closed.value.reply_code == 503
+    assert closed.value.reply_code == 406
+    assert connection.is_open
 
 
 # Transactions and requests
