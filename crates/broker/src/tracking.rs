@@ -52,6 +52,13 @@ pub struct Tracking {
 }
 
 impl Tracking {
+    /// The outcomes that are sent to its producer: what it asks for itself, or else its queue on its behalf.
+    /// A queue asks neither for copies nor for publishers who may not be answered.
+    pub fn notify_or(&self, of_queue: Option<Notify>) -> Option<Notify> {
+        let may_ask = !self.is_copy && !self.is_unanswerable;
+        self.notify.or(of_queue.filter(|_| may_ask))
+    }
+
     /// The bytes that go in front of the content.
     pub fn encode(&self) -> [u8; TRACKING_BYTES] {
         let mut out = [0; TRACKING_BYTES];

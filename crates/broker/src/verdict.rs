@@ -19,7 +19,12 @@ pub enum Decision {
     },
     /// Its outcome was a missed deadline and stays that. It is settled, and those who have
     /// published its id again meanwhile are sent that outcome.
-    StaysMissed(Verdict),
+    StaysMissed {
+        /// That outcome.
+        verdict: Verdict,
+        /// As [`Told::frees_id`].
+        frees_id: bool,
+    },
     /// This settles it and gives it its outcome.
     Settled(Told),
 }
@@ -56,8 +61,10 @@ pub fn verdict(
         return Decision::OutcomeMessage { is_received: is_processed };
     }
     let facts = Facts { tracking, published_at_ms, attempts: removed.attempts };
+    let frees_id = reason.frees_id() && tracking.is_deduplicated;
     if removed.missed_deadline && !is_processed {
-        return Decision::StaysMissed(facts.verdict(Outcome::DeadlineMissed, None, Flags::NONE));
+        let verdict = facts.verdict(Outcome::DeadlineMissed, None, Flags::NONE);
+        return Decision::StaysMissed { verdict, frees_id };
     }
     let flags = Flags::NONE
         .with_if(reason == Reason::AutoAcked, Flags::UNVERIFIED)
@@ -65,7 +72,7 @@ pub fn verdict(
     let verdict = facts.verdict(outcome, Some(reason), flags);
     Decision::Settled(Told {
         tells_duplicates: !tracking.is_copy,
-        frees_id: reason.frees_id() && tracking.is_deduplicated,
+        frees_id,
         keeps_content: !tracking.is_copy && may_be_tried_again(reason),
         ..facts.told(verdict, settings)
     })
@@ -111,11 +118,8 @@ impl Facts<'_> {
     }
 
     /// Addresses a verdict to whoever asked for it: the message itself or, on its behalf, its queue.
-    /// A queue asks neither for copies nor for what others publish through an exchange.
     fn told(&self, verdict: Verdict, settings: &Settings) -> Told {
-        let Tracking { is_copy, is_unanswerable, .. } = self.tracking;
-        let of_queue = settings.request.notify.filter(|_| !is_copy && !is_unanswerable);
-        let notify = self.tracking.notify.or(of_queue);
+        let notify = self.tracking.notify_or(settings.request.notify);
         let is_processed = verdict.outcome == Outcome::Processed;
         Told {
             verdict,

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 
 use crate::app::App;
-use crate::extract::is_json;
+use crate::extract::check_json;
 use crate::names::Names;
 use crate::problem::{Answer, Kind, Problem};
 
@@ -38,11 +38,7 @@ fn check(names: &Names, method: &Method, headers: &HeaderMap) -> Answer<()> {
     }
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || text(header::CONTENT_LENGTH.as_str()).is_some_and(|length| length != "0");
-    if has_body && !is_json(headers) {
-        let detail = "send the body as JSON, with the header Content-Type: application/json";
-        return Err(Problem::new(Kind::UnsupportedMediaType, detail));
-    }
-    Ok(())
+    if has_body { check_json(headers) } else { Ok(()) }
 }
 
 fn is_fetch_metadata(name: &header::HeaderName) -> bool {

@@ -54,10 +54,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Problem> {
-        if !is_json(request.headers()) {
-            let detail = "send the body as JSON, with the header Content-Type: application/json";
-            return Err(Problem::new(Kind::UnsupportedMediaType, detail));
-        }
+        check_json(request.headers())?;
         let bytes = read(request, app).await?;
         serde_json::from_slice(&bytes)
             .map(Self)
@@ -117,8 +114,16 @@ async fn read(request: Request, app: &App) -> Result<Vec<u8>, Problem> {
     Ok(collected.to_bytes().into())
 }
 
-/// Whether a body is declared to be JSON.
-pub(crate) fn is_json(headers: &HeaderMap) -> bool {
+/// Checks that a body is declared to be JSON.
+pub(crate) fn check_json(headers: &HeaderMap) -> Result<(), Problem> {
+    if is_json(headers) {
+        return Ok(());
+    }
+    let detail = "send the body as JSON, with the header Content-Type: application/json";
+    Err(Problem::new(Kind::UnsupportedMediaType, detail))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     media_type.trim().eq_ignore_ascii_case("application/json")

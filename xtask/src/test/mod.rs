@@ -16,6 +16,7 @@ mod times;
 mod venv;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
@@ -227,4 +228,12 @@ pub(crate) fn print_output(output: &str, log: &Path) {
         println!("[the first {start} bytes are only in {}]", log.display());
     }
     println!("{}", output[start..].trim_end());
+}
+
+/// Removes a directory and all in it, if it is there.
+fn remove(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory)?;
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Context, Needs, Part, Tally, broker::Broker, print_output};
+use super::{Context, Needs, Part, Tally, broker::Broker, print_output, remove};
 use crate::command;
 
 const SET_UP_LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -194,13 +194,6 @@ fn java_sources(context: &Context) -> PathBuf {
 
 fn jars(context: &Context) -> PathBuf {
     context.workspace.scratch().join("java/jars")
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
-    Ok(())
 }
 
 /// Runs one step on the way to a program; the error has the reason in one line.

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Context;
+use super::{Context, remove};
 use crate::command;
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
@@ -90,13 +90,6 @@ pub(crate) fn python_tests(context: &Context) -> PathBuf {
 
 fn suites(context: &Context) -> PathBuf {
     context.workspace.scratch().join("suites")
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    if directory.exists() {
-        fs::remove_dir_all(directory)?;
-    }
-    Ok(())
 }
 
 /// A Python that is new enough for the client packages and has the module that creates

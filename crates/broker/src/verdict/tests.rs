@@ -67,7 +67,8 @@ fn a_missed_deadline_stays_the_outcome_unless_it_was_acked_after_all() {
                 assert!(told.verdict.is_late(), "{reason:?}");
                 assert_eq!(told.confirms, None, "it was refused when the deadline passed");
             }
-            (_, Decision::StaysMissed(verdict)) => {
+            (_, Decision::StaysMissed { verdict, frees_id }) => {
+                assert!(!frees_id, "{reason:?}");
                 assert_eq!((verdict.outcome, verdict.reason), (Outcome::DeadlineMissed, None));
             }
             other => panic!("{reason:?}: {other:?}"),

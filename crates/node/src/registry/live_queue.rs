@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, Guard};
 use broker::QueueId;
-use broker::queue::{Queue, Settings};
+use broker::queue::{Delivery, Queue, Settings};
 use broker::topology::QueueDefinition;
 
 use super::consumer::ConsumerEndpoint;
@@ -71,6 +71,12 @@ impl LiveQueue {
     /// Its current settings.
     pub(crate) fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.load()
+    }
+
+    /// The earlier deliveries of a message, if its receiver is told of them (`x-delivery-count`).
+    pub(crate) fn count_to_tell(&self, delivery: &Delivery) -> Option<u16> {
+        let is_told = delivery.attempts_before > 0 && self.settings().counts_deliveries;
+        is_told.then_some(delivery.attempts_before)
     }
 
     /// Its core uses these settings from now on.

@@ -14,9 +14,8 @@ use std::sync::{Arc, mpsc};
 use std::task::Waker;
 
 use atomic_waker::AtomicWaker;
-use broker::Message;
-use broker::QueueId;
 use broker::queue::{ConsumerKey, Delivery, DeliveryId};
+use broker::{Message, QueueId};
 use hashbrown::HashMap;
 
 use super::consumer::ConsumerHandle;
@@ -307,8 +306,7 @@ impl Outbox {
             let properties_bytes = message.properties_bytes().len();
             self.reserved_bytes.fetch_add(properties_bytes, Ordering::AcqRel);
             *pushed_bytes += room_for(delivery.body_bytes) + properties_bytes;
-            let counted_up = delivery.attempts_before > 0 && queue.settings().counts_deliveries;
-            let count = counted_up.then_some(delivery.attempts_before);
+            let count = queue.count_to_tell(delivery);
             sink.delivered(&Delivered {
                 channel: consumer.channel,
                 consumer_tag: &consumer.tag,

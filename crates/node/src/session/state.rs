@@ -76,15 +76,15 @@ impl Session {
             .ok_or_else(|| BrokerError::not_allowed(format!("vhost {vhost} not found")))?;
         let owner = Owner { user: user.into(), vhost: Arc::clone(&found.name) };
         let user_use = engine.registry.users.of(&owner.user);
-        let seat = match connections_max {
-            Some(max) => Some(user_use.sit_down(max).ok_or_else(|| {
+        let sit_down = |max| {
+            user_use.sit_down(max).ok_or_else(|| {
                 let text = format!(
                     "connection refused for user '{user}': it has {max} already, as many as limits.connections_per_user_max allows"
                 );
                 BrokerError::not_allowed(text)
-            })?),
-            None => None,
+            })
         };
+        let seat = connections_max.map(sit_down).transpose()?;
         let connections = &engine.registry.connections;
         let outbox = Arc::new(Outbox::new(connections.next_number(), owner, sink));
         // In this order: whoever takes something away ends all that are there by then.

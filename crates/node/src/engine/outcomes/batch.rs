@@ -157,11 +157,11 @@ impl OutcomeBatch {
                 self.plain.push((reason, position));
                 self.received.push((tracking, is_received));
             }
-            Decision::StaysMissed(verdict) => {
+            Decision::StaysMissed { verdict, frees_id } => {
                 self.plain.push((reason, position));
                 self.confirms.push((report_ticket(by.as_ref()), false));
                 let settled = SettledMessage::new(verdict, message, tracking, position);
-                if reason.frees_id() && tracking.is_deduplicated {
+                if frees_id {
                     engine.forget_id(&self.queue_name, IdHash(tracking.id));
                 }
                 self.tell_duplicates(engine, &settled);
@@ -172,10 +172,7 @@ impl OutcomeBatch {
                 }
                 let target = self.settings.dead_letter.as_ref().filter(|_| is_sent_on);
                 let dead_letter_exchange = target.map(|target| target.exchange.clone());
-                let content = match told.keeps_content {
-                    true => self.content_to_keep(engine, &message),
-                    false => None,
-                };
+                let content = self.content_to_keep(engine, &told, &message);
                 let settled = SettledMessage::new(told.verdict, message, tracking, position);
                 let settles = true;
                 let settled =
@@ -191,10 +188,7 @@ impl OutcomeBatch {
         let Some(tracking) = message.tracking() else { return };
         let published_at_ms = message.head().published_at_ms;
         let told = deadline_missed(&tracking, noted.attempts, published_at_ms, &self.settings);
-        let content = match told.keeps_content {
-            true => self.content_to_keep(engine, &message),
-            false => None,
-        };
+        let content = self.content_to_keep(engine, &told, &message);
         let settled = SettledMessage::new(told.verdict, message, tracking, noted.position);
         let settled = SettledMessage { content, ..settled };
         self.tell(engine, &told, settled);
@@ -215,9 +209,14 @@ impl OutcomeBatch {
 
     /// Head and content of a message that somebody may want to try again. On a disk that is nearly
     /// full they are not kept: what is purged to make room must not take as much elsewhere.
-    fn content_to_keep(&mut self, engine: &Engine, message: &Message) -> Option<Vec<u8>> {
+    fn content_to_keep(
+        &mut self,
+        engine: &Engine,
+        told: &Told,
+        message: &Message,
+    ) -> Option<Vec<u8>> {
         let bytes = message.content().len();
-        if bytes > REPORT_BYTES_MAX || !engine.store.has_disk_room() {
+        if !told.keeps_content || bytes > REPORT_BYTES_MAX || !engine.store.has_disk_room() {
             return None;
         }
         self.kept_bytes += bytes;

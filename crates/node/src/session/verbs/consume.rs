@@ -211,8 +211,7 @@ impl Session {
         let mut outbox = self.outbox.lock();
         let Some(channel) = outbox.channels.get_mut(&number) else { return };
         let delivery_tag = channel.got(queue, delivery, message, no_ack);
-        let counted_up = delivery.attempts_before > 0 && queue.settings().counts_deliveries;
-        let count = counted_up.then_some(delivery.attempts_before);
+        let count = queue.count_to_tell(delivery);
         let properties = &*crate::rewrite::for_receiver(message, count);
         let message_count = u32::try_from(left_count).unwrap_or(u32::MAX);
         let redelivered = delivery.redelivered;

@@ -216,10 +216,7 @@ fn drop_duplicate(
     let tracking = message.tracking().unwrap_or_default();
     let properties = message.properties().unwrap_or_default();
     let duplicate = |known: &&Candidate| Duplicate {
-        notify: tracking.notify.or_else(|| {
-            let of_queue = known.queue.settings().request.notify;
-            of_queue.filter(|_| !tracking.is_unanswerable)
-        }),
+        notify: tracking.notify_or(known.queue.settings().request.notify),
         queue: Arc::clone(&known.queue),
         id: known.id,
         reply_to: properties.reply_to.map(ToOwned::to_owned),

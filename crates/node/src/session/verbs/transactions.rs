@@ -45,7 +45,6 @@ impl Session {
     /// message: everything else has been carried out. `ACCESS_REFUSED` when the user may no longer
     /// publish all of it: nothing has been carried out.
     pub fn commit(&mut self, number: u16) -> Result<(), BrokerError> {
-        self.transaction(number)?;
         self.check_may_commit(number)?;
         let Transaction { mut publishes, settles, returns, bytes, .. } =
             std::mem::take(self.transaction(number)?);
@@ -131,6 +130,7 @@ impl Session {
 
     /// Looks at the permissions again, if they may have changed since the messages were published.
     fn check_may_commit(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.transaction(number)?;
         self.check_not_ended()?;
         let epoch = self.vhost.epoch();
         let transaction = self.transaction(number)?;
@@ -147,7 +147,6 @@ impl Session {
         for exchange in &exchanges {
             self.check(Access::Write, "exchange", exchange)?;
         }
-        self.transaction(number)?.epoch = epoch;
         Ok(())
     }
 
