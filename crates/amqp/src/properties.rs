@@ -1,7 +1,8 @@
 //! Message properties of class `basic`: flags, then the fields that are present, in fixed order.
 //!
 //! A broker passes the raw bytes on and decodes only what it needs; [`Properties`] borrows from
-//! them and leaves the headers undecoded. Texts are mostly, but not always, UTF-8. The table below gives the flag, field and type of each.
+//! them and leaves the headers undecoded. Texts are mostly, but not always, UTF-8. The table below
+//! gives the flag, field and type of each.
 
 use bstr::{BStr, BString, ByteSlice};
 

@@ -9,6 +9,8 @@ use std::hash::Hasher;
 use outcome::IdHash;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::lookup::Lookup;
+
 /// How the window identifies an id in a queue: each queue sees an id on its own. The queue is known
 /// by its name, so a queue that is deleted and declared again remembers its ids; the id's hash
 /// includes the virtual host.
@@ -18,13 +20,31 @@ pub fn dedup_key(id: IdHash, queue: &str) -> u128 {
     hasher.finish128().as_u128()
 }
 
+/// What a key's value becomes when another is added to it: [`after`], or the greater of both where
+/// the order is not known any more.
+pub(crate) type After = fn(u64, u64) -> u64;
+
+/// Notes that a queue took in a message with the id.
+pub(crate) fn see(window: &Lookup, id: IdHash, queue: &str, time_ms: u64, after: After) {
+    window.follow(dedup_key(id, queue), seen(time_ms), after);
+}
+
+/// Notes that the id is free again.
+pub(crate) fn free(window: &Lookup, id: IdHash, queue: &str, time_ms: u64, after: After) {
+    let key = dedup_key(id, queue);
+    // Ids that the window does not know need no entry. If the disk fails, it may.
+    if window.latest(key).map_or(true, |known| known.is_some()) {
+        window.follow(key, freed(time_ms), after);
+    }
+}
+
 /// A queue took in a message with the id.
 pub(crate) fn seen(time_ms: u64) -> u64 {
     time_ms << 1
 }
 
 /// The id is free again.
-pub(crate) fn freed(time_ms: u64) -> u64 {
+fn freed(time_ms: u64) -> u64 {
     time_ms << 1 | 1
 }
 

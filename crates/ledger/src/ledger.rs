@@ -13,7 +13,7 @@ use crate::options::{Options, Sizes};
 use crate::page::Page;
 use crate::shared::Shared;
 use crate::writer::Writer;
-use crate::{LedgerError, dedup, dedup_key};
+use crate::{LedgerError, dedup};
 use crate::{outcomes, recovery};
 use outcome::{Event, IdHash, OutcomeQuery, OutcomesPage, Reason, What};
 
@@ -59,16 +59,11 @@ impl Ledger {
         match &event.what {
             What::Published(published) if published.is_deduplicated => {
                 for queue in &published.queues {
-                    let key = dedup_key(event.id, &queue.name);
-                    window.follow(key, dedup::seen(event.time_ms), dedup::after);
+                    dedup::see(window, event.id, &queue.name, event.time_ms, dedup::after);
                 }
             }
             What::Settled(settled) if settled.verdict.reason.is_some_and(Reason::frees_id) => {
-                let key = dedup_key(event.id, &settled.queue);
-                // Ids that the window does not know need no entry. If the disk fails, it may.
-                if window.latest(key).map_or(true, |known| known.is_some()) {
-                    window.follow(key, dedup::freed(event.time_ms), dedup::after);
-                }
+                dedup::free(window, event.id, &settled.queue, event.time_ms, dedup::after);
             }
             _ => {}
         }

@@ -19,7 +19,7 @@ use crate::salvage::salvage;
 use crate::shared::Shared;
 use crate::upkeep::Upkeep;
 use crate::writer::Writer;
-use crate::{LedgerError, dedup, dedup_key};
+use crate::{LedgerError, dedup};
 use outcome::Reason;
 
 /// Opens the ledger on a disk.
@@ -197,7 +197,7 @@ impl Pass {
         payload: &[u8],
         to_index: bool,
         to_window: bool,
-        after: fn(u64, u64) -> u64,
+        after: dedup::After,
     ) {
         let Some(page) = Page::parse(payload) else { return };
         self.learned += 1;
@@ -213,15 +213,11 @@ impl Pass {
             match &event.body {
                 Body::Published(published) if published.is_deduplicated => {
                     for (_, queue) in page.queues(published) {
-                        let seen = dedup::seen(event.time_ms);
-                        self.window.follow(dedup_key(id, queue), seen, after);
+                        dedup::see(&self.window, id, queue, event.time_ms, after);
                     }
                 }
                 Body::Settled(settled) if settled.verdict.reason.is_some_and(Reason::frees_id) => {
-                    let (key, freed) = (dedup_key(id, settled.queue), dedup::freed(event.time_ms));
-                    if self.window.latest(key).map_or(true, |known| known.is_some()) {
-                        self.window.follow(key, freed, after);
-                    }
+                    dedup::free(&self.window, id, settled.queue, event.time_ms, after);
                 }
                 _ => {}
             }

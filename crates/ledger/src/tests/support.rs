@@ -10,7 +10,6 @@ use outcome::{
 use crate::options::Sizes;
 use crate::{Ledger, dedup_key};
 
-/// Sizes at which a few dozen events fill everything.
 /// What an event says about the window.
 fn note_seen(seen: &mut BTreeMap<IdHash, u64>, event: &Event<'_>) {
     match &event.what {
@@ -25,6 +24,7 @@ fn note_seen(seen: &mut BTreeMap<IdHash, u64>, event: &Event<'_>) {
 /// The queue that all of them are in.
 pub(crate) const QUEUE: &str = "orders";
 
+/// Sizes at which a few dozen events fill everything.
 pub(crate) fn tiny() -> Sizes {
     Sizes {
         page_bytes: 300,
