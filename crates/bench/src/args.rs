@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::builder::ArgPredicate;
 
 use super::consumer::ConsumePlan;
+use super::outgoing::Writes;
 use super::publisher::PublishPlan;
 use super::setup::{Topology, parse_argument};
 use super::uri::Uri;
@@ -60,6 +61,9 @@ pub struct BenchArgs {
         default_value_if("tracked", ArgPredicate::IsPresent, "1")
     )]
     pub(super) ack_every: u64,
+    /// How publishes and acks are written to the socket
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = Writes::Each)]
+    pub(super) writes: Writes,
     /// Messages per second and publisher, each sent when due; 0 for as fast as possible
     #[arg(short, long, value_name = "PER_SECOND", default_value_t = 0.0)]
     pub(super) rate: f64,
@@ -200,13 +204,19 @@ impl BenchArgs {
             persistent: self.persistent,
             mandatory: self.mandatory,
             confirm_window: self.confirm,
+            writes: self.writes,
             rate: self.rate,
             count: self.count.unwrap_or(0),
         }
     }
 
     pub(super) fn consume_plan(&self) -> ConsumePlan {
-        ConsumePlan { prefetch: self.prefetch, ack_every: self.ack_every, stamped: self.size >= 8 }
+        ConsumePlan {
+            prefetch: self.prefetch,
+            ack_every: self.ack_every,
+            writes: self.writes,
+            stamped: self.size >= 8,
+        }
     }
 
     /// How many messages end the run, if any number does.

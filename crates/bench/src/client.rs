@@ -1,7 +1,7 @@
 //! A small blocking AMQP client for load generation.
 //!
-//! One thread owns a connection: it writes large batches, and reads whatever has arrived with one
-//! call. No heartbeats (0 is negotiated), no reconnecting, no buffering of methods that nobody
+//! One thread owns a connection: it reads whatever has arrived with one call, and writes as it is
+//! told (module [`outgoing`](super::outgoing)). No heartbeats (0 is negotiated), no reconnecting, no buffering of methods that nobody
 //! waits for. Socket reads and writes time out after [`WAKE_UP`], so that a stop is noticed.
 
 use std::io::{self, Write};
@@ -13,6 +13,7 @@ use amqp::{FieldTable, Frame, FrameKind, Method};
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::net::RecvFlags;
 
+use super::outgoing::Outgoing;
 use super::uri::Uri;
 
 /// The one channel every connection uses.
@@ -172,6 +173,16 @@ impl Connection {
             handle(frame)?;
         }
         Ok(())
+    }
+
+    /// Writes everything, as [`Connection::send`] does, in as many pieces as it is meant to be.
+    pub(super) fn send_all(&mut self, outgoing: &Outgoing, stop: &AtomicBool) -> Result<bool> {
+        for piece in outgoing.pieces() {
+            if !self.send(piece, stop)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Writes everything. Once `stop` is set, it does not try forever: it gives up with false, and

@@ -1,7 +1,7 @@
 //! The consuming side: one thread, one connection.
 //!
-//! Reads up to 256 KiB at a time, looks only at what it needs of each frame, and writes all
-//! acknowledgements for what was read in one go.
+//! Reads up to 256 KiB at a time, looks only at what it needs of each frame, and then writes the
+//! acknowledgements for what was read.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -10,6 +10,7 @@ use amqp::{Frame, FrameKind, Method};
 use anyhow::Result;
 
 use super::client::{CHANNEL, Connection, check_open};
+use super::outgoing::{Outgoing, Writes};
 use super::stats::{Event, Latencies, Shared, Worker, now_ns};
 
 /// What to consume and how.
@@ -19,6 +20,7 @@ pub(super) struct ConsumePlan {
     pub(super) prefetch: u16,
     /// Acknowledge after this many messages; 0 for automatic acknowledgement.
     pub(super) ack_every: u64,
+    pub(super) writes: Writes,
     /// Whether bodies begin with a timestamp.
     pub(super) stamped: bool,
 }
@@ -63,12 +65,12 @@ impl<'a> Consumer<'a> {
         self.subscribe()?;
         let _ = events.send(Event::Subscribed);
         let mut progress = Progress::default();
-        let mut acks = Vec::with_capacity(64 << 10);
+        let mut acks = Outgoing::new(self.plan.writes);
         while !self.shared.stopping() {
             let before = progress.consumed;
             self.take(&mut progress, &mut acks)?;
             if !acks.is_empty() {
-                if !self.connection.send(&acks, &self.shared.stop)? {
+                if !self.connection.send_all(&acks, &self.shared.stop)? {
                     return Ok(());
                 }
                 acks.clear();
@@ -79,8 +81,8 @@ impl<'a> Consumer<'a> {
             self.connection.receive(true)?;
         }
         if progress.unacked > 0 {
-            write_ack(&mut acks, progress.last_tag, true);
-            self.connection.send(&acks, &self.shared.stop)?;
+            acks.add(|out| write_ack(out, progress.last_tag, true));
+            self.connection.send_all(&acks, &self.shared.stop)?;
         }
         self.connection.close()
     }
@@ -108,7 +110,7 @@ impl<'a> Consumer<'a> {
     }
 
     /// Processes every complete frame that was received.
-    fn take(&mut self, progress: &mut Progress, acks: &mut Vec<u8>) -> Result<()> {
+    fn take(&mut self, progress: &mut Progress, acks: &mut Outgoing) -> Result<()> {
         let plan = self.plan;
         let now = now_ns();
         // Deliveries beyond the target are not counted, and go back to their queue unacknowledged.
@@ -132,7 +134,7 @@ impl<'a> Consumer<'a> {
                 if plan.ack_every > 0 {
                     progress.unacked += 1;
                     if progress.unacked >= plan.ack_every {
-                        write_ack(acks, progress.delivery_tag, plan.ack_every > 1);
+                        acks.add(|out| write_ack(out, progress.delivery_tag, plan.ack_every > 1));
                         progress.unacked = 0;
                     }
                 }

@@ -5,7 +5,7 @@
 //!
 //! - `args` is the command line, and `run` does what it says;
 //! - `client` is a small blocking client; `publisher` and `consumer` are the workers on it,
-//!   `window` has the messages that are not done;
+//!   `outgoing` has what they write, `window` the messages that are not done;
 //! - `setup` declares what a run needs, `drive` runs it and measures, `report` prints;
 //! - `tracked` has its own workers and drive: it waits to hear what became of each message;
 //! - `standing` measures without messages, `server_cost` reads what the broker uses from `/proc`.
@@ -14,6 +14,7 @@ mod args;
 mod client;
 mod consumer;
 mod drive;
+mod outgoing;
 mod publisher;
 mod report;
 mod run;

@@ -1,8 +1,9 @@
 //! The publishing side: one thread, one connection.
 //!
-//! Unpaced, it writes batches of up to 64 KiB as long as the confirm window has room, and otherwise
-//! waits for confirms; a quarter of the window must be free before it writes again, or every
-//! confirm would cost a system call on both sides. Paced, it writes each message when it is due.
+//! Unpaced, it writes as long as the confirm window has room, and otherwise waits for confirms:
+//! messages one by one, looking for confirms now and then; or gathered, in batches of up to 64 KiB,
+//! and then a quarter of the window must be free before it writes again, or every confirm would cost
+//! a system call on both sides. Paced, it writes each message when it is due.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
@@ -13,10 +14,14 @@ use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::client::{CHANNEL, Connection, check_open};
+use super::outgoing::{Outgoing, Writes};
 use super::stats::{Event, Shared, Worker, now_ns};
 use super::window::Window;
 
 const BATCH_BYTES: usize = 64 << 10;
+/// Messages with a write of their own between two looks at what has come: ordinary clients have a
+/// thread or task for that, which is not woken for every write.
+const WRITES_PER_READ: u64 = 16;
 /// After a stop, how long to wait for confirms of what has been sent.
 const LAST_CONFIRMS_NS: u64 = 5_000_000_000;
 
@@ -31,6 +36,7 @@ pub(super) struct PublishPlan {
     pub(super) mandatory: bool,
     /// The most messages unconfirmed at a time; 0 for no confirms.
     pub(super) confirm_window: u64,
+    pub(super) writes: Writes,
     /// Messages per second; 0 for as fast as possible.
     pub(super) rate: f64,
     /// Messages to publish; 0 for no limit.
@@ -83,11 +89,9 @@ impl<'a> Publisher<'a> {
 
     /// Publishes until the count is reached or the run stops.
     pub(super) fn run(mut self, events: &Sender<Event>) -> Result<()> {
-        let mut out = Vec::with_capacity(2 * BATCH_BYTES);
+        let mut out = Outgoing::new(self.plan.writes);
         let largest = self.templates.iter().map(|template| template.frames.len()).max();
-        let batch_max = (BATCH_BYTES / largest.unwrap_or(1)).max(1) as u64;
-        let window = self.plan.confirm_window;
-        let batch_min = if window > 0 { batch_max.min((window / 4).max(1)) } else { 1 };
+        let batch = Batch::new(self.plan.writes, largest, self.plan.confirm_window);
         let started_ns = now_ns();
         while !self.shared.stopping() {
             self.connection.receive(false)?;
@@ -103,13 +107,13 @@ impl<'a> Publisher<'a> {
                     self.wait_until_due(started_ns, room)?;
                     continue;
                 }
-                if !self.publish(due.min(batch_max), &mut out)? {
+                if !self.publish(due.min(batch.max), &mut out)? {
                     return Ok(());
                 }
-            } else if room < batch_min.min(left) {
+            } else if room < batch.min.min(left) {
                 self.connection.receive(true)?;
                 self.take_replies()?;
-            } else if !self.publish(room.min(left).min(batch_max), &mut out)? {
+            } else if !self.publish(room.min(left).min(batch.max), &mut out)? {
                 return Ok(());
             }
         }
@@ -144,13 +148,13 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Publishes `count` messages with one write. False if stopped in the middle.
-    fn publish(&mut self, count: u64, out: &mut Vec<u8>) -> Result<bool> {
+    /// Publishes `count` messages. False if stopped in the middle.
+    fn publish(&mut self, count: u64, out: &mut Outgoing) -> Result<bool> {
         out.clear();
         let now = now_ns();
         let mut next = self.published as usize % self.templates.len();
         for _ in 0..count {
-            self.templates[next].append(out, now);
+            out.add(|out| self.templates[next].append(out, now));
             next += 1;
             if next == self.templates.len() {
                 next = 0;
@@ -160,7 +164,7 @@ impl<'a> Publisher<'a> {
             self.window.sent(count, now);
         }
         self.published += count;
-        if !self.connection.send(out, &self.shared.stop)? {
+        if !self.connection.send_all(out, &self.shared.stop)? {
             return Ok(false);
         }
         self.worker.counters.published.store(self.published, Ordering::Relaxed);
@@ -225,6 +229,27 @@ impl<'a> Publisher<'a> {
             let _ = events.send(Event::PublisherDone { at_ns: now_ns() });
         }
         self.connection.close()
+    }
+}
+
+/// How many messages are published between two looks at what has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch {
+    /// The window must have room for this many.
+    pub(super) min: u64,
+    pub(super) max: u64,
+}
+
+impl Batch {
+    /// `largest` is the size of the largest message with its frames, `window` how many may be
+    /// unfinished; 0 for no limit.
+    pub(super) fn new(writes: Writes, largest: Option<usize>, window: u64) -> Self {
+        let fitting = (BATCH_BYTES / largest.unwrap_or(1)).max(1) as u64;
+        match writes {
+            Writes::Each => Self { min: 1, max: fitting.min(WRITES_PER_READ) },
+            Writes::Gathered if window == 0 => Self { min: 1, max: fitting },
+            Writes::Gathered => Self { min: fitting.min((window / 4).max(1)), max: fitting },
+        }
     }
 }
 

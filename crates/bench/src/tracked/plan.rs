@@ -1,6 +1,7 @@
 //! What the threads of a tracked run send, and how.
 
 use crate::args::{BenchArgs, By};
+use crate::outgoing::Writes;
 
 /// What to send and how.
 pub(super) struct Plan {
@@ -15,6 +16,7 @@ pub(super) struct Plan {
     pub(super) count: u64,
     pub(super) prefetch: u16,
     pub(super) ack_every: u64,
+    pub(super) writes: Writes,
 }
 
 impl Plan {
@@ -31,6 +33,7 @@ impl Plan {
             count: args.count.unwrap_or(0),
             prefetch: if args.prefetch > 0 { args.prefetch } else { prefetch },
             ack_every: args.ack_every,
+            writes: args.writes,
         }
     }
 }

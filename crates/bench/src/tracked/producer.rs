@@ -1,7 +1,8 @@
 //! The producing side: one thread and one connection that publishes and receives the outcomes.
 //!
-//! Outcomes are acknowledged with the next batch of messages, so that they cost no system call of
-//! their own; nothing limits how many may be unacknowledged, so nothing waits for that.
+//! Outcomes are acknowledged each as they come; or, where writes are gathered, with the next batch of
+//! messages, so that they cost no system call of their own. Nothing limits how many may be
+//! unacknowledged, so nothing waits for that.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
@@ -18,10 +19,11 @@ use super::run::Run;
 use crate::args::By;
 use crate::client::{CHANNEL, Connection, check_open};
 use crate::consumer::write_ack;
+use crate::outgoing::{Outgoing, Writes};
+use crate::publisher::Batch;
 use crate::stats::{Counters, Event, now_ns};
 use crate::window::{Matched, Window};
 
-const BATCH_BYTES: usize = 64 << 10;
 /// If nothing has come for this long, the rest is not coming.
 const GIVE_UP_NS: u64 = if cfg!(test) { 3_000_000_000 } else { 10_000_000_000 };
 
@@ -35,8 +37,7 @@ pub(super) struct Producer<'a> {
     templates: Vec<Template>,
     outcomes: Outcomes,
     published: u64,
-    /// Bytes to be written.
-    out: Vec<u8>,
+    out: Outgoing,
 }
 
 /// What comes back, and how it is matched to messages.
@@ -92,7 +93,7 @@ impl<'a> Producer<'a> {
             duplicate: 0,
             unmatched: 0,
         };
-        let (reply_queue, out) = (reply_queue.to_owned(), Vec::with_capacity(2 * BATCH_BYTES));
+        let (reply_queue, out) = (reply_queue.to_owned(), Outgoing::new(plan.writes));
         Ok(Self {
             connection,
             plan,
@@ -120,8 +121,7 @@ impl<'a> Producer<'a> {
     fn round_trips(&mut self, events: &Sender<Event>) -> Result<()> {
         self.subscribe();
         let largest = self.templates.iter().map(|template| template.frames.len()).max();
-        let batch_max = (BATCH_BYTES / largest.unwrap_or(1)).max(1) as u64;
-        let batch_min = batch_max.min((self.plan.window / 4).max(1));
+        let batch = Batch::new(self.plan.writes, largest, self.plan.window);
         self.outcomes.last_ns = now_ns();
         while !self.run.shared.stopping() {
             let left = self.left();
@@ -129,8 +129,8 @@ impl<'a> Producer<'a> {
                 break;
             }
             let room = self.outcomes.outstanding.room();
-            if room >= batch_min.min(left) {
-                if !self.publish(room.min(left).min(batch_max))? {
+            if room >= batch.min.min(left) {
+                if !self.publish(room.min(left).min(batch.max))? {
                     return Ok(());
                 }
             } else if !self.receive()? {
@@ -144,7 +144,7 @@ impl<'a> Producer<'a> {
             }
         }
         self.outcomes.acknowledge(&mut self.out);
-        self.connection.send(&self.out, &self.run.shared.stop)?;
+        self.connection.send_all(&self.out, &self.run.shared.stop)?;
         if !self.run.shared.stopping() {
             let _ = events.send(Event::PublisherDone { at_ns: self.outcomes.last_ns });
         }
@@ -164,17 +164,17 @@ impl<'a> Producer<'a> {
             no_wait: true,
             ..Default::default()
         };
-        amqp::write_method(&mut self.out, CHANNEL, &consume.into());
+        self.out.add(|out| amqp::write_method(out, CHANNEL, &consume.into()));
     }
 
-    /// Publishes `count` messages with one write. False if stopped in the middle.
+    /// Publishes `count` messages. False if stopped in the middle.
     fn publish(&mut self, count: u64) -> Result<bool> {
         let Self { outcomes, templates, out, .. } = self;
         outcomes.acknowledge(out);
         let first = outcomes.outstanding.next();
         let mut next = self.published as usize % templates.len();
         for number in first..first + count {
-            templates[next].append(out, number);
+            out.add(|out| templates[next].append(out, number));
             next += 1;
             if next == templates.len() {
                 next = 0;
@@ -182,7 +182,7 @@ impl<'a> Producer<'a> {
         }
         outcomes.outstanding.sent(count, now_ns());
         self.published += count;
-        if !self.connection.send(out, &self.run.shared.stop)? {
+        if !self.connection.send_all(out, &self.run.shared.stop)? {
             return Ok(false);
         }
         out.clear();
@@ -196,7 +196,7 @@ impl<'a> Producer<'a> {
         if !self.connection.receive(true)? {
             return Ok(now_ns() < self.outcomes.last_ns + GIVE_UP_NS);
         }
-        let Self { connection, outcomes, run, index, .. } = self;
+        let Self { connection, outcomes, plan, run, index, out, .. } = self;
         let mut confirms = Confirms::default();
         let now = now_ns();
         let publishing = &run.shared.publishers[*index];
@@ -224,6 +224,9 @@ impl<'a> Producer<'a> {
             };
             if is_complete {
                 outcomes.last_tag = outcomes.delivery.tag;
+                if plan.writes == Writes::Each {
+                    outcomes.acknowledge(out);
+                }
             }
             Ok(())
         })?;
@@ -232,6 +235,12 @@ impl<'a> Producer<'a> {
         }
         confirms.add_to(&publishing.counters);
         hearing.counters.consumed.store(outcomes.outstanding.done(), Ordering::Relaxed);
+        drop((confirm_latencies, latencies));
+        if plan.writes == Writes::Each && !out.is_empty() {
+            let is_sent = connection.send_all(out, &run.shared.stop)?;
+            out.clear();
+            return Ok(is_sent);
+        }
         Ok(true)
     }
 }
@@ -299,9 +308,10 @@ impl Outcomes {
     }
 
     /// Writes the acknowledgement of everything that has come.
-    fn acknowledge(&mut self, out: &mut Vec<u8>) {
+    fn acknowledge(&mut self, out: &mut Outgoing) {
         if self.last_tag > self.acked_tag {
-            write_ack(out, self.last_tag, self.last_tag > self.acked_tag + 1);
+            let multiple = self.last_tag > self.acked_tag + 1;
+            out.add(|out| write_ack(out, self.last_tag, multiple));
             self.acked_tag = self.last_tag;
         }
     }

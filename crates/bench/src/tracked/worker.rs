@@ -16,6 +16,7 @@ use super::run::Run;
 use crate::args::By;
 use crate::client::{CHANNEL, Connection, check_open};
 use crate::consumer::write_ack;
+use crate::outgoing::Outgoing;
 use crate::stats::{Event, now_ns};
 use crate::window::Window;
 
@@ -30,8 +31,7 @@ pub(super) struct Worker<'a> {
     run: &'a Run,
     queues: Vec<String>,
     progress: Progress,
-    /// Bytes to be written.
-    out: Vec<u8>,
+    out: Outgoing,
 }
 
 struct Progress {
@@ -73,7 +73,7 @@ impl<'a> Worker<'a> {
         };
         let progress =
             Progress { delivery: Delivery::default(), last_tag: 0, acked_tag: 0, replies };
-        Ok(Self { connection, plan, run, queues, progress, out: Vec::with_capacity(64 << 10) })
+        Ok(Self { connection, plan, run, queues, progress, out: Outgoing::new(plan.writes) })
     }
 
     /// Works until the producers have ended.
@@ -93,7 +93,7 @@ impl<'a> Worker<'a> {
             // An acknowledgement of fewer messages is due when nothing more comes.
             self.progress.acknowledge(&mut self.out, self.plan.ack_every, is_idle || is_over);
             if !self.out.is_empty() {
-                if !self.connection.send(&self.out, &self.run.shared.stop)? {
+                if !self.connection.send_all(&self.out, &self.run.shared.stop)? {
                     return Ok(());
                 }
                 self.out.clear();
@@ -159,14 +159,14 @@ impl Progress {
     }
 
     #[inline]
-    fn complete(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    fn complete(&mut self, out: &mut Outgoing) -> Result<()> {
         let tag = self.delivery.tag;
         if tag != self.last_tag + 1 {
             bail!("delivery {tag} comes after delivery {}", self.last_tag);
         }
         self.last_tag = tag;
         if let Some(replies) = &mut self.replies {
-            out.extend_from_slice(&replies.frames);
+            out.add(|out| out.extend_from_slice(&replies.frames));
             // How long replies take is not measured.
             replies.unconfirmed.sent(1, 0);
         }
@@ -174,15 +174,15 @@ impl Progress {
     }
 
     /// Writes the acknowledgements that are due.
-    fn acknowledge(&mut self, out: &mut Vec<u8>, every: u64, all: bool) {
+    fn acknowledge(&mut self, out: &mut Outgoing, every: u64, all: bool) {
         let may_be_acked = self.may_be_acked();
         while may_be_acked - self.acked_tag >= every {
             self.acked_tag += every;
-            write_ack(out, self.acked_tag, every > 1);
+            out.add(|out| write_ack(out, self.acked_tag, every > 1));
         }
         if all && may_be_acked > self.acked_tag {
             self.acked_tag = may_be_acked;
-            write_ack(out, may_be_acked, true);
+            out.add(|out| write_ack(out, may_be_acked, true));
         }
     }
 
