@@ -48,7 +48,7 @@ pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
 pub use registry::Outbox;
 pub use session::{
     ChannelError, Consume, Consuming, DeclareExchange, DeclareQueue, Placed, Publish,
-    QueueDeclared, QueueDeleted, Session,
+    QueueDeclared, QueueDeleted, Session, Traffic,
 };
 pub use sink::{Delivered, Got, Returned, Sink};
 pub use startup::RecoverySummary;

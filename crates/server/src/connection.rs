@@ -2,7 +2,8 @@
 //!
 //! A turn: pass on what has become durable, write the outbox, read once, take in every complete
 //! frame, flush the session, write again. After [`READS_PER_TURN`] it lets others run. It sleeps
-//! until the socket is ready, the outbox is woken, or a heartbeat is due.
+//! until the socket is ready, the outbox is woken, or a heartbeat is due; or, while its client streams,
+//! until the next tick (module [`pacing`](crate::pacing)).
 //!
 //! *Invariant:* it sleeps in one place, behind [`Connection::poll_may_read`], which has registered
 //! with whatever ends each reason for not reading: the store, the socket, the node, a timer.
@@ -26,6 +27,8 @@ use std::task::{Context, Poll, ready};
 
 use amqp::{ConnectionBlocked, ConnectionUnblocked, Method, write_heartbeat, write_method};
 use node::{Outbox, QueueDeleted, Session};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use tokio::io::ReadBuf;
 use tokio::time::Sleep;
 
@@ -34,6 +37,7 @@ use crate::farewell;
 use crate::handshake::Greeted;
 use crate::hang_up::{HangUpWatch, Peer};
 use crate::heartbeat::{Beat, Heartbeat};
+use crate::pacing::Pacing;
 use crate::reading;
 use crate::shared::Shared;
 use crate::stream::Stream;
@@ -43,6 +47,8 @@ use crate::wire::{self, FrameSink};
 const READS_PER_TURN: usize = 2;
 /// Bytes of replies that may wait to be written.
 const REPLY_BYTES_MAX: usize = 1 << 20;
+/// The most ticks between two looks at whether consumers have caught up.
+const CREDIT_TICKS_MAX: u64 = 16;
 /// Memory for kept bytes that an idle connection may hold on to.
 const KEPT_BYTES: usize = 4 << 10;
 
@@ -92,11 +98,16 @@ pub(crate) struct Connection<S> {
     /// The client has asked for more than it reads; nothing is taken in until it has read.
     pub(crate) has_unread_replies: bool,
     pub(crate) held_reply: Option<HeldReply>,
+    pub(crate) pacing: Pacing,
     heartbeat: Heartbeat,
     hang_up: HangUpWatch,
     pub(crate) close_timer: Option<Pin<Box<Sleep>>>,
     /// The stream has been told that nothing more will be written.
     has_ended: bool,
+    /// Ticks until it is worth asking again whether consumers have caught up.
+    credit_ticks: u64,
+    /// The tick at which that is.
+    credit_due: u64,
     /// Bytes that were discarded while lingering.
     discarded: usize,
     knows_blocked: bool,
@@ -105,6 +116,7 @@ pub(crate) struct Connection<S> {
 
 impl<S: Stream> Connection<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, shared: Arc<Shared>, greeted: Greeted) -> Self {
+        let shared_ticker = shared.ticker.clone();
         Self {
             stream,
             peer,
@@ -124,10 +136,13 @@ impl<S: Stream> Connection<S> {
             writing_room: 0,
             has_unread_replies: false,
             held_reply: None,
+            pacing: Pacing::new(shared_ticker),
             heartbeat: Heartbeat::new(greeted.heartbeat_s),
             hang_up: HangUpWatch::default(),
             close_timer: None,
             has_ended: false,
+            credit_ticks: 1,
+            credit_due: 0,
             discarded: 0,
             knows_blocked: greeted.knows_blocked,
             was_told_blocked: false,
@@ -240,6 +255,17 @@ impl<S: Stream> Connection<S> {
         if waits_for_store || is_stopping || waits_for_socket {
             return Poll::Pending;
         }
+        // The next ticks wake us.
+        if let Some(ticker) = &self.shared.ticker {
+            if self.session.waits_for_consumers() {
+                if ticker.now() >= self.credit_due {
+                    self.credit_due = ticker.wake_in(self.credit_ticks, cx.waker());
+                    self.credit_ticks = (self.credit_ticks * 2).min(CREDIT_TICKS_MAX);
+                }
+                return Poll::Pending;
+            }
+            self.credit_ticks = 1;
+        }
         // The committer wakes us when there is room, or the node when it lets publishers go.
         self.session.poll_ready(cx)
     }
@@ -277,22 +303,28 @@ impl<S: Stream> Connection<S> {
 
     /// Reads once and takes in the complete frames.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), std::io::Error>> {
+        let is_tick = ready!(self.pacing.poll());
         let kept = std::mem::take(&mut self.kept);
         reading::with_buffer(&kept, |buffer| {
-            let mut free = ReadBuf::new(&mut buffer[kept.len()..]);
-            let read = Pin::new(&mut self.stream).poll_read(cx, &mut free);
-            let read_bytes = free.filled().len();
-            match read {
-                Poll::Ready(Ok(())) if read_bytes == 0 => {
+            let free = &mut buffer[kept.len()..];
+            let read = match is_tick {
+                true => self.read_now(free),
+                false => self.read_when_ready(cx, free),
+            };
+            let read_bytes = match read {
+                Poll::Ready(Ok(0)) => {
                     self.phase = Phase::Closed;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(count)) => count,
                 other => {
                     self.kept.extend_from_slice(&kept);
-                    return other;
+                    if is_tick && other.is_pending() {
+                        self.note_read(cx, 0);
+                    }
+                    return other.map_ok(|_| ());
                 }
-            }
+            };
             self.heartbeat.received();
             if self.phase == Phase::Lingering {
                 self.discarded += read_bytes;
@@ -304,8 +336,38 @@ impl<S: Stream> Connection<S> {
             let input = &buffer[..kept.len() + read_bytes];
             let taken = self.take_in(input);
             self.kept.extend_from_slice(&input[taken..]);
+            self.note_read(cx, read_bytes);
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// Decides when to read next.
+    fn note_read(&mut self, cx: &mut Context<'_>, read_bytes: usize) {
+        let traffic = self.session.take_traffic();
+        self.pacing.has_read(read_bytes, traffic, &self.stream);
+        // What filled the buffer goes on at once.
+        if read_bytes < reading::READ_BYTES {
+            self.pacing.wait(cx, read_bytes);
+        }
+    }
+
+    fn read_when_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let mut free = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut free))?;
+        Poll::Ready(Ok(free.filled().len()))
+    }
+
+    /// Reads what is there, past the runtime.
+    fn read_now(&self, buffer: &mut [u8]) -> Poll<std::io::Result<usize>> {
+        match rustix::net::recv(&self.stream, buffer, RecvFlags::DONTWAIT) {
+            Ok((count, _)) => Poll::Ready(Ok(count)),
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
     }
 
     /// Forgets a message that is not complete.

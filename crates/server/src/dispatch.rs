@@ -106,6 +106,7 @@ impl<S: Stream> Connection<S> {
                 settled.map_err(about)?;
             }
             method => {
+                self.pacing.asked();
                 // Whatever was gathered comes first.
                 self.flush();
                 if self.phase != Phase::Open || self.closing_channels.contains(&channel) {

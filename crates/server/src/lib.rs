@@ -17,12 +17,15 @@ mod handshake;
 mod hang_up;
 mod heartbeat;
 mod listener;
+mod low_water;
 mod options;
+mod pacing;
 mod publishing;
 mod reading;
 mod replies;
 mod shared;
 mod stream;
+mod ticker;
 mod wire;
 
 pub use listener::{Server, serve_stream};

@@ -20,6 +20,7 @@ use crate::handshake;
 use crate::options::Options;
 use crate::shared::Shared;
 use crate::stream::Stream;
+use crate::ticker::Ticker;
 
 /// A listening server.
 pub struct Server {
@@ -35,7 +36,7 @@ impl Server {
     /// Those of the operating system: the port is taken, or the address is not one of ours.
     pub async fn bind(node: Arc<Node>, options: Options) -> io::Result<Self> {
         let socket = listener::bind(options.address)?;
-        let shared = Shared::new(node, options);
+        let shared = Shared::new(node, options, Some(Ticker::start()?));
         Ok(Self { address: socket.local_addr()?, socket, shared })
     }
 
@@ -64,7 +65,7 @@ pub async fn serve_stream<S>(node: Arc<Node>, options: Options, stream: S, peer:
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin,
 {
-    serve(None, stream, peer, Shared::new(node, options)).await;
+    serve(None, stream, peer, Shared::new(node, options, None)).await;
 }
 
 async fn serve(

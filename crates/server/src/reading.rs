@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 
 /// Room for new bytes in each read.
-const READ_BYTES: usize = 128 << 10;
+pub(crate) const READ_BYTES: usize = 128 << 10;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

@@ -17,6 +17,7 @@ mod consuming;
 mod deadlines;
 mod delays;
 mod dispatch;
+mod drain;
 mod effects;
 mod expiry;
 mod index;

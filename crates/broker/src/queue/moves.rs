@@ -68,6 +68,7 @@ impl<E: Endpoint> Queue<E> {
             consumer.unsettled_count += 1;
         }
         let Some(mut delivery) = self.take(place, key, endpoint) else { return };
+        self.drain.taken_count += 1;
         if no_ack && let Some(message) = &delivery.message {
             let consumer = self.consumers.by_key(key).filter(|_| message.head().is_tracked);
             let by = consumer.and_then(|consumer| consumer.endpoint.settled_by());

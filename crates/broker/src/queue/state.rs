@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::command::Depth;
 use super::consumers::{ConsumerKey, Consumers, Endpoint};
+use super::drain::Drain;
 use super::effects::{DeliveryId, Outgoing};
 use super::priority_levels::PriorityLevels;
 use super::settings::Settings;
@@ -29,6 +30,7 @@ pub struct Queue<E> {
     pub(super) consumers: Consumers<E>,
     pub(super) outgoing: Outgoing<E>,
     pub(super) outgoing_turn: u64,
+    pub(super) drain: Drain,
     pub(super) is_dispatching: bool,
     pub(super) had_consumers: bool,
     pub(super) last_used_ms: u64,
@@ -60,6 +62,7 @@ impl<E: Endpoint> Queue<E> {
             reserved_bytes: 0,
             outgoing: Outgoing::default(),
             outgoing_turn: 0,
+            drain: Drain::default(),
             is_dispatching: false,
             had_consumers: false,
             last_used_ms: now_ms,

@@ -63,6 +63,7 @@ impl Engine {
         let cached_before = core.cached_bytes();
         let result = work(core, effects);
         core.assign(now_ms, effects);
+        queue.note_taken(core.taken_count());
         self.bodies.count(cached_before, core.cached_bytes());
         let deadline_ms = core.has_deadlines().then(|| core.next_deadline_ms()).flatten();
         let begins = core.begin_dispatch();
@@ -110,6 +111,7 @@ impl Engine {
             let cached_before = core.cached_bytes();
             handed.settle(core, now_ms, effects);
             core.assign(now_ms, effects);
+            queue.note_taken(core.taken_count());
             self.bodies.count(cached_before, core.cached_bytes());
             let is_left = match is_committer {
                 true => round == COMMITTER_ROUNDS_MAX || core.outgoing_needs_log(),

@@ -29,6 +29,8 @@ pub(crate) struct LiveQueue {
     /// The settings that the core has, to be read without its lock.
     settings: ArcSwap<Settings>,
     pub state: Mutex<QueueState>,
+    /// How many messages consumers have been given, as of when its lock was last released.
+    taken_count: AtomicU64,
     /// When the timers look at it next; `u64::MAX` for never.
     pub timer_at_ms: AtomicU64,
 }
@@ -53,6 +55,7 @@ impl LiveQueue {
             sees: None,
             settings: ArcSwap::new(settings),
             state: Mutex::new(Rank::Queue, QueueState { core, is_deleted: false }),
+            taken_count: AtomicU64::new(0),
             timer_at_ms: AtomicU64::new(u64::MAX),
         }
     }
@@ -66,6 +69,16 @@ impl LiveQueue {
     /// queue without an owner is not known: whoever may bind it has decided that.
     pub(crate) fn may_see(&self, queue: &str) -> bool {
         self.sees.as_ref().is_none_or(|sees| sees(queue))
+    }
+
+    /// How many messages consumers have been given so far, roughly.
+    pub(crate) fn taken_count(&self) -> u64 {
+        self.taken_count.load(Ordering::Relaxed)
+    }
+
+    /// Notes the count, under the lock.
+    pub(crate) fn note_taken(&self, taken_count: u64) {
+        self.taken_count.store(taken_count, Ordering::Relaxed);
     }
 
     /// Its current settings.

@@ -39,6 +39,11 @@ impl UnsettledRing {
         self.count += 1;
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.count == 0
     }

@@ -18,6 +18,8 @@ pub(super) struct Channel {
     pub consumers: BTreeMap<String, Consumer>,
     /// For consumers that are still to come (`basic.qos` without global).
     pub prefetch: u32,
+    /// The smallest limit that any of its consumers has had.
+    pub tightest_prefetch: u32,
     pub shared_prefetch: Arc<SharedPrefetch>,
     pub confirms: Option<Confirms>,
     pub transaction: Option<Transaction>,
@@ -46,6 +48,13 @@ impl Channel {
         self.consumers.values().find(is_it).map(|consumer| &consumer.handle.by)
     }
 
+    /// Notes a limit for some of its consumers; 0 for none.
+    pub(super) fn limit(&mut self, prefetch: u32) {
+        if prefetch > 0 {
+            self.tightest_prefetch = self.tightest_prefetch.min(prefetch);
+        }
+    }
+
     /// From now on its consumers take nothing more.
     pub(super) fn cancel_consumers(&self) {
         for consumer in self.consumers.values() {
@@ -58,6 +67,7 @@ impl Channel {
             serial,
             consumers: BTreeMap::new(),
             prefetch: 0,
+            tightest_prefetch: u32::MAX,
             shared_prefetch: Arc::default(),
             confirms: None,
             transaction: None,

@@ -49,6 +49,11 @@ impl Confirms {
         self.held.insert(number);
     }
 
+    /// How many messages have been published and not confirmed, those that are held left out.
+    pub(super) fn outstanding_count(&self) -> u64 {
+        self.last - self.confirmed
+    }
+
     /// Whether `durable` allows any confirms.
     pub(super) fn is_due(&self, durable: u64) -> bool {
         self.waiting.front().is_some_and(|(_, position)| *position <= durable)

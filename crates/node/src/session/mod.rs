@@ -15,12 +15,14 @@
 
 mod channel;
 mod confirms;
+mod credit;
 mod failed;
 mod headers;
 mod publishes;
 mod routes;
 mod settles;
 mod state;
+mod traffic;
 mod transaction;
 mod verbs;
 mod worker_name;
@@ -28,4 +30,5 @@ mod worker_name;
 pub use failed::ChannelError;
 pub use publishes::{Placed, Publish};
 pub use state::Session;
+pub use traffic::Traffic;
 pub use verbs::{Consume, Consuming, DeclareExchange, DeclareQueue, QueueDeclared, QueueDeleted};

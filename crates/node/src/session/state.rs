@@ -8,10 +8,12 @@ use std::sync::Arc;
 use broker::BrokerError;
 
 use super::channel::Channel;
+use super::credit::Credit;
 use super::failed::Failed;
 use super::publishes::{Placed, PublishBatch};
 use super::routes::RouteCache;
 use super::settles::{PendingSettle, SettleBatch};
+use super::traffic::TrafficNotes;
 use super::worker_name::WorkerName;
 use crate::auth::{Access, AccessTable};
 use crate::engine::Engine;
@@ -33,6 +35,8 @@ pub struct Session {
     pub(super) routes: RouteCache,
     pub(super) publishes: PublishBatch,
     pub(super) placed: Placed,
+    pub(super) traffic: TrafficNotes,
+    pub(super) credit: Credit,
     pub(super) settles: Vec<PendingSettle>,
     pub(super) failed: Failed,
     /// Memory for [`Session::flush`].
@@ -106,6 +110,8 @@ impl Session {
             routes: RouteCache::default(),
             publishes: PublishBatch::default(),
             placed: Placed::default(),
+            traffic: TrafficNotes::default(),
+            credit: Credit::default(),
             settles: Vec::new(),
             failed: Failed::default(),
             settle_batch: SettleBatch::default(),

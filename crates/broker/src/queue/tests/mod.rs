@@ -5,6 +5,7 @@ mod attempts;
 mod consumers;
 mod deadlines;
 mod dispatch;
+mod drain;
 mod dropping;
 mod effects;
 mod expiry;

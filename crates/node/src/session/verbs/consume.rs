@@ -77,6 +77,7 @@ impl Session {
         let channel = self.channel(number)?;
         if global {
             channel.shared_prefetch.limit.store(u32::from(count), Ordering::SeqCst);
+            channel.limit(u32::from(count));
         } else {
             channel.prefetch = u32::from(count);
             // As in RabbitMQ, this also ends a shared limit.
@@ -125,7 +126,11 @@ impl Session {
         };
         let source = Source::Queue(Arc::clone(&live), key);
         let consumer = Consumer { handle: Arc::clone(&handle), source };
-        self.channel(number)?.consumers.insert(tag, consumer);
+        let channel = self.channel(number)?;
+        channel.consumers.insert(tag, consumer);
+        if !options.no_ack {
+            channel.limit(channel.prefetch);
+        }
         Ok(Consuming { engine: &self.engine, handle, source: Some((live, key)) })
     }
 

@@ -62,6 +62,7 @@ impl Session {
             return self.flush_settles();
         }
         let mut pending = std::mem::take(&mut self.publishes.pending);
+        self.traffic.published(pending.len());
         let duplicates = match std::mem::take(&mut self.publishes.has_tracked) {
             true => {
                 let now_ms = self.engine.now_ms();
@@ -148,7 +149,11 @@ impl Session {
         let PublishBatch { pending, groups, .. } = &mut self.publishes;
         for group in &mut groups[..group_count] {
             let engine = &self.engine;
-            enqueue_group(engine, now_ms, keep_body, group, pending, &mut refused);
+            let charged = enqueue_group(engine, now_ms, keep_body, group, pending, &mut refused);
+            if let Some(taken_count) = charged {
+                let count = group.messages.len() as u64;
+                self.credit.charge(&group.queue, taken_count, now_ms, count);
+            }
             group.messages.clear();
         }
         // Groups keep their memory for the next batch, but must not keep their queues for ever.
@@ -160,16 +165,17 @@ impl Session {
     /// Notes which confirms wait for `position`, and forgets the batch.
     pub(super) fn note_confirms(&mut self, position: u64, refused: &[Option<(u16, u64)>]) {
         let mut last: Option<(u16, u64)> = None;
-        for (number, message) in self.publishes.pending.iter().filter_map(|p| p.confirm) {
+        let pending = std::mem::take(&mut self.publishes.pending);
+        for (number, message) in pending.iter().filter_map(|p| p.confirm) {
             match last {
                 Some((channel, _)) if channel == number => {}
-                Some((channel, message)) => wait(&mut self.channels, channel, message, position),
+                Some((channel, message)) => self.wait_for_confirm(channel, message, position),
                 None => {}
             }
             last = Some((number, message));
         }
         if let Some((channel, message)) = last {
-            wait(&mut self.channels, channel, message, position);
+            self.wait_for_confirm(channel, message, position);
         }
         for &(channel, message) in refused.iter().flatten() {
             if let Some(confirms) =
@@ -178,21 +184,19 @@ impl Session {
                 confirms.refuse(message);
             }
         }
+        self.publishes.pending = pending;
         self.publishes.pending.clear();
     }
-}
 
-fn wait(
-    channels: &mut std::collections::BTreeMap<u16, crate::session::channel::Channel>,
-    channel: u16,
-    message: u64,
-    position: u64,
-) {
-    if let Some(confirms) = channels.get_mut(&channel).and_then(|c| c.confirms.as_mut()) {
+    fn wait_for_confirm(&mut self, channel: u16, message: u64, position: u64) {
+        let confirms = self.channels.get_mut(&channel).and_then(|c| c.confirms.as_mut());
+        let Some(confirms) = confirms else { return };
         confirms.wait(message, position);
+        self.traffic.unconfirmed(confirms.outstanding_count());
     }
 }
 
+/// Puts messages into one queue. Answers when to put in more, as [`broker::queue::Queue::charge`].
 fn enqueue_group(
     engine: &Engine,
     now_ms: u64,
@@ -200,7 +204,7 @@ fn enqueue_group(
     group: &Group,
     pending: &mut [Pending],
     refused: &mut Vec<Option<(u16, u64)>>,
-) {
+) -> Option<u64> {
     let enqueued = engine.with_queue(&group.queue, now_ms, |core, effects| {
         for &index in &group.messages {
             let pending = &mut pending[index as usize];
@@ -216,6 +220,7 @@ fn enqueue_group(
                 refused.push(pending.confirm);
             }
         }
+        core.charge(now_ms, group.messages.len() as u64)
     });
     if enqueued.is_none() {
         engine.with_agenda(|agenda| {
@@ -225,4 +230,5 @@ fn enqueue_group(
             }
         });
     }
+    enqueued.flatten()
 }

@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use broker::BrokerError;
 
 use crate::session::state::Session;
+use crate::session::traffic::Traffic;
 
 impl Session {
     /// The position up to which the store must be durable before the current reply may go out.
@@ -85,6 +86,18 @@ impl Session {
         }
         self.engine.store.append(Some(&self.waiter), |_| ());
         Poll::Pending
+    }
+
+    /// Whether it has published into a queue whose consumers are fast and behind: nothing more should
+    /// be taken in from it for the moment. Nobody is woken when that is over: ask again, soon.
+    pub fn waits_for_consumers(&mut self) -> bool {
+        let clock = &self.engine.clock;
+        self.credit.is_used_up(|| clock.now_ms())
+    }
+
+    /// What the client has published and settled since this was last asked, as of the last flush.
+    pub fn take_traffic(&mut self) -> Traffic {
+        self.traffic.take()
     }
 
     /// Must be called when the outbox has been written: consumers that waited for room may go on.

@@ -93,6 +93,8 @@ impl Session {
             }
             let Some(owner) = self.channels.get_mut(&settle.channel) else { continue };
             let is_transaction = owner.transaction.is_some();
+            let (count, left) = (taken.len(), channel.unsettled.len());
+            self.traffic.settled(count, left, owner.tightest_prefetch);
             for unsettled in &taken {
                 let queue = &channel.queues[unsettled.queue as usize];
                 let by = by(owner, unsettled, &self.worker);

@@ -1,0 +1,112 @@
+//! A publisher waits for consumers that are fast and behind (`broker::queue`, module `drain`).
+//!
+//! It is never slowed below what they take, and never for long: not below a rate at which nobody
+//! would notice, whatever the consumers do meanwhile.
+
+use std::sync::Arc;
+
+use crate::registry::LiveQueue;
+
+/// Messages a millisecond that a publisher may put in, whatever consumers take.
+const PER_MS_MIN: u64 = 20;
+/// The longest wait for one batch, ms.
+const WAIT_MS_MAX: u64 = 50;
+
+/// What a publisher waits for.
+#[derive(Default)]
+pub(super) struct Credit {
+    waits_for: Option<Charge>,
+}
+
+struct Charge {
+    queue: Arc<LiveQueue>,
+    /// Until so many messages have been taken from it.
+    taken_count: u64,
+    /// At the latest.
+    until_ms: u64,
+}
+
+impl Credit {
+    /// The publisher has been charged for messages it put into a queue. Of several it waits for the one
+    /// that got most.
+    pub(super) fn charge(
+        &mut self,
+        queue: &Arc<LiveQueue>,
+        taken_count: u64,
+        now_ms: u64,
+        count: u64,
+    ) {
+        let until_ms = now_ms + (count / PER_MS_MIN).clamp(1, WAIT_MS_MAX);
+        if self.waits_for.as_ref().is_none_or(|charge| charge.until_ms < until_ms) {
+            self.waits_for = Some(Charge { queue: Arc::clone(queue), taken_count, until_ms });
+        }
+    }
+
+    /// Whether it must still wait.
+    pub(super) fn is_used_up(&mut self, now_ms: impl FnOnce() -> u64) -> bool {
+        let Some(charge) = &self.waits_for else { return false };
+        let is_used_up =
+            charge.queue.taken_count() < charge.taken_count && now_ms() < charge.until_ms;
+        if !is_used_up {
+            self.waits_for = None;
+        }
+        is_used_up
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use broker::QueueId;
+    use broker::topology::QueueDefinition;
+
+    use crate::registry::Vhost;
+
+    fn queue() -> Arc<LiveQueue> {
+        let definition = QueueDefinition {
+            id: QueueId(1),
+            name: "q".into(),
+            durable: false,
+            exclusive_owner: None,
+            auto_delete: false,
+            arguments: Default::default(),
+            settings: Default::default(),
+        };
+        Arc::new(LiveQueue::new(&definition, &Arc::new(Vhost::new("/", 0)), 0))
+    }
+
+    #[test]
+    fn a_publisher_goes_on_when_as_much_is_taken_or_time_is_up() {
+        let (queue, mut credit) = (queue(), Credit::default());
+        assert!(!credit.is_used_up(|| 1000));
+        credit.charge(&queue, 300, 1000, 200);
+        queue.note_taken(299);
+        assert!(credit.is_used_up(|| 1009));
+        queue.note_taken(300);
+        assert!(!credit.is_used_up(|| 1009));
+        credit.charge(&queue, 500, 1010, 200);
+        assert!(credit.is_used_up(|| 1019));
+        assert!(!credit.is_used_up(|| 1020));
+        assert!(!credit.is_used_up(|| 1011), "it is over");
+    }
+
+    #[test]
+    fn a_large_batch_is_waited_for_no_longer_than_the_longest_wait() {
+        let mut credit = Credit::default();
+        credit.charge(&queue(), u64::MAX, 1000, 1_000_000);
+        assert!(credit.is_used_up(|| 1000 + WAIT_MS_MAX - 1));
+        assert!(!credit.is_used_up(|| 1000 + WAIT_MS_MAX));
+    }
+
+    #[test]
+    fn of_several_queues_the_one_that_got_most_counts() {
+        let (little, much, mut credit) = (queue(), queue(), Credit::default());
+        credit.charge(&little, 1, 1000, 20);
+        credit.charge(&much, 1, 1000, 200);
+        credit.charge(&little, 1, 1000, 20);
+        little.note_taken(1);
+        assert!(credit.is_used_up(|| 1000));
+        much.note_taken(1);
+        assert!(!credit.is_used_up(|| 1000));
+    }
+}
