@@ -13,7 +13,7 @@ const BEHIND_COUNT: u64 = 2048;
 /// Consumers that together take this many messages a second do hardly anything else.
 const FAST_PER_SECOND: u64 = 5_000;
 /// Over which time at least that is measured, ms.
-const WINDOW_MS: u64 = 20;
+const WINDOW_MS: u64 = 10;
 
 /// What is known about it.
 #[derive(Debug, Default)]

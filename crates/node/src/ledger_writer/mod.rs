@@ -85,12 +85,19 @@ impl LedgerWriter {
 
     /// The thread's life, until the committed records are closed.
     pub(crate) fn run(&self) {
-        while self.engine.store.committed_records.wait(ROUND) {
+        while self.wait() {
             self.follow(false);
             // Events come one by one or by the thousand; a batch costs less.
             std::thread::sleep(ROUND / 4);
         }
         self.follow(true);
+    }
+
+    /// Waits for something to do. `false` when it is over.
+    fn wait(&self) -> bool {
+        let has_unflushed = self.progress.lock().unflushed_count > 0;
+        let records = &self.engine.store.committed_records;
+        if has_unflushed { records.wait(ROUND) } else { records.wait_for_more() }
     }
 
     /// Appends what has become durable to the ledger; `flush` also makes it durable there. Returns

@@ -13,6 +13,8 @@ use crate::locks::{Condvar, Mutex};
 
 /// The most bytes that may wait for the ledger writer.
 const BYTES_MAX: usize = 64 << 20;
+/// How long the ledger writer sleeps while there is nothing to do: a missed wake-up costs at most this.
+const IDLE: Duration = Duration::from_secs(1);
 /// Position, kind, flags, size of the body, size of the payload.
 const ENTRY_HEADER_BYTES: usize = 18;
 
@@ -30,6 +32,10 @@ struct CommittedState {
     end: u64,
     overflowed: bool,
     has_work: bool,
+    /// `end` when the ledger writer last took what there was.
+    taken_end: u64,
+    /// The ledger writer sleeps until something happens.
+    idles: bool,
     closed: bool,
 }
 
@@ -92,6 +98,11 @@ impl CommittedRecords {
         let mut state = self.state.lock();
         state.end = end;
         if batch.bytes.is_empty() {
+            let wakes = std::mem::take(&mut state.idles);
+            drop(state);
+            if wakes {
+                self.changed.notify_one();
+            }
             return;
         }
         if state.bytes.len() + batch.bytes.len() > BYTES_MAX {
@@ -127,6 +138,7 @@ impl CommittedRecords {
     pub(crate) fn take(&self) -> Taken {
         let mut state = self.state.lock();
         state.has_work = false;
+        state.taken_end = state.end;
         let spare = std::mem::take(&mut state.spare);
         Taken {
             bytes: std::mem::replace(&mut state.bytes, spare),
@@ -148,6 +160,18 @@ impl CommittedRecords {
         let mut state = self.state.lock();
         if !state.has_work && !state.closed {
             self.changed.wait_for(&mut state, most);
+        }
+        !state.closed
+    }
+
+    /// The same where nothing is left to be done until more is committed or there is something else to
+    /// look at.
+    pub(crate) fn wait_for_more(&self) -> bool {
+        let mut state = self.state.lock();
+        if !state.has_work && !state.closed && !state.overflowed && state.taken_end == state.end {
+            state.idles = true;
+            self.changed.wait_for(&mut state, IDLE);
+            state.idles = false;
         }
         !state.closed
     }

@@ -13,6 +13,9 @@ use crate::NodeError;
 /// How long the disk is left alone before the same batch is tried again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How long it sleeps while there is nothing to do: a missed wake-up costs at most this.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// What a turn did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Commit {
@@ -99,8 +102,10 @@ impl Store {
             appending.committer_sleeps = true;
             if is_empty {
                 since = None;
-                // Appends that nobody waits for do not wake us, so they are looked for regularly.
-                self.work.wait_for(&mut appending, LAZY_COMMIT);
+                // The next append wakes us, even if nobody waits for it.
+                appending.committer_idles = true;
+                self.work.wait_for(&mut appending, IDLE);
+                appending.committer_idles = false;
             } else {
                 let deadline = *since.get_or_insert_with(|| Instant::now() + LAZY_COMMIT);
                 if !self.work.wait_until(&mut appending, deadline) {

@@ -121,6 +121,8 @@ struct Appending {
     /// Changes that the definition store does not have yet, with the position after each.
     changes: Vec<(Change, u64)>,
     committer_sleeps: bool,
+    /// There was nothing to write, so it does not even gather.
+    committer_idles: bool,
     closing: bool,
     settle_scratch: Vec<u8>,
 }
@@ -161,6 +163,7 @@ impl Store {
                     waiters: Vec::new(),
                     changes: Vec::new(),
                     committer_sleeps: false,
+                    committer_idles: false,
                     closing: false,
                     settle_scratch: Vec::new(),
                 },
@@ -202,7 +205,8 @@ impl Store {
         let end = appending.batch.end();
         let bytes = appending.batch.len_bytes();
         self.appended_bytes.store(bytes as u64, Ordering::Relaxed);
-        let mut wake = bytes >= LAZY_COMMIT_BYTES;
+        let begins = appending.committer_idles && bytes > 0;
+        let mut wake = begins || bytes >= LAZY_COMMIT_BYTES;
         if let Some(waiter) = waiter {
             wake = true;
             if waiter.begin_waiting() {
