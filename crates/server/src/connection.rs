@@ -40,6 +40,7 @@ use crate::heartbeat::{Beat, Heartbeat};
 use crate::pacing::Pacing;
 use crate::reading;
 use crate::shared::Shared;
+use crate::spare_memory::{KEPT_BYTES, SpareMemory};
 use crate::stream::Stream;
 use crate::wire::{self, FrameSink};
 
@@ -49,8 +50,6 @@ const READS_PER_TURN: usize = 2;
 const REPLY_BYTES_MAX: usize = 1 << 20;
 /// The most ticks between two looks at whether consumers have caught up.
 const CREDIT_TICKS_MAX: u64 = 16;
-/// Memory for kept bytes that an idle connection may hold on to.
-const KEPT_BYTES: usize = 4 << 10;
 
 /// See the diagram above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +100,7 @@ pub(crate) struct Connection<S> {
     pub(crate) pacing: Pacing,
     heartbeat: Heartbeat,
     hang_up: HangUpWatch,
+    spare_memory: SpareMemory,
     pub(crate) close_timer: Option<Pin<Box<Sleep>>>,
     /// The stream has been told that nothing more will be written.
     has_ended: bool,
@@ -139,6 +139,7 @@ impl<S: Stream> Connection<S> {
             pacing: Pacing::new(shared_ticker),
             heartbeat: Heartbeat::new(greeted.heartbeat_s),
             hang_up: HangUpWatch::default(),
+            spare_memory: SpareMemory::default(),
             close_timer: None,
             has_ended: false,
             credit_ticks: 1,
@@ -326,6 +327,7 @@ impl<S: Stream> Connection<S> {
                 }
             };
             self.heartbeat.received();
+            self.spare_memory.used(read_bytes);
             if self.phase == Phase::Lingering {
                 self.discarded += read_bytes;
                 if self.discarded > farewell::BYTES_MAX {
@@ -412,6 +414,7 @@ impl<S: Stream> Connection<S> {
             let left = &self.writing[self.written..];
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, left))?;
             self.written += count;
+            self.spare_memory.used(count);
             if self.written == self.writing.len() {
                 self.session.after_write(std::mem::take(&mut self.writing_room));
                 if self.writing.capacity() > KEPT_BYTES && self.writing.len() < KEPT_BYTES / 4 {
@@ -436,6 +439,9 @@ impl<S: Stream> Connection<S> {
                 _ => self.phase = Phase::Closed,
             }
         }
+        if self.spare_memory.poll(cx) {
+            self.trim_memory();
+        }
         match self.hang_up.poll(cx, &self.stream, listens) {
             Peer::There => {}
             Peer::Silent => self.send_heartbeat(),
@@ -452,6 +458,15 @@ impl<S: Stream> Connection<S> {
                 self.phase = Phase::Closed;
             }
         }
+    }
+
+    fn trim_memory(&mut self) {
+        if self.written == self.writing.len() {
+            self.writing = Vec::new();
+            self.written = 0;
+        }
+        self.outbox.with_sink::<FrameSink, _>(|sink, _| sink.trim_memory());
+        self.session.trim_memory();
     }
 
     fn send_heartbeat(&mut self) {

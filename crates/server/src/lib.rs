@@ -24,6 +24,7 @@ mod publishing;
 mod reading;
 mod replies;
 mod shared;
+mod spare_memory;
 mod stream;
 mod ticker;
 mod wire;

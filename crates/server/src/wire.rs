@@ -7,8 +7,7 @@ use amqp::{
 };
 use node::{Delivered, Got, Outbox, Returned, Sink};
 
-/// How much memory an idle connection's buffer may keep.
-const KEPT_BYTES: usize = 4 << 10;
+use crate::spare_memory::KEPT_BYTES;
 
 /// Puts a method without content after what is already waiting to be written.
 pub(crate) fn send(outbox: &Outbox, channel: u16, method: &Method<'_>) {
@@ -34,6 +33,11 @@ impl FrameSink {
     /// Adds encoded frames.
     pub(crate) fn append(&mut self, frames: &[u8]) {
         self.out.extend_from_slice(frames);
+    }
+
+    /// Lets go of what it does not need at the moment.
+    pub(crate) fn trim_memory(&mut self) {
+        self.out.shrink_to_fit();
     }
 
     fn send(&mut self, channel: u16, method: &Method<'_>) {

@@ -11,9 +11,9 @@ use super::state::Queue;
 /// So many ready messages are no more than a moment's work for fast consumers.
 const BEHIND_COUNT: u64 = 2048;
 /// Consumers that together take this many messages a second do hardly anything else.
-const FAST_PER_SECOND: u64 = 5_000;
+const FAST_PER_SECOND: u64 = 2_000;
 /// Over which time at least that is measured, ms.
-const WINDOW_MS: u64 = 10;
+const WINDOW_MS: u64 = 20;
 
 /// What is known about it.
 #[derive(Debug, Default)]

@@ -7,6 +7,8 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashMap;
 
 use super::outbox::{Outbox, Owner};
+use super::outbox_total::OutboxTotal;
+use crate::atomics::AtomicUsize;
 use crate::locks::Mutex;
 
 /// See the module's documentation.
@@ -14,6 +16,7 @@ pub(crate) struct Connections {
     open: Mutex<HashMap<u64, Weak<Outbox>>>,
     next_connection: AtomicU64,
     next_serial: AtomicU64,
+    outbox_bytes: Arc<AtomicUsize>,
 }
 
 impl Default for Connections {
@@ -22,6 +25,7 @@ impl Default for Connections {
             open: Mutex::default(),
             next_connection: AtomicU64::new(1),
             next_serial: AtomicU64::new(1),
+            outbox_bytes: Arc::default(),
         }
     }
 }
@@ -35,6 +39,11 @@ impl Connections {
     /// A unique number.
     pub(crate) fn next_serial(&self) -> u64 {
         self.next_serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A new outbox's part of what waits in all of them.
+    pub(crate) fn outbox_total(&self) -> OutboxTotal {
+        OutboxTotal::part_of(&self.outbox_bytes)
     }
 
     pub(crate) fn add(&self, outbox: &Arc<Outbox>) {

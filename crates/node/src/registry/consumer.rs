@@ -10,7 +10,7 @@ use broker::queue::{DeliveryId, Endpoint};
 use broker::{Message, QueueId};
 use outcome::SettledBy;
 
-use super::outbox::{Outbox, Overdue, RESERVED_BYTES_MAX, room_for};
+use super::outbox::{Outbox, Overdue, room_for};
 use super::turns::{Place, Turns};
 use crate::atomics::{AtomicBool, AtomicU32, Ordering};
 use crate::sink::Delivered;
@@ -139,7 +139,7 @@ impl Endpoint for ConsumerEndpoint {
         if !self.no_ack {
             self.shared_prefetch.release(1);
         }
-        self.outbox.written(room_for(body_bytes));
+        self.outbox.release(room_for(body_bytes));
         // Nothing is written for it, so its owner must check by itself who waits for room.
         self.outbox.note_stalled();
         self.outbox.note_prefetch_left();
@@ -159,7 +159,7 @@ impl ConsumerHandle {
         outbox.note_stalled();
         // Room that was made before the marks were set did not see them, and perhaps nothing more
         // is written.
-        if outbox.room() > RESERVED_BYTES_MAX / 2 {
+        if outbox.has_much_room() {
             outbox.wake();
         }
         false

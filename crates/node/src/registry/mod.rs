@@ -7,6 +7,7 @@ mod connections;
 mod consumer;
 mod live_queue;
 mod outbox;
+mod outbox_total;
 mod queue_ids;
 mod turns;
 mod unsettled;

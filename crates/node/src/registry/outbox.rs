@@ -20,6 +20,7 @@ use hashbrown::HashMap;
 
 use super::consumer::ConsumerHandle;
 use super::live_queue::LiveQueue;
+use super::outbox_total::OutboxTotal;
 use super::turns::Turns;
 use super::unsettled::{Unsettled, UnsettledRing};
 use crate::atomics::{AtomicBool, AtomicUsize, Ordering};
@@ -28,8 +29,6 @@ use crate::rewrite;
 use crate::sink::{Delivered, Sink};
 use crate::store::Waiter;
 
-/// The most bytes of deliveries that may wait in an outbox.
-pub(crate) const RESERVED_BYTES_MAX: usize = 1 << 20;
 /// The room a delivery takes besides its body.
 const DELIVERY_BYTES: usize = 128;
 
@@ -46,6 +45,8 @@ pub struct Outbox {
     is_dirty: AtomicBool,
     /// Room taken by deliveries that are assigned or pushed but not yet written.
     reserved_bytes: AtomicUsize,
+    /// The part of that which is pushed.
+    total: OutboxTotal,
     /// Whether a consumer was refused room.
     stalled: AtomicBool,
     /// The turns for having room.
@@ -116,7 +117,12 @@ pub(crate) fn report_key(id: u128) -> u64 {
 }
 
 impl Outbox {
-    pub(crate) fn new(connection: u64, owner: Owner, sink: Box<dyn Sink>) -> Self {
+    pub(crate) fn new(
+        connection: u64,
+        owner: Owner,
+        sink: Box<dyn Sink>,
+        total: OutboxTotal,
+    ) -> Self {
         let (overdue, overdue_left) = mpsc::channel();
         Self {
             overdue,
@@ -132,6 +138,7 @@ impl Outbox {
             waker: AtomicWaker::new(),
             is_dirty: AtomicBool::new(false),
             reserved_bytes: AtomicUsize::new(0),
+            total,
             stalled: AtomicBool::new(false),
             turns: Turns::default(),
             has_prefetch_left: AtomicBool::new(false),
@@ -179,13 +186,21 @@ impl Outbox {
 
     /// Frees the room of what was pushed and has been written.
     pub(crate) fn written(&self, bytes: usize) {
+        if bytes > 0 {
+            self.total.sub(bytes);
+            self.release(bytes);
+        }
+    }
+
+    /// Frees room that was reserved.
+    pub(crate) fn release(&self, bytes: usize) {
         self.reserved_bytes.fetch_sub(bytes, Ordering::AcqRel);
     }
 
     /// Whether consumers wait for room and there is some, so that they should be resumed. `true`
     /// only once.
     pub(crate) fn take_stalled(&self) -> bool {
-        self.reserved_bytes.load(Ordering::Acquire) < RESERVED_BYTES_MAX / 2
+        self.has_much_room()
             && self.stalled.load(Ordering::Acquire)
             && self.stalled.swap(false, Ordering::AcqRel)
     }
@@ -226,7 +241,12 @@ impl Outbox {
 
     /// Room left for deliveries, bytes.
     pub(crate) fn room(&self) -> usize {
-        RESERVED_BYTES_MAX.saturating_sub(self.reserved_bytes.load(Ordering::SeqCst))
+        self.total.limit().saturating_sub(self.reserved_bytes.load(Ordering::SeqCst))
+    }
+
+    /// Whether there is so much room that it is worth resuming those who wait for some.
+    pub(crate) fn has_much_room(&self) -> bool {
+        self.reserved_bytes.load(Ordering::SeqCst) < self.total.limit() / 2
     }
 
     /// Registers whom to wake when there is something to write or to look at.
@@ -257,6 +277,7 @@ impl Outbox {
     /// Takes room without a reservation, under the lock.
     pub(crate) fn take_room(&self, state: &mut OutboxState, bytes: usize) {
         self.reserved_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.total.add(bytes);
         state.pushed_bytes += bytes;
     }
 
@@ -292,6 +313,7 @@ impl Outbox {
             .filter(|channel| channel.serial == consumer.channel_serial && !is_cancelled);
         let Some(channel) = channel else { return false };
         let counted = !consumer.no_ack;
+        let mut added_bytes = 0;
         let queue_index = if consumer.no_ack { 0 } else { channel.queue_index(queue) };
         for delivery in deliveries {
             let Some(message) = &delivery.message else { continue };
@@ -305,7 +327,7 @@ impl Outbox {
             // The queue reserved room for the body; only here are the properties known.
             let properties_bytes = message.properties_bytes().len();
             self.reserved_bytes.fetch_add(properties_bytes, Ordering::AcqRel);
-            *pushed_bytes += room_for(delivery.body_bytes) + properties_bytes;
+            added_bytes += room_for(delivery.body_bytes) + properties_bytes;
             let count = queue.count_to_tell(delivery);
             sink.delivered(&Delivered {
                 channel: consumer.channel,
@@ -316,6 +338,8 @@ impl Outbox {
                 message,
             });
         }
+        *pushed_bytes += added_bytes;
+        self.total.add(added_bytes);
         drop(state);
         self.wake();
         true

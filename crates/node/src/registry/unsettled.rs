@@ -99,6 +99,12 @@ impl UnsettledRing {
         self.count = 0;
     }
 
+    /// Lets go of memory that it does not need at the moment.
+    pub(crate) fn trim_memory(&mut self) {
+        self.ring.shrink_to_fit();
+        self.tags.shrink_to_fit();
+    }
+
     fn sweep(&mut self) {
         while let Some(None) = self.ring.front() {
             self.ring.pop_front();

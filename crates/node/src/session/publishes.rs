@@ -114,6 +114,14 @@ impl Pending {
 }
 
 impl PublishBatch {
+    /// Lets go of memory that only the next batch may need. Nothing is gathered at the moment, or stays.
+    pub(super) fn trim_memory(&mut self) {
+        self.pending.shrink_to_fit();
+        self.scratch = Vec::new();
+        self.groups = Vec::new();
+        self.by_queue = HashMap::default();
+    }
+
     /// Sorts it by queue; answers how many of `groups` are in use.
     pub(super) fn group_by_queue(&mut self) -> usize {
         let Self { pending, groups, by_queue, .. } = self;

@@ -90,7 +90,12 @@ impl Session {
         };
         let seat = connections_max.map(sit_down).transpose()?;
         let connections = &engine.registry.connections;
-        let outbox = Arc::new(Outbox::new(connections.next_number(), owner, sink));
+        let outbox = Arc::new(Outbox::new(
+            connections.next_number(),
+            owner,
+            sink,
+            connections.outbox_total(),
+        ));
         // In this order: whoever takes something away ends all that are there by then.
         connections.add(&outbox);
         if !access.may_open(vhost, user) || !is_current() {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A queue with so many messages of which one consumer has taken so many in the last 10 ms.
+/// A queue with so many messages of which one consumer has taken so many in the last 20 ms.
 fn with(ready: u32, taken: u32, has_consumer: bool) -> Rig {
     let mut rig = Rig::plain();
     let consumer = rig.consume_at(Port::with_room(taken), |_| ());
@@ -14,17 +14,17 @@ fn with(ready: u32, taken: u32, has_consumer: bool) -> Rig {
     if !has_consumer {
         rig.remove(consumer);
     }
-    rig.now_ms += 10;
+    rig.now_ms += 20;
     rig
 }
 
 #[test]
 fn only_fast_consumers_that_are_behind_are_waited_for() {
-    // 50 messages in 10 ms are 5,000 a second.
+    // 40 messages in 20 ms are 2,000 a second.
     for (ready, taken, has_consumer, waits) in [
-        (2048, 50, true, true),
-        (2047, 50, true, false),
-        (2048, 49, true, false),
+        (2048, 40, true, true),
+        (2047, 40, true, false),
+        (2048, 39, true, false),
         (100_000, 0, true, false),
         (100_000, 1000, false, false),
     ] {
@@ -52,6 +52,6 @@ fn several_publishers_together_put_in_what_is_taken() {
 fn consumers_that_have_become_slow_are_waited_for_no_longer() {
     let mut rig = with(5000, 100, true);
     assert!(rig.queue.charge(rig.now_ms, 1).is_some());
-    rig.now_ms += 10;
+    rig.now_ms += 20;
     assert_eq!(rig.queue.charge(rig.now_ms, 1), None);
 }

@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 
 use broker::BrokerError;
 
+use crate::session::settles::SettleBatch;
 use crate::session::state::Session;
 use crate::session::traffic::Traffic;
 
@@ -114,6 +115,17 @@ impl Session {
         }
         if self.outbox.take_has_prefetch_left() {
             self.give_prefetch(None);
+        }
+    }
+
+    /// Lets go of memory that is kept from batch to batch: to be called when none has come for a while.
+    pub fn trim_memory(&mut self) {
+        self.publishes.trim_memory();
+        self.settles.shrink_to_fit();
+        self.settle_batch = SettleBatch::default();
+        self.taken.shrink_to_fit();
+        for channel in self.outbox.lock().channels.values_mut() {
+            channel.unsettled.trim_memory();
         }
     }
 
