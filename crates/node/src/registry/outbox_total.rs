@@ -11,8 +11,8 @@ use crate::atomics::{AtomicUsize, Ordering};
 /// The most bytes of deliveries that may wait in an outbox.
 const EACH_BYTES_MAX: usize = 1 << 20;
 /// The same while all outboxes together hold [`ALL_BYTES`].
-const EACH_BYTES_MIN: usize = 32 << 10;
-const ALL_BYTES: usize = 24 << 20;
+const EACH_BYTES_MIN: usize = 64 << 10;
+const ALL_BYTES: usize = 256 << 20;
 
 /// One outbox's part of the total.
 #[derive(Default)]
@@ -57,10 +57,10 @@ mod tests {
     #[test]
     fn while_all_hold_much_each_gets_little() {
         let all = Arc::default();
-        let outboxes: Vec<_> = (0..24).map(|_| OutboxTotal::part_of(&all)).collect();
+        let outboxes: Vec<_> = (0..256).map(|_| OutboxTotal::part_of(&all)).collect();
         outboxes.iter().for_each(|outbox| outbox.add(EACH_BYTES_MAX - 1));
         assert_eq!(outboxes[0].limit(), EACH_BYTES_MAX);
-        outboxes[0].add(24);
+        outboxes[0].add(256);
         assert_eq!(outboxes[1].limit(), EACH_BYTES_MIN);
         outboxes[1].sub(1);
         assert_eq!(outboxes[1].limit(), EACH_BYTES_MAX);
