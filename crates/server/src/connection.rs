@@ -42,14 +42,13 @@ use crate::reading;
 use crate::shared::Shared;
 use crate::spare_memory::{KEPT_BYTES, SpareMemory};
 use crate::stream::Stream;
+use crate::ticker::Asking;
 use crate::wire::{self, FrameSink};
 
 /// Reads before others get their turn.
 const READS_PER_TURN: usize = 2;
 /// Bytes of replies that may wait to be written.
 const REPLY_BYTES_MAX: usize = 1 << 20;
-/// The most ticks between two looks at whether consumers have caught up.
-const CREDIT_TICKS_MAX: u64 = 16;
 
 /// See the diagram above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,10 +103,8 @@ pub(crate) struct Connection<S> {
     pub(crate) close_timer: Option<Pin<Box<Sleep>>>,
     /// The stream has been told that nothing more will be written.
     has_ended: bool,
-    /// Ticks until it is worth asking again whether consumers have caught up.
-    credit_ticks: u64,
-    /// The tick at which that is.
-    credit_due: u64,
+    /// Whether consumers have caught up.
+    asking_for_credit: Asking,
     /// Bytes that were discarded while lingering.
     discarded: usize,
     knows_blocked: bool,
@@ -142,8 +139,7 @@ impl<S: Stream> Connection<S> {
             spare_memory: SpareMemory::default(),
             close_timer: None,
             has_ended: false,
-            credit_ticks: 1,
-            credit_due: 0,
+            asking_for_credit: Asking::default(),
             discarded: 0,
             knows_blocked: greeted.knows_blocked,
             was_told_blocked: false,
@@ -259,13 +255,10 @@ impl<S: Stream> Connection<S> {
         // The next ticks wake us.
         if let Some(ticker) = &self.shared.ticker {
             if self.session.waits_for_consumers() {
-                if ticker.now() >= self.credit_due {
-                    self.credit_due = ticker.wake_in(self.credit_ticks, cx.waker());
-                    self.credit_ticks = (self.credit_ticks * 2).min(CREDIT_TICKS_MAX);
-                }
+                self.asking_for_credit.wait(ticker, cx.waker());
                 return Poll::Pending;
             }
-            self.credit_ticks = 1;
+            self.asking_for_credit.end();
         }
         // The committer wakes us when there is room, or the node when it lets publishers go.
         self.session.poll_ready(cx)

@@ -89,6 +89,32 @@ impl Ticker {
     }
 }
 
+/// Asks again and again whether something is over that nobody tells of, less and less often.
+#[derive(Default)]
+pub(crate) struct Asking {
+    /// The tick at which to ask again, and how many ticks to wait after that.
+    due: u64,
+    ticks: u64,
+}
+
+impl Asking {
+    /// The most ticks between two questions.
+    const TICKS_MAX: u64 = 16;
+
+    /// It is not over: has the task woken to ask again.
+    pub(crate) fn wait(&mut self, ticker: &Ticker, waker: &Waker) {
+        if ticker.now() >= self.due {
+            self.ticks = (self.ticks * 2).clamp(1, Self::TICKS_MAX);
+            self.due = ticker.wake_in(self.ticks, waker);
+        }
+    }
+
+    /// It is over.
+    pub(crate) fn end(&mut self) {
+        self.ticks = 0;
+    }
+}
+
 impl Drop for Ticker {
     /// Lets its task see that it is gone.
     fn drop(&mut self) {

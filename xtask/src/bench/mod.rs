@@ -3,12 +3,14 @@
 //! - `peer` starts and stops the brokers, each on a port and directory of its own;
 //! - `load` runs `wilco bench` and reads its JSON;
 //! - `points` are the loads, `table` shows their medians side by side;
-//! - `backlog` and `topology` measure what shows only at scale.
+//! - `backlog` and `topology` measure what shows only at scale;
+//! - `clients` has other people's clients put the same load on wilco.
 //!
 //! The brokers take turns, point by point and round by round, so that whatever else the machine
 //! does affects both. Nothing here passes or fails: figures depend on the machine.
 
 mod backlog;
+mod clients;
 mod load;
 mod peer;
 mod points;
@@ -38,9 +40,14 @@ pub(crate) struct BenchArgs {
     /// Seconds per point, broker and round
     #[arg(long, value_name = "SECONDS", default_value_t = 8)]
     seconds: u64,
-    /// Only these points, separated by commas: a,b,c,d,e1,e2,t1,t1000,idle (d needs c)
+    /// Only these points, separated by commas: a,b,c,d,e1,e2,t1,t1000,r1,r1000,p1,w100,m100,f10,l64,idle
+    /// (d needs c)
     #[arg(long, value_name = "POINTS", value_delimiter = ',')]
     points: Vec<String>,
+    /// How the generator writes, see `wilco bench --help`; with both, all points with one way and then
+    /// with the other
+    #[arg(long, value_parser = ["each", "gathered", "both"], default_value = "each")]
+    writes: String,
 }
 
 #[derive(Subcommand, Debug)]
@@ -60,6 +67,18 @@ enum What {
         count: u64,
         #[command(flatten)]
         common: Common,
+    },
+    /// Points a to d through lapin and RabbitMQ's Go and Java clients, beside `wilco bench`
+    Clients {
+        /// How often each point is measured
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        rounds: usize,
+        /// Seconds per point, client and round
+        #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+        seconds: u64,
+        /// The wilco binary to measure; without it, target/release/wilco is built
+        #[arg(long, value_name = "FILE")]
+        wilco: Option<PathBuf>,
     },
 }
 
@@ -81,13 +100,17 @@ struct Common {
 
 /// Measures and prints. Always returns true: there is no wrong figure.
 pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
-    let common = match &arguments.what {
-        None => &arguments.common,
-        Some(What::Backlog { common, .. } | What::Topology { common, .. }) => common,
+    let common = &arguments.common;
+    let (common, wilco) = match &arguments.what {
+        None => (common, &common.wilco),
+        Some(What::Backlog { common, .. } | What::Topology { common, .. }) => {
+            (common, &common.wilco)
+        }
+        Some(What::Clients { wilco, .. }) => (common, wilco),
     };
     let workspace = Workspace::load()?;
     let scratch = workspace.scratch().join("bench");
-    let wilco = match &common.wilco {
+    let wilco = match wilco {
         Some(file) => file.clone(),
         None => build(&workspace)?,
     };
@@ -100,13 +123,26 @@ pub(crate) fn run(arguments: &BenchArgs) -> Result<bool> {
         Some(What::Topology { count, .. }) => {
             topology::run(&load, &peers(common, &wilco, &scratch)?, *count)?;
         }
+        Some(What::Clients { rounds, seconds, .. }) => {
+            let mut peer = Peer::wilco(&wilco, &scratch)?;
+            clients::run(&workspace, &load, &mut peer, *rounds, *seconds)?;
+        }
         None => {
             let points = points::chosen(&arguments.points)?;
             let mut peers = peers(common, &wilco, &scratch)?;
-            let results =
-                points::run(&load, &mut peers, &points, arguments.rounds, arguments.seconds)?;
-            let names: Vec<_> = peers.iter().map(Peer::name).collect();
-            print!("\n{}", table::markdown(&names, &points, &results));
+            let extent = (arguments.rounds, arguments.seconds);
+            let ways = match arguments.writes.as_str() {
+                "both" => vec!["each", "gathered"],
+                way => vec![way],
+            };
+            let mut tables = String::new();
+            for writes in ways {
+                let results = points::run(&load, &mut peers, &points, extent, writes)?;
+                let names: Vec<_> = peers.iter().map(Peer::name).collect();
+                let table = table::markdown(&names, &points, &results);
+                tables += &format!("\n`--writes {writes}`:\n\n{table}");
+            }
+            print!("{tables}");
         }
     }
     Ok(true)

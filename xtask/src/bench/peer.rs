@@ -111,6 +111,12 @@ impl Peer {
         &self.uri
     }
 
+    /// The port, if the URI has one.
+    pub(super) fn port(&self) -> Option<String> {
+        let (_, rest) = self.uri.rsplit_once(':')?;
+        Some(rest.split('/').next()?.to_owned())
+    }
+
     /// The option of `wilco bench`, without its dashes, for round trips on this broker: with
     /// outcomes if the broker has any, otherwise with replies from workers.
     pub(super) fn tracked(&self) -> &'static str {

@@ -23,6 +23,8 @@ pub(super) struct Point {
 pub(super) enum Shows {
     /// Cost and rate of messages through the broker.
     Throughput,
+    /// The same and the rate of publishing, which should not be much more.
+    WorkQueue,
     /// Cost and rate of publishing.
     Publishing,
     /// Times from publisher to consumer.
@@ -33,7 +35,7 @@ pub(super) enum Shows {
     Memory,
 }
 
-const POINTS: [Point; 9] = [
+const POINTS: [Point; 16] = [
     Point {
         key: "a",
         about: "transient 16 B, 1 publisher, 1 consumer, automatic ack, no confirms",
@@ -88,6 +90,55 @@ const POINTS: [Point; 9] = [
         shows: Shows::RoundTrips,
     },
     Point {
+        key: "r1",
+        about: "request and reply (the worker replies, and waits for the confirm) one at a time",
+        arguments: "--tracked=reply --queue bench.r1 --size 1024 --confirm 1 --time {seconds} \
+                    --warm-up 1",
+        shows: Shows::RoundTrips,
+    },
+    Point {
+        key: "r1000",
+        about: "the same with a window of 1000",
+        arguments: "--tracked=reply --queue bench.r1000 --size 1024 --confirm 1000 \
+                    --time {seconds} --warm-up 1",
+        shows: Shows::RoundTrips,
+    },
+    Point {
+        key: "p1",
+        about: "work queue: 1 publisher at full speed, 1 worker with prefetch 1, transient 128 B",
+        arguments: "--queue bench.p1 --size 128 --prefetch 1 --ack-every 1 --time {seconds} \
+                    --warm-up 1",
+        shows: Shows::WorkQueue,
+    },
+    Point {
+        key: "w100",
+        about: "work queue: 1 publisher at full speed, 100 workers with prefetch 10, transient 128 B",
+        arguments: "--queue bench.w100 --size 128 --consumers 100 --prefetch 10 --ack-every 1 \
+                    --time {seconds} --warm-up 1",
+        shows: Shows::WorkQueue,
+    },
+    Point {
+        key: "m100",
+        about: "100 publishers, 100 queues, 100 consumers, transient 128 B, automatic ack",
+        arguments: "--queue bench.m100 --size 128 --publishers 100 --queues 100 --consumers 100 \
+                    --time {seconds} --warm-up 1",
+        shows: Shows::WorkQueue,
+    },
+    Point {
+        key: "f10",
+        about: "fan-out of 1 KiB to 10 queues, automatic ack",
+        arguments: "--queue bench.f10 --size 1024 --exchange bench.f10 --exchange-type fanout \
+                    --queues 10 --consumers 10 --time {seconds} --warm-up 1",
+        shows: Shows::WorkQueue,
+    },
+    Point {
+        key: "l64",
+        about: "persistent bodies of 64 KiB, confirms (window 100), ack each, prefetch 20",
+        arguments: "--queue bench.l64 --size 65536 --persistent --durable --confirm 100 \
+                    --ack-every 1 --prefetch 20 --time {seconds} --warm-up 1",
+        shows: Shows::WorkQueue,
+    },
+    Point {
         key: "idle",
         about: "memory of an idle connection (of 1,000, with a channel each)",
         arguments: "--idle-connections 1000 --time 3",
@@ -115,8 +166,8 @@ pub(super) fn run(
     load: &Load,
     peers: &mut [Peer],
     points: &[Point],
-    rounds: usize,
-    seconds: u64,
+    (rounds, seconds): (usize, u64),
+    writes: &str,
 ) -> Result<Results> {
     let mut results: Results = vec![vec![Vec::new(); points.len()]; peers.len()];
     for round in 1..=rounds {
@@ -132,7 +183,7 @@ pub(super) fn run(
                     .replace("{seconds}", &seconds.to_string())
                     .replace("{backlog}", &backlogs[who].to_string())
                     .replace("{tracked}", peer.tracked());
-                let measured = load.run(peer, &arguments)?;
+                let measured = load.run(peer, &format!("{arguments} --writes {writes}"))?;
                 if point.shows == Shows::Publishing {
                     backlogs[who] = measured.published;
                 }
@@ -171,7 +222,7 @@ fn brief(point: Point, measured: &Measured) -> String {
                 own.unwrap_or(f64::NAN)
             )
         }
-        Shows::Throughput | Shows::Publishing => format!(
+        Shows::Throughput | Shows::WorkQueue | Shows::Publishing => format!(
             "published {:.0}/s, consumed {:.0}/s, server {:.2} s per million, generator {:.2}",
             measured.publish_rate,
             measured.consume_rate,

@@ -54,6 +54,7 @@ const MEMORY: Figure = Figure {
 fn figures(shows: Shows) -> &'static [Figure] {
     match shows {
         Shows::Throughput => &[COST, CONSUME_RATE],
+        Shows::WorkQueue => &[COST, PUBLISH_RATE, CONSUME_RATE],
         Shows::Publishing => &[COST, PUBLISH_RATE],
         Shows::Latency => &[MEDIAN, P99, CONFIRM_MEDIAN, CONFIRM_P99],
         Shows::RoundTrips => &[COST, ROUND_TRIP_RATE, MEDIAN, P95, P99],

@@ -15,6 +15,8 @@ mod tally;
 mod times;
 mod venv;
 
+pub(crate) use tables::{go, jars as java_jars};
+
 use std::{
     fs,
     path::{Path, PathBuf},

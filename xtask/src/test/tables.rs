@@ -16,6 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{Context, Needs, Part, Tally, broker::Broker, print_output, remove};
 use crate::command;
+use crate::workspace::Workspace;
 
 const SET_UP_LIMIT: Duration = Duration::from_secs(10 * 60);
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -23,6 +24,8 @@ const LIMIT: Duration = Duration::from_secs(15 * 60);
 const GO_VERSION: (u32, u32) = (1, 22);
 /// What pom.xml asks for.
 const JAVA_VERSION: (u32, u32) = (17, 0);
+
+const GO_TABLE: &str = "tests/go/table";
 
 /// One program.
 pub(crate) struct Table {
@@ -109,20 +112,24 @@ impl Table {
 fn set_up_go(context: &Context) -> Result<()> {
     let is_there = has_version("go", &["env", "GOVERSION"], GO_VERSION);
     ensure!(is_there, "Go of {}.{} or later is not installed", GO_VERSION.0, GO_VERSION.1);
-    step(context, "go-modules", go(context).args(["mod", "download"]))
+    step(context, "go-modules", go(&context.workspace, GO_TABLE).args(["mod", "download"]))
 }
 
 fn build_go(context: &Context) -> Result<Command> {
     let program = context.workspace.scratch().join("go/table");
-    step(context, "go-build", go(context).args(["build", "-o"]).arg(&program).arg("."))?;
+    step(
+        context,
+        "go-build",
+        go(&context.workspace, GO_TABLE).args(["build", "-o"]).arg(&program).arg("."),
+    )?;
     Ok(Command::new(program))
 }
 
-/// The command `go`, keeping everything in target/xtask.
-fn go(context: &Context) -> Command {
-    let scratch = context.workspace.scratch().join("go");
+/// The command `go` for a module of the project, keeping everything in target/xtask.
+pub(crate) fn go(workspace: &Workspace, module: &str) -> Command {
+    let scratch = workspace.scratch().join("go");
     let mut go = Command::new("go");
-    go.current_dir(context.workspace.root().join("tests/go/table"))
+    go.current_dir(workspace.root().join(module))
         .env("GOMODCACHE", scratch.join("modules"))
         .env("GOCACHE", scratch.join("cache"))
         // Files that can be deleted, unlike by default; and nothing is asked of git.
@@ -137,7 +144,7 @@ fn go(context: &Context) -> Command {
 fn set_up_java(context: &Context) -> Result<()> {
     let is_there = has_version("javac", &["-version"], JAVA_VERSION);
     ensure!(is_there, "a JDK of {} or later is not installed", JAVA_VERSION.0);
-    let jars = jars(context);
+    let jars = jars(&context.workspace);
     if are_jars_listed(context, &jars)? {
         return Ok(());
     }
@@ -170,7 +177,7 @@ fn build_java(context: &Context) -> Result<Command> {
     let sources = java_sources(context);
     let classes = context.workspace.scratch().join("java/classes");
     // The star is the Java tools' own: all jars in that directory.
-    let jars = jars(context).join("*");
+    let jars = jars(&context.workspace).join("*");
     // A class whose source is gone must not stay.
     remove(&classes)?;
     let mut javac = Command::new("javac");
@@ -192,8 +199,9 @@ fn java_sources(context: &Context) -> PathBuf {
     context.workspace.root().join("tests/java")
 }
 
-fn jars(context: &Context) -> PathBuf {
-    context.workspace.scratch().join("java/jars")
+/// Where RabbitMQ's Java client is, once it has been fetched.
+pub(crate) fn jars(workspace: &Workspace) -> PathBuf {
+    workspace.scratch().join("java/jars")
 }
 
 /// Runs one step on the way to a program; the error has the reason in one line.
