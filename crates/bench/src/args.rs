@@ -143,6 +143,9 @@ impl BenchArgs {
         if self.publishers + self.consumers == 0 {
             bail!("neither publishers nor consumers: nothing to do");
         }
+        if self.count == Some(0) {
+            bail!("--count must be at least 1");
+        }
         if self.queues == 0 {
             bail!("--queues must be at least 1");
         }
@@ -221,7 +224,14 @@ impl BenchArgs {
 
     /// How many messages end the run, if any number does.
     pub(super) fn consume_target(&self) -> Option<u64> {
-        self.count.map(|count| count * self.publishers.max(1) as u64)
+        let copies = if self.publishers > 0 { self.copies() } else { 1 };
+        self.count.map(|count| count * self.publishers.max(1) as u64 * copies)
+    }
+
+    /// Into how many queues each message goes.
+    pub(super) fn copies(&self) -> u64 {
+        let is_fanout = !self.exchange.is_empty() && self.exchange_type == "fanout";
+        if is_fanout { self.queues as u64 } else { 1 }
     }
 
     /// How long to measure, unless the count ends the run earlier.

@@ -239,7 +239,8 @@ impl<'a> Measure<'a> {
                 // here and in the consumers, ensures that one of the two sides sees the target
                 // reached.
                 let counts = self.shared.counts();
-                let target = counts.published.saturating_sub(counts.nacked + counts.returned);
+                let routed = counts.published.saturating_sub(counts.nacked + counts.returned);
+                let target = routed * self.args.copies();
                 self.shared.consume_target.store(target, Ordering::SeqCst);
                 let consumed = self.shared.consumed.load(Ordering::SeqCst);
                 let consumed_at_ns = self.shared.consumed_at_ns.load(Ordering::Relaxed);

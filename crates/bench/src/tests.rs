@@ -169,6 +169,20 @@ fn a_backlog_is_published_and_drained() {
 }
 
 #[test]
+fn what_a_fanout_exchange_copies_is_waited_for() {
+    let parsed = |line: &str| {
+        let words = format!("bench {line}");
+        CommandLine::try_parse_from(words.split_whitespace()).unwrap().bench
+    };
+    let fanout = parsed("-x 2 -C 100 -n 4 -e x -t fanout");
+    assert_eq!((fanout.copies(), fanout.consume_target()), (4, Some(800)));
+    let drain = parsed("-x 0 -C 100 -n 4 -e x -t fanout");
+    assert_eq!(drain.consume_target(), Some(100));
+    let direct = parsed("-x 2 -C 100 -n 4 -e x");
+    assert_eq!((direct.copies(), direct.consume_target()), (1, Some(200)));
+}
+
+#[test]
 fn a_paced_run_keeps_its_rate() {
     let (_queue, uri) = broker();
     let report = bench(&uri, "--rate 500 --time 1 --confirm 100").unwrap();
@@ -188,4 +202,5 @@ fn contradictory_arguments_are_refused() {
     assert!(refused("-x 0 -y 0").contains("nothing to do"));
     assert!(refused("--ack-every 10 --prefetch 5").contains("wait for ever"));
     assert!(refused("--rate=-1").contains("--rate"));
+    assert!(refused("--count 0").contains("--count"));
 }

@@ -99,7 +99,7 @@ pub(crate) struct Asking {
 
 impl Asking {
     /// The most ticks between two questions.
-    const TICKS_MAX: u64 = 16;
+    const TICKS_MAX: u64 = 4;
 
     /// It is not over: has the task woken to ask again.
     pub(crate) fn wait(&mut self, ticker: &Ticker, waker: &Waker) {

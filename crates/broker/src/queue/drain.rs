@@ -20,9 +20,11 @@ const WINDOW_MS: u64 = 20;
 pub(super) struct Drain {
     /// Messages given to consumers so far.
     pub taken_count: u64,
+    /// Of those, how many have come back, to be given again.
+    pub returned_count: u64,
     /// Up to which `taken_count` publishers have been charged.
     charged_count: u64,
-    /// Begin of the window, and what had been taken by then.
+    /// Begin of the window, and what had been taken and kept by then.
     since_ms: u64,
     taken_before: u64,
     /// Whether consumers were fast in the last window.
@@ -35,10 +37,12 @@ impl Drain {
         if elapsed_ms < WINDOW_MS {
             return;
         }
-        let taken = self.taken_count - self.taken_before;
+        // Who only gives back what it takes is not fast.
+        let kept = self.taken_count.saturating_sub(self.returned_count);
+        let taken = kept.saturating_sub(self.taken_before);
         self.is_fast = taken.saturating_mul(1000) >= FAST_PER_SECOND.saturating_mul(elapsed_ms);
         self.since_ms = now_ms;
-        self.taken_before = self.taken_count;
+        self.taken_before = kept;
     }
 }
 

@@ -117,6 +117,7 @@ impl<E: Endpoint> Queue<E> {
 
     /// Makes an unsettled message ready again.
     pub(super) fn give_back(&mut self, id: DeliveryId, was_delivered: bool, effects: &mut Effects) {
+        self.drain.returned_count += 1;
         if !was_delivered {
             // The next delivery will have the same attempt number, so this one must be forgotten.
             self.forget_timeout(id);

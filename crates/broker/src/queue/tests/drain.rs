@@ -55,3 +55,19 @@ fn consumers_that_have_become_slow_are_waited_for_no_longer() {
     rig.now_ms += 20;
     assert_eq!(rig.queue.charge(rig.now_ms, 1), None);
 }
+
+#[test]
+fn who_gives_back_all_it_takes_is_not_waited_for() {
+    let mut rig = Rig::plain();
+    for _ in 0..3000 {
+        rig.publish("m");
+    }
+    rig.consume_at(Port::with_room(100), |_| ());
+    rig.queue.charge(rig.now_ms, 0);
+    for delivery in rig.deliver() {
+        rig.settle(&delivery, Settlement::Requeue);
+    }
+    rig.now_ms += 20;
+    assert_eq!(rig.queue.taken_count(), 100);
+    assert_eq!(rig.queue.charge(rig.now_ms, 10), None);
+}
