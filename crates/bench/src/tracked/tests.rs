@@ -166,6 +166,11 @@ fn serve(mut stream: TcpStream, broker: &Mutex<Broker>) {
                         queue.deliver();
                     }
                     Method::BasicAck(ack) => settle(broker, &peer, &ack),
+                    Method::QueueDelete(delete) => {
+                        // With its consumer, or the next run's messages would go to a peer that is gone.
+                        broker.lock().unwrap().queues.remove(delete.queue);
+                        amqp::write_method(&mut out, 1, &amqp::QueueDeleteOk::default().into());
+                    }
                     method => answer(&mut out, frame.channel, &method),
                 },
                 FrameKind::Header => {
@@ -214,7 +219,6 @@ fn answer(out: &mut Vec<u8>, channel: u16, method: &Method<'_>) {
             amqp::QueueDeclareOk::default().into()
         }
         Method::QueuePurge(_) => amqp::QueuePurgeOk::default().into(),
-        Method::QueueDelete(_) => amqp::QueueDeleteOk::default().into(),
         _ => return,
     };
     amqp::write_method(out, channel, &answer);
