@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use end_to_end::raw::{Args, Frame, Raw, publish_with};
+use end_to_end::raw::{Args, Raw, publish_with};
 use end_to_end::{Broker, shared, unique};
 
 const PERSISTENT: u16 = 0x1000;
@@ -19,16 +19,10 @@ fn message(queue: &str, number: u64, persistent: bool) -> Vec<u8> {
     publish_with(1, "", queue, &number.to_be_bytes(), &properties)
 }
 
-fn ack(tag: u64) -> Vec<u8> {
-    Frame::method(1, 60, 80, &Args::new().u64(tag).u8(0))
-}
-
-fn consume(raw: &mut Raw, queue: &str, prefetch: u16, no_ack: bool) {
+fn consume(raw: &mut Raw, queue: &str, prefetch: u16) {
     raw.method(1, 60, 10, &Args::new().u32(0).u16(prefetch).u8(0));
     raw.expect(60, 11);
-    let arguments = Args::new().u16(0).short(queue).short("c").u8(u8::from(no_ack) << 1);
-    raw.send(&Frame::method(1, 60, 20, &arguments.table(&Args::new())));
-    raw.expect(60, 21);
+    raw.consume(1, queue);
 }
 
 /// The number in the next message, and its tag.
@@ -79,16 +73,14 @@ fn what_is_streamed_is_confirmed_delivered_in_order_and_settled() {
         let (mut publisher, mut consumer) = (broker.raw(), broker.raw());
         publisher.declare(1, &queue);
         publisher.confirm_select(1);
-        consume(&mut consumer, &queue, prefetch, false);
+        consume(&mut consumer, &queue, prefetch);
         std::thread::scope(|scope| {
             let writer = publisher.writer();
             scope.spawn(|| stream(writer, &queue, 1..=COUNT, true));
             scope.spawn(|| wait_for_confirms(&mut publisher, COUNT));
-            let mut acks = consumer.writer();
-            acks.set_nodelay(true).expect("open");
             for number in 1..=COUNT {
                 assert_eq!(delivery(&mut consumer), (number, number), "prefetch {prefetch}");
-                acks.write_all(&ack(number)).expect("it reads");
+                consumer.ack(1, number, false);
             }
         });
         // After a stream, a question is answered, and everything before it is done.
@@ -124,15 +116,14 @@ fn a_stream_that_stops_is_answered_and_its_end_is_noticed() {
     assert_eq!(depth(&mut publisher, &queue), total);
     // What was written before the end counts, and what is unsettled comes back.
     let mut consumer = broker.raw();
-    consume(&mut consumer, &queue, 0, false);
-    let mut writer = consumer.writer();
+    consume(&mut consumer, &queue, 0);
     for number in 1..=total {
         assert_eq!(delivery(&mut consumer).0, number);
         if number % 2 == 0 {
-            writer.write_all(&ack(number)).expect("it reads");
+            consumer.ack(1, number, false);
         }
     }
-    drop((writer, consumer));
+    drop(consumer);
     let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while depth(&mut publisher, &queue) != total - total / 2 {
         assert!(std::time::Instant::now() < patience, "{}", depth(&mut publisher, &queue));
@@ -148,7 +139,7 @@ fn a_queue_that_can_be_drained_stays_short() {
     let queue = unique("drained");
     let (mut publisher, mut consumer, mut watcher) = (broker.raw(), broker.raw(), broker.raw());
     publisher.declare(1, &queue);
-    consume(&mut consumer, &queue, 20, false);
+    consume(&mut consumer, &queue, 20);
     let is_over = AtomicBool::new(false);
     let longest = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -163,10 +154,9 @@ fn a_queue_that_can_be_drained_stays_short() {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
         });
-        let mut acks = consumer.writer();
         for number in 0..COUNT {
             assert_eq!(delivery(&mut consumer), (number % 1000, number + 1));
-            acks.write_all(&ack(number + 1)).expect("it reads");
+            consumer.ack(1, number + 1, false);
         }
         is_over.store(true, Ordering::Relaxed);
     });
@@ -185,7 +175,7 @@ fn a_queue_whose_consumer_takes_nothing_takes_everything() {
     let (mut publisher, mut consumer) = (broker.raw(), broker.raw());
     publisher.declare(1, &queue);
     publisher.confirm_select(1);
-    consume(&mut consumer, &queue, 1, false);
+    consume(&mut consumer, &queue, 1);
     let many: Vec<u8> = (0..1000).flat_map(|n| message(&queue, n, false)).collect();
     for batch in 1..=COUNT / 1000 {
         publisher.send(&many);

@@ -1,8 +1,8 @@
 //! A small blocking AMQP client for load generation.
 //!
 //! One thread owns a connection: it reads whatever has arrived with one call, and writes as it is
-//! told (module [`outgoing`](super::outgoing)). No heartbeats (0 is negotiated), no reconnecting, no buffering of methods that nobody
-//! waits for. Socket reads and writes time out after [`WAKE_UP`], so that a stop is noticed.
+//! told (module [`outgoing`](super::outgoing)). No heartbeats (0 is negotiated), no reconnecting, no
+//! buffering of methods that nobody waits for. Socket reads and writes time out after [`WAKE_UP`], so that a stop is noticed.
 
 use std::io::{self, Write};
 use std::net::{TcpStream, ToSocketAddrs};

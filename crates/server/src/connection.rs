@@ -113,7 +113,7 @@ pub(crate) struct Connection<S> {
 
 impl<S: Stream> Connection<S> {
     pub(crate) fn new(stream: S, peer: SocketAddr, shared: Arc<Shared>, greeted: Greeted) -> Self {
-        let shared_ticker = shared.ticker.clone();
+        let pacing = Pacing::new(shared.ticker.clone());
         Self {
             stream,
             peer,
@@ -133,7 +133,7 @@ impl<S: Stream> Connection<S> {
             writing_room: 0,
             has_unread_replies: false,
             held_reply: None,
-            pacing: Pacing::new(shared_ticker),
+            pacing,
             heartbeat: Heartbeat::new(greeted.heartbeat_s),
             hang_up: HangUpWatch::default(),
             spare_memory: SpareMemory::default(),

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::load::Load;
 use super::peer::Peer;
+use super::table;
 use crate::command;
 use crate::test::{go, java_jars};
 use crate::workspace::Workspace;
@@ -119,8 +120,7 @@ pub(super) fn run(
         for of_client in &results {
             let median = |of: fn(&Figures) -> f64| {
                 let mut values: Vec<f64> = of_client[at].iter().map(of).collect();
-                values.sort_by(f64::total_cmp);
-                values[values.len() / 2]
+                table::median(&mut values).unwrap_or(f64::NAN)
             };
             let rates = (median(|f| f.published_rate) / 1e3, median(|f| f.consumed_rate) / 1e3);
             print!(" {:.2}; {:.1}, {:.1} |", median(|figures| figures.cost), rates.0, rates.1);

@@ -106,6 +106,14 @@ pub(super) fn markdown(names: &[&str], points: &[Point], results: &Results) -> S
     text
 }
 
+/// The middle value, or the mean of the two in the middle.
+pub(super) fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    Some(if values.len() % 2 == 1 { upper } else { (values[middle - 1] + upper) / 2.0 })
+}
+
 #[derive(Debug, PartialEq)]
 struct Spread {
     median: f64,
@@ -118,13 +126,7 @@ impl Spread {
         let mut values: Vec<f64> = rounds.iter().filter_map(figure.of).collect();
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            (values[middle - 1] + values[middle]) / 2.0
-        };
-        Some(Self { median, min, max })
+        Some(Self { median: median(&mut values)?, min, max })
     }
 
     fn text(&self, decimals: usize) -> String {

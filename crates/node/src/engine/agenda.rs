@@ -106,26 +106,10 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use broker::QueueId;
     use broker::queue::Removed;
-    use broker::topology::QueueDefinition;
     use outcome::Reason;
 
     use super::*;
-    use crate::registry::Vhost;
-
-    fn queue() -> Arc<LiveQueue> {
-        let definition = QueueDefinition {
-            id: QueueId(1),
-            name: "q".into(),
-            durable: false,
-            exclusive_owner: None,
-            auto_delete: false,
-            arguments: Default::default(),
-            settings: Default::default(),
-        };
-        Arc::new(LiveQueue::new(&definition, &Arc::new(Vhost::new("/", 0)), 0))
-    }
 
     fn died(count: usize) -> Effects {
         let removed = || Removed {
@@ -148,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_died_first_hand_is_sent_on_whatever_it_costs_and_descendants_within_a_budget() {
-        let (queue, mut agenda) = (queue(), Agenda::default());
+        let (queue, mut agenda) = (LiveQueue::of_tests(), Agenda::default());
         agenda.add(&queue, died(2));
         assert_eq!(sent_on(&mut agenda), 2);
         for _ in 0..3 {
@@ -164,7 +148,7 @@ mod tests {
 
     #[test]
     fn tasks_are_worked_off_in_order() {
-        let (queue, mut agenda) = (queue(), Agenda::default());
+        let (queue, mut agenda) = (LiveQueue::of_tests(), Agenda::default());
         for count in 1..4 {
             agenda.add(&queue, died(count));
         }

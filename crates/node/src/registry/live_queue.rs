@@ -60,6 +60,21 @@ impl LiveQueue {
         }
     }
 
+    /// A transient queue that nobody knows.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Arc<Self> {
+        let definition = QueueDefinition {
+            id: QueueId(1),
+            name: "q".into(),
+            durable: false,
+            exclusive_owner: None,
+            auto_delete: false,
+            arguments: Default::default(),
+            settings: Default::default(),
+        };
+        Arc::new(Self::new(&definition, &Arc::new(Vhost::new("/", 0)), 0))
+    }
+
     /// Limits what its owner, who alone reads it, may see of other queues.
     pub(crate) fn seen_by(self, sees: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self { sees: Some(Box::new(sees)), ..self }

@@ -66,27 +66,10 @@ impl Credit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use broker::QueueId;
-    use broker::topology::QueueDefinition;
-
-    use crate::registry::Vhost;
-
-    fn queue() -> Arc<LiveQueue> {
-        let definition = QueueDefinition {
-            id: QueueId(1),
-            name: "q".into(),
-            durable: false,
-            exclusive_owner: None,
-            auto_delete: false,
-            arguments: Default::default(),
-            settings: Default::default(),
-        };
-        Arc::new(LiveQueue::new(&definition, &Arc::new(Vhost::new("/", 0)), 0))
-    }
 
     #[test]
     fn a_publisher_goes_on_when_as_much_is_taken_or_time_is_up() {
-        let (queue, mut credit) = (queue(), Credit::default());
+        let (queue, mut credit) = (LiveQueue::of_tests(), Credit::default());
         assert!(!credit.is_used_up(|| 1000));
         credit.charge(&queue, 300, 1000, 250);
         queue.note_taken(299);
@@ -101,7 +84,7 @@ mod tests {
 
     #[test]
     fn small_batches_wait_together_for_what_they_owe() {
-        let (queue, mut credit) = (queue(), Credit::default());
+        let (queue, mut credit) = (LiveQueue::of_tests(), Credit::default());
         let waits: Vec<bool> = (0..10)
             .map(|_| {
                 credit.charge(&queue, u64::MAX, 1000, 10);
@@ -117,14 +100,15 @@ mod tests {
     #[test]
     fn a_large_batch_is_waited_for_no_longer_than_the_longest_wait() {
         let mut credit = Credit::default();
-        credit.charge(&queue(), u64::MAX, 1000, 1_000_000);
+        credit.charge(&LiveQueue::of_tests(), u64::MAX, 1000, 1_000_000);
         assert!(credit.is_used_up(|| 1000 + WAIT_MS_MAX - 1));
         assert!(!credit.is_used_up(|| 1000 + WAIT_MS_MAX));
     }
 
     #[test]
     fn of_several_queues_the_one_that_got_most_counts() {
-        let (little, much, mut credit) = (queue(), queue(), Credit::default());
+        let (little, much, mut credit) =
+            (LiveQueue::of_tests(), LiveQueue::of_tests(), Credit::default());
         credit.charge(&little, 1, 1000, 25);
         credit.charge(&much, 1, 1000, 250);
         credit.charge(&little, 1, 1000, 25);

@@ -7,14 +7,13 @@ use std::time::Duration;
 use broker::Message;
 use segment_log::RecordRef;
 
+use super::IDLE;
 use super::outcome_records::{NOTES, OUTCOMES};
 use super::records::{FLAG_TRACKED, MESSAGE, MessageRecord};
 use crate::locks::{Condvar, Mutex};
 
 /// The most bytes that may wait for the ledger writer.
 const BYTES_MAX: usize = 64 << 20;
-/// How long the ledger writer sleeps while there is nothing to do: a missed wake-up costs at most this.
-const IDLE: Duration = Duration::from_secs(1);
 /// Position, kind, flags, size of the body, size of the payload.
 const ENTRY_HEADER_BYTES: usize = 18;
 

@@ -7,14 +7,11 @@ use std::time::{Duration, Instant};
 use segment_log::{Batch, LogError, records};
 
 use super::committed_records::CommittedBatch;
-use super::{LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
+use super::{IDLE, LAZY_COMMIT, LAZY_COMMIT_BYTES, Store, Waiter};
 use crate::NodeError;
 
 /// How long the disk is left alone before the same batch is tried again.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// How long it sleeps while there is nothing to do: a missed wake-up costs at most this.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// What a turn did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

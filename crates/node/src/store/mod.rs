@@ -45,6 +45,9 @@ use segments::Segments;
 
 /// How long appends that nobody waits for may gather before they are written.
 pub(crate) const LAZY_COMMIT: Duration = Duration::from_millis(10);
+/// How long the committer and the ledger writer sleep while there is nothing to do: a missed wake-up
+/// costs at most this.
+const IDLE: Duration = Duration::from_secs(1);
 /// How many bytes of them may gather.
 const LAZY_COMMIT_BYTES: usize = 4 << 20;
 /// Publishers pause while this much waits to be written.
