@@ -29,7 +29,9 @@ fn server_introduces_itself_as_clients_expect() {
     ] {
         assert!(says(&[capability.as_bytes(), b"t\x01"].concat()), "{capability}");
     }
-    for text in ["product", "version", "platform", "PLAIN", "AMQPLAIN", "en_US"] {
+    for text in
+        ["product", "version", "platform", "wilco", "protocol", "PLAIN", "AMQPLAIN", "en_US"]
+    {
         assert!(says(text.as_bytes()), "{text}");
     }
 }

@@ -24,6 +24,8 @@ use crate::wire::FrameSink;
 const FRAME_MAX_BEFORE_TUNE: u32 = 8192;
 /// How long the answer to a failed login is delayed, so that guessing takes time.
 const LOGIN_FAILED_DELAY: Duration = Duration::from_millis(500);
+/// The version of what wilco adds to AMQP: it grows when a client could no longer do what it did.
+const PROTOCOL: i32 = 1;
 /// How long a peer that we refuse may take to confirm that it has read why.
 const CLOSE_OK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -374,5 +376,12 @@ fn server_properties() -> FieldTable {
     // Clients that look at the product assume RabbitMQ's extensions only of RabbitMQ.
     properties.insert("product", FieldValue::from("RabbitMQ"));
     properties.insert("version", FieldValue::from("4.1.0"));
+    let wilco: FieldTable = [
+        ("version", FieldValue::from(env!("CARGO_PKG_VERSION"))),
+        ("protocol", FieldValue::I32(PROTOCOL)),
+    ]
+    .into_iter()
+    .collect();
+    properties.insert("wilco", FieldValue::Table(wilco));
     properties
 }
