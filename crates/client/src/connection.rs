@@ -1,0 +1,19 @@
+//! What producers and workers share: the engine, and who waits for which outcome.
+
+use std::sync::Arc;
+
+use crate::awaited::Awaited;
+use crate::error::{Error, ErrorKind};
+use crate::transport::Transport;
+
+/// See the module's documentation.
+pub(crate) struct Connection {
+    pub(crate) transport: Box<dyn Transport>,
+    /// Messages whose outcome somebody waits for.
+    pub(crate) awaited: Arc<Awaited>,
+}
+
+/// The connection is closed, by this program.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "this program has closed the connection")
+}

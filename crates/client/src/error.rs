@@ -1,0 +1,71 @@
+//! The one error type: what went wrong, and what to do about it.
+
+use std::fmt;
+
+/// What kind of error it is; its text says what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The URL cannot be used.
+    Url,
+    /// The broker cannot be reached, or has not been for too long.
+    Unreachable,
+    /// The broker does not let this user in, or not into this virtual host.
+    Login,
+    /// The queue or exchange does not exist.
+    NotFound,
+    /// The user may not do this.
+    Forbidden,
+    /// The broker takes the message for none of its queues: one is full.
+    Refused,
+    /// It is too large for the broker, or for the window of the producer.
+    TooLarge,
+    /// A value cannot be encoded, or bytes cannot be decoded.
+    Codec,
+    /// The window of the producer is full: only from [`try_send`](crate::Producer::try_send).
+    Full,
+    /// It is not known in time. Nothing is wrong with the message: ask again later.
+    TimedOut,
+    /// The connection was closed by this program.
+    Closed,
+    /// The broker has another opinion on what was asked.
+    Broker,
+    /// This broker cannot do it.
+    Unsupported,
+}
+
+/// Why something could not be done, or cannot be known now.
+///
+/// The text is for a person: it says what to do. A program looks at [`kind`](Self::kind).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: ErrorKind,
+    text: String,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+
+    /// What kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// Whether doing the same again later may succeed.
+    pub fn is_temporary(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Full | ErrorKind::TimedOut
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,75 @@
+//! Put work into a queue, and know what became of it.
+//!
+//! A producer sends a message; a worker takes it and works on it; the producer is told: processed, with a
+//! result; failed, and why; expired, late, dropped. If it hears nothing in time it sends the message
+//! again, and the id keeps it from being processed twice.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use serde::{Deserialize, Serialize};
+//! use wilco::{Failure, Outcome, Queue, Wilco};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Order { item: String }
+//! #[derive(Serialize, Deserialize)]
+//! struct Reserved { left: u32 }
+//!
+//! const STOCK: Queue<Order, Reserved> = Queue::new("stock");   // what goes in, what comes back
+//!
+//! async fn reserve(order: Order) -> Result<Reserved, Failure> {
+//!     match order.item.as_str() {
+//!         "cup" => Ok(Reserved { left: 6 }),
+//!         _ => Err(Failure::permanent("sold out")),
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), wilco::Error> {
+//!     let wilco = Wilco::connect("amqp://guest:guest@localhost").await?;
+//!     let worker = wilco.worker().handle(STOCK, reserve).concurrency(16);
+//!     let working = tokio::spawn(worker.until(wilco::signals()));
+//!
+//!     let stock = wilco.producer(STOCK).deadline(Duration::from_secs(30)).build().await?;
+//!     let order = Order { item: "cup".to_owned() };
+//!     let receipt = stock.send(&order).id("order-7").await?;      // it is on the broker's disk now
+//!     match receipt.outcome().await? {
+//!         Outcome::Processed(done) => println!("{} left", done.result()?.left),
+//!         Outcome::Failed(why) => println!("refund: {}", why.error),
+//!         Outcome::DeadlineMissed(_) => receipt.send_again().await?,  // never processed twice
+//!         other => println!("{other}"),
+//!     }
+//! #   drop(working);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! - [`Queue`] names a queue and the types of both sides; [`Codec`] says how values are written.
+//! - [`Producer::send`] returns a [`Receipt`] once the message is on disk; [`Receipt::outcome`] tells
+//!   what became of it, as a value: [`Outcome`]. An [`Error`] there only means that it is not known now.
+//! - A worker's handler is a plain async function ([`Handler`]). Any error, by `?`, is tried again;
+//!   [`Failure`] says more.
+//! - Everything that waits is bounded, and says what to do when it has waited for too long.
+//! - When the connection is lost, it is made again, and what was under way goes on.
+
+mod awaited;
+mod codec;
+mod connection;
+mod error;
+mod outcome;
+mod producer;
+mod queue;
+mod signals;
+mod transport;
+mod url;
+mod wilco;
+mod worker;
+
+pub use bytes::Bytes;
+pub use codec::{Codec, CodecError, Decode, Encode, Json, Raw};
+pub use error::{Error, ErrorKind};
+pub use outcome::{Details, Failed, Outcome, Processed, Reason};
+pub use producer::{Producer, ProducerBuilder, Receipt, Send};
+pub use queue::Queue;
+pub use signals::signals;
+pub use wilco::Wilco;
+pub use worker::{Backoff, Context, Extract, Failure, Handler, Report, State, WorkerBuilder};

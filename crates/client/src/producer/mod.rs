@@ -1,0 +1,185 @@
+//! Producers: put messages in, and learn what became of them.
+//!
+//! A message is known by its id, which is given to the engine with it and never changes: that is what
+//! makes sending it again harmless. Who waits for which id is known to
+//! [`Awaited`](crate::awaited::Awaited).
+
+mod receipt;
+mod send;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::codec::Encode;
+use crate::connection::Connection;
+use crate::error::{Error, ErrorKind};
+use crate::queue::Queue;
+
+pub use self::receipt::Receipt;
+pub use self::send::Send;
+
+/// Messages under way, unless said otherwise.
+const WINDOW: usize = 1000;
+/// Bytes of bodies under way, unless said otherwise.
+const WINDOW_BYTES: usize = 64 << 20;
+/// Bytes are counted in units, since a semaphore has no more than 2^29 permits to give.
+const UNIT_BYTES: usize = 1024;
+/// How long sending may take, unless said otherwise.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an outcome is waited for if there is no deadline.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Says how a producer is to be; [`build`](Self::build) makes it.
+#[must_use]
+pub struct ProducerBuilder<In, Out, C> {
+    connection: Arc<Connection>,
+    queue: Queue<In, Out, C>,
+    settings: Settings,
+}
+
+#[derive(Debug, Clone)]
+struct Settings {
+    deadline: Option<Duration>,
+    window: usize,
+    window_bytes: usize,
+    send_timeout: Duration,
+    outcome_timeout: Duration,
+}
+
+/// Puts messages into a queue. Cloning is cheap; all clones share one window.
+pub struct Producer<In, Out = (), C = crate::codec::Json> {
+    inner: Arc<Inner>,
+    queue: Queue<In, Out, C>,
+}
+
+struct Inner {
+    connection: Arc<Connection>,
+    queue: Arc<str>,
+    settings: Settings,
+    messages: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+}
+
+impl<In, Out, C> ProducerBuilder<In, Out, C> {
+    pub(crate) fn new(connection: Arc<Connection>, queue: Queue<In, Out, C>) -> Self {
+        let settings = Settings {
+            deadline: None,
+            window: WINDOW,
+            window_bytes: WINDOW_BYTES,
+            send_timeout: SEND_TIMEOUT,
+            outcome_timeout: OUTCOME_TIMEOUT,
+        };
+        Self { connection, queue, settings }
+    }
+
+    /// By when a message must be processed, from the moment it is sent: after that its outcome is
+    /// [`DeadlineMissed`](crate::Outcome::DeadlineMissed). Each message may have one of its own.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.settings.deadline = Some(deadline);
+        self
+    }
+
+    /// How many messages may be under way at a time: handed over and not confirmed, or with a callback
+    /// that has not been called. 1000 unless said otherwise. [`Producer::send`] waits for room.
+    pub fn window(mut self, messages: usize) -> Self {
+        self.settings.window = messages.max(1);
+        self
+    }
+
+    /// How many bytes their bodies may have together; 64 MiB unless said otherwise. A larger body is
+    /// refused.
+    pub fn window_bytes(mut self, bytes: usize) -> Self {
+        self.settings.window_bytes = bytes.max(UNIT_BYTES);
+        self
+    }
+
+    /// How long a send may take, with all waiting for room, for a connection and for the disk; 30 s
+    /// unless said otherwise.
+    pub fn send_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.send_timeout = timeout;
+        self
+    }
+
+    /// How long [`Receipt::outcome`] waits for a message without a deadline; 30 s unless said
+    /// otherwise.
+    pub fn outcome_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.outcome_timeout = timeout;
+        self
+    }
+
+    /// Makes the producer, and the queue if it is not there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unreachable`].
+    pub async fn build(self) -> Result<Producer<In, Out, C>, Error> {
+        let Self { connection, queue, settings } = self;
+        let transport = &connection.transport;
+        let ready = async {
+            transport.ensure_queue(queue.name()).await?;
+            transport.ensure_outcomes().await
+        };
+        tokio::time::timeout(settings.send_timeout, ready).await.map_err(|_| {
+            let text = format!(
+                "the broker did not answer within {:?}; check that it runs",
+                settings.send_timeout
+            );
+            Error::new(ErrorKind::Unreachable, text)
+        })??;
+        let inner = Inner {
+            queue: queue.name().into(),
+            messages: Arc::new(Semaphore::new(settings.window.min(Semaphore::MAX_PERMITS))),
+            bytes: Arc::new(Semaphore::new(settings.window_bytes.div_ceil(UNIT_BYTES))),
+            settings,
+            connection,
+        };
+        Ok(Producer { inner: Arc::new(inner), queue })
+    }
+}
+
+impl<In, Out, C> Producer<In, Out, C> {
+    /// Sends a message: await it, and the engine has it on disk.
+    ///
+    /// ```no_run
+    /// # use wilco::{Producer, Error};
+    /// # async fn example(stock: Producer<String>) -> Result<(), Error> {
+    /// let receipt = stock.send(&"7 cups".to_owned()).id("order-7").await?;
+    /// println!("{}", receipt.outcome().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// While the window is full, it waits.
+    pub fn send(&self, message: &In) -> Send<Out, C>
+    where
+        C: Encode<In>,
+    {
+        Send::new(Arc::clone(&self.inner), C::encode(message), C::CONTENT_TYPE)
+    }
+
+    /// The same, but fails with [`ErrorKind::Full`] instead of waiting for room in the window.
+    pub fn try_send(&self, message: &In) -> Send<Out, C>
+    where
+        C: Encode<In>,
+    {
+        self.send(message).without_waiting()
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Queue<In, Out, C> {
+        &self.queue
+    }
+}
+
+impl<In, Out, C> Clone for Producer<In, Out, C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), queue: self.queue.clone() }
+    }
+}
+
+impl<In, Out, C> std::fmt::Debug for Producer<In, Out, C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Producer").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}

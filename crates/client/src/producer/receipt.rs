@@ -1,0 +1,97 @@
+//! What a producer has in hand once its message is on disk.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Inner;
+use crate::awaited::Interest;
+use crate::error::{Error, ErrorKind};
+use crate::outcome::Outcome;
+use crate::transport::Outgoing;
+
+/// The broker has the message on disk. What became of it is another question:
+/// [`outcome`](Self::outcome). A receipt that is dropped waits for nothing; the message is worked on all
+/// the same.
+pub struct Receipt<Out = (), C = crate::codec::Json> {
+    pub(super) sent: Sent,
+    pub(super) types: PhantomData<fn(C) -> Out>,
+}
+
+/// A message with all that is needed to send it again.
+#[derive(Clone)]
+pub(super) struct Sent {
+    pub(super) producer: Arc<Inner>,
+    pub(super) message: Outgoing,
+    pub(super) interest: Interest,
+}
+
+/// How much longer than its deadline a message is waited for: the broker says that it was missed.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl<Out, C> Receipt<Out, C> {
+    /// The message's id.
+    pub fn id(&self) -> &str {
+        self.sent.interest.id()
+    }
+
+    /// What became of the message, if that is known already.
+    pub fn known_outcome(&self) -> Option<Outcome<Out, C>> {
+        self.sent.interest.settled().map(|settled| Outcome::from_settled(&settled))
+    }
+
+    /// What became of the message: waits until that is known, but no longer than its deadline, or the
+    /// producer's [`outcome_timeout`](super::ProducerBuilder::outcome_timeout) if it has none. A failure
+    /// of the worker is an outcome, not an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`]: it is not known yet. Ask again, or send again under the same id.
+    pub async fn outcome(&self) -> Result<Outcome<Out, C>, Error> {
+        let settings = &self.sent.producer.settings;
+        let deadline = self.sent.message.deadline.map(|deadline| deadline.saturating_add(GRACE));
+        self.outcome_within(deadline.unwrap_or(settings.outcome_timeout)).await
+    }
+
+    /// The same, waiting no longer than this.
+    ///
+    /// # Errors
+    /// As [`outcome`](Self::outcome).
+    pub async fn outcome_within(&self, timeout: Duration) -> Result<Outcome<Out, C>, Error> {
+        let settled = tokio::time::timeout(timeout, self.sent.interest.wait()).await;
+        let settled = settled.map_err(|_| {
+            let text = format!(
+                "after {timeout:?} it is not known what became of message {} in queue '{}': it waits \
+                 for a worker or is being worked on. Ask again, or give messages a deadline",
+                self.id(),
+                self.sent.producer.queue,
+            );
+            Error::new(ErrorKind::TimedOut, text)
+        })?;
+        Ok(Outcome::from_settled(&settled))
+    }
+
+    /// Puts the message in again, under the same id and with a new deadline. If it was processed
+    /// meanwhile, or still will be, that is what its outcome says: it is never processed twice.
+    ///
+    /// # Errors
+    /// As [`Producer::send`](super::Producer::send).
+    pub async fn send_again(&self) -> Result<(), Error> {
+        self.sent.interest.begin_again();
+        let timeout = self.sent.producer.settings.send_timeout;
+        tokio::time::timeout(timeout, self.sent.hand_over()).await.map_err(|_| {
+            let text = format!(
+                "the broker did not confirm message {} within {timeout:?}; sending it again is \
+                 harmless",
+                self.id()
+            );
+            Error::new(ErrorKind::Unreachable, text)
+        })?
+    }
+}
+
+impl<Out, C> fmt::Debug for Receipt<Out, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("id", &self.id()).finish_non_exhaustive()
+    }
+}

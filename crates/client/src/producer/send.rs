@@ -1,0 +1,187 @@
+//! Sending one message.
+
+use std::future::{Future, IntoFuture};
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::TryAcquireError;
+use uuid::Uuid;
+
+use super::receipt::{Receipt, Sent};
+use super::{Inner, UNIT_BYTES};
+use crate::awaited::{Interest, Permits};
+use crate::codec::CodecError;
+use crate::connection::closed;
+use crate::error::{Error, ErrorKind};
+use crate::outcome::{Outcome, Settled};
+use crate::transport::{Outgoing, Taken};
+
+/// A message about to be sent: await it. Ids are AMQP short strings: at most 255 bytes.
+#[must_use = "a message is sent when this is awaited"]
+pub struct Send<Out, C> {
+    producer: Arc<Inner>,
+    body: Result<Bytes, CodecError>,
+    content_type: &'static str,
+    id: Option<String>,
+    deadline: Option<Duration>,
+    waits: bool,
+    callback: Option<TypedCallback<Out, C>>,
+}
+
+type TypedCallback<Out, C> = Box<dyn FnOnce(&str, Outcome<Out, C>) + std::marker::Send>;
+
+/// What an id may have.
+const ID_BYTES_MAX: usize = 255;
+
+impl<Out, C> Send<Out, C> {
+    pub(super) fn new(
+        producer: Arc<Inner>,
+        body: Result<Bytes, CodecError>,
+        content_type: &'static str,
+    ) -> Self {
+        Self { producer, body, content_type, id: None, deadline: None, waits: true, callback: None }
+    }
+
+    pub(super) fn without_waiting(mut self) -> Self {
+        self.waits = false;
+        self
+    }
+
+    /// The id by which the message is known, everywhere and for ever; up to 255 bytes. Sending another
+    /// with the same id is harmless: it is not processed twice, and what became of the first is told.
+    /// Without one it gets a UUID.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// By when it must be processed, instead of the producer's deadline.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Has a function called with the id and what became of the message, instead of awaiting that. It
+    /// is called on the connection's task: it should not take long, and may not block. The message
+    /// counts as under way until then.
+    pub fn on_outcome(
+        mut self,
+        callback: impl FnOnce(&str, Outcome<Out, C>) + std::marker::Send + 'static,
+    ) -> Self {
+        self.callback = Some(Box::new(callback));
+        self
+    }
+
+    async fn send(self) -> Result<Receipt<Out, C>, Error>
+    where
+        Out: 'static,
+        C: 'static,
+    {
+        let Self { producer, body, content_type, id, deadline, waits, callback } = self;
+        let body = body.map_err(|error| {
+            let text = format!("the message cannot be written as {content_type}: {error}");
+            Error::new(ErrorKind::Codec, text)
+        })?;
+        let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
+        if id.is_empty() || id.len() > ID_BYTES_MAX {
+            let text = format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len());
+            return Err(Error::new(ErrorKind::TooLarge, text));
+        }
+        let timeout = producer.settings.send_timeout;
+        let until = tokio::time::Instant::now() + timeout;
+        let deadline = deadline.or(producer.settings.deadline);
+        let room = producer.room(body.len(), waits);
+        let permits = tokio::time::timeout_at(until, room).await.map_err(|_| {
+            let text = format!(
+                "no message of the window was done within {timeout:?}; check that workers run, or \
+                 make the window larger"
+            );
+            Error::new(ErrorKind::TimedOut, text)
+        })??;
+        let interest = producer.connection.awaited.enter(id.into());
+        let message = Outgoing {
+            queue: Arc::clone(&producer.queue),
+            id: Arc::clone(interest.id()),
+            content_type,
+            deadline,
+            body,
+        };
+        let sent = Sent { producer, message, interest };
+        let timed_out = || not_confirmed(&sent.interest, timeout);
+        tokio::time::timeout_at(until, sent.hand_over()).await.map_err(|_| timed_out())??;
+        if let Some(callback) = callback {
+            let call = Box::new(move |settled: &Settled| {
+                callback(&settled.details.id, Outcome::from_settled(settled));
+            });
+            sent.interest.call_back(call, permits);
+        }
+        Ok(Receipt { sent, types: PhantomData })
+    }
+}
+
+impl<Out: 'static, C: 'static> IntoFuture for Send<Out, C> {
+    type Output = Result<Receipt<Out, C>, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + std::marker::Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.send())
+    }
+}
+
+impl Inner {
+    async fn room(&self, bytes: usize, waits: bool) -> Result<Permits, Error> {
+        let units = bytes.div_ceil(UNIT_BYTES);
+        if units > self.settings.window_bytes.div_ceil(UNIT_BYTES) {
+            let text = format!(
+                "the body has {bytes} bytes, the window of this producer only {}; say window_bytes, \
+                 or put the content elsewhere and send where it is",
+                self.settings.window_bytes
+            );
+            return Err(Error::new(ErrorKind::TooLarge, text));
+        }
+        let units = units as u32;
+        let (messages, room) = (Arc::clone(&self.messages), Arc::clone(&self.bytes));
+        if waits {
+            let _message = messages.acquire_owned().await.map_err(|_| closed())?;
+            let _bytes = room.acquire_many_owned(units).await.map_err(|_| closed())?;
+            return Ok(Permits { _message, _bytes });
+        }
+        let full = |error: TryAcquireError| match error {
+            TryAcquireError::Closed => closed(),
+            TryAcquireError::NoPermits => {
+                let text = "the window of this producer is full; try again later, or use send, \
+                            which waits";
+                Error::new(ErrorKind::Full, text)
+            }
+        };
+        let _message = messages.try_acquire_owned().map_err(full)?;
+        let _bytes = room.try_acquire_many_owned(units).map_err(full)?;
+        Ok(Permits { _message, _bytes })
+    }
+}
+
+impl Sent {
+    /// Hands the message to the engine; returns when it is stored.
+    pub(super) async fn hand_over(&self) -> Result<(), Error> {
+        let transport = &self.producer.connection.transport;
+        match transport.publish(self.message.clone()).await.map_err(|_| closed())?? {
+            Taken::Stored => Ok(()),
+            Taken::Unroutable => {
+                self.interest.settle(Settled::unroutable(self.interest.id()));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn not_confirmed(interest: &Interest, timeout: Duration) -> Error {
+    let text = format!(
+        "the broker did not confirm message {} within {timeout:?}; it may have it all the same. \
+         Sending it again under the same id is harmless",
+        interest.id()
+    );
+    Error::new(ErrorKind::Unreachable, text)
+}

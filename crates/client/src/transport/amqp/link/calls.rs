@@ -1,0 +1,116 @@
+//! Calls: what is asked of the broker and answered, one at a time.
+//!
+//! One at a time because an error closes the channel, and with it all that was asked behind. Each can be
+//! repeated, so what was not answered on one socket is asked again on the next.
+
+use std::collections::VecDeque;
+
+use amqp::{FieldTable, Method};
+
+use super::{CALLS, Event, Link, Refusal};
+
+/// Something to ask for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Call {
+    /// Whether there is such a queue: not found (404) if not.
+    Inspect(String),
+    /// A durable queue, made if it is not there.
+    Declare { queue: String, arguments: FieldTable },
+    /// Removes the queue's messages.
+    Purge(String),
+    /// Removes the queue.
+    Delete(String),
+}
+
+/// What came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Reply {
+    /// Messages that are ready, or were removed.
+    pub messages: u32,
+    /// Consumers of the queue.
+    pub consumers: u32,
+}
+
+/// Those that wait; the first has been asked if `is_asked`.
+pub(super) struct Calls<C> {
+    waiting: VecDeque<(Call, C)>,
+    is_asked: bool,
+}
+
+impl<C> Default for Calls<C> {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), is_asked: false }
+    }
+}
+
+impl<C> Calls<C> {
+    pub(super) fn disconnected(&mut self) {
+        self.is_asked = false;
+    }
+
+    pub(super) fn take_all(&mut self) -> Vec<C> {
+        self.waiting.drain(..).map(|(_, token)| token).collect()
+    }
+}
+
+impl<P, C> Link<P, C> {
+    /// Asks; the answer is an event. Once the link is closed, nothing is asked, and the token is
+    /// dropped.
+    pub(crate) fn call(&mut self, call: Call, token: C) {
+        if self.is_closing {
+            return;
+        }
+        self.calls.waiting.push_back((call, token));
+        if self.is_open() {
+            self.next_call();
+        }
+    }
+
+    pub(super) fn next_call(&mut self) {
+        if self.calls.is_asked {
+            return;
+        }
+        let Some((call, _)) = self.calls.waiting.front() else { return };
+        amqp::write_method(&mut self.output, CALLS, &method(call));
+        self.calls.is_asked = true;
+    }
+
+    pub(super) fn answered(&mut self, method: &Method<'_>) {
+        let reply = match method {
+            Method::QueueDeclareOk(ok) => {
+                Reply { messages: ok.message_count, consumers: ok.consumer_count }
+            }
+            Method::QueuePurgeOk(ok) => Reply { messages: ok.message_count, consumers: 0 },
+            Method::QueueDeleteOk(ok) => Reply { messages: ok.message_count, consumers: 0 },
+            other => return self.unexpected(other.name()),
+        };
+        self.call_is_over(Ok(reply));
+    }
+
+    pub(super) fn call_failed(&mut self, refusal: Refusal) {
+        self.call_is_over(Err(refusal));
+    }
+
+    fn call_is_over(&mut self, result: Result<Reply, Refusal>) {
+        if std::mem::take(&mut self.calls.is_asked)
+            && let Some((_, token)) = self.calls.waiting.pop_front()
+        {
+            self.events.push(Event::Called { token, result });
+        }
+        self.next_call();
+    }
+}
+
+fn method(call: &Call) -> Method<'_> {
+    match call {
+        Call::Inspect(queue) => {
+            amqp::QueueDeclare { queue, passive: true, ..Default::default() }.into()
+        }
+        Call::Declare { queue, arguments } => {
+            let arguments = arguments.clone();
+            amqp::QueueDeclare { queue, durable: true, arguments, ..Default::default() }.into()
+        }
+        Call::Purge(queue) => amqp::QueuePurge { queue, no_wait: false }.into(),
+        Call::Delete(queue) => amqp::QueueDelete { queue, ..Default::default() }.into(),
+    }
+}

@@ -1,0 +1,296 @@
+//! The link against a small broker in memory, with the socket cut wherever it can be.
+
+mod peer;
+
+use std::time::{Duration, Instant};
+
+use amqp::Properties;
+use bytes::Bytes;
+
+use self::peer::Peer;
+use super::*;
+
+type TestLink = Link<u32, &'static str>;
+
+/// A link and its broker, joined by a socket that is cut after so many bytes.
+struct World {
+    link: TestLink,
+    peer: Peer,
+    now: Instant,
+    /// Bytes still to pass to the broker, and to the link, before the cut.
+    cut_after: (usize, usize),
+    published: Vec<(u32, Result<Published, Refusal>)>,
+    called: Vec<(&'static str, Result<Reply, Refusal>)>,
+    delivered: Vec<Delivery>,
+    downs: Vec<Down>,
+    cancelled: Vec<Option<Refusal>>,
+}
+
+const NEVER: usize = usize::MAX;
+
+fn publish(number: u32, routing_key: &str) -> Publish {
+    let id = format!("m{number}");
+    let mut properties = Vec::new();
+    Properties { message_id: Some(id.as_str().into()), ..Properties::default() }
+        .encode(&mut properties);
+    let body = Bytes::from(vec![number as u8; number as usize % 3 * 3000]);
+    Publish {
+        exchange: "".into(),
+        routing_key: routing_key.into(),
+        properties: properties.into(),
+        body,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let login = Login {
+            user: "guest".to_owned(),
+            password: "guest".to_owned(),
+            virtual_host: "/".to_owned(),
+            connection_name: "test".to_owned(),
+        };
+        let now = Instant::now();
+        let times = Times { heartbeat: Duration::from_secs(1), ..Times::default() };
+        Self {
+            link: Link::new(login, times, now),
+            peer: Peer::default(),
+            now,
+            cut_after: (NEVER, NEVER),
+            published: Vec::new(),
+            called: Vec::new(),
+            delivered: Vec::new(),
+            downs: Vec::new(),
+            cancelled: Vec::new(),
+        }
+    }
+
+    /// Lets both talk until neither has anything to say; cut sockets are made anew.
+    fn settle(&mut self) {
+        for _ in 0..1000 {
+            if let Some(at) = self.link.reconnect_at() {
+                self.now = self.now.max(at);
+                self.link.connected(self.now);
+                self.peer.connected();
+            }
+            let mut output = Vec::new();
+            self.link.take_output(&mut output, self.now);
+            let passes = output.len().min(self.cut_after.0);
+            self.peer.received(&output[..passes]);
+            let answer = self.peer.take_output();
+            let answered = answer.len().min(self.cut_after.1);
+            self.link.received(&answer[..answered], self.now);
+            let is_cut = passes < output.len() || answered < answer.len();
+            if self.cut_after.0 != NEVER {
+                self.cut_after.0 -= passes;
+            }
+            if self.cut_after.1 != NEVER {
+                self.cut_after.1 -= answered;
+            }
+            self.take_events();
+            if is_cut || self.link.failure().is_some() {
+                self.cut_after = (NEVER, NEVER);
+                self.link.disconnected(Down::Socket("cut".to_owned()), self.now);
+                self.peer.disconnected();
+                self.take_events();
+            } else if output.is_empty() && answer.is_empty() {
+                return;
+            }
+        }
+        panic!("they talk for ever");
+    }
+
+    fn take_events(&mut self) {
+        let mut events = Vec::new();
+        self.link.take_events(&mut events);
+        for event in events {
+            match event {
+                Event::Published { token, result } => self.published.push((token, result)),
+                Event::Called { token, result } => self.called.push((token, result)),
+                Event::Delivered(delivery) => {
+                    self.link.settle(delivery.tag, Settlement::Ack);
+                    self.delivered.push(delivery);
+                }
+                Event::Cancelled { why, .. } => self.cancelled.push(why),
+                Event::Down(down) => self.downs.push(down),
+                Event::Up | Event::Blocked(_) => {}
+            }
+        }
+    }
+
+    /// A bit of everything.
+    fn scenario(&mut self) {
+        for number in 0..3 {
+            self.link.publish(publish(number, "q"), number);
+        }
+        self.link.call(Call::Inspect("q".to_owned()), "inspect");
+        self.link.call(Call::Inspect("missing".to_owned()), "missing");
+        self.settle();
+        let consumer = Consumer { queue: "q".to_owned(), prefetch: 2 };
+        self.link.consume(consumer).expect("a channel");
+        self.settle();
+        self.link.publish(publish(3, "nowhere"), 3);
+        self.link.publish(publish(4, "forbidden"), 4);
+        self.link.publish(publish(5, "q"), 5);
+        self.settle();
+    }
+
+    /// What must be so however the socket was cut.
+    fn check(&self, cut: &str) {
+        let mut tokens: Vec<_> = self.published.iter().map(|(token, _)| *token).collect();
+        tokens.sort_unstable();
+        assert_eq!(tokens, [0, 1, 2, 3, 4, 5], "{cut}: each is answered once");
+        for (token, result) in &self.published {
+            let expected = match token {
+                3 => Ok(Published { is_routed: false }),
+                4 => Err(403),
+                _ => Ok(Published { is_routed: true }),
+            };
+            assert_eq!(result.as_ref().copied().map_err(|refusal| refusal.code), expected, "{cut}");
+        }
+        let called: Vec<_> = self.called.iter().map(|(token, _)| *token).collect();
+        assert_eq!(called, ["inspect", "missing"], "{cut}");
+        assert!(self.called[0].1.is_ok() && self.called[1].1.is_err(), "{cut}");
+        assert_eq!(self.peer.unsettled(), 0, "{cut}: everything is settled");
+        let bodies = self.delivered.iter().map(|delivery| delivery.body.len());
+        assert!(bodies.into_iter().all(|bytes| bytes % 3000 == 0), "{cut}: bodies are whole");
+        for id in ["m0", "m1", "m2", "m5"] {
+            let acked = self.peer.acked(id);
+            assert!(acked >= 1, "{cut}: {id} was never worked on");
+            assert!(acked <= self.peer.stored(id), "{cut}: {id} was acked more often than stored");
+        }
+    }
+}
+
+#[test]
+fn everything_goes_on_wherever_the_socket_is_cut() {
+    let mut whole = World::new();
+    whole.scenario();
+    whole.check("no cut");
+    assert_eq!(whole.peer.stored("m0"), 1, "without a cut nothing is published twice");
+    let (to_broker, to_link) = whole.peer.bytes();
+    assert!(to_broker > 6000 && to_link > 6000);
+    for bytes in 0..to_broker {
+        let mut world = World::new();
+        world.cut_after.0 = bytes;
+        world.scenario();
+        world.check(&format!("cut after {bytes} bytes to the broker"));
+        assert_eq!(world.downs.len(), 1);
+    }
+    for bytes in 0..to_link {
+        let mut world = World::new();
+        world.cut_after.1 = bytes;
+        world.scenario();
+        world.check(&format!("cut after {bytes} bytes to the link"));
+        assert_eq!(world.downs.len(), 1);
+    }
+}
+
+#[test]
+fn messages_that_were_under_way_keep_their_order() {
+    let mut world = World::new();
+    world.settle();
+    world.peer.confirms = false;
+    for number in 0..100 {
+        world.link.publish(publish(number, "q"), number);
+        if number % 30 == 29 {
+            world.settle();
+            world.link.disconnected(Down::Socket("cut".to_owned()), world.now);
+            world.peer.disconnected();
+        }
+    }
+    world.peer.confirms = true;
+    world.settle();
+    let confirmed: Vec<_> = world.published.iter().map(|(token, _)| *token).collect();
+    assert_eq!(confirmed, (0..100).collect::<Vec<_>>());
+    let last: Vec<_> = world.peer.order().iter().rev().take(100).rev().cloned().collect();
+    let expected: Vec<_> = (0..100).map(|number| format!("m{number}")).collect();
+    assert_eq!(last, expected);
+}
+
+#[test]
+fn silence_ends_a_connection_and_signs_of_life_keep_it() {
+    let mut world = World::new();
+    world.settle();
+    for _ in 0..10 {
+        world.now = world.link.wake_at().expect("heartbeats");
+        world.link.tick(world.now);
+        assert!(!world.link.output().is_empty(), "a sign of life");
+        let mut beat = Vec::new();
+        amqp::write_heartbeat(&mut beat);
+        world.link.received(&beat, world.now);
+        world.settle();
+    }
+    assert!(world.link.failure().is_none());
+    world.now += Duration::from_secs(2);
+    world.link.tick(world.now);
+    assert!(matches!(world.link.failure(), Some(Down::Silent(_))));
+}
+
+#[test]
+fn attempts_that_fail_wait_longer_and_longer() {
+    let mut world = World::new();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        world.link.connected(world.now);
+        world.link.disconnected(Down::Socket("refused".to_owned()), world.now);
+        let at = world.link.reconnect_at().expect("it tries again");
+        waits.push(at - world.now);
+        world.now = at;
+    }
+    assert_eq!(waits[0], Duration::from_millis(100));
+    assert!(waits.is_sorted());
+    assert_eq!(waits[11], Duration::from_secs(10));
+}
+
+#[test]
+fn a_broker_that_hangs_up_on_a_login_may_have_refused_it() {
+    let mut world = World::new();
+    world.link.connected(world.now);
+    world.peer.connected();
+    let mut output = Vec::new();
+    world.link.take_output(&mut output, world.now);
+    world.peer.received(&output);
+    world.link.received(&world.peer.take_output(), world.now);
+    world.link.disconnected(Down::Socket("end of file".to_owned()), world.now);
+    world.take_events();
+    let [down] = &world.downs[..] else { panic!("{:?}", world.downs) };
+    assert!(down.to_string().contains("password may be wrong"), "{down}");
+}
+
+#[test]
+fn a_consumer_of_a_missing_queue_ends_alone() {
+    let mut world = World::new();
+    for queue in ["missing", "q"] {
+        let consumer = Consumer { queue: queue.to_owned(), prefetch: 1 };
+        world.link.consume(consumer).expect("a channel");
+    }
+    world.link.publish(publish(1, "q"), 1);
+    world.settle();
+    let [Some(refusal)] = &world.cancelled[..] else { panic!("{:?}", world.cancelled) };
+    assert_eq!(refusal.code, 404);
+    assert_eq!((world.delivered.len(), world.downs.len()), (1, 0));
+}
+
+#[test]
+fn no_bytes_make_it_panic() {
+    // Each byte of a good conversation replaced, one at a time, by a few others.
+    let mut whole = World::new();
+    whole.scenario();
+    let mut conversation = Vec::new();
+    std::mem::swap(&mut conversation, &mut whole.peer.transcript);
+    for at in 0..conversation.len().min(4000) {
+        for value in [0, 1, 0x7F, 0xCE, 0xFF] {
+            let mut world = World::new();
+            world.link.connected(world.now);
+            for number in 0..3 {
+                world.link.publish(publish(number, "q"), number);
+            }
+            let mut bytes = conversation.clone();
+            bytes[at] = value;
+            world.link.received(&bytes, world.now);
+            world.take_events();
+            world.link.disconnected(Down::Socket("over".to_owned()), world.now);
+        }
+    }
+}

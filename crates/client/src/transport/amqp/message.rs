@@ -1,0 +1,86 @@
+//! From the library's messages to AMQP's properties and headers, and back.
+
+use std::time::SystemTime;
+
+use ::amqp::{FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter};
+use ::outcome::{OutcomeMessage, OutcomeMessageError};
+use bytes::Bytes;
+
+use super::super::{Incoming, Outgoing, Token};
+use super::link::Delivery;
+use crate::outcome::Settled;
+
+/// When a message was published, by its producer's clock, ms since the epoch: the deadline is measured from
+/// then.
+const PUBLISHED_AT: &str = "x-published-at";
+
+/// Those of a message that asks for its outcome.
+pub(super) fn properties(message: &Outgoing, reply_to: &str) -> Bytes {
+    let mut headers = Vec::new();
+    let mut writer = TableWriter::new(&mut headers);
+    writer.text("x-notify", "all");
+    writer.integer(PUBLISHED_AT, now_ms() as i64);
+    if let Some(deadline) = message.deadline {
+        writer.integer("x-deadline", deadline.as_millis().clamp(1, i64::MAX as u128) as i64);
+    }
+    let mut encoded = Vec::with_capacity(128);
+    Properties {
+        content_type: Some(message.content_type.into()),
+        headers: Some(TableRef::new(&headers)),
+        delivery_mode: Some(2),
+        message_id: Some((&*message.id).into()),
+        reply_to: Some(reply_to.into()),
+        ..Properties::default()
+    }
+    .encode(&mut encoded);
+    encoded.into()
+}
+
+/// Those of a report with a result.
+pub(super) fn result_properties(content_type: &str) -> OwnedProperties {
+    OwnedProperties { content_type: Some(content_type.into()), ..OwnedProperties::default() }
+}
+
+/// Those of a report with an error text.
+pub(super) fn error_properties() -> OwnedProperties {
+    let headers: FieldTable = [("x-outcome", "failed")].into_iter().collect();
+    OwnedProperties {
+        content_type: Some("text/plain; charset=utf-8".into()),
+        headers: Some(headers),
+        ..OwnedProperties::default()
+    }
+}
+
+/// What an outcome message says.
+pub(super) fn settled(delivery: &Delivery) -> Result<Settled, OutcomeMessageError> {
+    let properties = Properties::decode(&delivery.properties)?;
+    Ok(Settled::of(&OutcomeMessage::decode(&properties, &delivery.body)?))
+}
+
+/// A message for a worker. What cannot be read of its properties is taken as not given: the body may
+/// be all right.
+pub(super) fn incoming(delivery: Delivery, token: Token) -> Incoming {
+    let properties = OwnedProperties::decode(&delivery.properties).unwrap_or_default();
+    let headers = properties.headers.unwrap_or_default();
+    let number = |name: &str| {
+        let number = headers.get(name).and_then(FieldValue::as_i64)?;
+        u64::try_from(number).ok()
+    };
+    // Without the time of publishing the broker alone knows when the deadline passes.
+    let deadline_at_ms = number(PUBLISHED_AT)
+        .zip(number("x-deadline"))
+        .and_then(|(published_at_ms, deadline_ms)| published_at_ms.checked_add(deadline_ms));
+    Incoming {
+        id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
+        attempts_before: number("x-delivery-count").and_then(|count| u32::try_from(count).ok()),
+        is_redelivered: delivery.is_redelivered,
+        deadline_at_ms,
+        body: delivery.body,
+        token,
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,117 @@
+//! What the library needs from an engine, in bytes: everything typed is above this.
+//!
+//! *Invariants:* a transport reconnects by itself, and keeps what was given to it until the engine has
+//! it. It never waits for the user's code: deliveries and outcomes go into queues that are bounded by
+//! what was asked for.
+
+pub(crate) mod amqp;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::Error;
+use crate::outcome::Settled;
+
+/// A message on its way in.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    pub queue: Arc<str>,
+    pub id: Arc<str>,
+    pub content_type: &'static str,
+    /// Measured from publishing.
+    pub deadline: Option<Duration>,
+    pub body: Bytes,
+}
+
+/// What the engine says to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is on disk.
+    Stored,
+    /// It reached no queue.
+    Unroutable,
+}
+
+/// Comes when the engine has a message, or refuses it. Dropped by the transport when it is closed.
+pub(crate) type Confirm = oneshot::Receiver<Result<Taken, Error>>;
+
+/// A message for a worker.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// Empty if its producer gave it none.
+    pub id: String,
+    /// Deliveries before this one, if the engine counts them.
+    pub attempts_before: Option<u32>,
+    pub is_redelivered: bool,
+    /// Ms since the epoch: when its producer no longer waits for it.
+    pub deadline_at_ms: Option<u64>,
+    pub body: Bytes,
+    pub token: Token,
+}
+
+/// Names a delivery for its transport.
+#[derive(Debug, Clone)]
+pub(crate) enum Token {
+    Amqp(amqp::DeliveryToken),
+}
+
+/// What a worker says of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is processed; with what comes back.
+    Processed { result: Bytes, content_type: &'static str },
+    /// It has failed for good.
+    Failed { error: String },
+    /// Somebody is to try again.
+    Again,
+}
+
+/// A stream of messages for a worker.
+pub(crate) struct Subscription {
+    /// Ends with an error when the engine ends it.
+    pub incoming: mpsc::UnboundedReceiver<Result<Incoming, Error>>,
+    pub id: u64,
+}
+
+/// Takes outcomes of messages that this process has sent.
+pub(crate) trait OutcomeSink: Send + Sync {
+    fn settled(&self, settled: Settled);
+}
+
+/// See the module's documentation.
+#[async_trait]
+pub(crate) trait Transport: Send + Sync + 'static {
+    /// Makes a queue that is not there; one that is stays as it is.
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Error>;
+
+    /// Removes the messages of a queue that no worker has; returns how many.
+    async fn purge_queue(&self, queue: &str) -> Result<u64, Error>;
+
+    /// Removes a queue with its messages; returns how many.
+    async fn delete_queue(&self, queue: &str) -> Result<u64, Error>;
+
+    /// Makes sure that outcomes come to the sink that the transport was made with.
+    async fn ensure_outcomes(&self) -> Result<(), Error>;
+
+    /// Hands a message to the engine.
+    fn publish(&self, message: Outgoing) -> Confirm;
+
+    /// Takes messages out of a queue, at most so many that are not settled.
+    async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error>;
+
+    /// Takes no more; what has been taken can still be settled. The stream ends when no more comes.
+    fn stop(&self, subscription: u64);
+
+    /// Gives back what is not settled.
+    fn release(&self, subscription: u64);
+
+    /// Settles a delivery. If it is somebody else's by now, nothing happens.
+    fn settle(&self, delivery: &Incoming, verdict: Verdict);
+
+    /// Ends everything.
+    async fn close(&self);
+}

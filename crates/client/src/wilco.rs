@@ -1,0 +1,88 @@
+//! The connection: where producers and workers come from.
+
+use std::sync::Arc;
+
+use crate::awaited::Awaited;
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::producer::ProducerBuilder;
+use crate::queue::Queue;
+use crate::transport::amqp::{AmqpTransport, Times};
+use crate::url::Address;
+use crate::worker::WorkerBuilder;
+
+/// A connection to an engine. Cloning is cheap, and all clones are the same connection; it closes when
+/// the last one and everything made from it are gone, or with [`close`](Self::close).
+///
+/// It reconnects by itself. While there is no connection, sending waits, and so does working; what had
+/// been handed over is sent again under its id, so nothing is lost, and nothing processed twice.
+#[derive(Clone)]
+pub struct Wilco {
+    connection: Arc<Connection>,
+}
+
+impl Wilco {
+    /// Connects to the engine that a URL names: `amqp://user:password@host:5672/vhost`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable), [`ErrorKind::Login`](crate::ErrorKind::Login). It does not try for long:
+    /// a program that may start before its broker tries again.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        let address = Address::parse(url)?;
+        let mut times = Times::default();
+        times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
+        let awaited = Arc::new(Awaited::default());
+        let transport = AmqpTransport::connect(address, times, Arc::clone(&awaited) as _).await?;
+        let transport = Box::new(transport);
+        Ok(Self { connection: Arc::new(Connection { transport, awaited }) })
+    }
+
+    /// A producer for a queue.
+    pub fn producer<In, Out, C>(&self, queue: Queue<In, Out, C>) -> ProducerBuilder<In, Out, C> {
+        ProducerBuilder::new(Arc::clone(&self.connection), queue)
+    }
+
+    /// A worker, to be told what it handles.
+    pub fn worker(&self) -> WorkerBuilder {
+        WorkerBuilder::new(Arc::clone(&self.connection))
+    }
+
+    /// Makes a queue that is not there, as producers and workers do by themselves. One that exists stays
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub async fn declare_queue(&self, name: &str) -> Result<(), Error> {
+        self.connection.transport.ensure_queue(name).await
+    }
+
+    /// Removes the messages of a queue that no worker has; returns how many. The outcome of each is
+    /// [`Dropped`](crate::Outcome::Dropped).
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub async fn purge_queue(&self, name: &str) -> Result<u64, Error> {
+        self.connection.transport.purge_queue(name).await
+    }
+
+    /// Removes a queue with its messages; returns how many there were. Their outcome is
+    /// [`Dropped`](crate::Outcome::Dropped).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub async fn delete_queue(&self, name: &str) -> Result<u64, Error> {
+        self.connection.transport.delete_queue(name).await
+    }
+
+    /// Ends the connection. Messages that are not confirmed yet are given up: their senders get
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed). What workers have not settled goes back to its queue.
+    pub async fn close(self) {
+        self.connection.transport.close().await;
+    }
+}
+
+impl std::fmt::Debug for Wilco {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wilco").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! What a handler can ask about the message it works on, and what it is given besides.
+
+use std::any::{Any, TypeId, type_name};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use super::failure::Failure;
+
+/// What surrounds a message while it is worked on. Handlers take it as an argument.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) message: Arc<MessageContext>,
+    pub(crate) states: Arc<States>,
+    pub(crate) stopping: watch::Receiver<bool>,
+}
+
+#[derive(Debug)]
+pub(crate) struct MessageContext {
+    pub(crate) id: String,
+    pub(crate) queue: String,
+    pub(crate) attempt: u32,
+    pub(crate) is_redelivered: bool,
+    pub(crate) deadline_at: Option<SystemTime>,
+}
+
+/// Values that handlers share, one of each type.
+#[derive(Default, Clone)]
+pub(crate) struct States(HashMap<TypeId, Arc<dyn Any + Send + Sync>>);
+
+impl States {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, state: T) {
+        self.0.insert(TypeId::of::<T>(), Arc::new(state));
+    }
+
+    fn of<T: Clone + 'static>(&self) -> Option<T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref::<T>().cloned()
+    }
+
+    pub(crate) fn contains(&self, type_id: TypeId) -> bool {
+        self.0.contains_key(&type_id)
+    }
+}
+
+impl Context {
+    /// The message's id; empty if its producer gave it none.
+    pub fn id(&self) -> &str {
+        &self.message.id
+    }
+
+    /// The queue it came from.
+    pub fn queue(&self) -> &str {
+        &self.message.queue
+    }
+
+    /// Which attempt this is, from 1 on, as far as the engine counts them.
+    pub fn attempt(&self) -> u32 {
+        self.message.attempt
+    }
+
+    /// Whether a worker may have had it before.
+    pub fn is_redelivered(&self) -> bool {
+        self.message.is_redelivered
+    }
+
+    /// How long its producer still waits; `None` if it waits as long as it takes.
+    pub fn time_left(&self) -> Option<Duration> {
+        let deadline_at = self.message.deadline_at?;
+        Some(deadline_at.duration_since(SystemTime::now()).unwrap_or_default())
+    }
+
+    /// For handlers that look up now and then whether the work is still wanted.
+    ///
+    /// # Errors
+    /// [`Failure::late`]: the deadline has passed.
+    pub fn check_deadline(&self) -> Result<(), Failure> {
+        match self.time_left() {
+            Some(left) if left.is_zero() => Err(Failure::late()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Completes when the deadline passes; never if there is none.
+    pub async fn deadline_passed(&self) {
+        match self.time_left() {
+            Some(left) => tokio::time::sleep(left).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Completes when the worker is told to stop: what takes long should come to an end, or give up.
+    pub async fn stopping(&self) {
+        let mut stopping = self.stopping.clone();
+        if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Context").field(&self.message).finish()
+    }
+}
+
+/// Something that a handler takes as an argument besides the message.
+#[diagnostic::on_unimplemented(
+    message = "a handler cannot take `{Self}` as an argument",
+    note = "the first argument is the message; the others are `Context`, `State<T>`, or types that implement `Extract`"
+)]
+pub trait Extract: Sized + Send {
+    /// Gets it.
+    ///
+    /// # Errors
+    /// It cannot be had: the message is not worked on.
+    fn extract(context: &Context) -> Result<Self, Failure>;
+
+    /// The type of the state that it needs, so that a worker without it does not start.
+    #[doc(hidden)]
+    fn needs() -> Option<(TypeId, &'static str)> {
+        None
+    }
+}
+
+impl Extract for Context {
+    fn extract(context: &Context) -> Result<Self, Failure> {
+        Ok(context.clone())
+    }
+}
+
+/// A value that was given to the worker ([`state`](crate::WorkerBuilder::state)): a clone of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct State<T>(pub T);
+
+impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
+    fn extract(context: &Context) -> Result<Self, Failure> {
+        let state = context.states.of::<T>().map(State);
+        state.ok_or_else(|| Failure::permanent(format!("there is no state {}", type_name::<T>())))
+    }
+
+    fn needs() -> Option<(TypeId, &'static str)> {
+        Some((TypeId::of::<T>(), type_name::<T>()))
+    }
+}

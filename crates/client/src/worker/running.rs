@@ -1,0 +1,242 @@
+//! A worker at work: a task for each message, one loop for each queue.
+//!
+//! A message that is to be tried again later waits here, unsettled, and then goes back to the queue: a
+//! crash meanwhile puts it back at once, and never loses it.
+
+use std::any::{Any, TypeId};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Settings;
+use super::context::{Context, MessageContext, States};
+use super::failure::{Failure, Then};
+use super::handler::Handler;
+use super::report::Report;
+use crate::codec::{Decode, Encode};
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::queue::Queue;
+use crate::transport::{Incoming, Subscription, Verdict};
+
+type Handling = Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>>;
+
+/// A queue and what handles its messages, without types.
+pub(crate) struct Route {
+    pub(super) queue: String,
+    pub(super) needs: Vec<(TypeId, &'static str)>,
+    content_type: &'static str,
+    handle: Arc<dyn Fn(Bytes, Context) -> Handling + Send + Sync>,
+}
+
+impl Route {
+    pub(super) fn new<In, Out, C, H, Arguments>(queue: &Queue<In, Out, C>, handler: H) -> Self
+    where
+        In: Send + 'static,
+        Out: Send + 'static,
+        C: Decode<In> + Encode<Out>,
+        H: Handler<In, Out, Arguments>,
+        Arguments: 'static,
+    {
+        let handle = move |body: Bytes, context: Context| -> Handling {
+            let handler = handler.clone();
+            Box::pin(async move {
+                let message = C::decode(&body).map_err(|error| unreadable::<C>(&*error))?;
+                let out = handler.call(message, context).await?;
+                C::encode(&out).map_err(|error| {
+                    Failure::permanent(format!(
+                        "it was done, but what the handler returned cannot be written as {}: {error}",
+                        C::CONTENT_TYPE
+                    ))
+                })
+            })
+        };
+        Self {
+            queue: queue.name().to_owned(),
+            needs: H::needs(),
+            content_type: C::CONTENT_TYPE,
+            handle: Arc::new(handle),
+        }
+    }
+}
+
+fn unreadable<C: crate::codec::Codec>(error: &(dyn std::error::Error + Send + Sync)) -> Failure {
+    let content_type = C::CONTENT_TYPE;
+    Failure::permanent(format!("the body is not the {content_type} that is expected here: {error}"))
+}
+
+/// See the module's documentation.
+pub(super) struct Running {
+    connection: Arc<Connection>,
+    states: Arc<States>,
+    settings: Arc<Settings>,
+    report: Arc<Mutex<Report>>,
+    stopping: watch::Sender<bool>,
+}
+
+impl Running {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        states: Arc<States>,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let (stopping, _) = watch::channel(false);
+        Self { connection, states, settings, report: Arc::default(), stopping }
+    }
+
+    pub(super) async fn run(
+        self,
+        routes: Vec<Route>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Report, Error> {
+        let transport = &self.connection.transport;
+        let mut subscribed = Vec::new();
+        for route in routes {
+            let subscription = transport.subscribe(&route.queue, self.settings.concurrency).await?;
+            subscribed.push((Arc::new(route), subscription));
+        }
+        let ids: Vec<u64> = subscribed.iter().map(|(_, subscription)| subscription.id).collect();
+        let loops =
+            subscribed.into_iter().map(|(route, subscription)| self.work(route, subscription));
+        let mut working = std::pin::pin!(join_all(loops));
+        let ended = tokio::select! {
+            ended = &mut working => Some(ended),
+            () = stop => None,
+        };
+        let ended = match ended {
+            Some(ended) => ended,
+            None => {
+                ids.iter().for_each(|id| transport.stop(*id));
+                self.stopping.send_replace(true);
+                working.await
+            }
+        };
+        ids.iter().for_each(|id| transport.release(*id));
+        ended.into_iter().collect::<Result<(), Error>>()?;
+        Ok(*self.report.lock())
+    }
+
+    /// Works on the messages of one queue until there are no more.
+    async fn work(&self, route: Arc<Route>, mut subscription: Subscription) -> Result<(), Error> {
+        let mut tasks = JoinSet::new();
+        let mut result = Ok(());
+        let mut stopping = self.stopping.subscribe();
+        loop {
+            let next = tokio::select! {
+                biased;
+                // Whoever stops first gives back what it has not begun.
+                _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
+                next = subscription.incoming.recv() => next,
+            };
+            while tasks.try_join_next().is_some() {}
+            match next {
+                Some(Ok(incoming)) => drop(tasks.spawn(self.attempt(&route, incoming))),
+                Some(Err(error)) => {
+                    result = Err(error);
+                    // The other queues are wound up, too: half a worker is hard to notice.
+                    self.stopping.send_replace(true);
+                    break;
+                }
+                None => break,
+            }
+        }
+        let finish = async { while tasks.join_next().await.is_some() {} };
+        let finished = tokio::time::timeout(self.settings.grace, finish).await;
+        let unfinished = if finished.is_err() { tasks.len() as u64 } else { 0 };
+        tasks.shutdown().await;
+        self.report.lock().given_back += unfinished;
+        result
+    }
+
+    /// One attempt at one message.
+    fn attempt(
+        &self,
+        route: &Arc<Route>,
+        incoming: Incoming,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (route, settings) = (Arc::clone(route), Arc::clone(&self.settings));
+        let (connection, report) = (Arc::clone(&self.connection), Arc::clone(&self.report));
+        let attempt = incoming.attempts_before.unwrap_or(0).saturating_add(1);
+        let context = Context {
+            message: Arc::new(MessageContext {
+                id: incoming.id.clone(),
+                queue: route.queue.clone(),
+                attempt,
+                is_redelivered: incoming.is_redelivered,
+                deadline_at: incoming.deadline_at_ms.map(time),
+            }),
+            states: Arc::clone(&self.states),
+            stopping: self.stopping.subscribe(),
+        };
+        async move {
+            let handling = (route.handle)(incoming.body.clone(), context);
+            let handled = within(settings.timeout, AssertUnwindSafe(handling).catch_unwind()).await;
+            let handled = match handled {
+                Some(Ok(handled)) => handled,
+                Some(Err(panic)) => Err(panicked(&*panic)),
+                None => Err(Failure::retry("the handler took too long")),
+            };
+            let transport = &connection.transport;
+            match handled {
+                Ok(result) => {
+                    let content_type = route.content_type;
+                    transport.settle(&incoming, Verdict::Processed { result, content_type });
+                    report.lock().processed += 1;
+                }
+                Err(failure) => {
+                    let delay = match failure.then() {
+                        Then::GiveUp => None,
+                        _ if attempt >= settings.attempts => None,
+                        Then::Retry => Some(jittered(settings.backoff.after(attempt))),
+                        Then::RetryAfter(delay) => Some(delay),
+                    };
+                    let Some(delay) = delay else {
+                        let error = failure.into_text();
+                        tracing::debug!(id = incoming.id, "failed: {error}");
+                        transport.settle(&incoming, Verdict::Failed { error });
+                        report.lock().failed += 1;
+                        return;
+                    };
+                    tracing::debug!(id = incoming.id, attempt, ?delay, "tried again: {failure}");
+                    tokio::time::sleep(delay).await;
+                    transport.settle(&incoming, Verdict::Again);
+                    report.lock().retried += 1;
+                }
+            }
+        }
+    }
+}
+
+async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Up to a tenth more, so that those who failed together do not come back together.
+fn jittered(delay: Duration) -> Duration {
+    // The last bytes of such an id are random.
+    let random = uuid::Uuid::now_v7().as_bytes()[15];
+    delay + delay.mul_f64(f64::from(random) / 2560.0)
+}
+
+fn time(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+/// A panic costs its message only.
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::permanent(format!("the handler panicked: {}", text.unwrap_or("without a text")))
+}

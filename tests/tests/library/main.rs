@@ -1,0 +1,26 @@
+//! The library against the real server: what producers are told, and what crashes take from nobody.
+
+mod crashes;
+mod errors;
+mod outcomes;
+
+use std::time::Duration;
+
+use end_to_end::{Broker, shared, unique};
+use wilco::{Backoff, Wilco};
+
+/// No wait between attempts that a test would notice.
+const AT_ONCE: Backoff = Backoff::constant(Duration::from_millis(1));
+
+async fn connect(broker: &Broker) -> Wilco {
+    Wilco::connect(&broker.uri()).await.expect("the broker is there")
+}
+
+/// Runs a test's future; a test that hangs fails.
+fn block<T>(future: impl Future<Output = T>) -> T {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        tokio::time::timeout(Duration::from_secs(60), future).await.expect("it does not hang")
+    })
+}
