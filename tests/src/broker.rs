@@ -407,7 +407,9 @@ fn wilco_under(surroundings: &str) -> Command {
         shell.arg("-c").arg(script).arg(binary());
         shell
     };
-    for variable in ["WILCO_DATA", "WILCO_AMQP", "WILCO_HTTP", "WILCO_CONFIG", "WILCO_LOG"] {
+    for variable in
+        ["WILCO_DATA", "WILCO_AMQP", "WILCO_HTTP", "WILCO_CONFIG", "WILCO_LOG", "WILCO_URL"]
+    {
         command.env_remove(variable);
     }
     command

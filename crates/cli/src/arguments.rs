@@ -1,7 +1,9 @@
 //! The command line, as clap reads it. What a setting means and which values are allowed is defined
 //! in [`config`](crate::config); here values are text.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bench::BenchArgs;
 use clap::error::ErrorKind;
@@ -23,6 +25,7 @@ pub(crate) struct Arguments {
 /// Settings from the command line. They take precedence over the environment, and that over the
 /// file.
 #[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Settings of the server")]
 pub(crate) struct Settings {
     /// Directory of the store [default: ./wilco-data, environment: WILCO_DATA]
     #[arg(long, global = true, value_name = "DIR")]
@@ -45,6 +48,16 @@ pub(crate) struct Settings {
 pub(crate) enum Command {
     /// Run the broker
     Serve,
+    /// Send messages, and learn what became of them
+    Send(Box<SendArguments>),
+    /// Run a command for each message of a queue
+    #[command(after_help = WORK_HELP)]
+    Work(Box<WorkArguments>),
+    /// Make, empty or delete queues
+    Queue {
+        #[command(subcommand)]
+        command: QueueCommand,
+    },
     /// Load an AMQP 0-9-1 broker, wilco or another, and measure it
     Bench(Box<BenchArgs>),
     /// Check or show the configuration
@@ -67,6 +80,125 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PermissionCommand,
     },
+}
+
+/// What the command of `wilco work` gets and says.
+const WORK_HELP: &str = "\
+The command gets the message's body on standard input, and in its environment WILCO_ID, WILCO_QUEUE,
+WILCO_ATTEMPT and each header as WILCO_HEADER_NAME. Its exit code says what became of the message:
+  0   processed; standard output is the result
+  75  not now (EX_TEMPFAIL): it is tried again after a while
+  any other: failed; standard error is the error text";
+
+/// Which broker.
+#[derive(Args, Debug)]
+pub(crate) struct Remote {
+    /// The broker
+    #[arg(
+        long,
+        env = "WILCO_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
+    )]
+    pub(crate) url: String,
+    /// Print JSON, one object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SendArguments {
+    /// The queue
+    pub(crate) queue: String,
+    /// The message; without it and without --file or --lines, standard input
+    #[arg(conflicts_with_all = ["file", "lines"])]
+    pub(crate) body: Option<String>,
+    /// The content of a file as the message; - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "lines")]
+    pub(crate) file: Option<PathBuf>,
+    /// Each line of a file as a message; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lines: Option<PathBuf>,
+    /// The id of the message: sending it again does not have it processed twice
+    #[arg(long, value_name = "ID", conflicts_with = "lines")]
+    pub(crate) id: Option<String>,
+    /// A header of the messages; repeatable
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// Wait until it is known what became of each message; the exit code is 0 only if all were
+    /// processed
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// By when a message must be processed, such as 500ms, 10s or 2h
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) deadline: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WorkArguments {
+    /// The queue
+    pub(crate) queue: String,
+    /// Messages worked on at a time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) concurrency: u16,
+    /// How often a message is tried before it has failed
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) attempts: u32,
+    /// The wait after the first attempt; it doubles with each
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1s")]
+    pub(crate) backoff: Duration,
+    /// How long the command may take before it is killed and the message tried again
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(crate) timeout: Option<Duration>,
+    /// How long what has begun may take after Ctrl-C or SIGTERM
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
+    pub(crate) grace: Duration,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum QueueCommand {
+    /// Make a queue, unless it is there
+    Declare {
+        /// Name of the queue
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Remove the messages of a queue that no worker has
+    Purge {
+        /// Name of the queue
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Delete a queue with its messages
+    Delete {
+        /// Name of the queue
+        name: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+/// Reads a time such as `500ms` or `1h 30m`.
+fn time(text: &str) -> Result<Duration, String> {
+    let time: jiff::SignedDuration =
+        text.parse().map_err(|_| "a time is written like 500ms, 10s or 2h".to_owned())?;
+    let time = Duration::try_from(time).ok().filter(|time| time.as_millis() > 0);
+    time.ok_or_else(|| "a time is at least 1ms".to_owned())
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a header is written NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Subcommand, Debug)]
@@ -184,5 +316,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        let ms = |text| super::time(text).map(|time| time.as_millis());
+        assert_eq!([ms("500ms"), ms("10s"), ms("2h")], [Ok(500), Ok(10_000), Ok(7_200_000)]);
+        for text in ["", "10", "-1s", "0s", "x"] {
+            assert!(ms(text).is_err(), "{text}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Owns the command line, the configuration, what is printed, the exit code, and the control socket
 //! through which `wilco user|vhost|permission` reach a running server. Does no broker work: that is
-//! done by `node`, and by `server` in front of it.
+//! done by `node`, and by `server` in front of it; what `send`, `work` and `queue` do is done by the
+//! library.
 
 mod administer;
 mod arguments;
+mod client;
 mod config;
 mod control;
 mod failure;
@@ -47,6 +49,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Config { command: ConfigCommand::Show }) => {
             output::text(&Config::load(settings)?.to_toml()?)
         }
+        Some(Command::Send(send)) => client::send(&send),
+        Some(Command::Work(work)) => client::work(&work),
+        Some(Command::Queue { command }) => client::queue(&command),
         Some(Command::Bench(bench)) => Ok(bench::run(&bench)?),
         Some(Command::User { command }) => administer::user(&Config::load(settings)?, &command),
         Some(Command::Vhost { command }) => administer::vhost(&Config::load(settings)?, &command),

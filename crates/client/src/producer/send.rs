@@ -27,6 +27,7 @@ pub struct Send<Out, C> {
     content_type: &'static str,
     id: Option<String>,
     deadline: Option<Duration>,
+    headers: Vec<(String, String)>,
     waits: bool,
     callback: Option<TypedCallback<Out, C>>,
 }
@@ -35,6 +36,8 @@ type TypedCallback<Out, C> = Box<dyn FnOnce(&str, Outcome<Out, C>) + std::marker
 
 /// What an id may have.
 const ID_BYTES_MAX: usize = 255;
+/// Headers must fit in one frame, and a broker may want frames of 4096 bytes.
+const HEADER_BYTES_MAX: usize = 2048;
 
 impl<Out, C> Send<Out, C> {
     pub(super) fn new(
@@ -42,7 +45,16 @@ impl<Out, C> Send<Out, C> {
         body: Result<Bytes, CodecError>,
         content_type: &'static str,
     ) -> Self {
-        Self { producer, body, content_type, id: None, deadline: None, waits: true, callback: None }
+        Self {
+            producer,
+            body,
+            content_type,
+            id: None,
+            deadline: None,
+            headers: Vec::new(),
+            waits: true,
+            callback: None,
+        }
     }
 
     pub(super) fn without_waiting(mut self) -> Self {
@@ -64,6 +76,13 @@ impl<Out, C> Send<Out, C> {
         self
     }
 
+    /// Gives the message a header, which workers read with [`Context::header`](crate::Context::header).
+    /// Names have at most 255 bytes; those that begin with `x-` are the broker's.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
     /// Has a function called with the id and what became of the message, instead of awaiting that. It
     /// is called on the connection's task: it should not take long, and may not block. The message
     /// counts as under way until then.
@@ -80,7 +99,7 @@ impl<Out, C> Send<Out, C> {
         Out: 'static,
         C: 'static,
     {
-        let Self { producer, body, content_type, id, deadline, waits, callback } = self;
+        let Self { producer, body, content_type, id, deadline, headers, waits, callback } = self;
         let body = body.map_err(|error| {
             let text = format!("the message cannot be written as {content_type}: {error}");
             Error::new(ErrorKind::Codec, text)
@@ -88,6 +107,19 @@ impl<Out, C> Send<Out, C> {
         let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
         if id.is_empty() || id.len() > ID_BYTES_MAX {
             let text = format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len());
+            return Err(Error::new(ErrorKind::TooLarge, text));
+        }
+        if let Some((name, _)) = headers.iter().find(|(name, _)| !is_header_name(name)) {
+            let text = format!(
+                "'{}' cannot be the name of a header: it has 1 to 255 bytes and does not begin with x-",
+                name.escape_debug()
+            );
+            return Err(Error::new(ErrorKind::Refused, text));
+        }
+        let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
+        if bytes > HEADER_BYTES_MAX {
+            let text =
+                format!("headers have at most {HEADER_BYTES_MAX} bytes together, not {bytes}");
             return Err(Error::new(ErrorKind::TooLarge, text));
         }
         let timeout = producer.settings.send_timeout;
@@ -107,6 +139,7 @@ impl<Out, C> Send<Out, C> {
             id: Arc::clone(interest.id()),
             content_type,
             deadline,
+            headers,
             body,
         };
         let sent = Sent { producer, message, interest };
@@ -175,6 +208,10 @@ impl Sent {
             }
         }
     }
+}
+
+fn is_header_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && !name.starts_with("x-")
 }
 
 fn not_confirmed(interest: &Interest, timeout: Duration) -> Error {

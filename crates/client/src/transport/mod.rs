@@ -24,6 +24,8 @@ pub(crate) struct Outgoing {
     pub content_type: &'static str,
     /// Measured from publishing.
     pub deadline: Option<Duration>,
+    /// Names and texts, for workers.
+    pub headers: Vec<(String, String)>,
     pub body: Bytes,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Incoming {
     pub is_redelivered: bool,
     /// Ms since the epoch: when its producer no longer waits for it.
     pub deadline_at_ms: Option<u64>,
+    /// Those that its producer gave it, with their values as texts.
+    pub headers: Vec<(String, String)>,
     pub body: Bytes,
     pub token: Token,
 }

@@ -24,6 +24,7 @@ pub(crate) struct MessageContext {
     pub(crate) attempt: u32,
     pub(crate) is_redelivered: bool,
     pub(crate) deadline_at: Option<SystemTime>,
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// Values that handlers share, one of each type.
@@ -63,6 +64,16 @@ impl Context {
     /// Whether a worker may have had it before.
     pub fn is_redelivered(&self) -> bool {
         self.message.is_redelivered
+    }
+
+    /// A header that its producer gave it.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers().find(|(other, _)| *other == name).map(|(_, value)| value)
+    }
+
+    /// All of them; values that are no texts, as texts.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// How long its producer still waits; `None` if it waits as long as it takes.

@@ -161,7 +161,7 @@ impl Running {
     fn attempt(
         &self,
         route: &Arc<Route>,
-        incoming: Incoming,
+        mut incoming: Incoming,
     ) -> impl Future<Output = ()> + Send + 'static {
         let (route, settings) = (Arc::clone(route), Arc::clone(&self.settings));
         let (connection, report) = (Arc::clone(&self.connection), Arc::clone(&self.report));
@@ -173,6 +173,7 @@ impl Running {
                 attempt,
                 is_redelivered: incoming.is_redelivered,
                 deadline_at: incoming.deadline_at_ms.map(time),
+                headers: std::mem::take(&mut incoming.headers),
             }),
             states: Arc::clone(&self.states),
             stopping: self.stopping.subscribe(),

@@ -2,7 +2,9 @@
 
 use std::time::SystemTime;
 
-use ::amqp::{FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter};
+use ::amqp::{
+    BStr, ByteSlice, FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter,
+};
 use ::outcome::{OutcomeMessage, OutcomeMessageError};
 use bytes::Bytes;
 
@@ -22,6 +24,9 @@ pub(super) fn properties(message: &Outgoing, reply_to: &str) -> Bytes {
     writer.integer(PUBLISHED_AT, now_ms() as i64);
     if let Some(deadline) = message.deadline {
         writer.integer("x-deadline", deadline.as_millis().clamp(1, i64::MAX as u128) as i64);
+    }
+    for (name, text) in &message.headers {
+        writer.text(name, text);
     }
     let mut encoded = Vec::with_capacity(128);
     Properties {
@@ -75,9 +80,23 @@ pub(super) fn incoming(delivery: Delivery, token: Token) -> Incoming {
         attempts_before: number("x-delivery-count").and_then(|count| u32::try_from(count).ok()),
         is_redelivered: delivery.is_redelivered,
         deadline_at_ms,
+        headers: headers.iter().filter_map(|(name, value)| text_header(name, value)).collect(),
         body: delivery.body,
         token,
     }
+}
+
+/// A header of the producer's own, as texts; those that the broker and this library read are none.
+fn text_header(name: &BStr, value: &FieldValue) -> Option<(String, String)> {
+    let name = name.to_str().ok().filter(|name| !name.starts_with("x-"))?;
+    let text = match value {
+        FieldValue::Bool(value) => value.to_string(),
+        FieldValue::F32(value) => value.to_string(),
+        FieldValue::F64(value) => value.to_string(),
+        FieldValue::LongString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        other => other.as_i64()?.to_string(),
+    };
+    Some((name.to_owned(), text))
 }
 
 fn now_ms() -> u64 {

@@ -1,0 +1,46 @@
+//! The commands that use a broker as a client: `send`, `work`, `queue`. All of it is done by the library;
+//! here is what is asked for and what is printed.
+
+mod progress;
+mod queue;
+mod send;
+mod work;
+
+use wilco::{Error, ErrorKind, Wilco};
+
+use crate::arguments::{QueueCommand, Remote, SendArguments, WorkArguments};
+use crate::failure::Failure;
+
+/// `wilco send`
+pub(crate) fn send(arguments: &SendArguments) -> Result<(), Failure> {
+    block_on(send::run(arguments))
+}
+
+/// `wilco work`
+pub(crate) fn work(arguments: &WorkArguments) -> Result<(), Failure> {
+    block_on(work::run(arguments))
+}
+
+/// `wilco queue`
+pub(crate) fn queue(command: &QueueCommand) -> Result<(), Failure> {
+    block_on(queue::run(command))
+}
+
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::runtime(format!("cannot begin: {error}")))?;
+    runtime.block_on(command)
+}
+
+async fn connect(remote: &Remote) -> Result<Wilco, Failure> {
+    Wilco::connect(&remote.url).await.map_err(failure)
+}
+
+/// A URL that cannot be used is a mistake in the request; everything else went wrong.
+fn failure(error: Error) -> Failure {
+    match error.kind() {
+        ErrorKind::Url => Failure::Usage(error.to_string()),
+        _ => Failure::Runtime(error.to_string()),
+    }
+}

@@ -1,0 +1,195 @@
+//! `wilco send`, `work` and `queue`, as a shell sees them.
+
+use std::io::Write;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use end_to_end::{Broker, Session, broker, eventually, shared, unique};
+
+/// What a worker of these tests does: `bad…` fails, `later…` only works the second time, all others are
+/// echoed with what is known of them.
+const SCRIPT: &str = r#"
+read -r line
+case $line in
+    bad*) echo "no $line" >&2; exit 3;;
+    later*) [ "$WILCO_ATTEMPT" = 2 ] || exit 75; echo "second attempt";;
+    *) echo "$line of $WILCO_QUEUE, $WILCO_HEADER_COLOUR_1";;
+esac
+"#;
+
+fn wilco(broker: &Broker, arguments: &[&str]) -> Command {
+    let mut command = broker::wilco();
+    command.env("WILCO_URL", broker.uri()).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(broker: &Broker, arguments: &[&str]) -> Output {
+    wilco(broker, arguments).output().expect("it runs")
+}
+
+fn run_with(broker: &Broker, arguments: &[&str], input: &str) -> Output {
+    let mut child = wilco(broker, arguments).stdin(Stdio::piped()).spawn().expect("it runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, stdout: &str) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(text(&output.stdout), stdout, "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+}
+
+/// `wilco work`, ended with the test.
+struct Worker(Option<Child>);
+
+impl Worker {
+    fn start(broker: &Broker, queue: &str, options: &[&str], script: &str) -> Self {
+        let mut arguments = vec!["work", queue];
+        arguments.extend(options);
+        arguments.extend(["--", "sh", "-c", script]);
+        Self(Some(wilco(broker, &arguments).spawn().expect("it runs")))
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.0.as_ref().expect("it runs").id().to_string();
+        assert!(Command::new("kill").args([name, &id]).status().expect("it runs").success());
+    }
+
+    fn end(mut self) -> Output {
+        self.0.take().expect("it runs").wait_with_output().expect("it ends")
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn start() -> (Session, String) {
+    (shared(), unique("jobs"))
+}
+
+#[test]
+fn what_became_of_a_message_is_its_output_and_exit_code() {
+    let (broker, queue) = start();
+    let worker = Worker::start(&broker, &queue, &["--backoff", "1ms"], SCRIPT);
+    let sent = run(&broker, &["send", &queue, "hello", "--wait", "--header", "colour-1=red"]);
+    check(&sent, 0, &format!("hello of {queue}, red\n"));
+    let bad = run(&broker, &["send", &queue, "bad egg", "--wait", "--id", "egg-1"]);
+    check(&bad, 1, "");
+    assert_eq!(String::from_utf8_lossy(&bad.stderr), "wilco: message egg-1: failed: no bad egg\n");
+    check(&run(&broker, &["send", &queue, "later", "--wait"]), 0, "second attempt\n");
+    let told = run_with(&broker, &["send", &queue, "--wait", "--json", "--id", "a"], "one\ntwo\n");
+    let expected = format!(
+        "{{\"attempts\":1,\"error\":null,\"id\":\"a\",\"outcome\":\"processed\",\
+         \"result\":\"one of {queue}, \\n\"}}\n"
+    );
+    check(&told, 0, &expected);
+    worker.signal("-TERM");
+    check(&worker.end(), 0, "3 processed, 1 failed, 1 retried, 0 given back\n");
+}
+
+#[test]
+fn many_messages_are_counted_and_failures_listed() {
+    let (broker, queue) = start();
+    let _worker = Worker::start(&broker, &queue, &["--concurrency", "8"], SCRIPT);
+    let lines: String = (0..200).map(|number| format!("line {number}\n")).collect();
+    let all = run_with(&broker, &["send", &queue, "--lines", "-", "--wait"], &lines);
+    check(&all, 0, "200 processed, 0 not\n");
+    let some = run_with(&broker, &["send", &queue, "--lines", "-", "--wait"], "a\nbad b\nc");
+    let stdout = String::from_utf8_lossy(&some.stdout);
+    assert!(stdout.ends_with("  failed: no bad b\n2 processed, 1 not\n"), "{stdout}");
+    assert_eq!(some.status.code(), Some(1));
+    let ids = run_with(&broker, &["send", &queue, "--lines", "-", "--json"], "a\nb\n");
+    assert_eq!(String::from_utf8_lossy(&ids.stdout).matches("{\"id\":").count(), 2);
+}
+
+#[test]
+fn lines_are_sent_as_they_come() {
+    let (broker, queue) = start();
+    let _worker = Worker::start(&broker, &queue, &[], "cat");
+    let mut child = wilco(&broker, &["send", &queue, "--lines", "-", "--wait", "--json"]);
+    let mut child = child.stdin(Stdio::piped()).spawn().expect("it runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    for number in 0..3 {
+        writeln!(stdin, "{number}").expect("it reads");
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut stdout, &mut line).expect("an outcome");
+        assert!(line.ends_with(&format!("\"result\":{number}}}\n")), "{line}");
+    }
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn a_worker_that_is_stopped_finishes_and_kills_what_takes_longer() {
+    let (broker, queue) = start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name);
+    let script = format!(
+        "read -r it; touch {0}/$it.begun; sleep ${{it#*-}}; touch {0}/$it.done",
+        directory.path().display()
+    );
+    let worker = Worker::start(&broker, &queue, &["--concurrency", "2", "--grace", "2s"], &script);
+    for body in ["quick-1", "slow-30"] {
+        check(
+            &run(&broker, &["queue", "declare", &queue]),
+            0,
+            &format!("queue {queue} is there\n"),
+        );
+        assert_eq!(run(&broker, &["send", &queue, body]).status.code(), Some(0));
+    }
+    eventually("both begin", || file("quick-1.begun").exists() && file("slow-30.begun").exists());
+    // As Ctrl-C on a terminal does: it is for the worker, which lets what has begun finish.
+    worker.signal("-INT");
+    check(&worker.end(), 0, "1 processed, 0 failed, 0 retried, 1 given back\n");
+    assert!(file("quick-1.done").exists());
+    std::thread::sleep(Duration::from_millis(100));
+    let pattern = directory.path().display().to_string();
+    let left = Command::new("pgrep").args(["-f", &pattern]).output().expect("pgrep");
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "", "its command was killed");
+    check(
+        &run(&broker, &["queue", "purge", &queue]),
+        0,
+        &format!("queue {queue} purged: 1 messages removed\n"),
+    );
+    let deleted = run(&broker, &["queue", "delete", &queue, "--json"]);
+    check(&deleted, 0, &format!("{{\"messages\":0,\"queue\":\"{queue}\"}}\n"));
+}
+
+#[test]
+fn mistakes_are_one_line_and_a_code() {
+    let (broker, queue) = start();
+    let address = broker.address();
+    let wrong = format!("amqp://guest:geheim@{address}");
+    let header = "x-deadline=1";
+    let table: &[(&[&str], i32, &str)] = &[
+        (&["send", &queue, "x", "--url", "http://x"], 2, "is not supported"),
+        (&["send", &queue, "x", "--url", &wrong], 1, "check user, password"),
+        (&["send", &queue, "x", "--url", "amqp://127.0.0.1:1"], 1, "check that the broker runs"),
+        (&["send", &queue, "--file", "/nonexistent"], 1, "cannot read /nonexistent"),
+        (&["send", &queue, "x", "--file", "y"], 2, "cannot be used with"),
+        (&["send", &queue, "x", "--deadline", "soon"], 2, "a time is written like"),
+        (&["send", &queue, "x", "--header", header], 1, "cannot be the name of a header"),
+        (&["send", &queue, "x", "--id", ""], 1, "an id has 1 to 255 bytes"),
+        (&["work", &queue], 2, "COMMAND"),
+        (&["work", &queue, "--concurrency", "0", "--", "cat"], 2, "0 is not in"),
+        (&["queue", "purge", &unique("missing")], 1, "NOT_FOUND"),
+    ];
+    for (arguments, code, text) in table {
+        let output = run(&broker, arguments);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("wilco: ") && stderr.contains(text), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("geheim") && stderr.matches('\n').count() == 1, "{stderr}");
+    }
+}
