@@ -15,6 +15,7 @@ mod heap;
 mod log;
 mod output;
 mod password;
+mod queries;
 mod serve;
 
 use std::process::ExitCode;

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{Config, Durability, HttpAddress};
 use crate::failure::Failure;
-use crate::{control, output};
+use crate::{control, output, queries};
 
 /// The exit code of a process that was ended by an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -60,14 +60,15 @@ async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
             return Err(Failure::Runtime(format!("cannot listen on {address}: {error}")));
         }
     };
-    let http = match listen_for_http(config, &node, admission).await {
-        Ok(http) => http,
+    let management = match start_management(config, &node, admission).await {
+        Ok(management) => management,
         Err(reason) => {
             node.close();
             return Err(Failure::Runtime(reason));
         }
     };
-    let http_address = http.as_ref().map(Management::local_address);
+    queries::answer(&node, management.queries());
+    let http_address = management.local_address();
     output::text(&opened.announcement(config, server.local_address(), http_address))?;
 
     let shutdown = async move {
@@ -79,9 +80,7 @@ async fn serve(config: &Config, open_files: OpenFiles) -> Result<(), Failure> {
         });
     };
     server.run(shutdown).await;
-    if let Some(http) = http {
-        http.stop().await;
-    }
+    management.stop().await;
     if let Some(control) = control {
         control.abort();
         // It was meant to end, so being aborted is not an error.
@@ -101,17 +100,25 @@ fn admission(open_files: OpenFiles, node: &Arc<Node>) -> Admission {
     })
 }
 
-/// Starts the HTTP server where the configuration says, if anywhere. If the port is in use, the
-/// broker does not start, unless it is the default port: nobody has asked for that one, and a
-/// second broker on the same machine does without it.
-async fn listen_for_http(
+/// Starts what answers about messages: over HTTP, if there is a socket for it, and over AMQP.
+async fn start_management(
     config: &Config,
     node: &Arc<Node>,
     admission: Admission,
-) -> Result<Option<Management>, String> {
+) -> Result<Management, String> {
+    let listener = listen_for_http(config).await?;
+    let options = management::Options { admission, ..config.management_options() };
+    let started = Management::start(listener, management::over_node(Arc::clone(node)), options);
+    started.map_err(|error| error.to_string())
+}
+
+/// The socket for HTTP, where the configuration says, if anywhere. If the port is in use, the
+/// broker does not start, unless it is the default port: nobody has asked for that one, and a
+/// second broker on the same machine does without it.
+async fn listen_for_http(config: &Config) -> Result<Option<tokio::net::TcpListener>, String> {
     let Some(address) = config.listen.http.0 else { return Ok(None) };
-    let listener = match tokio::net::TcpListener::bind(address).await {
-        Ok(listener) => listener,
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
         Err(error)
             if error.kind() == ErrorKind::AddrInUse
                 && config.listen.http == HttpAddress::default() =>
@@ -119,13 +126,10 @@ async fn listen_for_http(
             tracing::warn!(
                 "no HTTP: {address} is in use; choose another address with --http, or --http off"
             );
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(format!("cannot listen on {address}: {error}")),
-    };
-    let options = management::Options { admission, ..config.management_options() };
-    let started = Management::start(listener, management::over_node(Arc::clone(node)), options);
-    started.map(Some).map_err(|error| error.to_string())
+        Err(error) => Err(format!("cannot listen on {address}: {error}")),
+    }
 }
 
 /// A broker without its control socket is less convenient, but still works.

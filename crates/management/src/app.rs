@@ -28,7 +28,8 @@ pub(crate) struct App(Arc<Inner>);
 
 struct Inner {
     ports: Ports,
-    webhooks: Webhooks,
+    /// None if there is no HTTP server.
+    webhooks: Option<Webhooks>,
     waiting: Arc<Pool>,
     body_room: Arc<Pool>,
     answer_room: Arc<Pool>,
@@ -39,7 +40,7 @@ struct Inner {
 impl App {
     pub(crate) fn new(
         ports: Ports,
-        webhooks: Webhooks,
+        webhooks: Option<Webhooks>,
         waiting_count_max: usize,
         names: Names,
         stopping: Stopping,
@@ -71,8 +72,10 @@ impl App {
         Err(Problem::new(Kind::UnknownVhost, detail))
     }
 
-    pub(crate) fn webhooks(&self) -> &Webhooks {
-        &self.0.webhooks
+    /// The webhooks.
+    pub(crate) fn webhooks(&self) -> Answer<&Webhooks> {
+        let none = || Problem::new(Kind::UnknownPath, "this server has no HTTP, so no webhooks");
+        self.0.webhooks.as_ref().ok_or_else(none)
     }
 
     /// The largest body of a request: the largest message in base64, and what is around it.

@@ -26,6 +26,11 @@ impl Caller {
         Ok(Self { user: ports.broker.log_in(source, name, password).await? })
     }
 
+    /// Somebody whom the broker knows already: the user of a connection of its own.
+    pub(crate) fn connected(user: User) -> Self {
+        Self { user }
+    }
+
     /// The administrator on whose behalf something is done that they asked for earlier; `None` if
     /// they no longer exist or are no administrator any more.
     pub(crate) fn absent(ports: &Ports, user: User) -> Option<Self> {

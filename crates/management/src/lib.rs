@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! ports ← over_node
-//! ports ← caller ← view ← webhooks ← app ← v1, auth, browser, bounded_answer ← router ← server
+//! ports ← caller ← view ← webhooks ← app ← v1, auth, browser, bounded_answer ← router ← queries, server
 //! ```
 //!
 //! Never here: deciding the state of a message (`ledger` and `node` do), AMQP, threads of its own.
@@ -32,6 +32,7 @@ mod over_node;
 mod pool;
 pub mod ports;
 mod problem;
+mod queries;
 mod router;
 mod server;
 mod stopping;
@@ -44,4 +45,5 @@ mod webhooks;
 pub use error::ManagementError;
 pub use options::Options;
 pub use over_node::over_node;
+pub use queries::{Queries, Query, QueryAnswer};
 pub use server::Management;

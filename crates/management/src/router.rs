@@ -18,14 +18,27 @@ use crate::v1::{events, messages, outcomes, publish, webhooks};
 /// The description of the API.
 const OPENAPI: &str = include_str!("../openapi.json");
 
-/// The paths, and what serves them.
-pub(crate) fn router(app: App) -> Router {
-    let guarded = Router::new()
-        .route("/v1/messages", post(publish::publish))
+/// The calls about single messages and outcomes, for those whom the broker knows already: each request
+/// has its caller among its extensions.
+pub(crate) fn answers(app: App) -> Router {
+    of_messages()
+        .route_layer(middleware::from_fn_with_state(app.clone(), bounded_answer::bound))
+        .fallback(unknown_path)
+        .with_state(app)
+}
+
+fn of_messages() -> Router<App> {
+    Router::new()
         .route("/v1/messages/{id}", get(messages::show).delete(messages::cancel))
         .route("/v1/messages/{id}/outcome", get(messages::wait_for_outcome))
         .route("/v1/messages/{id}/retry", post(messages::retry))
         .route("/v1/outcomes", get(outcomes::list))
+}
+
+/// The paths, and what serves them.
+pub(crate) fn router(app: App) -> Router {
+    let guarded = of_messages()
+        .route("/v1/messages", post(publish::publish))
         .route("/v1/events", get(events::serve))
         .route("/v1/webhooks", get(webhooks::list).post(webhooks::add))
         .route(

@@ -22,6 +22,7 @@ use crate::error::ManagementError;
 use crate::names::Names;
 use crate::options::Options;
 use crate::ports::Ports;
+use crate::queries::Queries;
 use crate::router::router;
 use crate::stopping::{Stop, Stopping};
 use crate::under_way::UnderWay;
@@ -30,25 +31,26 @@ use crate::webhooks::{self, Webhooks};
 /// How long a request's head may take, and how long a connection may be idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The running HTTP server.
+/// The running HTTP server, and what answers questions over AMQP.
 pub struct Management {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     stop: Stop,
-    serving: JoinHandle<()>,
+    serving: Option<JoinHandle<()>>,
     app: App,
 }
 
 impl Management {
-    /// Starts to serve requests and to deliver to webhooks.
+    /// Starts to serve requests and to deliver to webhooks; without a listener there are neither, and
+    /// only [`queries`](Self::queries) are answered.
     ///
     /// # Errors
     /// [`ManagementError`]: the webhooks cannot be read, the listener is broken.
     pub fn start(
-        listener: TcpListener,
+        listener: Option<TcpListener>,
         ports: Ports,
         options: Options,
     ) -> Result<Self, ManagementError> {
-        let address = listener.local_addr()?;
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let stop = Stop::new();
         let stopping = stop.listen();
         let of_webhooks = webhooks::Options {
@@ -56,26 +58,36 @@ impl Management {
             allow_private_addresses: options.allow_private_addresses,
             retry_delays: options.retry_delays.clone(),
         };
-        let webhooks = Webhooks::open(ports.clone(), of_webhooks)?;
+        let open = || Webhooks::open(ports.clone(), of_webhooks);
+        let webhooks = listener.is_some().then(open).transpose()?;
         let names = Names::new(&options.names);
         let app = App::new(ports, webhooks, options.waiting_count_max, names, stopping.clone());
-        let router = router(app.clone());
-        let Options { admission, connections_max, .. } = &options;
-        let listener = Listener::new(listener, "HTTP", admission, *connections_max);
-        let serving = tokio::spawn(serve(listener, router, stopping));
+        let serving = listener.map(|listener| {
+            let Options { admission, connections_max, .. } = &options;
+            let listener = Listener::new(listener, "HTTP", admission, *connections_max);
+            tokio::spawn(serve(listener, router(app.clone()), stopping))
+        });
         Ok(Self { address, stop, serving, app })
     }
 
-    /// The address it listens on.
-    pub fn local_address(&self) -> SocketAddr {
+    /// The address it listens on, if it does.
+    pub fn local_address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// What answers questions as the same calls over HTTP would.
+    pub fn queries(&self) -> Queries {
+        Queries::new(self.app.clone())
     }
 
     /// Stops: feeds and long polls end at once, other requests are finished, all within seconds.
     pub async fn stop(self) {
         self.stop.stop();
-        self.app.webhooks().stop().await;
-        if let Err(error) = self.serving.await {
+        if let Ok(webhooks) = self.app.webhooks() {
+            webhooks.stop().await;
+        }
+        let Some(serving) = self.serving else { return };
+        if let Err(error) = serving.await {
             tracing::error!("HTTP: {error}");
         }
     }

@@ -29,6 +29,7 @@ mod nets;
 pub mod node;
 mod one_at_a_time;
 mod options;
+mod queries;
 mod registry;
 mod rewrite;
 mod session;
@@ -45,6 +46,7 @@ pub use error::NodeError;
 pub use names::is_reserved_target;
 pub use node::Node;
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
+pub use queries::{Queries, Question};
 pub use registry::Outbox;
 pub use session::{
     ChannelError, Consume, Consuming, DeclareExchange, DeclareQueue, Placed, Publish,

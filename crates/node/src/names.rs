@@ -10,12 +10,14 @@ pub const DEFAULT_VHOST: &str = "/";
 pub(crate) const REPORT_EXCHANGE: &str = "amq.wilco.report";
 /// The topic exchange that has every outcome.
 pub(crate) const OUTCOMES_EXCHANGE: &str = "amq.wilco.outcomes";
+/// The exchange that takes questions about messages.
+pub(crate) const QUERY_EXCHANGE: &str = "amq.wilco.query";
 /// The pseudo queue of direct reply-to, and the prefix of its addresses.
 pub(crate) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
-/// Whether nothing but a worker's report, a reply or the broker itself goes there.
+/// Whether nothing but a worker's report, a question, a reply or the broker itself goes there.
 pub fn is_reserved_target(exchange: &str, routing_key: &[u8]) -> bool {
-    [REPORT_EXCHANGE, OUTCOMES_EXCHANGE].contains(&exchange)
+    [REPORT_EXCHANGE, OUTCOMES_EXCHANGE, QUERY_EXCHANGE].contains(&exchange)
         || exchange.is_empty() && routing_key.starts_with(REPLY_TO.as_bytes())
 }
 

@@ -23,6 +23,7 @@ use crate::locks::Mutex;
 use crate::maintenance::Maintenance;
 use crate::one_at_a_time::OneAtATime;
 use crate::options::Options;
+use crate::queries::Queries;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::sink::Sink;
@@ -216,9 +217,15 @@ impl Node {
         sink: Box<dyn Sink>,
         connections_max: Option<usize>,
     ) -> Result<Session, BrokerError> {
-        let (access, named) = (&self.accounts.access, (vhost, who.user()));
+        let (access, named) = (&self.accounts.access, (vhost, who));
         let is_current = || self.accounts.is_current(who);
         Session::open(&self.engine, access, named, sink, connections_max, is_current)
+    }
+
+    /// Has somebody answer the questions that clients publish to `amq.wilco.query`. Counts once; without
+    /// it, they are told that nobody does.
+    pub fn answer_queries(&self, queries: Arc<dyn Queries>) {
+        let _ = self.engine.queries.set(queries);
     }
 
     /// What was found in the store at the start.

@@ -7,6 +7,7 @@ mod case;
 mod confirm_on_ack;
 mod duplicates;
 mod message;
+mod questions;
 mod queues_ask;
 mod reports;
 mod retries;

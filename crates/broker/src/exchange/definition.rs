@@ -100,8 +100,9 @@ impl ExchangeDefinition {
             ("amq.match", ExchangeKind::Headers),
             ("amq.rabbitmq.trace", ExchangeKind::Topic),
             ("amq.topic", ExchangeKind::Topic),
-            // For workers' reports, and for outcomes: see `outcome`.
+            // For outcomes, for questions about messages, and for workers' reports: see `outcome`.
             ("amq.wilco.outcomes", ExchangeKind::Topic),
+            ("amq.wilco.query", ExchangeKind::Direct),
             ("amq.wilco.report", ExchangeKind::Direct),
         ]
         .into_iter()

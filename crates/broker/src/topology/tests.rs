@@ -289,6 +289,7 @@ fn predeclared_exchanges_are_there_and_stay() {
         ("amq.headers", ExchangeKind::Headers),
         ("amq.match", ExchangeKind::Headers),
         ("amq.wilco.outcomes", ExchangeKind::Topic),
+        ("amq.wilco.query", ExchangeKind::Direct),
         ("amq.wilco.report", ExchangeKind::Direct),
     ];
     for (name, kind) in names {
@@ -307,7 +308,7 @@ fn predeclared_exchanges_are_there_and_stay() {
         ReplyCode::AccessRefused,
         "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'",
     );
-    assert_eq!(topology.exchanges().count(), 9);
+    assert_eq!(topology.exchanges().count(), 10);
     assert!(topology.exchange_for_publish("").is_ok());
     assert_eq!(routed(&topology, "", "q"), ["q"]);
     assert!(routed(&topology, "", "nq").is_empty());

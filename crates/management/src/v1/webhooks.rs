@@ -91,7 +91,7 @@ pub(crate) async fn list(
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
     caller.check_administrator(app.ports())?;
-    let webhooks = app.webhooks().all().into_iter().map(View::new).collect();
+    let webhooks = app.webhooks()?.all().into_iter().map(View::new).collect();
     Ok(json(&List { webhooks }))
 }
 
@@ -125,7 +125,7 @@ pub(crate) async fn add(
         cursor: None,
         status: Status::default(),
     };
-    let webhook = app.webhooks().add(webhook).await?;
+    let webhook = app.webhooks()?.add(webhook).await?;
     let location = format!("/v1/webhooks/{}", webhook.id);
     let secret = webhook.secret.reveal().to_owned();
     let mut response = json(&View::new(webhook).with_secret(secret));
@@ -161,7 +161,7 @@ pub(crate) async fn change(
         name.map(|name| name.map(|name| text(key, name)).transpose()).transpose()
     };
     let (vhost, queue) = (name("vhost", change.vhost)?, name("queue", change.queue)?);
-    let changed = app.webhooks().update(&id, |webhook| {
+    let changed = app.webhooks()?.update(&id, |webhook| {
         // Whoever sends what others see to an address of their choice must be allowed to see it
         // themselves.
         webhook.belong_to(caller.user());
@@ -185,7 +185,7 @@ pub(crate) async fn change(
         }
     });
     changed.await?;
-    app.webhooks().start(&id);
+    app.webhooks()?.start(&id);
     found(&app, &id)
 }
 
@@ -196,7 +196,7 @@ pub(crate) async fn delete(
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
     caller.check_administrator(app.ports())?;
-    app.webhooks().delete(&id).await?;
+    app.webhooks()?.delete(&id).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -208,13 +208,13 @@ pub(crate) async fn test(
     Params(Nothing {}): Params<Nothing>,
 ) -> Answer {
     caller.check_administrator(app.ports())?;
-    let webhook = app.webhooks().find(&id).ok_or_else(|| unknown(&id))?;
+    let webhook = app.webhooks()?.find(&id).ok_or_else(|| unknown(&id))?;
     let _place = app.place_to_wait(&caller)?;
     let data = serde_json::json!({ "webhook": webhook.id });
     let body = delivery::envelope("webhook.test", now_ms(), data);
     let event_id = format!("test_{}", uuid::Uuid::now_v7());
     let tested =
-        match delivery::attempt(app.webhooks(), &webhook, &mut Kept::default(), &event_id, body)
+        match delivery::attempt(app.webhooks()?, &webhook, &mut Kept::default(), &event_id, body)
             .await
         {
             Attempt::Delivered(status) => {
@@ -233,7 +233,7 @@ pub(crate) async fn test(
 }
 
 fn found(app: &App, id: &str) -> Answer<Response> {
-    let webhook = app.webhooks().find(id).ok_or_else(|| unknown(id))?;
+    let webhook = app.webhooks()?.find(id).ok_or_else(|| unknown(id))?;
     Ok(json(&View::new(webhook)))
 }
 
@@ -241,7 +241,7 @@ fn checked_url(app: &App, url: String) -> Answer<String> {
     if url.len() > URL_BYTES_MAX {
         return Err(Problem::bad(format!("url: it is longer than {URL_BYTES_MAX} bytes")));
     }
-    let allows_private = app.webhooks().client().allows_private();
+    let allows_private = app.webhooks()?.client().allows_private();
     match Endpoint::parse(&url, allows_private) {
         Ok(_) => Ok(url),
         Err(reason @ EndpointError::Private) => {

@@ -125,9 +125,9 @@ impl Fixture {
         let ports = behind.ports();
         let management = runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            Management::start(listener, ports, options).expect("it starts")
+            Management::start(Some(listener), ports, options).expect("it starts")
         });
-        let address = management.local_address();
+        let address = management.local_address().expect("it listens");
         let user = "guest:guest".to_owned();
         let (management, runtime) = (Some(management), Some(runtime));
         Self { runtime, management, behind, address, user, directory, _kept: None }

@@ -28,8 +28,8 @@ mod settings;
 pub(crate) mod started;
 pub(crate) mod whereabouts;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 use broker::{Message, Position};
 use ledger::Ledger;
@@ -37,6 +37,7 @@ use segment_log::LogError;
 
 use crate::clock::Clock;
 use crate::options::Limits;
+use crate::queries::Queries;
 use crate::registry::{LiveQueue, Registry};
 use crate::store::Store;
 use body_cache::BodyCache;
@@ -64,6 +65,8 @@ pub(crate) struct Engine {
     pub started: Started,
     /// Memory used by what clients have begun and not finished.
     pub unfinished_bytes: AtomicU64,
+    /// Who answers questions about messages.
+    pub queries: OnceLock<Arc<dyn Queries>>,
 }
 
 impl Engine {
@@ -88,6 +91,7 @@ impl Engine {
             hold: PublisherHold::default(),
             limits,
             unfinished_bytes: AtomicU64::new(0),
+            queries: OnceLock::new(),
         });
         engine.outcomes.notifications.bind(&engine);
         engine

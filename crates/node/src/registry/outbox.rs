@@ -76,6 +76,8 @@ pub(crate) struct Overdue {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Owner {
     pub user: Arc<str>,
+    /// Tells the user from others of its name.
+    pub incarnation: u64,
     pub vhost: Arc<str>,
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use broker::BrokerError;
 
@@ -15,7 +16,7 @@ use super::routes::RouteCache;
 use super::settles::{PendingSettle, SettleBatch};
 use super::traffic::TrafficNotes;
 use super::worker_name::WorkerName;
-use crate::auth::{Access, AccessTable};
+use crate::auth::{Access, AccessTable, Identity};
 use crate::engine::Engine;
 use crate::registry::{Outbox, Owner, Seat, Unsettled, UserUse, Vhost, VhostState};
 use crate::sink::Sink;
@@ -38,6 +39,8 @@ pub struct Session {
     pub(super) traffic: TrafficNotes,
     pub(super) credit: Credit,
     pub(super) settles: Vec<PendingSettle>,
+    /// Questions that are not answered yet.
+    pub(super) questions: Arc<AtomicUsize>,
     pub(super) failed: Failed,
     /// Memory for [`Session::flush`].
     pub(super) settle_batch: SettleBatch,
@@ -63,13 +66,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// As [`Node::open_session_as`](crate::Node::open_session_as), for (virtual host, user).
+    /// As [`Node::open_session_as`](crate::Node::open_session_as), for (virtual host, who).
     /// `connections_max` is set for a connection that counts: so many a user may have. `is_current`
     /// says whether the user still exists.
     pub(crate) fn open(
         engine: &Arc<Engine>,
         access: &Arc<AccessTable>,
-        (vhost, user): (&str, &str),
+        (vhost, who): (&str, &Identity),
         sink: Box<dyn Sink>,
         connections_max: Option<usize>,
         is_current: impl FnOnce() -> bool,
@@ -78,7 +81,12 @@ impl Session {
             .registry
             .vhost(vhost)
             .ok_or_else(|| BrokerError::not_allowed(format!("vhost {vhost} not found")))?;
-        let owner = Owner { user: user.into(), vhost: Arc::clone(&found.name) };
+        let user = who.user();
+        let owner = Owner {
+            user: user.into(),
+            incarnation: who.incarnation(),
+            vhost: Arc::clone(&found.name),
+        };
         let user_use = engine.registry.users.of(&owner.user);
         let sit_down = |max| {
             user_use.sit_down(max).ok_or_else(|| {
@@ -118,6 +126,7 @@ impl Session {
             traffic: TrafficNotes::default(),
             credit: Credit::default(),
             settles: Vec::new(),
+            questions: Arc::default(),
             failed: Failed::default(),
             settle_batch: SettleBatch::default(),
             taken: Vec::new(),

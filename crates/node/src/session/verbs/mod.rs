@@ -5,6 +5,7 @@ mod confirms;
 mod consume;
 mod flush;
 mod publish;
+mod queries;
 mod readiness;
 mod reports;
 mod routing;

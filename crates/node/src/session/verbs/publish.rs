@@ -6,7 +6,7 @@ use broker::{BrokerError, Message};
 use outcome::DURATION_MS_MAX;
 
 use crate::auth::Access;
-use crate::names::{OUTCOMES_EXCHANGE, REPLY_TO, REPORT_EXCHANGE};
+use crate::names::{OUTCOMES_EXCHANGE, QUERY_EXCHANGE, REPLY_TO, REPORT_EXCHANGE};
 use crate::rewrite;
 use crate::session::headers::Headers;
 use crate::session::publishes::{Pending, Publish};
@@ -32,6 +32,9 @@ impl Session {
         let headers = Headers::scan(properties.headers)?;
         if publish.exchange == REPORT_EXCHANGE {
             return self.report(number, publish, &properties, &headers);
+        }
+        if publish.exchange == QUERY_EXCHANGE {
+            return self.ask(number, publish, &properties);
         }
         if publish.exchange == OUTCOMES_EXCHANGE {
             let text =
