@@ -8,7 +8,7 @@ use crate::transport::Transport;
 
 /// See the module's documentation.
 pub(crate) struct Connection {
-    pub(crate) transport: Box<dyn Transport>,
+    pub(crate) transport: Arc<dyn Transport>,
     /// Messages whose outcome somebody waits for.
     pub(crate) awaited: Arc<Awaited>,
 }

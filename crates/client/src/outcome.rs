@@ -11,8 +11,6 @@ use bytes::Bytes;
 use crate::codec::{Decode, Json};
 use crate::error::{Error, ErrorKind};
 
-pub use ::outcome::Reason;
-
 /// What became of a message in a queue. Exactly one of these, once; only a missed deadline may yet turn
 /// into a late success.
 #[derive(Debug, Clone)]
@@ -43,8 +41,9 @@ pub struct Details {
     pub queue: String,
     /// How often a worker had it.
     pub attempts: u16,
-    /// Why it left the queue, if it did.
-    pub reason: Option<Reason>,
+    /// Why it left the queue, if it did: `acked`, `auto-acked`, `rejected`, `delivery-limit`, `ttl`,
+    /// `max-length`, `refused`, `purged`, `queue-deleted`, `cancelled`.
+    pub reason: Option<&'static str>,
     /// Who settled it, as the broker names it; may be empty.
     pub worker: String,
     /// When it was published.
@@ -65,6 +64,8 @@ pub struct Details {
 pub struct Processed<R = (), C = Json> {
     details: Details,
     body: Bytes,
+    /// How large it was, if this is only the beginning.
+    cut_from: Option<u64>,
     types: PhantomData<fn(C) -> R>,
 }
 
@@ -132,8 +133,8 @@ impl<R, C> Outcome<R, C> {
         let details = settled.details.clone();
         match settled.kind {
             Kind::Processed => {
-                let body = settled.result.clone();
-                Self::Processed(Processed { details, body, types: PhantomData })
+                let (body, cut_from) = (settled.result.clone(), settled.cut_from);
+                Self::Processed(Processed { details, body, cut_from, types: PhantomData })
             }
             Kind::Failed => Self::Failed(Failed { details, error: settled.error.clone() }),
             Kind::Expired => Self::Expired(details),
@@ -149,8 +150,17 @@ impl<R, C: Decode<R>> Processed<R, C> {
     /// back nothing, which is `()` or `None` in JSON.
     ///
     /// # Errors
-    /// [`ErrorKind::Codec`]: it is not an `R`. The message was processed all the same.
+    /// [`ErrorKind::Codec`]: it is not an `R`, or only the beginning of one. The message was processed all
+    /// the same.
     pub fn result(&self) -> Result<R, Error> {
+        if let Some(bytes) = self.cut_from {
+            let (id, kept) = (&self.details.id, self.body.len());
+            let text = format!(
+                "message {id} was processed, but of the {bytes} bytes that the worker gave back only \
+                 {kept} were kept"
+            );
+            return Err(Error::new(ErrorKind::Codec, text));
+        }
         C::decode(&self.body).map_err(|error| {
             let (queue, id) = (&self.details.queue, &self.details.id);
             let text = format!(
@@ -188,8 +198,9 @@ impl Deref for Failed {
 
 impl<R, C> Clone for Processed<R, C> {
     fn clone(&self) -> Self {
-        let Self { details, body, .. } = self;
-        Self { details: details.clone(), body: body.clone(), types: PhantomData }
+        let Self { details, body, cut_from, .. } = self;
+        let (details, body) = (details.clone(), body.clone());
+        Self { details, body, cut_from: *cut_from, types: PhantomData }
     }
 }
 
@@ -209,7 +220,7 @@ impl<R, C> fmt::Display for Outcome<R, C> {
             Self::Failed(failed) if !failed.error.is_empty() => write!(f, ": {}", failed.error)?,
             Self::Failed(_) | Self::Dropped(_) => {
                 if let Some(reason) = details.reason {
-                    write!(f, ": {}", reason.name())?;
+                    write!(f, ": {reason}")?;
                 }
             }
             _ => {}
@@ -224,13 +235,14 @@ pub(crate) struct Settled {
     pub(crate) kind: Kind,
     pub(crate) details: Details,
     pub(crate) result: Bytes,
+    pub(crate) cut_from: Option<u64>,
     pub(crate) error: String,
 }
 
 impl Settled {
     /// From an outcome message.
     pub(crate) fn of(message: &OutcomeMessage<'_>) -> Self {
-        let OutcomeMessage { verdict, details, queue, settled_at_ms, .. } = message;
+        let OutcomeMessage { verdict, details, queue, settled_at_ms, result_bytes, .. } = message;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             kind: verdict.outcome,
@@ -238,7 +250,7 @@ impl Settled {
                 id: text(&details.message_id),
                 queue: queue.clone().into_owned(),
                 attempts: verdict.attempts,
-                reason: verdict.reason,
+                reason: verdict.reason.map(::outcome::Reason::name),
                 worker: Worker::parse(&details.worker).name.to_owned(),
                 published_at: at(verdict.published_at_ms),
                 settled_at: at(*settled_at_ms),
@@ -248,6 +260,7 @@ impl Settled {
                 queue_count: verdict.queue_count,
             },
             result: Bytes::copy_from_slice(details.result.as_deref().unwrap_or_default()),
+            cut_from: *result_bytes,
             error: details.error.as_deref().map(|error| text(error)).unwrap_or_default(),
         }
     }
@@ -271,6 +284,7 @@ impl Settled {
                 queue_count: 0,
             },
             result: Bytes::new(),
+            cut_from: None,
             error: String::new(),
         }
     }

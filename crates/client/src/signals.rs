@@ -1,6 +1,6 @@
 //! When to stop.
 
-/// Completes when the process is told to stop: SIGINT (Ctrl-C) or SIGTERM. For
+/// Completes when the process is told to stop: by SIGINT (Ctrl-C) or SIGTERM. For
 /// [`WorkerBuilder::until`](crate::WorkerBuilder::until).
 ///
 /// # Panics

@@ -33,7 +33,6 @@ impl Wilco {
         times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
         let awaited = Arc::new(Awaited::default());
         let transport = AmqpTransport::connect(address, times, Arc::clone(&awaited) as _).await?;
-        let transport = Box::new(transport);
         Ok(Self { connection: Arc::new(Connection { transport, awaited }) })
     }
 

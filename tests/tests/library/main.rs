@@ -2,6 +2,7 @@
 
 mod crashes;
 mod errors;
+mod losses;
 mod outcomes;
 
 use std::time::Duration;

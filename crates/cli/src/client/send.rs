@@ -143,7 +143,7 @@ fn message(
     arguments: &SendArguments,
     producer: &Producer<Bytes, Bytes, Raw>,
     body: &Bytes,
-) -> wilco::Send<Bytes, Raw> {
+) -> wilco::Sending<Bytes, Raw> {
     let mut message = producer.send(body);
     if let Some(id) = &arguments.id {
         message = message.id(id);

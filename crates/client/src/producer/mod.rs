@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind};
 use crate::queue::Queue;
 
 pub use self::receipt::Receipt;
-pub use self::send::Send;
+pub use self::send::Sending;
 
 /// Messages under way, unless said otherwise.
 const WINDOW: usize = 1000;
@@ -151,15 +151,15 @@ impl<In, Out, C> Producer<In, Out, C> {
     /// ```
     ///
     /// While the window is full, it waits.
-    pub fn send(&self, message: &In) -> Send<Out, C>
+    pub fn send(&self, message: &In) -> Sending<Out, C>
     where
         C: Encode<In>,
     {
-        Send::new(Arc::clone(&self.inner), C::encode(message), C::CONTENT_TYPE)
+        Sending::new(Arc::clone(&self.inner), C::encode(message), C::CONTENT_TYPE)
     }
 
     /// The same, but fails with [`ErrorKind::Full`] instead of waiting for room in the window.
-    pub fn try_send(&self, message: &In) -> Send<Out, C>
+    pub fn try_send(&self, message: &In) -> Sending<Out, C>
     where
         C: Encode<In>,
     {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Inner;
 use crate::awaited::Interest;
+use crate::connection::closed;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::Outcome;
 use crate::transport::Outgoing;
@@ -33,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(5);
 impl<Out, C> Receipt<Out, C> {
     /// The message's id.
     pub fn id(&self) -> &str {
-        self.sent.interest.id()
+        &self.sent.message.id
     }
 
     /// What became of the message, if that is known already.
@@ -68,25 +69,30 @@ impl<Out, C> Receipt<Out, C> {
             );
             Error::new(ErrorKind::TimedOut, text)
         })?;
+        let settled = settled.ok_or_else(closed)?;
         Ok(Outcome::from_settled(&settled))
     }
 
-    /// Puts the message in again, under the same id and with a new deadline. If it was processed
-    /// meanwhile, or still will be, that is what its outcome says: it is never processed twice.
+    /// Puts the message in again, under the same id. If the broker has lost it, it is a new one with a
+    /// new deadline. If it still waits for a worker or is being worked on, it stays where it is, and
+    /// what becomes of it is told, late as it may be; what has become of it already is told again. So it
+    /// is never processed twice.
     ///
     /// # Errors
     /// As [`Producer::send`](super::Producer::send).
     pub async fn send_again(&self) -> Result<(), Error> {
-        self.sent.interest.begin_again();
         let timeout = self.sent.producer.settings.send_timeout;
-        tokio::time::timeout(timeout, self.sent.hand_over()).await.map_err(|_| {
-            let text = format!(
-                "the broker did not confirm message {} within {timeout:?}; sending it again is \
-                 harmless",
-                self.id()
-            );
-            Error::new(ErrorKind::Unreachable, text)
-        })?
+        let known = self.sent.interest.begin_again();
+        let sending = async {
+            let permits = self.sent.producer.room(self.sent.message.body.len(), true).await?;
+            self.sent.hand_over(&Arc::new(permits)).await
+        };
+        let sent = tokio::time::timeout(timeout, sending).await;
+        let sent = sent.unwrap_or_else(|_| Err(self.sent.not_confirmed(timeout)));
+        if sent.is_err() {
+            self.sent.interest.restore(known);
+        }
+        sent
     }
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::receipt::{Receipt, Sent};
 use super::{Inner, UNIT_BYTES};
-use crate::awaited::{Interest, Permits};
+use crate::awaited::Permits;
 use crate::codec::CodecError;
 use crate::connection::closed;
 use crate::error::{Error, ErrorKind};
@@ -21,7 +21,7 @@ use crate::transport::{Outgoing, Taken};
 
 /// A message about to be sent: await it. Ids are AMQP short strings: at most 255 bytes.
 #[must_use = "a message is sent when this is awaited"]
-pub struct Send<Out, C> {
+pub struct Sending<Out, C> {
     producer: Arc<Inner>,
     body: Result<Bytes, CodecError>,
     content_type: &'static str,
@@ -32,14 +32,16 @@ pub struct Send<Out, C> {
     callback: Option<TypedCallback<Out, C>>,
 }
 
-type TypedCallback<Out, C> = Box<dyn FnOnce(&str, Outcome<Out, C>) + std::marker::Send>;
+type TypedCallback<Out, C> = Box<dyn FnOnce(&str, Outcome<Out, C>) + Send>;
 
+/// In place of times that are too long to be added to now.
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 /// What an id may have.
 const ID_BYTES_MAX: usize = 255;
 /// Headers must fit in one frame, and a broker may want frames of 4096 bytes.
 const HEADER_BYTES_MAX: usize = 2048;
 
-impl<Out, C> Send<Out, C> {
+impl<Out, C> Sending<Out, C> {
     pub(super) fn new(
         producer: Arc<Inner>,
         body: Result<Bytes, CodecError>,
@@ -83,12 +85,13 @@ impl<Out, C> Send<Out, C> {
         self
     }
 
-    /// Has a function called with the id and what became of the message, instead of awaiting that. It
-    /// is called on the connection's task: it should not take long, and may not block. The message
-    /// counts as under way until then.
+    /// Has a function called with the id and what became of the message, instead of awaiting that: once
+    /// at most, and not if the connection is closed before. It is called on the connection's task, or on
+    /// the sender's if it is known already: it should not take long, and may not block. The message
+    /// counts as under way until then, so give it a deadline.
     pub fn on_outcome(
         mut self,
-        callback: impl FnOnce(&str, Outcome<Out, C>) + std::marker::Send + 'static,
+        callback: impl FnOnce(&str, Outcome<Out, C>) + Send + 'static,
     ) -> Self {
         self.callback = Some(Box::new(callback));
         self
@@ -123,7 +126,8 @@ impl<Out, C> Send<Out, C> {
             return Err(Error::new(ErrorKind::TooLarge, text));
         }
         let timeout = producer.settings.send_timeout;
-        let until = tokio::time::Instant::now() + timeout;
+        let until = tokio::time::Instant::now().checked_add(timeout);
+        let until = until.unwrap_or_else(|| tokio::time::Instant::now() + FAR);
         let deadline = deadline.or(producer.settings.deadline);
         let room = producer.room(body.len(), waits);
         let permits = tokio::time::timeout_at(until, room).await.map_err(|_| {
@@ -133,18 +137,19 @@ impl<Out, C> Send<Out, C> {
             );
             Error::new(ErrorKind::TimedOut, text)
         })??;
-        let interest = producer.connection.awaited.enter(id.into());
         let message = Outgoing {
             queue: Arc::clone(&producer.queue),
-            id: Arc::clone(interest.id()),
+            id: id.into(),
             content_type,
             deadline,
             headers,
             body,
         };
+        let permits = Arc::new(permits);
+        let interest = producer.connection.awaited.enter(message.clone());
         let sent = Sent { producer, message, interest };
-        let timed_out = || not_confirmed(&sent.interest, timeout);
-        tokio::time::timeout_at(until, sent.hand_over()).await.map_err(|_| timed_out())??;
+        let handed_over = tokio::time::timeout_at(until, sent.hand_over(&permits)).await;
+        handed_over.map_err(|_| sent.not_confirmed(timeout))??;
         if let Some(callback) = callback {
             let call = Box::new(move |settled: &Settled| {
                 callback(&settled.details.id, Outcome::from_settled(settled));
@@ -155,9 +160,9 @@ impl<Out, C> Send<Out, C> {
     }
 }
 
-impl<Out: 'static, C: 'static> IntoFuture for Send<Out, C> {
+impl<Out: 'static, C: 'static> IntoFuture for Sending<Out, C> {
     type Output = Result<Receipt<Out, C>, Error>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + std::marker::Send>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.send())
@@ -165,7 +170,7 @@ impl<Out: 'static, C: 'static> IntoFuture for Send<Out, C> {
 }
 
 impl Inner {
-    async fn room(&self, bytes: usize, waits: bool) -> Result<Permits, Error> {
+    pub(super) async fn room(&self, bytes: usize, waits: bool) -> Result<Permits, Error> {
         let units = bytes.div_ceil(UNIT_BYTES);
         if units > self.settings.window_bytes.div_ceil(UNIT_BYTES) {
             let text = format!(
@@ -198,27 +203,31 @@ impl Inner {
 
 impl Sent {
     /// Hands the message to the engine; returns when it is stored.
-    pub(super) async fn hand_over(&self) -> Result<(), Error> {
+    pub(super) async fn hand_over(&self, permits: &Arc<Permits>) -> Result<(), Error> {
         let transport = &self.producer.connection.transport;
-        match transport.publish(self.message.clone()).await.map_err(|_| closed())?? {
+        let confirm = transport.publish(self.message.clone(), Some(Arc::clone(permits)));
+        match confirm.await.map_err(|_| closed())?? {
             Taken::Stored => Ok(()),
             Taken::Unroutable => {
-                self.interest.settle(Settled::unroutable(self.interest.id()));
+                self.interest.settle(&Settled::unroutable(&self.message.id));
                 Ok(())
             }
         }
+    }
+
+    pub(super) fn not_confirmed(&self, timeout: Duration) -> Error {
+        let trouble = self.producer.connection.transport.trouble();
+        let trouble =
+            trouble.map_or_else(String::new, |trouble| format!(" (no connection: {trouble})"));
+        let text = format!(
+            "the broker did not confirm message {} within {timeout:?}{trouble}; it may have it all \
+             the same. Sending it again under the same id is harmless",
+            self.message.id
+        );
+        Error::new(ErrorKind::Unreachable, text)
     }
 }
 
 fn is_header_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.starts_with("x-")
-}
-
-fn not_confirmed(interest: &Interest, timeout: Duration) -> Error {
-    let text = format!(
-        "the broker did not confirm message {} within {timeout:?}; it may have it all the same. \
-         Sending it again under the same id is harmless",
-        interest.id()
-    );
-    Error::new(ErrorKind::Unreachable, text)
 }

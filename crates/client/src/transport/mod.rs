@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::awaited::Permits;
 use crate::error::Error;
 use crate::outcome::Settled;
 
@@ -82,8 +83,15 @@ pub(crate) struct Subscription {
 }
 
 /// Takes outcomes of messages that this process has sent.
-pub(crate) trait OutcomeSink: Send + Sync {
+pub(crate) trait OutcomeSink: Send + Sync + 'static {
+    /// An outcome has come.
     fn settled(&self, settled: Settled);
+
+    /// Messages whose outcome is awaited and has not come: they are sent again if outcomes were lost.
+    fn unsettled(&self) -> Vec<Outgoing>;
+
+    /// None will come any more.
+    fn closed(&self);
 }
 
 /// See the module's documentation.
@@ -101,8 +109,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Makes sure that outcomes come to the sink that the transport was made with.
     async fn ensure_outcomes(&self) -> Result<(), Error>;
 
-    /// Hands a message to the engine.
-    fn publish(&self, message: Outgoing) -> Confirm;
+    /// Hands a message to the engine; the permits are held until the engine has it. Whoever drops the
+    /// confirm has given up: the message is not sent any more if it has not been.
+    fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm;
 
     /// Takes messages out of a queue, at most so many that are not settled.
     async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error>;
@@ -110,11 +119,18 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Takes no more; what has been taken can still be settled. The stream ends when no more comes.
     fn stop(&self, subscription: u64);
 
-    /// Gives back what is not settled.
+    /// Gives back what is not settled, and ends the subscription.
     fn release(&self, subscription: u64);
 
-    /// Settles a delivery. If it is somebody else's by now, nothing happens.
-    fn settle(&self, delivery: &Incoming, verdict: Verdict);
+    /// Completes once a released subscription is gone, and the engine knows all that was settled; or
+    /// after a few seconds.
+    async fn released(&self, subscription: u64);
+
+    /// Settles a delivery. `false`: it is somebody else's by now.
+    fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool;
+
+    /// Why there is no connection, if there is none.
+    fn trouble(&self) -> Option<String>;
 
     /// Ends everything.
     async fn close(&self);

@@ -76,7 +76,7 @@ impl Context {
         self.message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// How long its producer still waits; `None` if it waits as long as it takes.
+    /// How long its producer still waits, by the clocks of both; `None` if it waits as long as it takes.
     pub fn time_left(&self) -> Option<Duration> {
         let deadline_at = self.message.deadline_at?;
         Some(deadline_at.duration_since(SystemTime::now()).unwrap_or_default())

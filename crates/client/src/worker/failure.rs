@@ -43,6 +43,11 @@ impl Failure {
         Self { text: why.to_string(), then: Then::RetryAfter(delay) }
     }
 
+    /// Tried again, as any error is: for those in a box, which `?` cannot convert.
+    pub fn from_boxed(error: Box<dyn Error + Send + Sync>) -> Self {
+        Self { text: with_causes(&*error), then: Then::Retry }
+    }
+
     /// The deadline has passed, and nobody waits for it any more.
     pub fn late() -> Self {
         Self::permanent("the deadline passed before it was done")
@@ -60,14 +65,18 @@ impl Failure {
 /// Tried again. The text is that of the error and of all that caused it.
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        Self { text, then: Then::Retry }
+        Self { text: with_causes(&error), then: Then::Retry }
     }
+}
+
+fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 impl fmt::Display for Failure {

@@ -6,7 +6,7 @@ use std::future::Future;
 use super::context::{Context, Extract};
 use super::failure::Failure;
 
-/// An async function that takes a message, and up to seven [extractors](Extract), and returns
+/// An async function that takes a message, and up to eight [extractors](Extract), and returns
 /// `Result<Out, E>`, where `E` is any error or a [`Failure`]:
 ///
 /// ```
@@ -24,7 +24,7 @@ use super::failure::Failure;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot handle messages of this queue",
     label = "not a handler for it",
-    note = "a handler is `async fn(In, extractors…) -> Result<Out, E>`: `In` and `Out` are those of the queue, `E` is any error or `wilco::Failure`, and there are at most seven extractors"
+    note = "a handler is `async fn(In, extractors…) -> Result<Out, E>`: `In` and `Out` are those of the queue, `E` is any error or `wilco::Failure`, and there are at most eight extractors"
 )]
 pub trait Handler<In, Out, Arguments>: Clone + Send + Sync + 'static {
     /// Works on a message.
@@ -72,3 +72,4 @@ handlers!(A, B, D, G);
 handlers!(A, B, D, G, H);
 handlers!(A, B, D, G, H, I);
 handlers!(A, B, D, G, H, I, J);
+handlers!(A, B, D, G, H, I, J, K);

@@ -3,6 +3,7 @@
 //! A worker that stops takes nothing more, lets what it has begun finish within its grace time, and
 //! gives the rest back by closing: never as a failure.
 
+mod attempts;
 mod backoff;
 mod context;
 mod failure;
@@ -93,8 +94,10 @@ impl WorkerBuilder {
     /// How often a message is tried before it has failed, and how long to wait between; 5 times, and
     /// from one second on twice as long each time, unless said otherwise.
     ///
-    /// A message that waits for its next attempt here counts as worked on. A queue's own delivery limit
-    /// counts as well: the smaller of both is what happens.
+    /// Each delivery to a worker counts as an attempt, also one that ended with the worker or its
+    /// connection. A message that waits for its next attempt here counts as worked on. A queue's own
+    /// delivery limit counts as well: the smaller of both is what happens. A classic queue does not count,
+    /// so for its messages the attempts of this worker do.
     pub fn attempts(mut self, attempts: u32, backoff: Backoff) -> Self {
         self.settings.attempts = attempts.max(1);
         self.settings.backoff = backoff;

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Settings;
+use super::attempts::Attempts;
 use super::context::{Context, MessageContext, States};
 use super::failure::{Failure, Then};
 use super::handler::Handler;
@@ -27,6 +28,7 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::queue::Queue;
 use crate::transport::{Incoming, Subscription, Verdict};
+use ::outcome::REPORT_BYTES_MAX;
 
 type Handling = Pin<Box<dyn Future<Output = Result<Bytes, Failure>> + Send>>;
 
@@ -80,7 +82,21 @@ pub(super) struct Running {
     states: Arc<States>,
     settings: Arc<Settings>,
     report: Arc<Mutex<Report>>,
+    attempts: Arc<Attempts>,
     stopping: watch::Sender<bool>,
+}
+
+/// A subscription, given up however its worker ends.
+struct Subscribed {
+    connection: Arc<Connection>,
+    route: Arc<Route>,
+    subscription: Subscription,
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        self.connection.transport.release(self.subscription.id);
+    }
 }
 
 impl Running {
@@ -90,7 +106,8 @@ impl Running {
         settings: Arc<Settings>,
     ) -> Self {
         let (stopping, _) = watch::channel(false);
-        Self { connection, states, settings, report: Arc::default(), stopping }
+        let (report, attempts) = Default::default();
+        Self { connection, states, settings, report, attempts, stopping }
     }
 
     pub(super) async fn run(
@@ -98,48 +115,80 @@ impl Running {
         routes: Vec<Route>,
         stop: impl Future<Output = ()>,
     ) -> Result<Report, Error> {
-        let transport = &self.connection.transport;
-        let mut subscribed = Vec::new();
-        for route in routes {
-            let subscription = transport.subscribe(&route.queue, self.settings.concurrency).await?;
-            subscribed.push((Arc::new(route), subscription));
-        }
-        let ids: Vec<u64> = subscribed.iter().map(|(_, subscription)| subscription.id).collect();
-        let loops =
-            subscribed.into_iter().map(|(route, subscription)| self.work(route, subscription));
-        let mut working = std::pin::pin!(join_all(loops));
-        let ended = tokio::select! {
-            ended = &mut working => Some(ended),
-            () = stop => None,
+        let mut stop = std::pin::pin!(stop);
+        let subscribing = self.subscribe(routes);
+        let mut subscribed = tokio::select! {
+            subscribed = subscribing => subscribed?,
+            () = &mut stop => return Ok(Report::default()),
         };
-        let ended = match ended {
-            Some(ended) => ended,
-            None => {
-                ids.iter().for_each(|id| transport.stop(*id));
-                self.stopping.send_replace(true);
-                working.await
+        let ended = {
+            let mut working =
+                std::pin::pin!(join_all(subscribed.iter_mut().map(|it| self.work(it))));
+            tokio::select! {
+                ended = &mut working => ended,
+                () = stop => {
+                    self.stopping.send_replace(true);
+                    working.await
+                }
             }
         };
-        ids.iter().for_each(|id| transport.release(*id));
-        ended.into_iter().collect::<Result<(), Error>>()?;
-        Ok(*self.report.lock())
+        let ids: Vec<u64> = subscribed.iter().map(|it| it.subscription.id).collect();
+        drop(subscribed);
+        // What was settled last is not only on its way.
+        join_all(ids.iter().map(|id| self.connection.transport.released(*id))).await;
+        let report = *self.report.lock();
+        match ended.into_iter().collect::<Result<(), Error>>() {
+            Ok(()) => Ok(report),
+            Err(error) => {
+                tracing::error!("the worker ends ({report}): {error}");
+                Err(error)
+            }
+        }
+    }
+
+    async fn subscribe(&self, routes: Vec<Route>) -> Result<Vec<Subscribed>, Error> {
+        let mut subscribed = Vec::new();
+        for route in routes {
+            let transport = &self.connection.transport;
+            let subscription = transport.subscribe(&route.queue, self.settings.concurrency).await?;
+            let connection = Arc::clone(&self.connection);
+            subscribed.push(Subscribed { connection, route: Arc::new(route), subscription });
+        }
+        Ok(subscribed)
     }
 
     /// Works on the messages of one queue until there are no more.
-    async fn work(&self, route: Arc<Route>, mut subscription: Subscription) -> Result<(), Error> {
+    async fn work(
+        &self,
+        Subscribed { route, subscription, .. }: &mut Subscribed,
+    ) -> Result<(), Error> {
+        let transport = &self.connection.transport;
         let mut tasks = JoinSet::new();
         let mut result = Ok(());
         let mut stopping = self.stopping.subscribe();
+        // After a reconnect, messages come again while handlers still work on what they had.
+        let places = Arc::new(Semaphore::new(self.settings.concurrency.into()));
         loop {
-            let next = tokio::select! {
+            let place = Arc::clone(&places);
+            let next = async {
+                let place = place.acquire_owned().await;
+                (place, subscription.incoming.recv().await)
+            };
+            let (place, next) = tokio::select! {
                 biased;
-                // Whoever stops first gives back what it has not begun.
+                // Whoever stops gives back what it has not begun.
                 _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
-                next = subscription.incoming.recv() => next,
+                next = next => next,
             };
             while tasks.try_join_next().is_some() {}
             match next {
-                Some(Ok(incoming)) => drop(tasks.spawn(self.attempt(&route, incoming))),
+                Some(Ok(incoming)) => {
+                    let attempt = self.attempt(route, incoming);
+                    tasks.spawn(async move {
+                        let _place = place;
+                        attempt.await;
+                    });
+                }
                 Some(Err(error)) => {
                     result = Err(error);
                     // The other queues are wound up, too: half a worker is hard to notice.
@@ -149,11 +198,16 @@ impl Running {
                 None => break,
             }
         }
+        transport.stop(subscription.id);
+        while let Ok(Ok(incoming)) = subscription.incoming.try_recv() {
+            transport.settle(&incoming, Verdict::Again);
+        }
         let finish = async { while tasks.join_next().await.is_some() {} };
-        let finished = tokio::time::timeout(self.settings.grace, finish).await;
-        let unfinished = if finished.is_err() { tasks.len() as u64 } else { 0 };
-        tasks.shutdown().await;
-        self.report.lock().given_back += unfinished;
+        if tokio::time::timeout(self.settings.grace, finish).await.is_err() {
+            self.report.lock().given_back += tasks.len() as u64;
+            // A handler that blocks its thread does not even end now; nobody waits for it.
+            tasks.abort_all();
+        }
         result
     }
 
@@ -165,7 +219,9 @@ impl Running {
     ) -> impl Future<Output = ()> + Send + 'static {
         let (route, settings) = (Arc::clone(route), Arc::clone(&self.settings));
         let (connection, report) = (Arc::clone(&self.connection), Arc::clone(&self.report));
-        let attempt = incoming.attempts_before.unwrap_or(0).saturating_add(1);
+        let attempts = Arc::clone(&self.attempts);
+        let attempt = attempts.before(&incoming).saturating_add(1);
+        let mut stopping = self.stopping.subscribe();
         let context = Context {
             message: Arc::new(MessageContext {
                 id: incoming.id.clone(),
@@ -182,39 +238,63 @@ impl Running {
             let handling = (route.handle)(incoming.body.clone(), context);
             let handled = within(settings.timeout, AssertUnwindSafe(handling).catch_unwind()).await;
             let handled = match handled {
-                Some(Ok(handled)) => handled,
+                Some(Ok(handled)) => handled.and_then(small_enough),
                 Some(Err(panic)) => Err(panicked(&*panic)),
                 None => Err(Failure::retry("the handler took too long")),
             };
             let transport = &connection.transport;
-            match handled {
+            let failure = match handled {
                 Ok(result) => {
+                    attempts.forget(&incoming);
                     let content_type = route.content_type;
-                    transport.settle(&incoming, Verdict::Processed { result, content_type });
-                    report.lock().processed += 1;
+                    let verdict = Verdict::Processed { result, content_type };
+                    if transport.settle(&incoming, verdict) {
+                        report.lock().processed += 1;
+                    }
+                    return;
                 }
-                Err(failure) => {
-                    let delay = match failure.then() {
-                        Then::GiveUp => None,
-                        _ if attempt >= settings.attempts => None,
-                        Then::Retry => Some(jittered(settings.backoff.after(attempt))),
-                        Then::RetryAfter(delay) => Some(delay),
-                    };
-                    let Some(delay) = delay else {
-                        let error = failure.into_text();
-                        tracing::debug!(id = incoming.id, "failed: {error}");
-                        transport.settle(&incoming, Verdict::Failed { error });
-                        report.lock().failed += 1;
-                        return;
-                    };
-                    tracing::debug!(id = incoming.id, attempt, ?delay, "tried again: {failure}");
-                    tokio::time::sleep(delay).await;
-                    transport.settle(&incoming, Verdict::Again);
-                    report.lock().retried += 1;
+                Err(failure) => failure,
+            };
+            let delay = match failure.then() {
+                Then::GiveUp => None,
+                _ if attempt >= settings.attempts => None,
+                Then::Retry => Some(jittered(settings.backoff.after(attempt))),
+                Then::RetryAfter(delay) => Some(delay),
+            };
+            let Some(delay) = delay else {
+                attempts.forget(&incoming);
+                let mut error = failure.into_text();
+                error.truncate(error.floor_char_boundary(REPORT_BYTES_MAX));
+                tracing::debug!(id = incoming.id, "failed: {error}");
+                if transport.settle(&incoming, Verdict::Failed { error }) {
+                    report.lock().failed += 1;
                 }
+                return;
+            };
+            tracing::debug!(id = incoming.id, attempt, ?delay, "tried again: {failure}");
+            attempts.note(&incoming, attempt);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                // Whoever works on may try at once.
+                _ = stopping.wait_for(|is_stopping| *is_stopping) => {}
+            }
+            if transport.settle(&incoming, Verdict::Again) {
+                report.lock().retried += 1;
             }
         }
     }
+}
+
+/// A result that cannot be passed on as a whole is no result.
+fn small_enough(result: Bytes) -> Result<Bytes, Failure> {
+    if result.len() <= REPORT_BYTES_MAX {
+        return Ok(result);
+    }
+    Err(Failure::permanent(format!(
+        "it was done, but the result has {} bytes, and {REPORT_BYTES_MAX} are passed on at most; put it \
+         elsewhere and return where it is",
+        result.len()
+    )))
 }
 
 async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {

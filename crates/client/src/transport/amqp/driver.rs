@@ -1,11 +1,11 @@
 //! Drives a link: opens sockets, reads, writes, keeps time, and hands over what happens.
 //!
-//! One task for each link. *Invariant:* the link is never locked across an await, nor while a handler
-//! runs.
+//! One task for each link. *Invariants:* the link is never locked across an await, nor while a handler
+//! runs. However the task ends, whoever waits for something of it is told.
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,10 +15,11 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::super::Taken;
 use super::link::{
-    ConsumerId, Delivery, DeliveryTag, Down, Event, Link, Login, Published, Refusal, Reply,
-    Settlement, Times,
+    ConsumerId, Delivery, Down, Event, Link, Login, Published, Refusal, Reply, Settlement, Times,
+    Token,
 };
 use super::{Error, refused};
+use crate::awaited::Permits;
 use crate::url::Address;
 
 /// How long opening a socket may take.
@@ -27,19 +28,52 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 64 << 10;
 
-/// Who waits for a confirm.
-type Confirming = oneshot::Sender<Result<Taken, Error>>;
+/// Who waits for a confirm, and its room in the producer's window: whoever gives up waiting does not make
+/// room as long as the message is here.
+pub(super) struct Confirming {
+    pub(super) confirm: oneshot::Sender<Result<Taken, Error>>,
+    pub(super) _permits: Option<Arc<Permits>>,
+}
+
 /// Who waits for an answer.
-type Calling = oneshot::Sender<Result<Reply, Refusal>>;
+pub(super) struct Calling(pub(super) oneshot::Sender<Result<Reply, Refusal>>);
+
 /// A link as it is driven.
 pub(super) type DrivenLink = Link<Confirming, Calling>;
 
+impl Token for Confirming {
+    fn is_abandoned(&self) -> bool {
+        self.confirm.is_closed()
+    }
+}
+
+impl Token for Calling {
+    fn is_abandoned(&self) -> bool {
+        self.0.is_closed()
+    }
+}
+
 /// Takes what comes for consumers.
 pub(super) trait Handler: Send + Sync + 'static {
-    /// A message; with how it is to be settled, if that is known already.
-    fn delivered(&self, delivery: Delivery) -> Option<(DeliveryTag, Settlement)>;
+    /// A message; with what is to be done about it at once.
+    fn delivered(&self, delivery: Delivery) -> Then;
     /// A consumer gets nothing more.
     fn cancelled(&self, consumer: ConsumerId, why: Option<Refusal>);
+    /// The queue of a consumer is not there any more.
+    fn missing(&self, consumer: ConsumerId);
+    /// A consumer is gone, and the broker knows what it has settled.
+    fn released(&self, consumer: ConsumerId);
+    /// There will be nothing more.
+    fn closed(&self);
+}
+
+/// What is to be done about a delivery.
+pub(super) enum Then {
+    /// Somebody works on it.
+    Nothing,
+    Settle(Settlement),
+    /// Nobody is there for its consumer any more.
+    Release,
 }
 
 /// Whether there is a connection.
@@ -63,13 +97,17 @@ struct Shared {
     state: watch::Sender<State>,
     handler: Arc<dyn Handler>,
     addresses: Vec<(String, u16)>,
+    /// Which of the addresses is used: the same for all links of a connection.
+    at: Arc<AtomicUsize>,
 }
 
 impl Driver {
+    /// Starts to connect. `at` is the address that all links of a connection use.
     pub(super) fn start(
         address: &Address,
         times: Times,
         purpose: &str,
+        at: Arc<AtomicUsize>,
         handler: Arc<dyn Handler>,
     ) -> Self {
         let login = Login {
@@ -85,22 +123,41 @@ impl Driver {
             state: sender,
             handler,
             addresses: address.hosts.clone(),
+            at,
         });
-        tokio::spawn(Arc::clone(&shared).run());
+        tokio::spawn(Shared::run(End(Arc::clone(&shared))));
         Self { shared, state }
     }
 
-    /// Waits for the first connection, or for the first attempt to fail: then the link is closed.
+    /// Waits for the first connection, or until each address has failed once: then the link is closed.
     pub(super) async fn ready(&self) -> Result<(), Down> {
         let mut state = self.state.clone();
-        let settled = state.wait_for(|state| !matches!(state, State::Connecting)).await;
-        match settled.as_deref().cloned() {
-            Ok(State::Up) => Ok(()),
-            Ok(State::Down(down)) => {
-                self.with(|link, _| link.close());
-                Err(down)
+        let mut attempts = self.shared.addresses.len();
+        loop {
+            match &*state.borrow_and_update() {
+                State::Up => return Ok(()),
+                State::Down(down) => {
+                    attempts -= 1;
+                    // Other addresses have the same users.
+                    if attempts == 0 || !matches!(down, Down::Socket(_) | Down::Silent(_)) {
+                        self.with(|link, now| link.close(now));
+                        return Err(down.clone());
+                    }
+                }
+                State::Closed => return Err(Down::Socket("closed".to_owned())),
+                State::Connecting => {}
             }
-            _ => Err(Down::Socket("closed".to_owned())),
+            if state.changed().await.is_err() {
+                return Err(Down::Socket("closed".to_owned()));
+            }
+        }
+    }
+
+    /// Why there is no connection, if there is none.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Down(down) => Some(down.to_string()),
+            State::Connecting | State::Up | State::Closed => None,
         }
     }
 
@@ -119,7 +176,7 @@ impl Driver {
 
     /// Says good-bye, and waits until that is done.
     pub(super) async fn close(&self) {
-        self.with(|link, _| link.close());
+        self.with(|link, now| link.close(now));
         let mut state = self.state.clone();
         let _ = state.wait_for(|state| matches!(state, State::Closed)).await;
     }
@@ -128,38 +185,66 @@ impl Driver {
 /// Whoever drops the last handle wants nothing more.
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.with(|link, _| link.close());
+        self.with(|link, now| link.close(now));
+    }
+}
+
+/// Tells everybody when the task ends, even by a panic or with its runtime.
+struct End(Arc<Shared>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let forgotten = {
+            let mut link = self.0.link.lock();
+            link.close(Instant::now());
+            (link.take_unconfirmed(), link.take_unanswered())
+        };
+        drop(forgotten);
+        self.0.state.send_replace(State::Closed);
+        self.0.handler.closed();
     }
 }
 
 impl Shared {
-    async fn run(self: Arc<Self>) {
-        let mut attempt = 0;
+    async fn run(end: End) {
+        let this = &*end.0;
         loop {
-            let reconnect_at = self.link.lock().reconnect_at();
+            let reconnect_at = this.link.lock().reconnect_at();
             let Some(at) = reconnect_at else { break };
             tokio::select! {
                 () = tokio::time::sleep_until(at.into()) => {}
-                () = self.wake.notified() => continue,
+                () = this.wake.notified() => continue,
             }
-            let (host, port) = &self.addresses[attempt % self.addresses.len()];
-            attempt += 1;
-            let connecting = TcpStream::connect((host.as_str(), *port));
-            let why = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(Ok(stream)) => self.serve(&stream).await,
-                Ok(Err(error)) => error,
-                Err(_) => io::ErrorKind::TimedOut.into(),
+            let attempt = this.at.load(Ordering::Relaxed);
+            let why = match this.connect(attempt).await {
+                Ok(stream) if !this.link.lock().is_closing() => this.serve(&stream).await,
+                Ok(_) => io::ErrorKind::ConnectionAborted.into(),
+                Err(error) => {
+                    // The next one, unless another link has moved on already.
+                    let (next, order) = (attempt + 1, Ordering::Relaxed);
+                    let _ = this.at.compare_exchange(attempt, next, order, order);
+                    error
+                }
             };
-            self.link.lock().disconnected(Down::Socket(why.to_string()), Instant::now());
-            self.hand_over(&mut Vec::new());
+            this.link.lock().disconnected(Down::Socket(why.to_string()), Instant::now());
+            this.hand_over(&mut Vec::new());
         }
-        // Those who still wait learn it from their senders' end.
-        let forgotten = {
-            let mut link = self.link.lock();
-            (link.take_unconfirmed(), link.take_unanswered())
+    }
+
+    async fn connect(&self, attempt: usize) -> io::Result<TcpStream> {
+        let (host, port) = &self.addresses[attempt % self.addresses.len()];
+        let connecting = TcpStream::connect((host.as_str(), *port));
+        let closing = async {
+            while !self.link.lock().is_closing() {
+                self.wake.notified().await;
+            }
         };
-        drop(forgotten);
-        self.state.send_replace(State::Closed);
+        tokio::select! {
+            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => {
+                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            }
+            () = closing => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 
     /// The life of one socket; returns why it ended.
@@ -227,26 +312,39 @@ impl Shared {
     fn hand_over(&self, events: &mut Vec<Event<Confirming, Calling>>) {
         self.link.lock().take_events(events);
         let mut settled = Vec::new();
+        let mut abandoned = Vec::new();
         for event in events.drain(..) {
             match event {
                 Event::Up => drop(self.state.send_replace(State::Up)),
                 Event::Down(down) => {
-                    tracing::info!("no connection: {down}");
+                    tracing::warn!("no connection to the broker: {down}");
                     self.state.send_replace(State::Down(down));
                 }
-                Event::Published { token, result } => drop(token.send(taken(result))),
-                Event::Called { token, result } => drop(token.send(result)),
-                Event::Delivered(delivery) => settled.extend(self.handler.delivered(delivery)),
+                Event::Published { token, result } => drop(token.confirm.send(taken(result))),
+                Event::Called { token, result } => drop(token.0.send(result)),
+                Event::Delivered(delivery) => {
+                    let tag = delivery.tag;
+                    match self.handler.delivered(delivery) {
+                        Then::Nothing => {}
+                        Then::Settle(settlement) => settled.push((tag, settlement)),
+                        Then::Release => abandoned.push(tag.consumer()),
+                    }
+                }
                 Event::Cancelled { consumer, why } => self.handler.cancelled(consumer, why),
+                Event::Missing(consumer) => self.handler.missing(consumer),
+                Event::Released(consumer) => self.handler.released(consumer),
                 Event::Blocked(why) => match why {
                     Some(why) => tracing::warn!("the broker takes no messages for now: {why}"),
                     None => tracing::info!("the broker takes messages again"),
                 },
             }
         }
-        if !settled.is_empty() {
+        if !settled.is_empty() || !abandoned.is_empty() {
             let mut link = self.link.lock();
-            settled.into_iter().for_each(|(tag, settlement)| link.settle(tag, settlement));
+            for (tag, settlement) in settled {
+                link.settle(tag, settlement);
+            }
+            abandoned.into_iter().for_each(|consumer| link.release(consumer));
         }
     }
 }
@@ -260,10 +358,9 @@ fn taken(result: Result<Published, Refusal>) -> Result<Taken, Error> {
 }
 
 async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let mut stream = pin!(stream);
     while !bytes.is_empty() {
-        stream.as_mut().writable().await?;
-        match stream.as_mut().try_write(bytes) {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),

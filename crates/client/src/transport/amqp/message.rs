@@ -21,6 +21,8 @@ pub(super) fn properties(message: &Outgoing, reply_to: &str) -> Bytes {
     let mut headers = Vec::new();
     let mut writer = TableWriter::new(&mut headers);
     writer.text("x-notify", "all");
+    // Sending ends when the message is stored, whatever the queue asks for.
+    writer.text("x-confirm-on", "enqueue");
     writer.integer(PUBLISHED_AT, now_ms() as i64);
     if let Some(deadline) = message.deadline {
         writer.integer("x-deadline", deadline.as_millis().clamp(1, i64::MAX as u128) as i64);

@@ -3,28 +3,31 @@
 //! Two connections, since a broker that holds publishers stops reading from theirs: one publishes, the
 //! other, opened when it is needed, consumes. Each is a [`link::Link`], driven by a task
 //! ([`driver`]). Outcomes come to a queue of this process' own, which outlives connections and the
-//! server's restarts, and is gone an hour after the process.
+//! server's restarts, and is gone an hour after the process. Where the broker has lost it, or a worker's
+//! queue, it is made anew, and what has no outcome yet is published again: its id keeps it from being
+//! processed twice.
 
+mod consuming;
 mod driver;
 mod link;
 mod message;
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ::amqp::FieldTable;
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::Mutex;
-use tokio::sync::{OnceCell, mpsc, oneshot};
+use tokio::sync::{OnceCell, oneshot};
 
-use self::driver::{Driver, Handler};
+use self::consuming::Consumptions;
+use self::driver::{Calling, Confirming, Driver};
 use self::link::{
-    Call, Consumer, ConsumerId, Delivery, DeliveryTag, Down, Publish, Refusal, Reply, Server,
-    Settlement,
+    Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Server, Settlement,
 };
 use super::{Confirm, Incoming, OutcomeSink, Outgoing, Subscription, Token, Transport, Verdict};
+use crate::awaited::Permits;
 use crate::error::{Error, ErrorKind};
 use crate::url::Address;
 
@@ -34,10 +37,18 @@ pub(crate) use self::link::Times;
 const OUTCOMES_PREFETCH: u16 = 1000;
 /// How long the queue of outcomes outlives this process.
 const OUTCOMES_EXPIRE: Duration = Duration::from_secs(3600);
+/// How long the broker may take to answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a worker waits for the broker to know what it has settled.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// `NOT_FOUND`
 const NOT_FOUND: u16 = 404;
+/// `PRECONDITION_FAILED`
+const PRECONDITION_FAILED: u16 = 406;
+/// `CONTENT_TOO_LARGE`: too much is under way at the broker.
+const CONTENT_TOO_LARGE: u16 = 311;
 
-/// A delivery and the message id for its report.
+/// Names a delivery.
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryToken(DeliveryTag);
 
@@ -45,18 +56,13 @@ pub(crate) struct DeliveryToken(DeliveryTag);
 pub(crate) struct AmqpTransport {
     address: Address,
     times: Times,
+    /// Which address of several is used.
+    at: Arc<AtomicUsize>,
     publishing: Driver,
     consuming: OnceCell<Driver>,
-    shared: Arc<Shared>,
+    consumptions: Arc<Consumptions>,
     outcome_queue: String,
     has_outcomes: OnceCell<()>,
-}
-
-/// What the connection that consumes hands over.
-struct Shared {
-    outcomes: Arc<dyn OutcomeSink>,
-    outcome_consumer: Mutex<Option<ConsumerId>>,
-    subscriptions: Mutex<HashMap<ConsumerId, mpsc::UnboundedSender<Result<Incoming, Error>>>>,
 }
 
 impl AmqpTransport {
@@ -65,41 +71,69 @@ impl AmqpTransport {
         address: Address,
         times: Times,
         outcomes: Arc<dyn OutcomeSink>,
-    ) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            outcomes,
-            outcome_consumer: Mutex::new(None),
-            subscriptions: Mutex::default(),
-        });
-        let publishing = Driver::start(&address, times, "publishes", Arc::clone(&shared) as _);
+    ) -> Result<Arc<Self>, Error> {
+        let consumptions = Arc::new(Consumptions::new(outcomes));
+        let at = Arc::new(AtomicUsize::new(0));
+        let handler = Arc::clone(&consumptions) as _;
+        let publishing = Driver::start(&address, times, "publishes", Arc::clone(&at), handler);
         publishing.ready().await.map_err(|down| unreachable(&address, &down))?;
         publishing.with(|link, _| makes_outcomes(&address, link.server()))?;
         let outcome_queue = format!("wilco.outcomes.{}", uuid::Uuid::now_v7());
-        Ok(Self {
-            address,
-            times,
-            publishing,
-            consuming: OnceCell::new(),
-            shared,
-            outcome_queue,
-            has_outcomes: OnceCell::new(),
-        })
+        let transport = Arc::new_cyclic(|this: &Weak<Self>| {
+            consumptions.belong_to(Weak::clone(this));
+            Self {
+                address,
+                times,
+                at,
+                publishing,
+                consuming: OnceCell::new(),
+                consumptions,
+                outcome_queue,
+                has_outcomes: OnceCell::new(),
+            }
+        });
+        Ok(transport)
     }
 
     async fn consuming(&self) -> Result<&Driver, Error> {
         let connect = async || {
-            let shared = Arc::clone(&self.shared);
-            let driver = Driver::start(&self.address, self.times, "consumes", shared as _);
+            let (at, handler) = (Arc::clone(&self.at), Arc::clone(&self.consumptions) as _);
+            let driver = Driver::start(&self.address, self.times, "consumes", at, handler);
             driver.ready().await.map_err(|down| unreachable(&self.address, &down))?;
             Ok(driver)
         };
         self.consuming.get_or_try_init(connect).await
     }
 
-    async fn call(&self, call: Call) -> Result<Result<Reply, Refusal>, Error> {
+    /// Asks, and waits for the answer.
+    async fn call(&self, call: Call, what: &str) -> Result<Reply, Error> {
+        self.try_call(call).await?.map_err(|refusal| refused(what, &refusal))
+    }
+
+    async fn try_call(&self, call: Call) -> Result<Result<Reply, Refusal>, Error> {
         let (token, answer) = oneshot::channel();
-        self.publishing.with(|link, _| link.call(call, token));
-        answer.await.map_err(|_| closed())
+        self.publishing.with(|link, _| link.call(call, Calling(token)));
+        let answer = tokio::time::timeout(CALL_TIMEOUT, answer).await.map_err(|_| {
+            let trouble = self.publishing.trouble().unwrap_or_else(|| "no answer".to_owned());
+            let text = format!("after {CALL_TIMEOUT:?}: {trouble}; check that the broker runs");
+            Error::new(ErrorKind::Unreachable, text)
+        })?;
+        answer.map_err(|_| closed())
+    }
+
+    /// Makes the queue to which outcomes come; it is our own.
+    async fn declare_outcome_queue(&self) -> Result<(), Error> {
+        let mut arguments = FieldTable::new();
+        arguments.push("x-expires", OUTCOMES_EXPIRE.as_millis() as i64);
+        let call = Call::Declare { queue: self.outcome_queue.clone(), arguments };
+        self.call(call, "the queue for outcomes").await.map(drop)
+    }
+
+    fn consume(&self, driver: &Driver, consumer: Consumer) -> Result<ConsumerId, Error> {
+        driver.with(|link, _| link.consume(consumer)).ok_or_else(|| {
+            let text = "this connection has as many consumers as the broker lets it have";
+            Error::new(ErrorKind::Broker, text)
+        })
     }
 }
 
@@ -107,70 +141,55 @@ impl AmqpTransport {
 impl Transport for AmqpTransport {
     async fn ensure_queue(&self, queue: &str) -> Result<(), Error> {
         let name = queue.to_owned();
-        match self.call(Call::Inspect(name.clone())).await? {
+        let what = format!("queue '{queue}'");
+        match self.try_call(Call::Inspect(name.clone())).await? {
             Ok(_) => return Ok(()),
             Err(refusal) if refusal.code == NOT_FOUND => {}
-            Err(refusal) => return Err(refused(&format!("queue '{queue}'"), &refusal)),
+            Err(refusal) => return Err(refused(&what, &refusal)),
         }
         let mut arguments = FieldTable::new();
         arguments.push("x-queue-type", "quorum");
-        let declared = self.call(Call::Declare { queue: name, arguments }).await?;
-        declared.map(drop).map_err(|refusal| refused(&format!("queue '{queue}'"), &refusal))
+        self.call(Call::Declare { queue: name, arguments }, &what).await.map(drop)
     }
 
     async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
-        let purged = self.call(Call::Purge(queue.to_owned())).await?;
-        let purged = purged.map_err(|refusal| refused(&format!("queue '{queue}'"), &refusal))?;
-        Ok(purged.messages.into())
+        let call = Call::Purge(queue.to_owned());
+        Ok(self.call(call, &format!("queue '{queue}'")).await?.messages.into())
     }
 
     async fn delete_queue(&self, queue: &str) -> Result<u64, Error> {
-        let deleted = self.call(Call::Delete(queue.to_owned())).await?;
-        let deleted = deleted.map_err(|refusal| refused(&format!("queue '{queue}'"), &refusal))?;
-        Ok(deleted.messages.into())
+        let call = Call::Delete(queue.to_owned());
+        Ok(self.call(call, &format!("queue '{queue}'")).await?.messages.into())
     }
 
     async fn ensure_outcomes(&self) -> Result<(), Error> {
         let begin = async || {
             let consuming = self.consuming().await?;
-            let queue = self.outcome_queue.clone();
-            let mut arguments = FieldTable::new();
-            arguments.push("x-expires", OUTCOMES_EXPIRE.as_millis() as i64);
-            let declared = self.call(Call::Declare { queue: queue.clone(), arguments }).await?;
-            declared.map_err(|refusal| refused("the queue for outcomes", &refusal))?;
-            let consumer = Consumer { queue, prefetch: OUTCOMES_PREFETCH };
-            // Locked before there are deliveries, which look here.
-            let mut outcome_consumer = self.shared.outcome_consumer.lock();
-            *outcome_consumer = consuming.with(|link, _| link.consume(consumer));
-            Ok(())
+            self.declare_outcome_queue().await?;
+            let (queue, prefetch) = (self.outcome_queue.clone(), OUTCOMES_PREFETCH);
+            self.consumptions.add_outcomes(|| self.consume(consuming, Consumer { queue, prefetch }))
         };
         self.has_outcomes.get_or_try_init(begin).await.copied()
     }
 
-    fn publish(&self, message: Outgoing) -> Confirm {
-        let (token, confirm) = oneshot::channel();
+    fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm {
+        let (confirm, confirmed) = oneshot::channel();
         let publish = Publish {
             exchange: "".into(),
             routing_key: (&*message.queue).into(),
             properties: message::properties(&message, &self.outcome_queue),
             body: message.body,
         };
+        let token = Confirming { confirm, _permits: permits };
         self.publishing.with(|link, _| link.publish(publish, token));
-        confirm
+        confirmed
     }
 
     async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
         self.ensure_queue(queue).await?;
         let consuming = self.consuming().await?;
-        let (sender, incoming) = mpsc::unbounded_channel();
         let consumer = Consumer { queue: queue.to_owned(), prefetch };
-        let mut subscriptions = self.shared.subscriptions.lock();
-        let Some(id) = consuming.with(|link, _| link.consume(consumer)) else {
-            let text = "this connection has as many consumers as it can have";
-            return Err(Error::new(ErrorKind::Broker, text));
-        };
-        subscriptions.insert(id, sender);
-        Ok(Subscription { incoming, id: id.number() })
+        self.consumptions.subscribe(queue, || self.consume(consuming, consumer))
     }
 
     fn stop(&self, subscription: u64) {
@@ -184,12 +203,16 @@ impl Transport for AmqpTransport {
         if let Some(consuming) = self.consuming.get() {
             consuming.with(|link, _| link.release(id));
         }
-        self.shared.subscriptions.lock().remove(&id);
     }
 
-    fn settle(&self, delivery: &Incoming, verdict: Verdict) {
+    async fn released(&self, subscription: u64) {
+        let released = self.consumptions.released(ConsumerId::of(subscription));
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
+    }
+
+    fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool {
         let Token::Amqp(DeliveryToken(tag)) = delivery.token;
-        let Some(consuming) = self.consuming.get() else { return };
+        let Some(consuming) = self.consuming.get() else { return false };
         let (report, settlement) = match verdict {
             Verdict::Processed { result, content_type } => {
                 let report = (!result.is_empty())
@@ -210,42 +233,21 @@ impl Transport for AmqpTransport {
             {
                 link.report(tag, &delivery.id, &properties, &body);
             }
-            link.settle(tag, settlement);
-        });
+            link.settle(tag, settlement)
+        })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.publishing.trouble()
     }
 
     async fn close(&self) {
-        if let Some(consuming) = self.consuming.get() {
-            consuming.close().await;
-        }
-        self.publishing.close().await;
-    }
-}
-
-impl Handler for Shared {
-    fn delivered(&self, delivery: Delivery) -> Option<(DeliveryTag, Settlement)> {
-        let tag = delivery.tag;
-        if *self.outcome_consumer.lock() == Some(tag.consumer()) {
-            match message::settled(&delivery) {
-                Ok(settled) => self.outcomes.settled(settled),
-                Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
+        let consuming = async {
+            if let Some(consuming) = self.consuming.get() {
+                consuming.close().await;
             }
-            return Some((tag, Settlement::Ack));
-        }
-        let subscriptions = self.subscriptions.lock();
-        let incoming = message::incoming(delivery, Token::Amqp(DeliveryToken(tag)));
-        match subscriptions.get(&tag.consumer()) {
-            Some(sender) if sender.send(Ok(incoming)).is_ok() => None,
-            // Nobody is there for it any more.
-            _ => Some((tag, Settlement::Requeue)),
-        }
-    }
-
-    fn cancelled(&self, consumer: ConsumerId, why: Option<Refusal>) {
-        let Some(sender) = self.subscriptions.lock().remove(&consumer) else { return };
-        if let Some(refusal) = why {
-            let _ = sender.send(Err(refused("the worker's queue", &refusal)));
-        }
+        };
+        tokio::join!(consuming, self.publishing.close());
     }
 }
 
@@ -282,10 +284,12 @@ fn makes_outcomes(address: &Address, server: Option<&Server>) -> Result<(), Erro
 
 fn refused(what: &str, refusal: &Refusal) -> Error {
     let kind = match refusal.code {
-        0 => ErrorKind::Refused,
-        404 => ErrorKind::NotFound,
+        0 | CONTENT_TOO_LARGE => ErrorKind::Refused,
+        NOT_FOUND => ErrorKind::NotFound,
         403 => ErrorKind::Forbidden,
-        311 => ErrorKind::TooLarge,
+        PRECONDITION_FAILED if refusal.text.contains("larger than configured max size") => {
+            ErrorKind::TooLarge
+        }
         _ => ErrorKind::Broker,
     };
     Error::new(kind, format!("{what}: {refusal}"))

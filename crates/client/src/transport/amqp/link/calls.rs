@@ -1,13 +1,14 @@
 //! Calls: what is asked of the broker and answered, one at a time.
 //!
-//! One at a time because an error closes the channel, and with it all that was asked behind. Each can be
-//! repeated, so what was not answered on one socket is asked again on the next.
+//! One at a time because an error closes the channel, and with it all that was asked behind. What was not
+//! answered on one socket is asked again on the next, unless that would do more than was asked for; what
+//! nobody waits for any more is not asked.
 
 use std::collections::VecDeque;
 
 use amqp::{FieldTable, Method};
 
-use super::{CALLS, Event, Link, Refusal};
+use super::{CALLS, Event, Link, Refusal, Token};
 
 /// Something to ask for.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,8 +45,12 @@ impl<C> Default for Calls<C> {
 }
 
 impl<C> Calls<C> {
-    pub(super) fn disconnected(&mut self) {
-        self.is_asked = false;
+    /// Returns the one that cannot be asked again, for it may have been carried out.
+    pub(super) fn disconnected(&mut self) -> Option<C> {
+        let was_asked = std::mem::take(&mut self.is_asked);
+        let (call, _) = self.waiting.front()?;
+        let once = matches!(call, Call::Purge(_) | Call::Delete(_));
+        if was_asked && once { self.waiting.pop_front().map(|(_, token)| token) } else { None }
     }
 
     pub(super) fn take_all(&mut self) -> Vec<C> {
@@ -53,7 +58,7 @@ impl<C> Calls<C> {
     }
 }
 
-impl<P, C> Link<P, C> {
+impl<P: Token, C: Token> Link<P, C> {
     /// Asks; the answer is an event. Once the link is closed, nothing is asked, and the token is
     /// dropped.
     pub(crate) fn call(&mut self, call: Call, token: C) {
@@ -69,6 +74,9 @@ impl<P, C> Link<P, C> {
     pub(super) fn next_call(&mut self) {
         if self.calls.is_asked {
             return;
+        }
+        while self.calls.waiting.front().is_some_and(|(_, token)| token.is_abandoned()) {
+            self.calls.waiting.pop_front();
         }
         let Some((call, _)) = self.calls.waiting.front() else { return };
         amqp::write_method(&mut self.output, CALLS, &method(call));

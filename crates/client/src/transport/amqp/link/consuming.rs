@@ -1,30 +1,37 @@
 //! Consumers, each on a channel of its own: what closes one closes no other.
+//!
+//! A consumer is known by a number that no other ever has; its channel's number is used again once the
+//! broker has closed the channel. A queue that is missing when a consumer comes back on a new socket (the
+//! broker lost it, or it expired meanwhile) is told as such: the consumer waits until it is
+//! [resumed](Link::resume).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use amqp::{OwnedProperties, write_body, write_content_header};
 use bytes::Bytes;
 
-use super::{CONSUMING, Event, Link, Refusal};
+use super::{CONSUMING, Event, Link, Refusal, Token};
 
 /// The exchange that takes reports of workers.
 const REPORTS: &str = "amq.wilco.report";
 /// Every consumer is alone on its channel.
 const CONSUMER_TAG: &str = "wilco";
+/// `NOT_FOUND`
+const NOT_FOUND: u16 = 404;
 
 /// A consumer of this link, on every socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ConsumerId(u16);
+pub(crate) struct ConsumerId(u64);
 
 impl ConsumerId {
     /// It, as a number.
     pub(crate) fn number(self) -> u64 {
-        self.0.into()
+        self.0
     }
 
     /// The one with that number.
     pub(crate) fn of(number: u64) -> Self {
-        Self(number as u16)
+        Self(number)
     }
 }
 
@@ -41,13 +48,14 @@ pub(crate) struct Consumer {
 pub(crate) struct DeliveryTag {
     pub(super) epoch: u64,
     pub(super) channel: u16,
+    pub(super) consumer: ConsumerId,
     pub(super) tag: u64,
 }
 
 impl DeliveryTag {
     /// Whose it is.
     pub(crate) fn consumer(self) -> ConsumerId {
-        ConsumerId(self.channel)
+        self.consumer
     }
 }
 
@@ -73,79 +81,140 @@ pub(crate) enum Settlement {
     Requeue,
 }
 
+struct Slot {
+    id: ConsumerId,
+    consumer: Consumer,
+    state: State,
+    /// It has consumed before, on whatever socket.
+    has_consumed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Asked for on this socket.
+    Starting,
+    Consuming,
+    /// Gets nothing more, and still settles what it has.
+    Cancelled,
+    /// Its queue is not there; its channel is closed.
+    Missing,
+}
+
 #[derive(Default)]
 pub(super) struct Consumers {
-    by_channel: BTreeMap<u16, Consumer>,
-    /// Those that have been cancelled and still settle what they have.
-    cancelled: BTreeMap<u16, Consumer>,
+    by_channel: BTreeMap<u16, Slot>,
     /// Channels that we have closed; their numbers are free when the broker has said so.
-    closing: BTreeSet<u16>,
+    closing: BTreeMap<u16, ConsumerId>,
+    next_id: u64,
 }
 
 impl Consumers {
-    pub(super) fn disconnected(&mut self) {
-        // What they had is back in its queue.
-        self.cancelled.clear();
-        self.closing.clear();
+    /// What they had is back in its queue. Returns those that are gone with the socket.
+    pub(super) fn disconnected(&mut self) -> Vec<ConsumerId> {
+        let cancelled = self.by_channel.extract_if(.., |_, slot| slot.state == State::Cancelled);
+        let mut gone: Vec<_> = cancelled.map(|(_, slot)| slot.id).collect();
+        gone.extend(std::mem::take(&mut self.closing).into_values());
+        gone
     }
 
-    fn free_channel(&self) -> Option<u16> {
-        (CONSUMING..=u16::MAX).find(|channel| {
-            !self.by_channel.contains_key(channel)
-                && !self.cancelled.contains_key(channel)
-                && !self.closing.contains(channel)
+    fn free_channel(&self, channel_max: u16) -> Option<u16> {
+        (CONSUMING..=channel_max).find(|channel| {
+            !self.by_channel.contains_key(channel) && !self.closing.contains_key(channel)
         })
+    }
+
+    fn channel_of(&self, id: ConsumerId) -> Option<u16> {
+        self.by_channel.iter().find(|(_, slot)| slot.id == id).map(|(channel, _)| *channel)
+    }
+
+    pub(super) fn on(&self, channel: u16) -> Option<ConsumerId> {
+        self.by_channel.get(&channel).map(|slot| slot.id)
     }
 }
 
-impl<P, C> Link<P, C> {
-    /// Adds a consumer. `None`: the link has as many as it can have.
+impl<P: Token, C: Token> Link<P, C> {
+    /// Adds a consumer. `None`: the link has as many as the broker lets it have.
     pub(crate) fn consume(&mut self, consumer: Consumer) -> Option<ConsumerId> {
-        let channel = self.consumers.free_channel()?;
+        let channel = self.consumers.free_channel(self.channel_max)?;
+        let id = ConsumerId(self.consumers.next_id);
+        self.consumers.next_id += 1;
+        let slot = Slot { id, consumer, state: State::Starting, has_consumed: false };
+        self.consumers.by_channel.insert(channel, slot);
         if self.is_open() {
-            self.start_consumer(channel, &consumer);
+            self.start_consumer(channel);
         }
-        self.consumers.by_channel.insert(channel, consumer);
-        Some(ConsumerId(channel))
+        Some(id)
+    }
+
+    /// Consumes again from a queue that was missing and is there now.
+    pub(crate) fn resume(&mut self, id: ConsumerId) {
+        let Some(channel) = self.consumers.channel_of(id) else { return };
+        let Some(slot) = self.consumers.by_channel.get_mut(&channel) else { return };
+        if slot.state == State::Missing {
+            slot.state = State::Starting;
+            if self.is_open() {
+                self.start_consumer(channel);
+            }
+        }
     }
 
     /// Takes nothing more; what is under way is still delivered and can be settled. The event
     /// `Cancelled` says when no more comes.
-    pub(crate) fn cancel(&mut self, ConsumerId(channel): ConsumerId) {
-        let Some(consumer) = self.consumers.by_channel.remove(&channel) else { return };
-        if self.is_open() {
-            self.consumers.cancelled.insert(channel, consumer);
-            self.send(channel, amqp::BasicCancel { consumer_tag: CONSUMER_TAG, no_wait: false });
-        } else {
-            self.events.push(Event::Cancelled { consumer: ConsumerId(channel), why: None });
+    pub(crate) fn cancel(&mut self, id: ConsumerId) {
+        let Some(channel) = self.consumers.channel_of(id) else { return };
+        let is_open = self.is_open();
+        let Some(slot) = self.consumers.by_channel.get_mut(&channel) else { return };
+        match slot.state {
+            State::Starting | State::Consuming if is_open => {
+                slot.state = State::Cancelled;
+                self.send(
+                    channel,
+                    amqp::BasicCancel { consumer_tag: CONSUMER_TAG, no_wait: false },
+                );
+            }
+            State::Cancelled => {}
+            State::Starting | State::Consuming | State::Missing => {
+                self.consumers.by_channel.remove(&channel);
+                self.events.push(Event::Cancelled { consumer: id, why: None });
+            }
         }
     }
 
-    /// Closes the channel of a consumer: what it has not settled goes back to its queue.
-    pub(crate) fn release(&mut self, ConsumerId(channel): ConsumerId) {
-        let was_there = self.consumers.by_channel.remove(&channel).is_some()
-            | self.consumers.cancelled.remove(&channel).is_some();
-        if was_there && self.is_open() {
-            self.close_channel(channel);
+    /// Closes the channel of a consumer: what it has not settled goes back to its queue. The event
+    /// `Released` says when the broker has heard of it, and of all that was settled before.
+    pub(crate) fn release(&mut self, id: ConsumerId) {
+        let slot = self.consumers.channel_of(id);
+        let slot =
+            slot.and_then(|channel| Some((channel, self.consumers.by_channel.remove(&channel)?)));
+        match slot {
+            Some((channel, slot)) if self.is_open() && slot.state != State::Missing => {
+                self.close_channel(channel, id);
+            }
+            Some(_) => self.events.push(Event::Released(id)),
+            None if self.consumers.closing.values().any(|closing| *closing == id) => {}
+            None => self.events.push(Event::Released(id)),
         }
     }
 
-    fn close_channel(&mut self, channel: u16) {
-        self.consumers.closing.insert(channel);
+    fn close_channel(&mut self, channel: u16, id: ConsumerId) {
+        self.consumers.closing.insert(channel, id);
         let close =
             amqp::ChannelClose { reply_code: 200, reply_text: "done", ..Default::default() };
         self.send(channel, close);
     }
 
     pub(super) fn channel_is_free(&mut self, channel: u16) {
-        self.consumers.closing.remove(&channel);
+        if let Some(id) = self.consumers.closing.remove(&channel) {
+            self.events.push(Event::Released(id));
+        }
     }
 
-    /// Settles a delivery, unless its socket is gone: then its message is back in its queue.
-    pub(crate) fn settle(&mut self, tag: DeliveryTag, settlement: Settlement) {
+    /// Settles a delivery. `false`: its socket or its channel is gone, and its message back in its
+    /// queue.
+    pub(crate) fn settle(&mut self, tag: DeliveryTag, settlement: Settlement) -> bool {
         let DeliveryTag { channel, tag: delivery_tag, .. } = tag;
         if !self.is_held(tag) {
-            return;
+            return false;
         }
         match settlement {
             Settlement::Ack => {
@@ -158,6 +227,7 @@ impl<P, C> Link<P, C> {
                 self.send(channel, amqp::BasicReject { delivery_tag, requeue: true });
             }
         }
+        true
     }
 
     /// Tells a wilco server the result or the error text of a delivery, before it is settled.
@@ -168,39 +238,49 @@ impl<P, C> Link<P, C> {
         properties: &OwnedProperties,
         body: &[u8],
     ) {
-        if !self.is_held(tag) {
-            return;
+        if self.is_held(tag) {
+            let mut encoded = Vec::new();
+            properties.encode(&mut encoded);
+            let (exchange, routing_key) = (REPORTS.into(), message_id.into());
+            let publish = amqp::BasicPublish { exchange, routing_key, ..Default::default() };
+            self.send(tag.channel, publish);
+            write_content_header(&mut self.output, tag.channel, body.len() as u64, &encoded);
+            write_body(&mut self.output, tag.channel, body, self.frame_max);
         }
-        let (exchange, routing_key) = (REPORTS.into(), message_id.into());
-        let mut encoded = Vec::new();
-        properties.encode(&mut encoded);
-        self.send(tag.channel, amqp::BasicPublish { exchange, routing_key, ..Default::default() });
-        write_content_header(&mut self.output, tag.channel, body.len() as u64, &encoded);
-        write_body(&mut self.output, tag.channel, body, self.frame_max);
     }
 
     /// Whether the delivery can still be settled.
-    pub(crate) fn is_held(&self, tag: DeliveryTag) -> bool {
+    fn is_held(&self, tag: DeliveryTag) -> bool {
         self.is_open()
             && tag.epoch == self.epoch
-            && (self.consumers.by_channel.contains_key(&tag.channel)
-                || self.consumers.cancelled.contains_key(&tag.channel))
+            && self.consumers.on(tag.channel) == Some(tag.consumer)
     }
 
     pub(super) fn start_consumers(&mut self) {
-        let consumers = std::mem::take(&mut self.consumers.by_channel);
-        for (channel, consumer) in &consumers {
-            self.start_consumer(*channel, consumer);
+        let channels: Vec<u16> = self.consumers.by_channel.keys().copied().collect();
+        for channel in channels {
+            self.start_consumer(channel);
         }
-        self.consumers.by_channel = consumers;
     }
 
-    fn start_consumer(&mut self, channel: u16, consumer: &Consumer) {
+    fn start_consumer(&mut self, channel: u16) {
+        let Some(slot) = self.consumers.by_channel.get_mut(&channel) else { return };
+        slot.state = State::Starting;
+        let consumer = slot.consumer.clone();
         self.send(channel, amqp::ChannelOpen {});
         let prefetch_count = consumer.prefetch;
         self.send(channel, amqp::BasicQos { prefetch_size: 0, prefetch_count, global: false });
         let (queue, consumer_tag) = (consumer.queue.as_str(), CONSUMER_TAG);
         self.send(channel, amqp::BasicConsume { queue, consumer_tag, ..Default::default() });
+    }
+
+    pub(super) fn consumer_started(&mut self, channel: u16) {
+        if let Some(slot) = self.consumers.by_channel.get_mut(&channel)
+            && slot.state == State::Starting
+        {
+            slot.state = State::Consuming;
+            slot.has_consumed = true;
+        }
     }
 
     pub(super) fn delivered(&mut self, delivery: Delivery) {
@@ -212,19 +292,27 @@ impl<P, C> Link<P, C> {
 
     /// The broker has ended a consumer.
     pub(super) fn consumer_lost(&mut self, channel: u16, why: Refusal, is_channel_closed: bool) {
-        let was_there = self.consumers.by_channel.remove(&channel).is_some()
-            | self.consumers.cancelled.remove(&channel).is_some();
-        if !is_channel_closed && was_there {
-            self.close_channel(channel);
+        if is_channel_closed {
+            // Closes may cross.
+            self.channel_is_free(channel);
         }
-        if was_there {
-            let consumer = ConsumerId(channel);
-            self.events.push(Event::Cancelled { consumer, why: Some(why) });
+        let Some(slot) = self.consumers.by_channel.get_mut(&channel) else { return };
+        let id = slot.id;
+        if slot.state == State::Starting && slot.has_consumed && why.code == NOT_FOUND {
+            slot.state = State::Missing;
+            return self.events.push(Event::Missing(id));
         }
+        self.consumers.by_channel.remove(&channel);
+        if !is_channel_closed {
+            self.close_channel(channel, id);
+        }
+        self.events.push(Event::Cancelled { consumer: id, why: Some(why) });
     }
 
     /// It gets nothing more, as was asked for. Its channel stays for what it has not settled.
     pub(super) fn consumer_cancelled(&mut self, channel: u16) {
-        self.events.push(Event::Cancelled { consumer: ConsumerId(channel), why: None });
+        if let Some(consumer) = self.consumers.on(channel) {
+            self.events.push(Event::Cancelled { consumer, why: None });
+        }
     }
 }

@@ -6,7 +6,7 @@ use amqp::{BasicDeliver, BasicReturn, FrameKind, Properties};
 use bytes::{Bytes, BytesMut};
 
 use super::consuming::{Delivery, DeliveryTag};
-use super::{CONSUMING, Down, Link, Phase};
+use super::{CONSUMING, Down, Link, Phase, Token};
 
 /// Bodies that are announced as larger than this are not believed before they are there.
 const RESERVED_BYTES_MAX: u64 = 1 << 20;
@@ -54,11 +54,11 @@ impl Contents {
     }
 }
 
-impl<P, C> Link<P, C> {
+impl<P: Token, C: Token> Link<P, C> {
     pub(super) fn content(&mut self, kind: FrameKind, channel: u16, payload: &[u8]) {
         let Some(content) = self.contents.begun.get_mut(&channel) else {
             // What was under way on a channel that has been closed since.
-            if self.phase != Phase::Open {
+            if !matches!(self.phase, Phase::Open | Phase::Closing) {
                 self.unexpected("content");
             }
             return;
@@ -86,7 +86,9 @@ impl<P, C> Link<P, C> {
         let Content { of, properties, body, .. } = content;
         match of {
             Of::Delivery { tag, is_redelivered } if channel >= CONSUMING => {
-                let tag = DeliveryTag { epoch: self.epoch, channel, tag };
+                // Nobody's, if its consumer was released meanwhile.
+                let Some(consumer) = self.consumers.on(channel) else { return };
+                let tag = DeliveryTag { epoch: self.epoch, channel, consumer, tag };
                 let body = body.freeze();
                 self.delivered(Delivery { tag, is_redelivered, properties, body });
             }

@@ -2,9 +2,9 @@
 
 use amqp::{ChannelClose, Method};
 
-use super::{CALLS, CONSUMING, Down, Event, Link, PUBLISHING, Phase, Refusal};
+use super::{CALLS, CONSUMING, Down, Event, Link, PUBLISHING, Phase, Refusal, Token};
 
-impl<P, C> Link<P, C> {
+impl<P: Token, C: Token> Link<P, C> {
     pub(super) fn method(&mut self, channel: u16, method: Method<'_>) {
         match channel {
             0 => self.connection_method(method),
@@ -19,7 +19,7 @@ impl<P, C> Link<P, C> {
         match method {
             Method::ConnectionStart(start) => self.greeted(&start),
             Method::ConnectionTune(tune) => self.tuned(&tune),
-            Method::ConnectionOpenOk(_) => self.entered(),
+            Method::ConnectionOpenOk(_) => self.entered(self.heard_at),
             Method::ConnectionClose(close) => self.closed(&close),
             Method::ConnectionCloseOk(_) => self.fail(Down::Socket("closed".to_owned())),
             Method::ConnectionBlocked(blocked) => {
@@ -37,10 +37,8 @@ impl<P, C> Link<P, C> {
         match method {
             Method::ChannelClose(close) => self.channel_closed(channel, &close),
             Method::ChannelCloseOk(_) => self.channel_is_free(channel),
-            Method::ChannelOpenOk(_)
-            | Method::ConfirmSelectOk(_)
-            | Method::BasicQosOk(_)
-            | Method::BasicConsumeOk(_) => {}
+            Method::BasicConsumeOk(_) => self.consumer_started(channel),
+            Method::ChannelOpenOk(_) | Method::ConfirmSelectOk(_) | Method::BasicQosOk(_) => {}
             Method::BasicAck(ack) if channel == PUBLISHING => {
                 self.confirmed(ack.delivery_tag, ack.multiple, true);
             }

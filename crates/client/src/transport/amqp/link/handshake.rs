@@ -1,13 +1,13 @@
 //! Getting in: greeting, login, limits, virtual host; and what is set up once we are in.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use amqp::{
     ConnectionClose, ConnectionOpen, ConnectionStart, ConnectionStartOk, ConnectionTune,
     ConnectionTuneOk, FieldTable, FieldValue,
 };
 
-use super::{CALLS, Down, Event, Link, Phase, Refusal};
+use super::{CALLS, Down, Event, Link, Phase, Refusal, Token};
 
 /// The largest frame that we ask for.
 const FRAME_MAX: u32 = 128 << 10;
@@ -58,7 +58,7 @@ impl Server {
     }
 }
 
-impl<P, C> Link<P, C> {
+impl<P: Token, C: Token> Link<P, C> {
     pub(super) fn greeted(&mut self, start: &ConnectionStart<'_>) {
         if self.phase != Phase::Greeting {
             return self.unexpected("connection.start");
@@ -92,6 +92,7 @@ impl<P, C> Link<P, C> {
         self.heartbeat = Duration::from_secs(heartbeat_s.into()).min(self.times.heartbeat);
         let frame_max = self.frame_max;
         let channel_max = tune.channel_max;
+        self.channel_max = if channel_max == 0 { u16::MAX } else { channel_max };
         self.send(0, ConnectionTuneOk { channel_max, frame_max, heartbeat: heartbeat_s });
         self.phase = Phase::Entering;
         let virtual_host = self.login.virtual_host.clone();
@@ -99,12 +100,12 @@ impl<P, C> Link<P, C> {
     }
 
     /// Everything that was under way goes on.
-    pub(super) fn entered(&mut self) {
+    pub(super) fn entered(&mut self, now: Instant) {
         if self.phase != Phase::Entering {
             return self.unexpected("connection.open-ok");
         }
         self.phase = Phase::Open;
-        self.failed_attempts = 0;
+        self.opened_at = now;
         self.events.push(Event::Up);
         self.send(CALLS, amqp::ChannelOpen {});
         self.next_call();

@@ -55,6 +55,15 @@ const CONSUMING: u16 = 3;
 /// How long the other side may take for each step of the handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Tells a publish or a call apart for their owner.
+pub(crate) trait Token {
+    /// Whether nobody waits for it any more.
+    fn is_abandoned(&self) -> bool;
+}
+
+/// How long a connection must have lasted for the next attempt to count as the first.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
+
 /// Times of a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
@@ -122,8 +131,12 @@ pub(crate) enum Event<P, C> {
     Called { token: C, result: Result<Reply, Refusal> },
     /// A message for a consumer.
     Delivered(Delivery),
-    /// The broker has ended a consumer; with its reason, unless it was just cancelled.
+    /// A consumer gets nothing more; with the broker's reason, unless it was just cancelled.
     Cancelled { consumer: ConsumerId, why: Option<Refusal> },
+    /// The queue of a consumer is not there any more, on a new socket.
+    Missing(ConsumerId),
+    /// The broker knows that the consumer is gone, and all that it has settled.
+    Released(ConsumerId),
     /// The broker takes no messages for now, and why; `None`: it does again.
     Blocked(Option<String>),
 }
@@ -148,6 +161,7 @@ pub(crate) struct Link<P, C> {
     epoch: u64,
     server: Option<Server>,
     frame_max: u32,
+    channel_max: u16,
     /// Received and not yet taken in.
     input: Vec<u8>,
     output: Vec<u8>,
@@ -161,12 +175,15 @@ pub(crate) struct Link<P, C> {
     heartbeat: Duration,
     heard_at: Instant,
     spoke_at: Instant,
+    opened_at: Instant,
     failed_attempts: u32,
     reconnect_at: Instant,
     is_closing: bool,
+    /// When we said `connection.close`.
+    closing_at: Option<Instant>,
 }
 
-impl<P, C> Link<P, C> {
+impl<P: Token, C: Token> Link<P, C> {
     /// A link that wants to be connected at once.
     pub(crate) fn new(login: Login, times: Times, now: Instant) -> Self {
         Self {
@@ -176,6 +193,7 @@ impl<P, C> Link<P, C> {
             epoch: 0,
             server: None,
             frame_max: amqp::FRAME_MIN_SIZE,
+            channel_max: u16::MAX,
             input: Vec::new(),
             output: Vec::new(),
             events: Vec::new(),
@@ -187,9 +205,11 @@ impl<P, C> Link<P, C> {
             heartbeat: Duration::ZERO,
             heard_at: now,
             spoke_at: now,
+            opened_at: now,
             failed_attempts: 0,
             reconnect_at: now,
             is_closing: false,
+            closing_at: None,
         }
     }
 
@@ -224,8 +244,13 @@ impl<P, C> Link<P, C> {
             Phase::Open => {
                 Some((self.spoke_at + self.heartbeat).min(self.heard_at + 2 * self.heartbeat))
             }
-            _ => Some(self.heard_at + HANDSHAKE_TIMEOUT),
+            _ => Some(self.closing_at.unwrap_or(self.heard_at) + HANDSHAKE_TIMEOUT),
         }
+    }
+
+    /// Whether the link is being closed: no socket is wanted any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.is_closing
     }
 
     // What happens.
@@ -244,7 +269,9 @@ impl<P, C> Link<P, C> {
     /// [`failure`](Self::failure).
     pub(crate) fn disconnected(&mut self, why: Down, now: Instant) {
         let was_logging_in = self.phase == Phase::LoggingIn;
-        self.failed_attempts = if self.is_open() { 0 } else { self.failed_attempts + 1 };
+        let was_stable =
+            self.is_open() && now.saturating_duration_since(self.opened_at) >= STABLE_AFTER;
+        self.failed_attempts = if was_stable { 0 } else { self.failed_attempts + 1 };
         let doubled = 1_u32 << self.failed_attempts.saturating_sub(1).min(16);
         let delay = self.times.reconnect_min.saturating_mul(doubled).min(self.times.reconnect_max);
         self.reconnect_at = now + delay;
@@ -253,8 +280,15 @@ impl<P, C> Link<P, C> {
         self.output.clear();
         self.contents.clear();
         self.publishing.disconnected();
-        self.consumers.disconnected();
-        self.calls.disconnected();
+        // What they brought is back in its queue, and will come again.
+        self.events.retain(|event| !matches!(event, Event::Delivered(_)));
+        let released = self.consumers.disconnected().into_iter().map(Event::Released);
+        self.events.extend(released);
+        if let Some(token) = self.calls.disconnected() {
+            let text =
+                "the connection was lost before the answer; it may have been done".to_owned();
+            self.events.push(Event::Called { token, result: Err(Refusal { code: 0, text }) });
+        }
         let why = match (self.failure.take(), why) {
             (Some(failure), _) => failure,
             // Old brokers say nothing to those whom they do not let in.
@@ -297,6 +331,15 @@ impl<P, C> Link<P, C> {
                     self.fail(Down::Silent(silence));
                 } else if now.saturating_duration_since(self.spoke_at) >= self.heartbeat {
                     amqp::write_heartbeat(&mut self.output);
+                    // Even if it cannot be written for now: one that waits is enough.
+                    self.spoke_at = now;
+                }
+            }
+            Phase::Closing => {
+                let since = self.closing_at.get_or_insert(now);
+                let silence = now.saturating_duration_since(*since);
+                if silence >= HANDSHAKE_TIMEOUT {
+                    self.fail(Down::Silent(silence));
                 }
             }
             _ if silence >= HANDSHAKE_TIMEOUT => self.fail(Down::Silent(silence)),
@@ -318,6 +361,9 @@ impl<P, C> Link<P, C> {
         if !buffer.is_empty() {
             self.spoke_at = now;
         }
+        if self.is_open() {
+            self.publish_more();
+        }
     }
 
     /// What is to be told, in order.
@@ -329,10 +375,13 @@ impl<P, C> Link<P, C> {
 
     /// Ends the link: says good-bye if there is a connection. What is not confirmed by then is given
     /// up.
-    pub(crate) fn close(&mut self) {
-        self.is_closing = true;
+    pub(crate) fn close(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.is_closing, true) {
+            return;
+        }
         if self.phase == Phase::Open {
             self.phase = Phase::Closing;
+            self.closing_at = Some(now);
             let close =
                 amqp::ConnectionClose { reply_code: 200, reply_text: "bye", ..Default::default() };
             write_method(&mut self.output, 0, &close.into());

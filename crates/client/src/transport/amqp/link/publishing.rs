@@ -13,8 +13,10 @@ use std::collections::VecDeque;
 use amqp::{BStr, ByteSlice, Properties, write_body, write_content_header};
 use bytes::Bytes;
 
-use super::{Event, Link, PUBLISHING, Refusal};
+use super::{Event, Link, PUBLISHING, Refusal, Token};
 
+/// What may wait to be written: what goes beyond stays in the queue until there is room.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
 /// `NO_ROUTE`
 const NO_ROUTE: u16 = 312;
 
@@ -91,7 +93,7 @@ impl<P> Publishing<P> {
     }
 }
 
-impl<P, C> Link<P, C> {
+impl<P: Token, C: Token> Link<P, C> {
     /// Publishes; the event `Published` says that the broker has it. Once the link is closed, nothing
     /// is taken, and the token is dropped.
     pub(crate) fn publish(&mut self, publish: Publish, token: P) {
@@ -111,8 +113,19 @@ impl<P, C> Link<P, C> {
         self.publish_more();
     }
 
-    fn publish_more(&mut self) {
-        while self.publishing.sent < self.publishing.limit() {
+    /// Publishes what may be under way and is not. What nobody waits for any more is not published (again):
+    /// its sender has been told that it may or may not have been.
+    pub(super) fn publish_more(&mut self) {
+        while self.publishing.sent < self.publishing.limit() && self.output.len() < OUTPUT_BYTES_MAX
+        {
+            let at = self.publishing.sent;
+            if self.publishing.queue[at].token.as_ref().is_some_and(Token::is_abandoned) {
+                self.publishing.queue.remove(at);
+                if at < self.publishing.suspects {
+                    self.publishing.suspects -= 1;
+                }
+                continue;
+            }
             let publish = &self.publishing.queue[self.publishing.sent].publish;
             let method = amqp::BasicPublish {
                 exchange: publish.exchange.as_bytes().as_bstr(),
@@ -140,9 +153,11 @@ impl<P, C> Link<P, C> {
             let at = (number - publishing.first_number) as usize;
             let unconfirmed = &mut publishing.queue[at];
             let Some(token) = unconfirmed.token.take() else { continue };
+            // Only its number is still needed.
+            (unconfirmed.publish.body, unconfirmed.publish.properties) = Default::default();
             let result = match is_accepted {
                 true => Ok(Published { is_routed: !unconfirmed.is_returned }),
-                false => Err(Refusal { code: 0, text: "a full queue has refused it".to_owned() }),
+                false => Err(Refusal { code: 0, text: "one of its queues is full".to_owned() }),
             };
             self.events.push(Event::Published { token, result });
         }

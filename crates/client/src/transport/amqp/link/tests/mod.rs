@@ -12,6 +12,21 @@ use super::*;
 
 type TestLink = Link<u32, &'static str>;
 
+/// In these tests somebody waits for everything, but for what has this number.
+const ABANDONED: u32 = 1000;
+
+impl Token for u32 {
+    fn is_abandoned(&self) -> bool {
+        *self == ABANDONED
+    }
+}
+
+impl Token for &'static str {
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+}
+
 /// A link and its broker, joined by a socket that is cut after so many bytes.
 struct World {
     link: TestLink,
@@ -24,6 +39,8 @@ struct World {
     delivered: Vec<Delivery>,
     downs: Vec<Down>,
     cancelled: Vec<Option<Refusal>>,
+    missing: Vec<ConsumerId>,
+    released: Vec<ConsumerId>,
 }
 
 const NEVER: usize = usize::MAX;
@@ -62,6 +79,8 @@ impl World {
             delivered: Vec::new(),
             downs: Vec::new(),
             cancelled: Vec::new(),
+            missing: Vec::new(),
+            released: Vec::new(),
         }
     }
 
@@ -113,6 +132,8 @@ impl World {
                 }
                 Event::Cancelled { why, .. } => self.cancelled.push(why),
                 Event::Down(down) => self.downs.push(down),
+                Event::Missing(consumer) => self.missing.push(consumer),
+                Event::Released(consumer) => self.released.push(consumer),
                 Event::Up | Event::Blocked(_) => {}
             }
         }
@@ -293,4 +314,88 @@ fn no_bytes_make_it_panic() {
             world.link.disconnected(Down::Socket("over".to_owned()), world.now);
         }
     }
+}
+
+#[test]
+fn a_queue_that_is_gone_on_a_new_socket_is_told_and_consumed_from_again() {
+    let mut world = World::new();
+    let consumer = Consumer { queue: "q".to_owned(), prefetch: 1 };
+    let id = world.link.consume(consumer).expect("a channel");
+    world.settle();
+    world.peer.lacks_queue = true;
+    world.link.disconnected(Down::Socket("cut".to_owned()), world.now);
+    world.peer.disconnected();
+    world.settle();
+    assert_eq!((&world.missing[..], world.cancelled.len()), (&[id][..], 0));
+    world.peer.lacks_queue = false;
+    world.link.resume(id);
+    world.link.publish(publish(1, "q"), 1);
+    world.settle();
+    assert_eq!(world.delivered.len(), 1);
+}
+
+#[test]
+fn a_consumer_that_is_released_is_never_taken_for_the_next_one() {
+    let mut world = World::new();
+    let consumer = || Consumer { queue: "q".to_owned(), prefetch: 2 };
+    let first = world.link.consume(consumer()).expect("a channel");
+    world.settle();
+    world.link.publish(publish(1, "q"), 1);
+    // Delivered, and not settled.
+    let mut output = Vec::new();
+    world.link.take_output(&mut output, world.now);
+    world.peer.received(&output);
+    world.link.received(&world.peer.take_output(), world.now);
+    let mut events = Vec::new();
+    world.link.take_events(&mut events);
+    let delivered = events.iter().find_map(|event| match event {
+        Event::Delivered(delivery) => Some(delivery.tag),
+        _ => None,
+    });
+    let tag = delivered.expect("it is delivered");
+    world.link.release(first);
+    assert!(!world.link.settle(tag, Settlement::Ack), "it is back in its queue");
+    let second = world.link.consume(consumer()).expect("a channel");
+    assert_ne!(first, second);
+    world.settle();
+    assert_eq!(world.released, [first]);
+    let third = world.link.consume(consumer()).expect("the channel that is free again");
+    assert!(!world.link.settle(tag, Settlement::Ack), "whoever has its channel now");
+    assert_ne!(first, third);
+    world.settle();
+    assert_eq!((world.delivered.len(), world.peer.unsettled()), (1, 0));
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_published_again() {
+    let mut world = World::new();
+    world.settle();
+    world.peer.confirms = false;
+    world.link.publish(publish(0, "q"), ABANDONED);
+    world.link.publish(publish(1, "q"), 1);
+    world.settle();
+    assert_eq!(world.peer.order(), ["m1"], "given up before it was published");
+    world.link.disconnected(Down::Socket("cut".to_owned()), world.now);
+    world.peer.disconnected();
+    world.peer.confirms = true;
+    world.settle();
+    assert_eq!(world.peer.order(), ["m1", "m1"]);
+    assert_eq!(world.published.len(), 1);
+}
+
+#[test]
+fn a_good_bye_that_is_not_answered_ends_in_time() {
+    let mut world = World::new();
+    world.settle();
+    world.link.close(world.now);
+    let mut beat = Vec::new();
+    amqp::write_heartbeat(&mut beat);
+    for _ in 0..20 {
+        world.now += Duration::from_secs(1);
+        world.link.received(&beat, world.now);
+        world.link.tick(world.now);
+    }
+    assert!(world.link.failure().is_some());
+    world.link.disconnected(Down::Socket("closed".to_owned()), world.now);
+    assert_eq!(world.link.reconnect_at(), None);
 }

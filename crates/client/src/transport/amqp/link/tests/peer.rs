@@ -20,6 +20,8 @@ pub(super) struct Peer {
     received_bytes: usize,
     sent_bytes: usize,
     pub(super) confirms: bool,
+    /// Whether the queue is gone.
+    pub(super) lacks_queue: bool,
     sockets: usize,
 }
 
@@ -165,7 +167,9 @@ impl Peer {
                     self.say(number, amqp::BasicQosOk {});
                 }
             }
-            Method::BasicConsume(consume) if consume.queue != "q" => self.refuse(number, 404),
+            Method::BasicConsume(consume) if consume.queue != "q" || self.lacks_queue => {
+                self.refuse(number, 404);
+            }
             Method::BasicConsume(consume) => {
                 if let Some(channel) = self.channels.get_mut(&number) {
                     channel.consumes = true;
@@ -186,6 +190,12 @@ impl Peer {
                 let channel = self.channels.get_mut(&number).expect("an open channel");
                 let (id, _) = channel.unsettled.remove(&ack.delivery_tag).expect("a known tag");
                 *self.acked.entry(id).or_default() += 1;
+            }
+            Method::ChannelClose(_) => {
+                if let Some(channel) = self.channels.remove(&number) {
+                    channel.unsettled.into_values().rev().for_each(|it| self.ready.push_front(it));
+                }
+                self.say(number, amqp::ChannelCloseOk {});
             }
             Method::ConnectionTuneOk(_) | Method::ChannelCloseOk(_) => {}
             other => panic!("the link says {}", other.name()),

@@ -1,0 +1,217 @@
+//! What the connection that consumes brings, and to whom it goes: outcomes and workers' messages.
+//!
+//! *Invariant:* an id is entered under the lock under which deliveries look for it, so none comes before
+//! it is known whose it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+use super::super::{Incoming, OutcomeSink, Subscription, Token, Transport};
+use super::driver::{Handler, Then};
+use super::link::{ConsumerId, Delivery, Refusal, Settlement};
+use super::{AmqpTransport, DeliveryToken, closed, message, refused};
+use crate::error::Error;
+
+/// See the module's documentation.
+pub(super) struct Consumptions {
+    outcomes: Arc<dyn OutcomeSink>,
+    transport: OnceLock<Weak<AmqpTransport>>,
+    consumers: Mutex<Consumers>,
+    /// Somebody has been released.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Consumers {
+    of_outcomes: Option<ConsumerId>,
+    workers: HashMap<ConsumerId, Worker>,
+    is_closed: bool,
+}
+
+struct Worker {
+    queue: String,
+    /// `None` once nothing more comes.
+    incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
+}
+
+impl Consumptions {
+    pub(super) fn new(outcomes: Arc<dyn OutcomeSink>) -> Self {
+        let (transport, consumers, changed) = Default::default();
+        Self { outcomes, transport, consumers, changed }
+    }
+
+    /// Says who makes lost queues anew.
+    pub(super) fn belong_to(&self, transport: Weak<AmqpTransport>) {
+        let _ = self.transport.set(transport);
+    }
+
+    /// Notes the consumer of outcomes that `consume` adds.
+    pub(super) fn add_outcomes(
+        &self,
+        consume: impl FnOnce() -> Result<ConsumerId, Error>,
+    ) -> Result<(), Error> {
+        let mut consumers = self.consumers.lock();
+        consumers.of_outcomes = Some(consume()?);
+        Ok(())
+    }
+
+    /// A stream for the consumer that `consume` adds.
+    pub(super) fn subscribe(
+        &self,
+        queue: &str,
+        consume: impl FnOnce() -> Result<ConsumerId, Error>,
+    ) -> Result<Subscription, Error> {
+        let (sender, incoming) = mpsc::unbounded_channel();
+        let mut consumers = self.consumers.lock();
+        if consumers.is_closed {
+            return Err(closed());
+        }
+        let id = consume()?;
+        let worker = Worker { queue: queue.to_owned(), incoming: Some(sender) };
+        consumers.workers.insert(id, worker);
+        Ok(Subscription { incoming, id: id.number() })
+    }
+
+    /// Completes once a consumer is gone.
+    pub(super) async fn released(&self, id: ConsumerId) {
+        loop {
+            let changed = self.changed.notified();
+            if !self.consumers.lock().workers.contains_key(&id) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn transport(&self) -> Option<Arc<AmqpTransport>> {
+        self.transport.get()?.upgrade()
+    }
+}
+
+impl Handler for Consumptions {
+    fn delivered(&self, delivery: Delivery) -> Then {
+        let tag = delivery.tag;
+        let consumers = self.consumers.lock();
+        if consumers.of_outcomes == Some(tag.consumer()) {
+            drop(consumers);
+            match message::settled(&delivery) {
+                Ok(settled) => self.outcomes.settled(settled),
+                Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
+            }
+            return Then::Settle(Settlement::Ack);
+        }
+        let incoming = message::incoming(delivery, Token::Amqp(DeliveryToken(tag)));
+        let worker = consumers.workers.get(&tag.consumer());
+        match worker.and_then(|worker| worker.incoming.as_ref()) {
+            Some(sender) if sender.send(Ok(incoming)).is_ok() => Then::Nothing,
+            _ => Then::Release,
+        }
+    }
+
+    fn cancelled(&self, consumer: ConsumerId, why: Option<Refusal>) {
+        let mut consumers = self.consumers.lock();
+        if consumers.of_outcomes == Some(consumer) {
+            drop(consumers);
+            // Somebody has deleted it: as if the broker had lost it, but for a new consumer.
+            return self.restore_outcomes(None);
+        }
+        let Some(worker) = consumers.workers.get_mut(&consumer) else { return };
+        if let Some(sender) = worker.incoming.take()
+            && let Some(refusal) = why
+        {
+            let _ = sender.send(Err(refused(&format!("queue '{}'", worker.queue), &refusal)));
+            consumers.workers.remove(&consumer);
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn missing(&self, consumer: ConsumerId) {
+        let consumers = self.consumers.lock();
+        if consumers.of_outcomes == Some(consumer) {
+            drop(consumers);
+            return self.restore_outcomes(Some(consumer));
+        }
+        let Some(queue) = consumers.workers.get(&consumer).map(|it| it.queue.clone()) else {
+            return;
+        };
+        drop(consumers);
+        let Some(transport) = self.transport() else { return };
+        tracing::warn!(queue, "the broker has lost the queue, which is made again");
+        tokio::spawn(async move {
+            match transport.ensure_queue(&queue).await {
+                Ok(()) => {
+                    if let Some(consuming) = transport.consuming.get() {
+                        consuming.with(|link, _| link.resume(consumer));
+                    }
+                }
+                Err(error) => {
+                    let mut consumers = transport.consumptions.consumers.lock();
+                    let worker = consumers.workers.remove(&consumer);
+                    if let Some(sender) = worker.and_then(|worker| worker.incoming) {
+                        let _ = sender.send(Err(error));
+                    }
+                    transport.consumptions.changed.notify_waiters();
+                    drop(consumers);
+                    transport.release(consumer.number());
+                }
+            }
+        });
+    }
+
+    fn released(&self, consumer: ConsumerId) {
+        self.consumers.lock().workers.remove(&consumer);
+        self.changed.notify_waiters();
+    }
+
+    fn closed(&self) {
+        let mut consumers = self.consumers.lock();
+        consumers.is_closed = true;
+        for (_, worker) in consumers.workers.drain() {
+            if let Some(sender) = worker.incoming {
+                let _ = sender.send(Err(closed()));
+            }
+        }
+        drop(consumers);
+        self.changed.notify_waiters();
+        self.outcomes.closed();
+    }
+}
+
+impl Consumptions {
+    /// Outcomes have been lost with their queue: it is made anew, and what has none is published again.
+    fn restore_outcomes(&self, consumer: Option<ConsumerId>) {
+        let Some(transport) = self.transport() else { return };
+        tracing::warn!("the broker has lost the queue for outcomes, which is made again");
+        tokio::spawn(async move {
+            while let Err(error) = transport.restore_outcomes(consumer).await {
+                if error.kind() == crate::ErrorKind::Closed {
+                    return;
+                }
+                tracing::warn!("the queue for outcomes cannot be made: {error}");
+                tokio::time::sleep(transport.times.reconnect_max).await;
+            }
+        });
+    }
+}
+
+impl AmqpTransport {
+    async fn restore_outcomes(&self, consumer: Option<ConsumerId>) -> Result<(), Error> {
+        self.declare_outcome_queue().await?;
+        let Some(consuming) = self.consuming.get() else { return Ok(()) };
+        match consumer {
+            Some(consumer) => consuming.with(|link, _| link.resume(consumer)),
+            None => self.consumptions.add_outcomes(|| {
+                let (queue, prefetch) = (self.outcome_queue.clone(), super::OUTCOMES_PREFETCH);
+                self.consume(consuming, super::Consumer { queue, prefetch })
+            })?,
+        }
+        for message in self.consumptions.outcomes.unsettled() {
+            // One after the other: there may be many, and nobody waits for them now.
+            let _ = self.publish(message, None).await;
+        }
+        Ok(())
+    }
+}
