@@ -11,10 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::outcome::Settled;
 use crate::transport::{OutcomeSink, Outgoing};
+use crate::window::Permits;
 
 /// Called with what became of a message.
 pub(crate) type Callback = Box<dyn FnOnce(&Settled) + Send>;
@@ -48,13 +49,6 @@ struct State {
     callbacks: Vec<(Callback, Arc<Permits>)>,
     receipts: usize,
     is_closed: bool,
-}
-
-/// Room in a producer's window.
-#[derive(Debug)]
-pub(crate) struct Permits {
-    pub(crate) _message: OwnedSemaphorePermit,
-    pub(crate) _bytes: OwnedSemaphorePermit,
 }
 
 /// Somebody who waits for a message; the entry is gone with the last.

@@ -62,6 +62,7 @@ mod signals;
 mod transport;
 mod url;
 mod wilco;
+mod window;
 mod worker;
 
 pub use bytes::Bytes;

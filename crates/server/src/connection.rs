@@ -47,8 +47,6 @@ use crate::wire::{self, FrameSink};
 
 /// Reads before others get their turn.
 const READS_PER_TURN: usize = 2;
-/// Bytes of replies that may wait to be written.
-const REPLY_BYTES_MAX: usize = 1 << 20;
 
 /// See the diagram above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,7 +290,9 @@ impl<S: Stream> Connection<S> {
         let waiting = self.outbox.with_sink::<FrameSink, _>(|sink, room| (sink.len(), *room));
         let (bytes, room) = waiting.unwrap_or_default();
         let bytes = bytes + self.writing.len() - self.written;
-        bytes.saturating_sub(room + self.writing_room) > REPLY_BYTES_MAX
+        let replies = bytes.saturating_sub(room + self.writing_room);
+        self.outbox.note_replies(replies);
+        replies > self.outbox.replies_max()
     }
 
     /// Reads once and takes in the complete frames.

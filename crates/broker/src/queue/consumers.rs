@@ -30,6 +30,12 @@ pub trait Endpoint: Clone {
         let _ = (queue, id);
     }
 
+    /// Whether what its client says is not read at the moment: then a delivery that is not settled is no
+    /// fault of the client's, and its time does not run out.
+    fn is_unheard(&self) -> bool {
+        false
+    }
+
     /// Who counts as having settled a tracked message that nobody acks.
     fn settled_by(&self) -> Option<Arc<SettledBy>> {
         None

@@ -4,11 +4,14 @@
 use outcome::Reason;
 
 use super::command::Settlement;
-use super::consumers::Endpoint;
+use super::consumers::{ConsumerKey, Endpoint};
 use super::effects::{Delivery, DeliveryId, Effects};
 use super::index::NEVER;
 use super::priority_levels::Place;
 use super::state::Queue;
+
+/// How long a client has, once it is heard again, before a delivery counts as not settled in time.
+const UNHEARD_MS: u64 = 1000;
 
 /// What a tick found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,10 @@ impl<E: Endpoint> Queue<E> {
             if self.is_unsettled(id)
                 && let Some(of) = self.consumers.by_key(consumer)
             {
+                if of.endpoint.is_unheard() {
+                    self.postpone_timeout(now_ms, id, consumer);
+                    continue;
+                }
                 of.endpoint.timed_out(self.id, id);
             }
             self.settle(now_ms, id, consumer, Settlement::Requeue, effects);
@@ -134,6 +141,13 @@ impl<E: Endpoint> Queue<E> {
                 self.forget_settled_deadlines();
             }
         }
+    }
+
+    /// Looks at a delivery again later: its client may have settled it, but has not been heard.
+    fn postpone_timeout(&mut self, now_ms: u64, id: DeliveryId, consumer: ConsumerKey) {
+        let deadline_ms = now_ms.saturating_add(UNHEARD_MS);
+        let place = self.consumer_deadlines.partition_point(|(at_ms, ..)| *at_ms <= deadline_ms);
+        self.consumer_deadlines.insert(place, (deadline_ms, id, consumer));
     }
 
     /// Forgets the timeout of a delivery that did not take place.

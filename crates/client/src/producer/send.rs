@@ -12,12 +12,12 @@ use uuid::Uuid;
 
 use super::receipt::{Receipt, Sent};
 use super::{Inner, UNIT_BYTES};
-use crate::awaited::Permits;
 use crate::codec::CodecError;
 use crate::connection::closed;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{Outcome, Settled};
 use crate::transport::{Outgoing, Taken};
+use crate::window::Permits;
 
 /// A message about to be sent: await it. Ids are AMQP short strings: at most 255 bytes.
 #[must_use = "a message is sent when this is awaited"]

@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::awaited::Permits;
 use crate::error::Error;
 use crate::outcome::Settled;
+use crate::window::Permits;
 
 /// A message on its way in.
 #[derive(Debug, Clone)]

@@ -135,6 +135,10 @@ impl Endpoint for ConsumerEndpoint {
         self.outbox.note_overdue(Overdue { channel, channel_serial, queue, id });
     }
 
+    fn is_unheard(&self) -> bool {
+        self.outbox.is_unheard.load(Ordering::Relaxed)
+    }
+
     fn release(&self, body_bytes: u32) {
         if !self.no_ack {
             self.shared_prefetch.release(1);

@@ -61,6 +61,8 @@ pub struct Outbox {
     overdue: mpsc::Sender<Overdue>,
     overdue_left: Mutex<mpsc::Receiver<Overdue>>,
     has_overdue: AtomicBool,
+    /// Nothing is read from its connection, because publishers are held.
+    pub(crate) is_unheard: AtomicBool,
 }
 
 /// A delivery that has gone back into its queue because it was not settled in time.
@@ -130,6 +132,7 @@ impl Outbox {
             overdue,
             overdue_left: Mutex::new(Rank::Leaf, overdue_left),
             has_overdue: AtomicBool::new(false),
+            is_unheard: AtomicBool::new(false),
             connection,
             owner,
             is_ended: AtomicBool::new(false),
@@ -239,6 +242,16 @@ impl Outbox {
                 .is_some_and(|channel| channel.uncount(overdue))
         });
         uncounted.map(|overdue| overdue.channel).collect()
+    }
+
+    /// Notes how many bytes of replies wait to be read by the client, besides its deliveries.
+    pub fn note_replies(&self, bytes: usize) {
+        self.total.set_replies(bytes);
+    }
+
+    /// How many bytes of replies may wait before nothing more is taken in from the client.
+    pub fn replies_max(&self) -> usize {
+        self.total.limit()
     }
 
     /// Room left for deliveries, bytes.

@@ -19,15 +19,17 @@ const ALL_BYTES: usize = 256 << 20;
 pub(crate) struct OutboxTotal {
     all: Arc<AtomicUsize>,
     own: AtomicUsize,
+    /// Bytes of replies, which nobody reserves.
+    replies: AtomicUsize,
 }
 
 impl OutboxTotal {
     /// A part of the total that others have a part of.
     pub(crate) fn part_of(all: &Arc<AtomicUsize>) -> Self {
-        Self { all: Arc::clone(all), own: AtomicUsize::new(0) }
+        Self { all: Arc::clone(all), own: AtomicUsize::new(0), replies: AtomicUsize::new(0) }
     }
 
-    /// How many bytes of deliveries may wait in this outbox at the moment.
+    /// How many bytes of deliveries, and as many of replies, may wait in this outbox at the moment.
     pub(super) fn limit(&self) -> usize {
         if self.all.load(Ordering::Relaxed) < ALL_BYTES { EACH_BYTES_MAX } else { EACH_BYTES_MIN }
     }
@@ -35,6 +37,17 @@ impl OutboxTotal {
     pub(super) fn add(&self, bytes: usize) {
         self.own.fetch_add(bytes, Ordering::Relaxed);
         self.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many bytes of replies wait now. Only its connection says so.
+    pub(super) fn set_replies(&self, bytes: usize) {
+        let before = self.replies.load(Ordering::Relaxed);
+        if bytes == before {
+            return;
+        }
+        self.replies.store(bytes, Ordering::Relaxed);
+        self.sub(before);
+        self.add(bytes);
     }
 
     pub(super) fn sub(&self, bytes: usize) {
@@ -64,6 +77,12 @@ mod tests {
         assert_eq!(outboxes[1].limit(), EACH_BYTES_MIN);
         outboxes[1].sub(1);
         assert_eq!(outboxes[1].limit(), EACH_BYTES_MAX);
+        outboxes[1].set_replies(1000);
+        outboxes[1].set_replies(1);
+        assert_eq!(outboxes[1].limit(), EACH_BYTES_MIN, "replies count as well");
+        outboxes[1].set_replies(0);
+        assert_eq!(outboxes[1].limit(), EACH_BYTES_MAX);
+        outboxes[1].set_replies(7);
         drop(outboxes);
         assert_eq!(all.load(Ordering::Relaxed), 0);
     }

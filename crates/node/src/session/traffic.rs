@@ -6,6 +6,8 @@
 pub struct Traffic {
     /// Messages published and deliveries settled.
     pub count: u64,
+    /// Whether some of it were publishes.
+    pub has_published: bool,
     /// Whether the client has so much in hand that it can go on at this rate for a while without
     /// hearing from us.
     pub goes_on: bool,
@@ -27,7 +29,11 @@ impl TrafficNotes {
     pub(super) fn take(&mut self) -> Traffic {
         let notes = std::mem::take(self);
         let count = notes.published_count + notes.settled_count;
-        Traffic { count, goes_on: notes.goes_on_publishing() && notes.goes_on_working() }
+        Traffic {
+            count,
+            has_published: notes.published_count > 0,
+            goes_on: notes.goes_on_publishing() && notes.goes_on_working(),
+        }
     }
 
     pub(super) fn published(&mut self, count: usize) {
@@ -72,7 +78,7 @@ mod tests {
         let mut notes = TrafficNotes::default();
         note(&mut notes);
         let traffic = notes.take();
-        assert_eq!(notes.take(), Traffic { count: 0, goes_on: true });
+        assert_eq!(notes.take(), Traffic { count: 0, has_published: false, goes_on: true });
         traffic
     }
 
@@ -82,7 +88,7 @@ mod tests {
         assert!(!goes_on(1, 0, 1) && !goes_on(1, 1, 2) && !goes_on(5, 5, 10));
         assert!(goes_on(1, 9, 10) && goes_on(20, 180, 200));
         let one_by_one = after(|n| (0..5).for_each(|at| n.settled(1, 9 - at, 10)));
-        assert_eq!(one_by_one, Traffic { count: 5, goes_on: false });
+        assert_eq!(one_by_one, Traffic { count: 5, has_published: false, goes_on: false });
         // It has never had as many as it may, or may have any number.
         assert!(goes_on(1, 0, 200) && goes_on(100, 0, u32::MAX));
     }
@@ -95,9 +101,9 @@ mod tests {
                 notes.unconfirmed(window);
             })
         };
-        assert_eq!(published(1, 1), Traffic { count: 1, goes_on: false });
+        assert_eq!(published(1, 1), Traffic { count: 1, has_published: true, goes_on: false });
         assert!(!published(5, 10).goes_on);
-        assert_eq!(published(10, 1000), Traffic { count: 10, goes_on: true });
+        assert_eq!(published(10, 1000), Traffic { count: 10, has_published: true, goes_on: true });
         assert!(after(|notes| notes.published(7)).goes_on);
     }
 }

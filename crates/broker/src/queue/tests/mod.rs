@@ -38,6 +38,7 @@ struct PortState {
     reserved_count: Cell<u32>,
     released_count: Cell<u32>,
     settled_by: RefCell<Option<Arc<SettledBy>>>,
+    is_unheard: Cell<bool>,
 }
 
 impl Port {
@@ -66,6 +67,10 @@ impl Endpoint for Port {
 
     fn settled_by(&self) -> Option<Arc<SettledBy>> {
         self.0.settled_by.borrow().clone()
+    }
+
+    fn is_unheard(&self) -> bool {
+        self.0.is_unheard.get()
     }
 }
 

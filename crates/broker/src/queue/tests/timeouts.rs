@@ -30,6 +30,32 @@ fn a_timeout_gives_back_that_message_and_no_other() {
 }
 
 #[test]
+fn who_is_not_heard_is_not_late() {
+    let mut rig = rig(100);
+    let port = Port::with_room(u32::MAX / 2);
+    rig.consume_at(port.clone(), |_| ());
+    rig.publish("a");
+    let a = rig.deliver().remove(0);
+    port.0.is_unheard.set(true);
+    for _ in 0..5 {
+        rig.now_ms += 1000;
+        rig.tick();
+        assert_eq!((rig.ready(), rig.unsettled()), (0, 1));
+    }
+    port.0.is_unheard.set(false);
+    rig.now_ms += 999;
+    rig.tick();
+    assert_eq!(rig.unsettled(), 1, "it may have settled it, which is read now");
+    assert!(rig.settle(&a, Settlement::Ack));
+    rig.publish("b");
+    rig.deliver();
+    rig.now_ms += 100;
+    rig.tick();
+    assert_eq!(rig.ready() + rig.unsettled(), 1);
+    assert!(rig.deliver().iter().all(|delivery| delivery.redelivered), "who is heard is late");
+}
+
+#[test]
 fn a_timeout_counts_against_the_delivery_limit() {
     let mut rig = Rig::new(settings(|s| {
         s.consumer_timeout_ms = Some(100);

@@ -19,8 +19,8 @@ use super::link::{
     Token,
 };
 use super::{Error, refused};
-use crate::awaited::Permits;
 use crate::url::Address;
+use crate::window::Permits;
 
 /// How long opening a socket may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -27,9 +27,9 @@ use self::link::{
     Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Server, Settlement,
 };
 use super::{Confirm, Incoming, OutcomeSink, Outgoing, Subscription, Token, Transport, Verdict};
-use crate::awaited::Permits;
 use crate::error::{Error, ErrorKind};
 use crate::url::Address;
+use crate::window::Permits;
 
 pub(crate) use self::link::Times;
 

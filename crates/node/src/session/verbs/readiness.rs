@@ -1,5 +1,6 @@
 //! When a session may take in more, and when what it did is durable.
 
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use broker::BrokerError;
@@ -75,8 +76,10 @@ impl Session {
     /// Whoever feeds a session must ask this first, or its messages pile up in memory.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_ready() {
+            self.outbox.is_unheard.store(false, Ordering::Relaxed);
             return Poll::Ready(());
         }
+        self.outbox.is_unheard.store(true, Ordering::Relaxed);
         self.outbox.register(cx.waker());
         // A change before the waker was registered did not wake this task.
         if self.must_pause() {
@@ -91,14 +94,24 @@ impl Session {
 
     /// Whether it has published into a queue whose consumers are fast and behind: nothing more should
     /// be taken in from it for the moment. Nobody is woken when that is over: ask again, soon.
+    ///
+    /// Who consumes on the same connection waits for nobody: its acks come behind its publishes, and what
+    /// is made to wait for consumers must not be the consumer.
     pub fn waits_for_consumers(&mut self) -> bool {
         let clock = &self.engine.clock;
-        self.credit.is_used_up(|| clock.now_ms())
+        self.credit.is_used_up(|| clock.now_ms()) && !self.consumes()
+    }
+
+    fn consumes(&self) -> bool {
+        self.channels.values().any(|channel| !channel.consumers.is_empty())
     }
 
     /// What the client has published and settled since this was last asked, as of the last flush.
     pub fn take_traffic(&mut self) -> Traffic {
-        self.traffic.take()
+        let traffic = self.traffic.take();
+        // Between its publishes, the acks of who does both are few, and it waits for what they bring.
+        let does_both = traffic.has_published && self.consumes();
+        Traffic { goes_on: traffic.goes_on && !does_both, ..traffic }
     }
 
     /// Must be called when the outbox has been written: consumers that waited for room may go on.
@@ -139,4 +152,68 @@ fn store_failed() -> BrokerError {
     BrokerError::internal_error(
         "the store failed and confirms nothing more; the server must be restarted",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use segment_log::FaultyDisk;
+
+    use crate::Options;
+    use crate::node::Node;
+    use crate::registry::LiveQueue;
+    use crate::session::{Consume, DeclareQueue, Publish, Session};
+    use crate::sink::Sink;
+
+    #[derive(Default)]
+    struct Ignored;
+
+    impl Sink for Ignored {}
+
+    fn session(node: &Arc<Node>) -> Session {
+        let sink = Box::<Ignored>::default();
+        let mut session = node.open_session("/", "guest", sink).expect("guest may");
+        session.open_channel(1).expect("new");
+        let options = DeclareQueue { durable: true, ..DeclareQueue::default() };
+        session.declare_queue("q", &options).expect("a good declaration");
+        session
+    }
+
+    fn publish(session: &mut Session) {
+        let publish = Publish {
+            exchange: "",
+            routing_key: "q".into(),
+            mandatory: false,
+            properties: &[0, 0],
+            body: b"x",
+        };
+        session.publish(1, &publish).expect("a good message");
+        assert!(session.flush().is_empty());
+    }
+
+    #[test]
+    fn who_publishes_and_consumes_neither_waits_for_consumers_nor_goes_on_by_itself() {
+        let options = Options { loopback_users: Vec::new(), ..Options::default() };
+        let node = Node::open_on(FaultyDisk::new(1), options).expect("a good disk");
+        let mut session = session(&node);
+        let queue = LiveQueue::of_tests();
+        let charge = |session: &mut Session| {
+            session.credit.charge(&queue, u64::MAX, node.engine.now_ms(), 1_000_000);
+        };
+        charge(&mut session);
+        assert!(session.waits_for_consumers());
+        publish(&mut session);
+        assert!(session.take_traffic().goes_on);
+
+        session.consume(1, "q", &Consume { tag: "t", ..Consume::default() }).expect("it may");
+        charge(&mut session);
+        assert!(!session.waits_for_consumers(), "its own acks would wait with it");
+        publish(&mut session);
+        assert!(!session.take_traffic().goes_on);
+        assert!(session.take_traffic().goes_on, "who only acks does");
+        session.cancel(1, "t").expect("it is there");
+        charge(&mut session);
+        assert!(session.waits_for_consumers());
+    }
 }
