@@ -193,3 +193,31 @@ fn mistakes_are_one_line_and_a_code() {
         assert!(!stderr.contains("geheim") && stderr.matches('\n').count() == 1, "{stderr}");
     }
 }
+
+#[test]
+fn a_message_is_looked_up_cancelled_and_tried_again() {
+    let (broker, queue) = start();
+    let id = unique("order");
+    assert_eq!(run(&broker, &["send", &queue, "bad", "--id", &id]).status.code(), Some(0));
+    let line = |state: &str| {
+        let width = queue.len();
+        format!("{:width$}  ATTEMPTS  WORKER  STATE\n{queue}  0                 {state}\n", "QUEUE")
+    };
+    check(&run(&broker, &["status", &id]), 0, &line("queued"));
+    check(&run(&broker, &["cancel", &id]), 0, &format!("message {id} cancelled\n"));
+    check(&run(&broker, &["status", &id]), 0, &line("dropped: cancelled"));
+    let again = run(&broker, &["cancel", &id]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("has its outcome"), "{again:?}");
+    let retried = run(&broker, &["retry", &id, "--queue", &queue, "--json"]);
+    check(&retried, 0, &format!("{{\"id\":\"{id}\"}}\n"));
+    let worker = Worker::start(&broker, &queue, &["--attempts", "1"], SCRIPT);
+    eventually("it fails", || {
+        let status = run(&broker, &["status", &id]);
+        String::from_utf8_lossy(&status.stdout).contains("failed: no bad")
+    });
+    drop(worker);
+    let json = run(&broker, &["status", &id, "--json"]);
+    assert!(json.stdout.starts_with(b"{\"id\":"), "{json:?}");
+    let unknown = run(&broker, &["status", "nobody knows this"]);
+    assert_eq!(unknown.status.code(), Some(1));
+}

@@ -53,6 +53,17 @@ pub(crate) enum Command {
     /// Run a command for each message of a queue
     #[command(after_help = WORK_HELP)]
     Work(Box<WorkArguments>),
+    /// Say what is known of a message
+    Status {
+        /// The id of the message
+        id: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Have a message that has failed, expired or was dropped tried again
+    Retry(MessageArguments),
+    /// Take a message that waits for a worker out of its queue
+    Cancel(MessageArguments),
     /// Make, empty or delete queues
     Queue {
         #[command(subcommand)]
@@ -161,6 +172,17 @@ pub(crate) struct WorkArguments {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct MessageArguments {
+    /// The id of the message
+    pub(crate) id: String,
+    /// Which queue, if it is in several
+    #[arg(long, value_name = "QUEUE")]
+    pub(crate) queue: Option<String>,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 #[derive(Subcommand, Debug)]

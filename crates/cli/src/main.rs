@@ -52,6 +52,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Some(Command::Send(send)) => client::send(&send),
         Some(Command::Work(work)) => client::work(&work),
+        Some(Command::Status { id, remote }) => client::status(&id, &remote),
+        Some(Command::Retry(message)) => client::retry(&message),
+        Some(Command::Cancel(message)) => client::cancel(&message),
         Some(Command::Queue { command }) => client::queue(&command),
         Some(Command::Bench(bench)) => Ok(bench::run(&bench)?),
         Some(Command::User { command }) => administer::user(&Config::load(settings)?, &command),

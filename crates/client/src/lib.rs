@@ -46,11 +46,13 @@
 //! - [`Queue`] names a queue and the types of both sides; [`Codec`] says how values are written.
 //! - [`Producer::send`] returns a [`Receipt`] once the message is on disk; [`Receipt::outcome`] tells
 //!   what became of it, as a value: [`Outcome`]. An [`Error`] there only means that it is not known now.
+//! - [`Wilco::attach`] finds a message by its id, in any process at any time.
 //! - A worker's handler is a plain async function ([`Handler`]). Any error, by `?`, is tried again;
 //!   [`Failure`] says more.
 //! - Everything that waits is bounded, and says what to do when it has waited for too long.
 //! - When the connection is lost, it is made again, and what was under way goes on.
 
+mod attached;
 mod awaited;
 mod codec;
 mod connection;
@@ -59,12 +61,14 @@ mod outcome;
 mod producer;
 mod queue;
 mod signals;
+mod story;
 mod transport;
 mod url;
 mod wilco;
 mod window;
 mod worker;
 
+pub use attached::{Attached, MessageState};
 pub use bytes::Bytes;
 pub use codec::{Codec, CodecError, Decode, Encode, Json, Raw};
 pub use error::{Error, ErrorKind};
@@ -72,5 +76,6 @@ pub use outcome::{Details, Failed, Outcome, Processed};
 pub use producer::{Producer, ProducerBuilder, Receipt, Sending};
 pub use queue::Queue;
 pub use signals::signals;
+pub use story::{InQueue, Stage, Story};
 pub use wilco::Wilco;
 pub use worker::{Backoff, Context, Extract, Failure, Handler, Report, State, WorkerBuilder};

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::attached::Attached;
 use crate::awaited::Awaited;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
 use crate::queue::Queue;
+use crate::story::{self, Story};
 use crate::transport::amqp::{AmqpTransport, Times};
 use crate::url::Address;
 use crate::worker::WorkerBuilder;
@@ -44,6 +46,47 @@ impl Wilco {
     /// A worker, to be told what it handles.
     pub fn worker(&self) -> WorkerBuilder {
         WorkerBuilder::new(Arc::clone(&self.connection))
+    }
+
+    /// Finds a message by its id, whoever has sent it and whenever: where it stands, and from there on
+    /// what becomes of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable). An id that nobody knows is no error: see
+    /// [`Attached::state`].
+    pub async fn attach<In, Out, C>(
+        &self,
+        queue: Queue<In, Out, C>,
+        id: impl Into<String>,
+    ) -> Result<Attached<Out, C>, Error> {
+        let connection = Arc::clone(&self.connection);
+        Attached::find(connection, queue.name().to_owned(), id.into()).await
+    }
+
+    /// All that is known of a message in all its queues; `None` if nobody knows the id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable).
+    pub async fn look_up(&self, id: &str) -> Result<Option<Story>, Error> {
+        story::look_up(&self.connection, id).await
+    }
+
+    /// Has a message that has failed, expired or was dropped tried again, in this queue or, if none is
+    /// named, in the only one where that can be.
+    ///
+    /// # Errors
+    /// As [`Attached::retry`].
+    pub async fn retry(&self, id: &str, queue: Option<&str>) -> Result<(), Error> {
+        story::change(&self.connection, "retry", id, queue).await
+    }
+
+    /// Takes a message that waits for a worker out of this queue or, if none is named, out of the only
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Attached::cancel`].
+    pub async fn cancel(&self, id: &str, queue: Option<&str>) -> Result<(), Error> {
+        story::change(&self.connection, "cancel", id, queue).await
     }
 
     /// Makes a queue that is not there, as producers and workers do by themselves. One that exists stays

@@ -1,5 +1,6 @@
 //! The library against the real server: what producers are told, and what crashes take from nobody.
 
+mod attach;
 mod crashes;
 mod errors;
 mod losses;

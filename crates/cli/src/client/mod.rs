@@ -1,6 +1,7 @@
-//! The commands that use a broker as a client: `send`, `work`, `queue`. All of it is done by the library;
+//! The commands that use a broker as a client: `send`, `work`, `status`, `retry`, `cancel`, `queue`. All of it is done by the library;
 //! here is what is asked for and what is printed.
 
+mod message;
 mod progress;
 mod queue;
 mod send;
@@ -8,7 +9,7 @@ mod work;
 
 use wilco::{Error, ErrorKind, Wilco};
 
-use crate::arguments::{QueueCommand, Remote, SendArguments, WorkArguments};
+use crate::arguments::{MessageArguments, QueueCommand, Remote, SendArguments, WorkArguments};
 use crate::failure::Failure;
 
 /// `wilco send`
@@ -19,6 +20,21 @@ pub(crate) fn send(arguments: &SendArguments) -> Result<(), Failure> {
 /// `wilco work`
 pub(crate) fn work(arguments: &WorkArguments) -> Result<(), Failure> {
     block_on(work::run(arguments))
+}
+
+/// `wilco status`
+pub(crate) fn status(id: &str, remote: &Remote) -> Result<(), Failure> {
+    block_on(message::status(id, remote))
+}
+
+/// `wilco retry`
+pub(crate) fn retry(arguments: &MessageArguments) -> Result<(), Failure> {
+    block_on(message::retry(arguments))
+}
+
+/// `wilco cancel`
+pub(crate) fn cancel(arguments: &MessageArguments) -> Result<(), Failure> {
+    block_on(message::cancel(arguments))
 }
 
 /// `wilco queue`

@@ -75,6 +75,23 @@ pub(crate) enum Verdict {
     Again,
 }
 
+/// A question about a message.
+#[derive(Debug, Clone)]
+pub(crate) struct Question {
+    pub subject: &'static str,
+    pub parameters: serde_json::Value,
+    /// Asking twice does no more than asking once.
+    pub is_repeatable: bool,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// As in HTTP.
+    pub status: u16,
+    pub body: Bytes,
+}
+
 /// A stream of messages for a worker.
 pub(crate) struct Subscription {
     /// Ends with an error when the engine ends it.
@@ -128,6 +145,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
 
     /// Settles a delivery. `false`: it is somebody else's by now.
     fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool;
+
+    /// Asks about a message.
+    async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error>;
 
     /// Why there is no connection, if there is none.
     fn trouble(&self) -> Option<String>;

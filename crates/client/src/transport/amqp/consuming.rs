@@ -11,8 +11,8 @@ use tokio::sync::{Notify, mpsc};
 
 use super::super::{Incoming, OutcomeSink, Subscription, Token, Transport};
 use super::driver::{Handler, Then};
-use super::link::{ConsumerId, Delivery, Refusal, Settlement};
-use super::{AmqpTransport, DeliveryToken, closed, message, refused};
+use super::link::{Consumer, ConsumerId, Delivery, Refusal, Settlement};
+use super::{AmqpTransport, DeliveryToken, OUTCOMES_PREFETCH, closed, message, refused};
 use crate::error::Error;
 
 /// See the module's documentation.
@@ -27,6 +27,7 @@ pub(super) struct Consumptions {
 #[derive(Default)]
 struct Consumers {
     of_outcomes: Option<ConsumerId>,
+    of_answers: Option<ConsumerId>,
     workers: HashMap<ConsumerId, Worker>,
     is_closed: bool,
 }
@@ -56,6 +57,20 @@ impl Consumptions {
         let mut consumers = self.consumers.lock();
         consumers.of_outcomes = Some(consume()?);
         Ok(())
+    }
+
+    /// The consumer of answers; `consume` adds it if there is none.
+    pub(super) fn answers(
+        &self,
+        consume: impl FnOnce() -> Result<ConsumerId, Error>,
+    ) -> Result<ConsumerId, Error> {
+        let mut consumers = self.consumers.lock();
+        if consumers.is_closed {
+            return Err(closed());
+        }
+        let id = consumers.of_answers.map_or_else(consume, Ok)?;
+        consumers.of_answers = Some(id);
+        Ok(id)
     }
 
     /// A stream for the consumer that `consume` adds.
@@ -103,6 +118,13 @@ impl Handler for Consumptions {
             }
             return Then::Settle(Settlement::Ack);
         }
+        if consumers.of_answers == Some(tag.consumer()) {
+            drop(consumers);
+            if let Some(transport) = self.transport() {
+                transport.questions.answered(&delivery);
+            }
+            return Then::Nothing;
+        }
         let incoming = message::incoming(delivery, Token::Amqp(DeliveryToken(tag)));
         let worker = consumers.workers.get(&tag.consumer());
         match worker.and_then(|worker| worker.incoming.as_ref()) {
@@ -117,6 +139,10 @@ impl Handler for Consumptions {
             drop(consumers);
             // Somebody has deleted it: as if the broker had lost it, but for a new consumer.
             return self.restore_outcomes(None);
+        }
+        if consumers.of_answers == Some(consumer) {
+            // The next question makes another.
+            consumers.of_answers = None;
         }
         let Some(worker) = consumers.workers.get_mut(&consumer) else { return };
         if let Some(sender) = worker.incoming.take()
@@ -166,6 +192,13 @@ impl Handler for Consumptions {
         self.changed.notify_waiters();
     }
 
+    fn up(&self) {
+        let answers = self.consumers.lock().of_answers;
+        if let (Some(answers), Some(transport)) = (answers, self.transport()) {
+            transport.ask_again(answers);
+        }
+    }
+
     fn closed(&self) {
         let mut consumers = self.consumers.lock();
         consumers.is_closed = true;
@@ -176,6 +209,9 @@ impl Handler for Consumptions {
         }
         drop(consumers);
         self.changed.notify_waiters();
+        if let Some(transport) = self.transport() {
+            transport.questions.close();
+        }
         self.outcomes.closed();
     }
 }
@@ -204,8 +240,8 @@ impl AmqpTransport {
         match consumer {
             Some(consumer) => consuming.with(|link, _| link.resume(consumer)),
             None => self.consumptions.add_outcomes(|| {
-                let (queue, prefetch) = (self.outcome_queue.clone(), super::OUTCOMES_PREFETCH);
-                self.consume(consuming, super::Consumer { queue, prefetch })
+                let consumer = Consumer::of(&self.outcome_queue, OUTCOMES_PREFETCH);
+                self.consume(consuming, consumer)
             })?,
         }
         for message in self.consumptions.outcomes.unsettled() {

@@ -63,6 +63,8 @@ pub(super) trait Handler: Send + Sync + 'static {
     fn missing(&self, consumer: ConsumerId);
     /// A consumer is gone, and the broker knows what it has settled.
     fn released(&self, consumer: ConsumerId);
+    /// There is a connection (again).
+    fn up(&self);
     /// There will be nothing more.
     fn closed(&self);
 }
@@ -159,6 +161,11 @@ impl Driver {
             State::Down(down) => Some(down.to_string()),
             State::Connecting | State::Up | State::Closed => None,
         }
+    }
+
+    /// Whether it is over.
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(*self.state.borrow(), State::Closed)
     }
 
     /// Gives the link a command.
@@ -315,7 +322,10 @@ impl Shared {
         let mut abandoned = Vec::new();
         for event in events.drain(..) {
             match event {
-                Event::Up => drop(self.state.send_replace(State::Up)),
+                Event::Up => {
+                    self.state.send_replace(State::Up);
+                    self.handler.up();
+                }
                 Event::Down(down) => {
                     tracing::warn!("no connection to the broker: {down}");
                     self.state.send_replace(State::Down(down));

@@ -11,6 +11,7 @@ mod consuming;
 mod driver;
 mod link;
 mod message;
+mod questions;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
@@ -26,7 +27,11 @@ use self::driver::{Calling, Confirming, Driver};
 use self::link::{
     Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Server, Settlement,
 };
-use super::{Confirm, Incoming, OutcomeSink, Outgoing, Subscription, Token, Transport, Verdict};
+use self::questions::Questions;
+use super::{
+    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
+    Verdict,
+};
 use crate::error::{Error, ErrorKind};
 use crate::url::Address;
 use crate::window::Permits;
@@ -63,6 +68,7 @@ pub(crate) struct AmqpTransport {
     consumptions: Arc<Consumptions>,
     outcome_queue: String,
     has_outcomes: OnceCell<()>,
+    questions: Questions,
 }
 
 impl AmqpTransport {
@@ -90,6 +96,7 @@ impl AmqpTransport {
                 consumptions,
                 outcome_queue,
                 has_outcomes: OnceCell::new(),
+                questions: Questions::default(),
             }
         });
         Ok(transport)
@@ -166,8 +173,8 @@ impl Transport for AmqpTransport {
         let begin = async || {
             let consuming = self.consuming().await?;
             self.declare_outcome_queue().await?;
-            let (queue, prefetch) = (self.outcome_queue.clone(), OUTCOMES_PREFETCH);
-            self.consumptions.add_outcomes(|| self.consume(consuming, Consumer { queue, prefetch }))
+            let consumer = Consumer::of(&self.outcome_queue, OUTCOMES_PREFETCH);
+            self.consumptions.add_outcomes(|| self.consume(consuming, consumer))
         };
         self.has_outcomes.get_or_try_init(begin).await.copied()
     }
@@ -188,7 +195,7 @@ impl Transport for AmqpTransport {
     async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
         self.ensure_queue(queue).await?;
         let consuming = self.consuming().await?;
-        let consumer = Consumer { queue: queue.to_owned(), prefetch };
+        let consumer = Consumer::of(queue, prefetch);
         self.consumptions.subscribe(queue, || self.consume(consuming, consumer))
     }
 
@@ -235,6 +242,10 @@ impl Transport for AmqpTransport {
             }
             link.settle(tag, settlement)
         })
+    }
+
+    async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {
+        self.ask_and_wait(question, timeout).await
     }
 
     fn trouble(&self) -> Option<String> {

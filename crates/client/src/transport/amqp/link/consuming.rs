@@ -7,13 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use amqp::{OwnedProperties, write_body, write_content_header};
+use amqp::{OwnedProperties, Properties, write_body, write_content_header};
 use bytes::Bytes;
 
 use super::{CONSUMING, Event, Link, Refusal, Token};
 
 /// The exchange that takes reports of workers.
 const REPORTS: &str = "amq.wilco.report";
+/// The exchange that takes questions.
+const QUERIES: &str = "amq.wilco.query";
+/// The pseudo queue of direct reply-to.
+const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 /// Every consumer is alone on its channel.
 const CONSUMER_TAG: &str = "wilco";
 /// `NOT_FOUND`
@@ -41,6 +45,20 @@ pub(crate) struct Consumer {
     pub queue: String,
     /// Deliveries that may be unsettled at a time.
     pub prefetch: u16,
+    /// Messages count as settled when they are sent.
+    pub no_ack: bool,
+}
+
+impl Consumer {
+    /// Of a queue.
+    pub(crate) fn of(queue: &str, prefetch: u16) -> Self {
+        Self { queue: queue.to_owned(), prefetch, no_ack: false }
+    }
+
+    /// Of the answers to questions that are asked on its channel.
+    pub(crate) fn of_answers() -> Self {
+        Self { queue: REPLY_TO.to_owned(), prefetch: 0, no_ack: true }
+    }
 }
 
 /// Names a delivery on the socket that brought it.
@@ -241,12 +259,37 @@ impl<P: Token, C: Token> Link<P, C> {
         if self.is_held(tag) {
             let mut encoded = Vec::new();
             properties.encode(&mut encoded);
-            let (exchange, routing_key) = (REPORTS.into(), message_id.into());
-            let publish = amqp::BasicPublish { exchange, routing_key, ..Default::default() };
-            self.send(tag.channel, publish);
-            write_content_header(&mut self.output, tag.channel, body.len() as u64, &encoded);
-            write_body(&mut self.output, tag.channel, body, self.frame_max);
+            self.publish_on(tag.channel, (REPORTS, message_id), &encoded, body);
         }
+    }
+
+    /// Asks a wilco server something, on the channel of a consumer of answers. Returns the number of the
+    /// socket; `None`: there is none now.
+    pub(crate) fn ask(
+        &mut self,
+        id: ConsumerId,
+        subject: &str,
+        correlation_id: &str,
+        body: &[u8],
+    ) -> Option<u64> {
+        let channel = self.consumers.channel_of(id).filter(|_| self.is_open())?;
+        let properties = Properties {
+            content_type: Some("application/json".into()),
+            correlation_id: Some(correlation_id.into()),
+            reply_to: Some(REPLY_TO.into()),
+            ..Properties::default()
+        };
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        self.publish_on(channel, (QUERIES, subject), &encoded, body);
+        Some(self.epoch)
+    }
+
+    fn publish_on(&mut self, channel: u16, to: (&str, &str), properties: &[u8], body: &[u8]) {
+        let (exchange, routing_key) = (to.0.into(), to.1.into());
+        self.send(channel, amqp::BasicPublish { exchange, routing_key, ..Default::default() });
+        write_content_header(&mut self.output, channel, body.len() as u64, properties);
+        write_body(&mut self.output, channel, body, self.frame_max);
     }
 
     /// Whether the delivery can still be settled.
@@ -270,8 +313,10 @@ impl<P: Token, C: Token> Link<P, C> {
         self.send(channel, amqp::ChannelOpen {});
         let prefetch_count = consumer.prefetch;
         self.send(channel, amqp::BasicQos { prefetch_size: 0, prefetch_count, global: false });
-        let (queue, consumer_tag) = (consumer.queue.as_str(), CONSUMER_TAG);
-        self.send(channel, amqp::BasicConsume { queue, consumer_tag, ..Default::default() });
+        let Consumer { queue, no_ack, .. } = &consumer;
+        let (consumer_tag, no_ack) = (CONSUMER_TAG, *no_ack);
+        let consume = amqp::BasicConsume { queue, consumer_tag, no_ack, ..Default::default() };
+        self.send(channel, consume);
     }
 
     pub(super) fn consumer_started(&mut self, channel: u16) {

@@ -220,6 +220,11 @@ impl<P: Token, C: Token> Link<P, C> {
         self.server.as_ref()
     }
 
+    /// The number of the latest socket.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
     /// Whether there is a connection on which messages flow.
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open

@@ -147,7 +147,7 @@ impl World {
         self.link.call(Call::Inspect("q".to_owned()), "inspect");
         self.link.call(Call::Inspect("missing".to_owned()), "missing");
         self.settle();
-        let consumer = Consumer { queue: "q".to_owned(), prefetch: 2 };
+        let consumer = Consumer::of("q", 2);
         self.link.consume(consumer).expect("a channel");
         self.settle();
         self.link.publish(publish(3, "nowhere"), 3);
@@ -283,7 +283,7 @@ fn a_broker_that_hangs_up_on_a_login_may_have_refused_it() {
 fn a_consumer_of_a_missing_queue_ends_alone() {
     let mut world = World::new();
     for queue in ["missing", "q"] {
-        let consumer = Consumer { queue: queue.to_owned(), prefetch: 1 };
+        let consumer = Consumer::of(queue, 1);
         world.link.consume(consumer).expect("a channel");
     }
     world.link.publish(publish(1, "q"), 1);
@@ -319,7 +319,7 @@ fn no_bytes_make_it_panic() {
 #[test]
 fn a_queue_that_is_gone_on_a_new_socket_is_told_and_consumed_from_again() {
     let mut world = World::new();
-    let consumer = Consumer { queue: "q".to_owned(), prefetch: 1 };
+    let consumer = Consumer::of("q", 1);
     let id = world.link.consume(consumer).expect("a channel");
     world.settle();
     world.peer.lacks_queue = true;
@@ -337,7 +337,7 @@ fn a_queue_that_is_gone_on_a_new_socket_is_told_and_consumed_from_again() {
 #[test]
 fn a_consumer_that_is_released_is_never_taken_for_the_next_one() {
     let mut world = World::new();
-    let consumer = || Consumer { queue: "q".to_owned(), prefetch: 2 };
+    let consumer = || Consumer::of("q", 2);
     let first = world.link.consume(consumer()).expect("a channel");
     world.settle();
     world.link.publish(publish(1, "q"), 1);
