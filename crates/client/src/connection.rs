@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::awaited::Awaited;
-use crate::error::{Error, ErrorKind};
 use crate::transport::Transport;
 
 /// See the module's documentation.
@@ -11,9 +10,4 @@ pub(crate) struct Connection {
     pub(crate) transport: Arc<dyn Transport>,
     /// Messages whose outcome somebody waits for.
     pub(crate) awaited: Arc<Awaited>,
-}
-
-/// The connection is closed, by this program.
-pub(crate) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "this program has closed the connection")
 }

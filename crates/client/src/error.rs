@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Broker,
     /// This broker cannot do it.
     Unsupported,
+    /// The store of a broker in this process cannot be opened or written.
+    Store,
 }
 
 /// Why something could not be done, or cannot be known now.
@@ -46,6 +48,11 @@ pub struct Error {
 impl Error {
     pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into() }
+    }
+
+    /// The connection is closed, by this program.
+    pub(crate) fn closed() -> Self {
+        Self::new(ErrorKind::Closed, "this program has closed the connection")
     }
 
     /// What kind of error it is.

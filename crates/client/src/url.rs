@@ -2,6 +2,7 @@
 //!
 //! `amqp://user:password@host1:5672,host2:5673/vhost?heartbeat=10&name=shop`: everything but the scheme
 //! may be left out. Parts are percent-encoded where needed; `%2f` is the virtual host `/`.
+//! `embedded:PATH` and `memory:` are brokers in this process.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,6 +11,38 @@ use crate::error::{Error, ErrorKind};
 
 /// AMQP's port.
 const PORT: u16 = 5672;
+
+/// What a URL names.
+#[derive(Debug)]
+pub(crate) enum Endpoint {
+    /// A server.
+    Amqp(Address),
+    /// A broker in this process, with a store in a directory or in memory.
+    #[cfg(feature = "embedded")]
+    Embedded(Option<std::path::PathBuf>),
+}
+
+impl Endpoint {
+    pub(crate) fn parse(url: &str) -> Result<Self, Error> {
+        if url == "memory:" || url.starts_with("embedded:") {
+            return Self::in_process(url.strip_prefix("embedded:"));
+        }
+        Address::parse(url).map(Self::Amqp)
+    }
+
+    #[cfg(feature = "embedded")]
+    fn in_process(path: Option<&str>) -> Result<Self, Error> {
+        if path == Some("") {
+            return Err(bad("embedded: needs the directory of its store, such as embedded:orders"));
+        }
+        Ok(Self::Embedded(path.map(Into::into)))
+    }
+
+    #[cfg(not(feature = "embedded"))]
+    fn in_process(_: Option<&str>) -> Result<Self, Error> {
+        Err(bad("embedded: and memory: need the feature embedded of the crate wilco"))
+    }
+}
 
 /// Where to connect, as whom, and how.
 #[derive(Clone, PartialEq, Eq)]

@@ -9,8 +9,11 @@ use crate::error::Error;
 use crate::producer::ProducerBuilder;
 use crate::queue::Queue;
 use crate::story::{self, Story};
+use crate::transport::Transport;
 use crate::transport::amqp::{AmqpTransport, Times};
-use crate::url::Address;
+#[cfg(feature = "embedded")]
+use crate::transport::embedded::EmbeddedTransport;
+use crate::url::Endpoint;
 use crate::worker::WorkerBuilder;
 
 /// A connection to an engine. Cloning is cheap, and all clones are the same connection; it closes when
@@ -24,17 +27,28 @@ pub struct Wilco {
 }
 
 impl Wilco {
-    /// Connects to the engine that a URL names: `amqp://user:password@host:5672/vhost`.
+    /// Connects to the engine that a URL names:
+    ///
+    /// - `amqp://user:password@host:5672/vhost`: a wilco server;
+    /// - `embedded:PATH`: a broker in this process, with its store in that directory, which no other
+    ///   process may use meanwhile (feature `embedded`);
+    /// - `memory:`: the same with a store in memory, gone with the process.
     ///
     /// # Errors
     /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable), [`ErrorKind::Login`](crate::ErrorKind::Login). It does not try for long:
     /// a program that may start before its broker tries again.
     pub async fn connect(url: &str) -> Result<Self, Error> {
-        let address = Address::parse(url)?;
-        let mut times = Times::default();
-        times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
         let awaited = Arc::new(Awaited::default());
-        let transport = AmqpTransport::connect(address, times, Arc::clone(&awaited) as _).await?;
+        let outcomes = Arc::clone(&awaited) as _;
+        let transport: Arc<dyn Transport> = match Endpoint::parse(url)? {
+            Endpoint::Amqp(address) => {
+                let mut times = Times::default();
+                times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
+                AmqpTransport::connect(address, times, outcomes).await?
+            }
+            #[cfg(feature = "embedded")]
+            Endpoint::Embedded(path) => EmbeddedTransport::open(path, outcomes).await?,
+        };
         Ok(Self { connection: Arc::new(Connection { transport, awaited }) })
     }
 

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 use broker::BrokerError;
 use ledger::{Ledger, Prefixed};
-use segment_log::{Disk, RealDisk};
+use segment_log::{Disk, MemoryDisk, RealDisk};
 
 use crate::NodeError;
 use crate::auth::{Accounts, Identity};
@@ -82,6 +82,17 @@ impl Node {
         let ledger_disk = Prefixed::new(disk.clone(), "ledger-");
         let ledger = Ledger::open(ledger_disk, options.ledger.clone())?;
         Self::build(disk, definitions, ledger, options, None)
+    }
+
+    /// Opens an empty node whose store is in memory, and starts its threads: what is in it is gone with
+    /// the process.
+    ///
+    /// # Errors
+    /// Those of starting threads.
+    pub fn open_in_memory(options: Options) -> Result<Arc<Self>, NodeError> {
+        let node = Self::open_on(MemoryDisk::new(), options)?;
+        node.start_threads()?;
+        Ok(node)
     }
 
     fn build<D: Disk + Clone>(

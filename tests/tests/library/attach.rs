@@ -5,7 +5,7 @@ use std::time::Duration;
 use end_to_end::Broker;
 use wilco::{ErrorKind, Failure, MessageState, Outcome, Queue, Stage};
 
-use super::{AT_ONCE, block, connect, shared, unique};
+use super::{AT_ONCE, block, connect, over_each, shared, unique};
 
 #[test]
 fn another_process_finds_a_message_and_follows_it() {
@@ -58,9 +58,7 @@ fn another_process_finds_a_message_and_follows_it() {
 
 #[test]
 fn what_failed_is_tried_again_and_what_waits_is_cancelled() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<u32> = Queue::named(unique("again"));
         let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
         let receipt = producer.send(&1).await.expect("stored");

@@ -14,6 +14,21 @@ use wilco::{Backoff, Wilco};
 /// No wait between attempts that a test would notice.
 const AT_ONCE: Backoff = Backoff::constant(Duration::from_millis(1));
 
+/// Runs a test over each transport, one after the other, on an engine that nobody else uses.
+fn over_each<F: Future<Output = ()>>(test: impl Fn(Wilco) -> F) {
+    let broker = shared();
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = directory.path().join("store");
+    let embedded = format!("embedded:{}", store.to_str().expect("a path in UTF-8"));
+    for url in [broker.uri(), "memory:".to_owned(), embedded] {
+        block(async {
+            let wilco = Wilco::connect(&url).await.expect("it is there");
+            test(wilco.clone()).await;
+            wilco.close().await;
+        });
+    }
+}
+
 async fn connect(broker: &Broker) -> Wilco {
     Wilco::connect(&broker.uri()).await.expect("the broker is there")
 }

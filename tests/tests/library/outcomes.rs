@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use wilco::{Context, ErrorKind, Failure, Outcome, Queue, Raw, State};
 
-use super::{AT_ONCE, block, connect, shared, unique};
+use super::{AT_ONCE, over_each, unique};
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
@@ -34,9 +34,7 @@ async fn reserve(order: Order, State(stock): State<u32>) -> Result<Reserved, Fai
 
 #[test]
 fn a_producer_learns_what_became_of_each_message() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<Order, Reserved> = Queue::named(unique("stock"));
         let worker = wilco.worker().handle(queue.clone(), reserve).state(7_u32);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -61,15 +59,12 @@ fn a_producer_learns_what_became_of_each_message() {
         stop.send(()).expect("it works");
         let report = working.await.expect("no panic").expect("no error");
         assert_eq!((report.processed, report.failed, report.retried), (1, 3, 2));
-        wilco.close().await;
     });
 }
 
 #[test]
 fn an_id_is_processed_once_however_often_it_is_sent() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<String> = Queue::named(unique("once"));
         let count = Arc::new(AtomicU32::new(0));
         let worker = {
@@ -95,9 +90,7 @@ fn an_id_is_processed_once_however_often_it_is_sent() {
 
 #[test]
 fn a_deadline_passes_and_the_message_is_put_in_again() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<String> = Queue::named(unique("late"));
         let producer = wilco.producer(queue.clone()).deadline(Duration::from_millis(50));
         let producer = producer.build().await.expect("a producer");
@@ -119,9 +112,7 @@ fn a_deadline_passes_and_the_message_is_put_in_again() {
 
 #[test]
 fn a_callback_is_called_once_and_nobody_need_wait() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<Vec<u8>, Vec<u8>, Raw> = Queue::named(unique("raw"));
         let handler = async |body: Vec<u8>| Ok::<_, Failure>(body.repeat(2));
         let worker = tokio::spawn(wilco.worker().handle(queue.clone(), handler).run());
@@ -152,9 +143,7 @@ fn a_callback_is_called_once_and_nobody_need_wait() {
 
 #[test]
 fn a_body_that_is_no_order_fails_alone() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let name = unique("mixed");
         let queue: Queue<Order, Reserved> = Queue::named(&name);
         let worker = tokio::spawn(wilco.worker().handle(queue, reserve).state(1_u32).run());
@@ -172,9 +161,7 @@ fn a_body_that_is_no_order_fails_alone() {
 
 #[test]
 fn a_full_window_says_so_or_waits() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<String> = Queue::named(unique("window"));
         let producer = wilco.producer(queue.clone()).window(2).window_bytes(4096);
         let producer =
@@ -200,9 +187,7 @@ fn a_full_window_says_so_or_waits() {
 
 #[test]
 fn a_worker_that_stops_gives_back_what_it_has_not_finished() {
-    let broker = shared();
-    block(async {
-        let wilco = connect(&broker).await;
+    over_each(|wilco| async move {
         let queue: Queue<u64> = Queue::named(unique("stop"));
         let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
         let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::Inner;
 use crate::awaited::Interest;
-use crate::connection::closed;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::Outcome;
 use crate::transport::Outgoing;
@@ -69,7 +68,7 @@ impl<Out, C> Receipt<Out, C> {
             );
             Error::new(ErrorKind::TimedOut, text)
         })?;
-        let settled = settled.ok_or_else(closed)?;
+        let settled = settled.ok_or_else(Error::closed)?;
         Ok(Outcome::from_settled(&settled))
     }
 

@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::receipt::{Receipt, Sent};
 use super::{Inner, UNIT_BYTES};
 use crate::codec::CodecError;
-use crate::connection::closed;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{Outcome, Settled};
 use crate::transport::{Outgoing, Taken};
@@ -183,12 +182,12 @@ impl Inner {
         let units = units as u32;
         let (messages, room) = (Arc::clone(&self.messages), Arc::clone(&self.bytes));
         if waits {
-            let _message = messages.acquire_owned().await.map_err(|_| closed())?;
-            let _bytes = room.acquire_many_owned(units).await.map_err(|_| closed())?;
+            let _message = messages.acquire_owned().await.map_err(|_| Error::closed())?;
+            let _bytes = room.acquire_many_owned(units).await.map_err(|_| Error::closed())?;
             return Ok(Permits { _message, _bytes });
         }
         let full = |error: TryAcquireError| match error {
-            TryAcquireError::Closed => closed(),
+            TryAcquireError::Closed => Error::closed(),
             TryAcquireError::NoPermits => {
                 let text = "the window of this producer is full; try again later, or use send, \
                             which waits";
@@ -206,7 +205,7 @@ impl Sent {
     pub(super) async fn hand_over(&self, permits: &Arc<Permits>) -> Result<(), Error> {
         let transport = &self.producer.connection.transport;
         let confirm = transport.publish(self.message.clone(), Some(Arc::clone(permits)));
-        match confirm.await.map_err(|_| closed())?? {
+        match confirm.await.map_err(|_| Error::closed())?? {
             Taken::Stored => Ok(()),
             Taken::Unroutable => {
                 self.interest.settle(&Settled::unroutable(&self.message.id));

@@ -5,6 +5,9 @@
 //! what was asked for.
 
 pub(crate) mod amqp;
+#[cfg(feature = "embedded")]
+pub(crate) mod embedded;
+mod properties;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +65,8 @@ pub(crate) struct Incoming {
 #[derive(Debug, Clone)]
 pub(crate) enum Token {
     Amqp(amqp::DeliveryToken),
+    #[cfg(feature = "embedded")]
+    Embedded(embedded::DeliveryToken),
 }
 
 /// What a worker says of a delivery.

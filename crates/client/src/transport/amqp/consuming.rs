@@ -3,16 +3,17 @@
 //! *Invariant:* an id is entered under the lock under which deliveries look for it, so none comes before
 //! it is known whose it is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
+use super::super::properties::{self, OUTCOMES_PREFETCH};
 use super::super::{Incoming, OutcomeSink, Subscription, Token, Transport};
 use super::driver::{Handler, Then};
 use super::link::{Consumer, ConsumerId, Delivery, Refusal, Settlement};
-use super::{AmqpTransport, DeliveryToken, OUTCOMES_PREFETCH, closed, message, refused};
+use super::{AmqpTransport, DeliveryToken, refused};
 use crate::error::Error;
 
 /// See the module's documentation.
@@ -66,7 +67,7 @@ impl Consumptions {
     ) -> Result<ConsumerId, Error> {
         let mut consumers = self.consumers.lock();
         if consumers.is_closed {
-            return Err(closed());
+            return Err(Error::closed());
         }
         let id = consumers.of_answers.map_or_else(consume, Ok)?;
         consumers.of_answers = Some(id);
@@ -82,7 +83,7 @@ impl Consumptions {
         let (sender, incoming) = mpsc::unbounded_channel();
         let mut consumers = self.consumers.lock();
         if consumers.is_closed {
-            return Err(closed());
+            return Err(Error::closed());
         }
         let id = consume()?;
         let worker = Worker { queue: queue.to_owned(), incoming: Some(sender) };
@@ -112,7 +113,7 @@ impl Handler for Consumptions {
         let consumers = self.consumers.lock();
         if consumers.of_outcomes == Some(tag.consumer()) {
             drop(consumers);
-            match message::settled(&delivery) {
+            match properties::settled(&delivery.properties, &delivery.body) {
                 Ok(settled) => self.outcomes.settled(settled),
                 Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
             }
@@ -125,7 +126,9 @@ impl Handler for Consumptions {
             }
             return Then::Nothing;
         }
-        let incoming = message::incoming(delivery, Token::Amqp(DeliveryToken(tag)));
+        let token = Token::Amqp(DeliveryToken(tag));
+        let Delivery { is_redelivered, properties, body, .. } = delivery;
+        let incoming = properties::incoming(&properties, is_redelivered, body, token);
         let worker = consumers.workers.get(&tag.consumer());
         match worker.and_then(|worker| worker.incoming.as_ref()) {
             Some(sender) if sender.send(Ok(incoming)).is_ok() => Then::Nothing,
@@ -204,7 +207,7 @@ impl Handler for Consumptions {
         consumers.is_closed = true;
         for (_, worker) in consumers.workers.drain() {
             if let Some(sender) = worker.incoming {
-                let _ = sender.send(Err(closed()));
+                let _ = sender.send(Err(Error::closed()));
             }
         }
         drop(consumers);
@@ -244,8 +247,15 @@ impl AmqpTransport {
                 self.consume(consuming, consumer)
             })?,
         }
-        for message in self.consumptions.outcomes.unsettled() {
-            // One after the other: there may be many, and nobody waits for them now.
+        let unsettled = self.consumptions.outcomes.unsettled();
+        // Their queues may be lost as well.
+        let queues: BTreeSet<_> = unsettled.iter().map(|it| Arc::clone(&it.queue)).collect();
+        for queue in queues {
+            self.ensure_queue(&queue).await?;
+        }
+        for message in unsettled {
+            // One after the other: there may be many, and nobody waits for them now. What cannot be sent
+            // again is known to its sender as not known in time.
             let _ = self.publish(message, None).await;
         }
         Ok(())

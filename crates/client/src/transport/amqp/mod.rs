@@ -10,7 +10,6 @@
 mod consuming;
 mod driver;
 mod link;
-mod message;
 mod questions;
 
 use std::sync::atomic::AtomicUsize;
@@ -28,6 +27,7 @@ use self::link::{
     Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Server, Settlement,
 };
 use self::questions::Questions;
+use super::properties::{self, OUTCOMES_EXPIRE, OUTCOMES_PREFETCH};
 use super::{
     Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
     Verdict,
@@ -38,10 +38,6 @@ use crate::window::Permits;
 
 pub(crate) use self::link::Times;
 
-/// Outcomes that may be under way to us at a time.
-const OUTCOMES_PREFETCH: u16 = 1000;
-/// How long the queue of outcomes outlives this process.
-const OUTCOMES_EXPIRE: Duration = Duration::from_secs(3600);
 /// How long the broker may take to answer.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker waits for the broker to know what it has settled.
@@ -125,7 +121,7 @@ impl AmqpTransport {
             let text = format!("after {CALL_TIMEOUT:?}: {trouble}; check that the broker runs");
             Error::new(ErrorKind::Unreachable, text)
         })?;
-        answer.map_err(|_| closed())
+        answer.map_err(|_| Error::closed())
     }
 
     /// Makes the queue to which outcomes come; it is our own.
@@ -184,7 +180,7 @@ impl Transport for AmqpTransport {
         let publish = Publish {
             exchange: "".into(),
             routing_key: (&*message.queue).into(),
-            properties: message::properties(&message, &self.outcome_queue),
+            properties: properties::of_message(&message, &self.outcome_queue),
             body: message.body,
         };
         let token = Confirming { confirm, _permits: permits };
@@ -218,17 +214,21 @@ impl Transport for AmqpTransport {
     }
 
     fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool {
-        let Token::Amqp(DeliveryToken(tag)) = delivery.token;
+        let tag = match delivery.token {
+            Token::Amqp(DeliveryToken(tag)) => tag,
+            #[cfg(feature = "embedded")]
+            Token::Embedded(_) => return false,
+        };
         let Some(consuming) = self.consuming.get() else { return false };
         let (report, settlement) = match verdict {
             Verdict::Processed { result, content_type } => {
-                let report = (!result.is_empty())
-                    .then(|| (message::result_properties(content_type), result));
+                let report =
+                    (!result.is_empty()).then(|| (properties::of_result(content_type), result));
                 (report, Settlement::Ack)
             }
             Verdict::Failed { error } => {
                 let report =
-                    (!error.is_empty()).then(|| (message::error_properties(), Bytes::from(error)));
+                    (!error.is_empty()).then(|| (properties::of_error(), Bytes::from(error)));
                 (report, Settlement::Reject)
             }
             Verdict::Again => (None, Settlement::Requeue),
@@ -260,10 +260,6 @@ impl Transport for AmqpTransport {
         };
         tokio::join!(consuming, self.publishing.close());
     }
-}
-
-fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "this program has closed the connection")
 }
 
 fn unreachable(address: &Address, down: &Down) -> Error {

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::super::{Answer, Question};
+use super::AmqpTransport;
 use super::link::{Consumer, ConsumerId, Delivery};
-use super::{AmqpTransport, closed};
 use crate::error::{Error, ErrorKind};
 
 /// See the module's documentation.
@@ -86,7 +86,7 @@ impl AmqpTransport {
             Error::new(ErrorKind::Unreachable, text)
         })?;
         answer.map_err(|_| match consuming.is_closed() {
-            true => closed(),
+            true => Error::closed(),
             false => {
                 let text = "the connection was lost before the answer; it may have been done, so \
                             look it up before you do it again";

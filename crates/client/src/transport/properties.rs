@@ -1,6 +1,7 @@
-//! From the library's messages to AMQP's properties and headers, and back.
+//! From the library's messages to AMQP's properties and headers, and back: the same on a socket and in
+//! process.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ::amqp::{
     BStr, ByteSlice, FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter,
@@ -8,16 +9,20 @@ use ::amqp::{
 use ::outcome::{OutcomeMessage, OutcomeMessageError};
 use bytes::Bytes;
 
-use super::super::{Incoming, Outgoing, Token};
-use super::link::Delivery;
+use super::{Incoming, Outgoing, Token};
 use crate::outcome::Settled;
+
+/// Outcomes that may be under way to us at a time.
+pub(super) const OUTCOMES_PREFETCH: u16 = 1000;
+/// How long the queue of outcomes outlives this process.
+pub(super) const OUTCOMES_EXPIRE: Duration = Duration::from_secs(3600);
 
 /// When a message was published, by its producer's clock, ms since the epoch: the deadline is measured from
 /// then.
 const PUBLISHED_AT: &str = "x-published-at";
 
 /// Those of a message that asks for its outcome.
-pub(super) fn properties(message: &Outgoing, reply_to: &str) -> Bytes {
+pub(super) fn of_message(message: &Outgoing, reply_to: &str) -> Bytes {
     let mut headers = Vec::new();
     let mut writer = TableWriter::new(&mut headers);
     writer.text("x-notify", "all");
@@ -44,12 +49,12 @@ pub(super) fn properties(message: &Outgoing, reply_to: &str) -> Bytes {
 }
 
 /// Those of a report with a result.
-pub(super) fn result_properties(content_type: &str) -> OwnedProperties {
+pub(super) fn of_result(content_type: &str) -> OwnedProperties {
     OwnedProperties { content_type: Some(content_type.into()), ..OwnedProperties::default() }
 }
 
 /// Those of a report with an error text.
-pub(super) fn error_properties() -> OwnedProperties {
+pub(super) fn of_error() -> OwnedProperties {
     let headers: FieldTable = [("x-outcome", "failed")].into_iter().collect();
     OwnedProperties {
         content_type: Some("text/plain; charset=utf-8".into()),
@@ -59,15 +64,20 @@ pub(super) fn error_properties() -> OwnedProperties {
 }
 
 /// What an outcome message says.
-pub(super) fn settled(delivery: &Delivery) -> Result<Settled, OutcomeMessageError> {
-    let properties = Properties::decode(&delivery.properties)?;
-    Ok(Settled::of(&OutcomeMessage::decode(&properties, &delivery.body)?))
+pub(super) fn settled(properties: &[u8], body: &[u8]) -> Result<Settled, OutcomeMessageError> {
+    let properties = Properties::decode(properties)?;
+    Ok(Settled::of(&OutcomeMessage::decode(&properties, body)?))
 }
 
 /// A message for a worker. What cannot be read of its properties is taken as not given: the body may
 /// be all right.
-pub(super) fn incoming(delivery: Delivery, token: Token) -> Incoming {
-    let properties = OwnedProperties::decode(&delivery.properties).unwrap_or_default();
+pub(super) fn incoming(
+    properties: &[u8],
+    is_redelivered: bool,
+    body: Bytes,
+    token: Token,
+) -> Incoming {
+    let properties = OwnedProperties::decode(properties).unwrap_or_default();
     let headers = properties.headers.unwrap_or_default();
     let number = |name: &str| {
         let number = headers.get(name).and_then(FieldValue::as_i64)?;
@@ -80,10 +90,10 @@ pub(super) fn incoming(delivery: Delivery, token: Token) -> Incoming {
     Incoming {
         id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
         attempts_before: number("x-delivery-count").and_then(|count| u32::try_from(count).ok()),
-        is_redelivered: delivery.is_redelivered,
+        is_redelivered,
         deadline_at_ms,
         headers: headers.iter().filter_map(|(name, value)| text_header(name, value)).collect(),
-        body: delivery.body,
+        body,
         token,
     }
 }

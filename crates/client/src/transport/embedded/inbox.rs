@@ -1,0 +1,77 @@
+//! What the node has for the session, until the task that drives it takes it.
+
+use ::amqp::Properties;
+use bytes::Bytes;
+use node::{Delivered, Returned, Sink};
+
+use super::publishing::Told;
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(super) struct Inbox {
+    arrived: Vec<Arrived>,
+}
+
+/// One thing that has come.
+pub(super) enum Arrived {
+    Delivered {
+        channel: u16,
+        tag: u64,
+        is_redelivered: bool,
+        properties: Bytes,
+        body: Bytes,
+    },
+    Cancelled {
+        channel: u16,
+    },
+    /// Messages up to a number, or just that one.
+    Confirmed {
+        number: u64,
+        multiple: bool,
+        is_accepted: bool,
+    },
+    /// The message with this id reached no queue; its confirm follows.
+    Returned {
+        id: Vec<u8>,
+    },
+    /// What that means for a message.
+    Published(Told),
+}
+
+impl Inbox {
+    pub(super) fn take(&mut self) -> Vec<Arrived> {
+        std::mem::take(&mut self.arrived)
+    }
+}
+
+impl Sink for Inbox {
+    fn confirmed(&mut self, _: u16, number: u64, multiple: bool) {
+        // Reports are published on other channels, which are not in confirm mode.
+        self.arrived.push(Arrived::Confirmed { number, multiple, is_accepted: true });
+    }
+
+    fn refused(&mut self, _: u16, number: u64) {
+        self.arrived.push(Arrived::Confirmed { number, multiple: false, is_accepted: false });
+    }
+
+    fn returned(&mut self, _: u16, returned: &Returned<'_>) {
+        let properties = Properties::decode(returned.properties).ok();
+        if let Some(id) = properties.and_then(|properties| properties.message_id) {
+            self.arrived.push(Arrived::Returned { id: id.to_vec() });
+        }
+    }
+
+    fn cancelled(&mut self, channel: u16, _: &str) {
+        self.arrived.push(Arrived::Cancelled { channel });
+    }
+
+    fn delivered(&mut self, delivered: &Delivered<'_>) {
+        self.arrived.push(Arrived::Delivered {
+            channel: delivered.channel,
+            tag: delivered.delivery_tag,
+            is_redelivered: delivered.redelivered,
+            properties: Bytes::copy_from_slice(delivered.properties),
+            body: Bytes::copy_from_slice(delivered.message.body()),
+        });
+    }
+}

@@ -1,0 +1,529 @@
+//! The broker in this process: a node and one session of it, without sockets or frames.
+//!
+//! Commands work on the session at once, under its lock; a task ([`Shared::drive`]) flushes what they
+//! gathered, a batch at a time, and hands over what has come. The node makes the outcomes, as for clients
+//! of a server, and is closed with the transport.
+
+mod inbox;
+mod publishing;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use ::amqp::{FieldTable, OwnedProperties, ReplyCode};
+use async_trait::async_trait;
+use broker::BrokerError;
+use bytes::Bytes;
+use management::{Management, Queries, Query, ports::User};
+use node::{Consume, DeclareQueue, Node, Outbox, Publish, Session, Settlement, StoreOptions};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+use self::inbox::{Arrived, Inbox};
+use self::publishing::Publishing;
+use super::properties;
+use super::{
+    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
+    Verdict,
+};
+use crate::error::{Error, ErrorKind};
+use crate::window::Permits;
+
+/// As whom the session works, and where.
+const USER: &str = "guest";
+const VHOST: &str = "/";
+/// The channel on which everything is published; consumers have one each behind it.
+const PUBLISHING: u16 = 1;
+const CONSUMER_TAG: &str = "wilco";
+const REPORTS: &str = "amq.wilco.report";
+/// How long a worker waits until what it has settled is on disk.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest sleep: what waits for time only (deadlines, retries) is looked at this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Names a delivery.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeliveryToken {
+    subscription: u64,
+    tag: u64,
+}
+
+/// See the module's documentation.
+pub(crate) struct EmbeddedTransport {
+    shared: Arc<Shared>,
+    queries: Queries,
+    user: User,
+    outcome_queue: String,
+    has_outcomes: tokio::sync::OnceCell<()>,
+}
+
+struct Shared {
+    node: Arc<Node>,
+    outbox: Arc<Outbox>,
+    state: Mutex<State>,
+    outcomes: Arc<dyn OutcomeSink>,
+    wake: Arc<WakeUp>,
+    /// What was settled or released has been flushed.
+    flushed: Notify,
+}
+
+struct State {
+    /// `None` once it is closed.
+    session: Option<Session>,
+    publishing: Publishing,
+    subscriptions: HashMap<u64, Subscribed>,
+    next_subscription: u64,
+    is_closed: bool,
+}
+
+struct Subscribed {
+    channel: u16,
+    /// `None`: outcomes.
+    incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
+    is_cancelled: bool,
+}
+
+/// Wakes the task that drives the session.
+#[derive(Default)]
+struct WakeUp(Notify);
+
+impl Wake for WakeUp {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl EmbeddedTransport {
+    /// Opens a store in a directory, or one in memory.
+    pub(crate) async fn open(
+        path: Option<PathBuf>,
+        outcomes: Arc<dyn OutcomeSink>,
+    ) -> Result<Arc<Self>, Error> {
+        let opening = tokio::task::spawn_blocking(move || open_node(path));
+        let node = opening.await.map_err(|error| store(&error))??;
+        let sink = Box::<Inbox>::default();
+        let mut session = node.open_session(VHOST, USER, sink).map_err(|error| refused(&error))?;
+        session.open_channel(PUBLISHING).map_err(|error| refused(&error))?;
+        session.select_confirms(PUBLISHING).map_err(|error| refused(&error))?;
+        let outbox = Arc::clone(session.outbox());
+        let ports = management::over_node(Arc::clone(&node));
+        let management = Management::start(None, ports, management::Options::default());
+        let queries = management.map_err(|error| store(&error))?.queries();
+        let state = State {
+            session: Some(session),
+            publishing: Publishing::default(),
+            subscriptions: HashMap::new(),
+            next_subscription: 0,
+            is_closed: false,
+        };
+        let user = node.identity(USER).map_or(0, |identity| identity.incarnation());
+        let shared = Arc::new(Shared {
+            node,
+            outbox,
+            state: Mutex::new(state),
+            outcomes,
+            wake: Arc::default(),
+            flushed: Notify::new(),
+        });
+        tokio::spawn(Arc::clone(&shared).drive());
+        Ok(Arc::new(Self {
+            shared,
+            queries,
+            user: User { name: USER.to_owned(), incarnation: user },
+            outcome_queue: format!("wilco.outcomes.{}", uuid::Uuid::now_v7()),
+            has_outcomes: tokio::sync::OnceCell::new(),
+        }))
+    }
+
+    /// Has something done with the session that must be durable when this returns.
+    async fn with_session<T>(
+        &self,
+        work: impl FnOnce(&mut Session) -> Result<T, BrokerError>,
+    ) -> Result<T, Error> {
+        let (done, barrier) = {
+            let mut state = self.shared.state.lock();
+            let session = state.session.as_mut().ok_or_else(Error::closed)?;
+            let done = work(session).map_err(|error| refused(&error))?;
+            (done, session.barrier())
+        };
+        self.shared.wake.0.notify_one();
+        let Some(position) = barrier else { return Ok(done) };
+        loop {
+            let flushed = self.shared.flushed.notified();
+            let is_durable = {
+                let state = self.shared.state.lock();
+                let session = state.session.as_ref().ok_or_else(Error::closed)?;
+                session.is_durable(position).map_err(|error| refused(&error))?
+            };
+            if is_durable {
+                return Ok(done);
+            }
+            let _ = tokio::time::timeout(LOOK_AGAIN, flushed).await;
+        }
+    }
+
+    fn consume(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
+    ) -> Result<u64, Error> {
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        let used: Vec<u16> = state.subscriptions.values().map(|it| it.channel).collect();
+        let channel = (PUBLISHING + 1..=u16::MAX).find(|channel| !used.contains(channel));
+        let channel = channel.ok_or_else(|| {
+            Error::new(ErrorKind::Broker, "there are as many workers as there can be")
+        })?;
+        let session = state.session.as_mut().ok_or_else(Error::closed)?;
+        let started = session.open_channel(channel).and_then(|()| {
+            session.set_prefetch(channel, prefetch, false)?;
+            let options = Consume { tag: CONSUMER_TAG, ..Consume::default() };
+            session.consume(channel, queue, &options).map(drop)
+        });
+        if let Err(error) = started {
+            let _ = session.close_channel(channel);
+            return Err(refused(&error));
+        }
+        let id = state.next_subscription;
+        state.next_subscription += 1;
+        state.subscriptions.insert(id, Subscribed { channel, incoming, is_cancelled: false });
+        self.shared.wake.0.notify_one();
+        Ok(id)
+    }
+}
+
+fn open_node(path: Option<PathBuf>) -> Result<Arc<Node>, Error> {
+    let opened = match path {
+        Some(data) => Node::open(node::Options { data, ..node::Options::default() }),
+        None => {
+            // Nothing is kept in reserve where everything is memory.
+            let store = StoreOptions { disk_free_bytes_min: 0, ..StoreOptions::default() };
+            Node::open_in_memory(node::Options { store, ..node::Options::default() })
+        }
+    };
+    opened.map_err(|error| {
+        let text = format!("the store cannot be opened: {error}");
+        Error::new(ErrorKind::Store, text)
+    })
+}
+
+fn store(error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Store, format!("the store cannot be opened: {error}"))
+}
+
+fn refused(error: &BrokerError) -> Error {
+    let kind = match error.reply_code() {
+        ReplyCode::NotFound => ErrorKind::NotFound,
+        ReplyCode::AccessRefused => ErrorKind::Forbidden,
+        ReplyCode::PreconditionFailed
+            if error.reply_text().contains("larger than configured max size") =>
+        {
+            ErrorKind::TooLarge
+        }
+        _ => ErrorKind::Broker,
+    };
+    Error::new(kind, error.to_string())
+}
+
+#[async_trait]
+impl Transport for EmbeddedTransport {
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Error> {
+        let mut arguments = FieldTable::new();
+        arguments.push("x-queue-type", "quorum");
+        let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
+        let made = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
+        self.with_session(|session| match session.declare_queue(queue, &passive) {
+            Err(error) if error.reply_code() == ReplyCode::NotFound => {
+                session.declare_queue(queue, &made).map(drop)
+            }
+            there => there.map(drop),
+        })
+        .await
+    }
+
+    async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
+        self.with_session(|session| session.purge_queue(queue)).await.map(u64::from)
+    }
+
+    async fn delete_queue(&self, queue: &str) -> Result<u64, Error> {
+        self.with_session(|session| {
+            session.delete_queue(queue, false, false).map(|deleted| deleted.message_count)
+        })
+        .await
+        .map(u64::from)
+    }
+
+    async fn ensure_outcomes(&self) -> Result<(), Error> {
+        let begin = async || {
+            let mut arguments = FieldTable::new();
+            arguments.push("x-expires", properties::OUTCOMES_EXPIRE.as_millis() as i64);
+            let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
+            let queue = self.outcome_queue.as_str();
+            self.with_session(|session| session.declare_queue(queue, &options).map(drop)).await?;
+            self.consume(queue, properties::OUTCOMES_PREFETCH, None).map(drop)
+        };
+        self.has_outcomes.get_or_try_init(begin).await.copied()
+    }
+
+    fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm {
+        let encoded = properties::of_message(&message, &self.outcome_queue);
+        let mut state = self.shared.state.lock();
+        let confirm = match state.is_closed {
+            true => tokio::sync::oneshot::channel().1,
+            false => state.publishing.add(message, encoded, permits),
+        };
+        drop(state);
+        self.shared.wake.0.notify_one();
+        confirm
+    }
+
+    async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
+        self.ensure_queue(queue).await?;
+        let (sender, incoming) = mpsc::unbounded_channel();
+        let id = self.consume(queue, prefetch, Some(sender))?;
+        Ok(Subscription { incoming, id })
+    }
+
+    fn stop(&self, subscription: u64) {
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        let (Some(session), Some(it)) =
+            (state.session.as_mut(), state.subscriptions.get_mut(&subscription))
+        else {
+            return;
+        };
+        it.is_cancelled = true;
+        // It is there, unless the queue is gone.
+        let _ = session.cancel(it.channel, CONSUMER_TAG);
+        self.shared.wake.0.notify_one();
+    }
+
+    fn release(&self, subscription: u64) {
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        if let (Some(session), Some(it)) =
+            (state.session.as_mut(), state.subscriptions.remove(&subscription))
+        {
+            // Settles what was gathered, and gives back the rest.
+            let _ = session.close_channel(it.channel);
+        }
+        self.shared.wake.0.notify_one();
+    }
+
+    async fn released(&self, _: u64) {
+        let durable = self.with_session(|session| session.flush_channel(PUBLISHING));
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, durable).await;
+    }
+
+    fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool {
+        let Token::Embedded(DeliveryToken { subscription, tag }) = delivery.token else {
+            return false;
+        };
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        let (Some(session), Some(it)) =
+            (state.session.as_mut(), state.subscriptions.get(&subscription))
+        else {
+            return false;
+        };
+        let (report, settlement) = match verdict {
+            Verdict::Processed { result, content_type } => {
+                (report_of(properties::of_result(content_type), result), Settlement::Ack)
+            }
+            Verdict::Failed { error } => {
+                (report_of(properties::of_error(), error.into()), Settlement::Reject)
+            }
+            Verdict::Again => (None, Settlement::Requeue),
+        };
+        if let Some((properties, body)) = report
+            && !delivery.id.is_empty()
+        {
+            let publish = Publish {
+                exchange: REPORTS,
+                routing_key: delivery.id.as_str().into(),
+                mandatory: false,
+                properties: &properties,
+                body: &body,
+            };
+            if let Err(error) = session.publish(it.channel, &publish) {
+                tracing::warn!("a report is lost: {error}");
+            }
+        }
+        let is_settled = session.settle(it.channel, tag, false, settlement).is_ok();
+        self.shared.wake.0.notify_one();
+        is_settled
+    }
+
+    async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {
+        let query = Query {
+            user: self.user.clone(),
+            vhost: VHOST.to_owned(),
+            subject: question.subject.to_owned(),
+            body: question.parameters.to_string().into_bytes(),
+        };
+        let answer = tokio::time::timeout(timeout, self.queries.answer(&query)).await;
+        let answer = answer.map_err(|_| {
+            Error::new(ErrorKind::Unreachable, format!("there was no answer within {timeout:?}"))
+        })?;
+        Ok(Answer { status: answer.status, body: answer.body })
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    async fn close(&self) {
+        self.shared.close().await;
+    }
+}
+
+fn report_of(properties: OwnedProperties, body: Bytes) -> Option<(Vec<u8>, Bytes)> {
+    if body.is_empty() {
+        return None;
+    }
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    Some((encoded, body))
+}
+
+/// Whoever drops the last handle wants nothing more.
+impl Drop for EmbeddedTransport {
+    fn drop(&mut self) {
+        self.shared.state.lock().is_closed = true;
+        self.shared.wake.0.notify_one();
+    }
+}
+
+impl Shared {
+    /// The life of the session: flushes, hands over, sleeps.
+    async fn drive(self: Arc<Self>) {
+        let waker = Waker::from(Arc::clone(&self.wake));
+        let mut is_closed = false;
+        while !is_closed {
+            self.outbox.register(&waker);
+            self.outbox.take_dirty();
+            let arrived = {
+                let mut state = self.state.lock();
+                is_closed = state.is_closed;
+                self.turn(&mut state, &waker)
+            };
+            self.flushed.notify_waiters();
+            if !self.hand_over(arrived) && !is_closed {
+                let _ = tokio::time::timeout(LOOK_AGAIN, self.wake.0.notified()).await;
+            }
+        }
+        self.close().await;
+    }
+
+    /// Flushes what was gathered, and takes what has come.
+    fn turn(&self, state: &mut State, waker: &Waker) -> Vec<Arrived> {
+        let State { session: Some(session), publishing, .. } = state else { return Vec::new() };
+        session.after_write(0);
+        publishing.publish(session, &mut Context::from_waker(waker));
+        for error in session.flush() {
+            publishing.channel_failed(error.0, &refused(&error.1));
+        }
+        session.release_confirms();
+        let taken =
+            self.outbox.with_sink::<Inbox, _>(|inbox, room| (inbox.take(), std::mem::take(room)));
+        let Some((arrived, room)) = taken else { return Vec::new() };
+        session.after_write(room);
+        publishing.confirm(arrived)
+    }
+
+    /// Passes on what has come, with no lock held; whether there was anything.
+    fn hand_over(&self, arrived: Vec<Arrived>) -> bool {
+        let has_any = !arrived.is_empty();
+        for event in arrived {
+            match event {
+                Arrived::Delivered { channel, tag, is_redelivered, properties, body } => {
+                    self.delivered(channel, tag, is_redelivered, &properties, body);
+                }
+                Arrived::Cancelled { channel } => self.cancelled(channel),
+                Arrived::Published(told) => told.tell(),
+                Arrived::Confirmed { .. } | Arrived::Returned { .. } => {}
+            }
+        }
+        has_any
+    }
+
+    fn delivered(
+        &self,
+        channel: u16,
+        tag: u64,
+        is_redelivered: bool,
+        properties: &[u8],
+        body: Bytes,
+    ) {
+        let found = {
+            let state = self.state.lock();
+            let found = state.subscriptions.iter().find(|(_, it)| it.channel == channel);
+            found.map(|(id, it)| (*id, it.incoming.clone()))
+        };
+        let settlement = match found {
+            // Released meanwhile: it is back in its queue.
+            None => return,
+            Some((subscription, Some(sender))) => {
+                let token = Token::Embedded(DeliveryToken { subscription, tag });
+                let incoming = properties::incoming(properties, is_redelivered, body, token);
+                match sender.send(Ok(incoming)) {
+                    Ok(()) => return,
+                    Err(_) => Settlement::Requeue,
+                }
+            }
+            Some((_, None)) => {
+                match properties::settled(properties, &body) {
+                    Ok(settled) => self.outcomes.settled(settled),
+                    Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
+                }
+                // Once it has been told: a crash before tells it again.
+                Settlement::Ack
+            }
+        };
+        if let Some(session) = &mut self.state.lock().session {
+            let _ = session.settle(channel, tag, false, settlement);
+        }
+    }
+
+    /// A queue is gone, and with it a worker's stream.
+    fn cancelled(&self, channel: u16) {
+        let mut state = self.state.lock();
+        let found = state.subscriptions.values_mut().find(|it| it.channel == channel);
+        if let Some(it) = found
+            && !it.is_cancelled
+            && let Some(sender) = &it.incoming
+        {
+            let text = "the worker's queue has been deleted";
+            let _ = sender.send(Err(Error::new(ErrorKind::NotFound, text)));
+        }
+    }
+
+    async fn close(&self) {
+        let (session, publishing, subscriptions) = {
+            let mut state = self.state.lock();
+            state.is_closed = true;
+            let subscriptions = std::mem::take(&mut state.subscriptions);
+            (state.session.take(), std::mem::take(&mut state.publishing), subscriptions)
+        };
+        self.wake.0.notify_one();
+        let Some(mut session) = session else { return };
+        session.close();
+        for (_, it) in subscriptions {
+            if let Some(sender) = it.incoming {
+                let _ = sender.send(Err(Error::closed()));
+            }
+        }
+        drop(publishing);
+        self.outcomes.closed();
+        let node = Arc::clone(&self.node);
+        let _ = tokio::task::spawn_blocking(move || {
+            drop(session);
+            node.close();
+        })
+        .await;
+    }
+}
