@@ -221,3 +221,35 @@ fn a_message_is_looked_up_cancelled_and_tried_again() {
     let unknown = run(&broker, &["status", "nobody knows this"]);
     assert_eq!(unknown.status.code(), Some(1));
 }
+
+#[test]
+fn the_demo_needs_nothing_and_shows_each_outcome() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let demo =
+        broker::wilco().current_dir(directory.path()).args(["demo", "--orders", "16"]).output();
+    let demo = demo.expect("it runs");
+    let stdout = String::from_utf8_lossy(&demo.stdout);
+    for shown in ["processed", "sold out", "no such address", "deadline-missed", "attempt 2"] {
+        assert!(stdout.contains(shown), "{shown}: {stdout}");
+    }
+    assert!(stdout.contains("16 orders to 2 queues"), "{stdout}");
+    assert!(demo.status.success() && demo.stderr.is_empty(), "{demo:?}");
+    assert!(
+        std::fs::read_dir(directory.path()).expect("there").next().is_none(),
+        "nothing is left"
+    );
+}
+
+#[test]
+fn completions_and_the_manual_name_every_command() {
+    let run = |arguments: &[&str]| {
+        let output = broker::wilco().args(arguments).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let texts = [run(&["completions", "bash"]), run(&["completions", "zsh"]), run(&["man"])];
+    for command in ["serve", "send", "work", "status", "retry", "cancel", "queue", "demo", "bench"]
+    {
+        assert!(texts.iter().all(|text| text.contains(command)), "{command}");
+    }
+}

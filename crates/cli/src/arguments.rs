@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bench::BenchArgs;
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::failure::{Failure, one_line};
 use crate::output;
@@ -53,6 +53,12 @@ pub(crate) enum Command {
     /// Run a command for each message of a queue
     #[command(after_help = WORK_HELP)]
     Work(Box<WorkArguments>),
+    /// Watch a shop in this process: orders, workers that fail, are late or die, and what the shop learns
+    Demo {
+        /// How many orders
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        orders: u32,
+    },
     /// Say what is known of a message
     Status {
         /// The id of the message
@@ -69,6 +75,14 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: QueueCommand,
     },
+    /// Print the completions of a shell, for its start-up file
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, for `man -l -`
+    #[command(hide = true)]
+    Man,
     /// Load an AMQP 0-9-1 broker, wilco or another, and measure it
     Bench(Box<BenchArgs>),
     /// Check or show the configuration
@@ -208,6 +222,26 @@ pub(crate) enum QueueCommand {
         #[command(flatten)]
         remote: Remote,
     },
+}
+
+/// The completions of a shell.
+pub(crate) fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "wilco", &mut text);
+    output::text(&String::from_utf8_lossy(&text))
+}
+
+/// The manual page, of all commands.
+pub(crate) fn manual() -> Result<(), Failure> {
+    let mut command = Arguments::command();
+    command.build();
+    let mut text = Vec::new();
+    let rendered = clap_mangen::Man::new(command.clone()).render(&mut text).and_then(|()| {
+        let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
+        subcommands.cloned().try_for_each(|it| clap_mangen::Man::new(it).render(&mut text))
+    });
+    rendered.map_err(Failure::runtime)?;
+    output::text(&String::from_utf8_lossy(&text))
 }
 
 /// Reads a time such as `500ms` or `1h 30m`.

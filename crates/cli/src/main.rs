@@ -52,6 +52,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Some(Command::Send(send)) => client::send(&send),
         Some(Command::Work(work)) => client::work(&work),
+        Some(Command::Demo { orders }) => client::demo(orders),
+        Some(Command::Completions { shell }) => arguments::completions(shell),
+        Some(Command::Man) => arguments::manual(),
         Some(Command::Status { id, remote }) => client::status(&id, &remote),
         Some(Command::Retry(message)) => client::retry(&message),
         Some(Command::Cancel(message)) => client::cancel(&message),

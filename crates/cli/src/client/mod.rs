@@ -1,6 +1,8 @@
-//! The commands that use a broker as a client: `send`, `work`, `status`, `retry`, `cancel`, `queue`. All of it is done by the library;
+//! The commands that use a broker as a client: `send`, `work`, `status`, `retry`, `cancel`, `queue`, and
+//! `demo`, which has one in its own process. All of it is done by the library;
 //! here is what is asked for and what is printed.
 
+mod demo;
 mod message;
 mod progress;
 mod queue;
@@ -20,6 +22,11 @@ pub(crate) fn send(arguments: &SendArguments) -> Result<(), Failure> {
 /// `wilco work`
 pub(crate) fn work(arguments: &WorkArguments) -> Result<(), Failure> {
     block_on(work::run(arguments))
+}
+
+/// `wilco demo`
+pub(crate) fn demo(orders: u32) -> Result<(), Failure> {
+    block_on(demo::run(orders))
 }
 
 /// `wilco status`
