@@ -5,6 +5,7 @@ mod crashes;
 mod errors;
 mod losses;
 mod outcomes;
+mod proxy;
 
 use std::time::Duration;
 

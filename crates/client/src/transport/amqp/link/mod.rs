@@ -61,7 +61,7 @@ pub(crate) trait Token {
     fn is_abandoned(&self) -> bool;
 }
 
-/// How long a connection must have lasted for the next attempt to count as the first.
+/// How long a connection that the broker closes must have lasted for the next attempt to be the first.
 const STABLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Times of a link.
@@ -274,9 +274,11 @@ impl<P: Token, C: Token> Link<P, C> {
     /// [`failure`](Self::failure).
     pub(crate) fn disconnected(&mut self, why: Down, now: Instant) {
         let was_logging_in = self.phase == Phase::LoggingIn;
-        let was_stable =
-            self.is_open() && now.saturating_duration_since(self.opened_at) >= STABLE_AFTER;
-        self.failed_attempts = if was_stable { 0 } else { self.failed_attempts + 1 };
+        // A broker that lets us in and then closes the connection would do so again at once.
+        let lasted = now.saturating_duration_since(self.opened_at);
+        let was_closed = matches!(self.failure, Some(Down::Closed(_)));
+        let was_good = self.is_open() && (!was_closed || lasted >= STABLE_AFTER);
+        self.failed_attempts = if was_good { 0 } else { self.failed_attempts + 1 };
         let doubled = 1_u32 << self.failed_attempts.saturating_sub(1).min(16);
         let delay = self.times.reconnect_min.saturating_mul(doubled).min(self.times.reconnect_max);
         self.reconnect_at = now + delay;

@@ -265,6 +265,18 @@ fn attempts_that_fail_wait_longer_and_longer() {
 }
 
 #[test]
+fn a_connection_that_was_good_is_made_again_soon() {
+    let mut world = World::new();
+    for _ in 0..5 {
+        world.settle();
+        world.link.disconnected(Down::Socket("cut".to_owned()), world.now);
+        world.peer.disconnected();
+        let at = world.link.reconnect_at().expect("it tries again");
+        assert_eq!(at - world.now, Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn a_broker_that_hangs_up_on_a_login_may_have_refused_it() {
     let mut world = World::new();
     world.link.connected(world.now);
