@@ -175,3 +175,40 @@ fn the_end_of_the_connection_is_the_end_of_its_workers_and_waits() {
         assert_eq!(error.kind(), wilco::ErrorKind::Closed);
     });
 }
+
+#[test]
+fn a_store_in_process_is_closed_with_its_runtime_and_opened_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = format!("embedded:{}", directory.path().join("store").display());
+    let queue: Queue<String> = Queue::new("kept");
+    let open = async |url: &str| {
+        let mut opened = wilco::Wilco::connect(url).await;
+        // The last one may still be on its way out.
+        while opened.as_ref().is_err_and(|error| error.kind() == wilco::ErrorKind::Store) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            opened = wilco::Wilco::connect(url).await;
+        }
+        opened.expect("nobody uses it any more")
+    };
+    for number in 0..3 {
+        // The runtime ends with everything in it, and nobody has said good-bye.
+        block(async {
+            let wilco = open(&url).await;
+            let second = wilco::Wilco::connect(&url).await.expect_err("one process at a time");
+            assert_eq!(second.kind(), wilco::ErrorKind::Store, "{second}");
+            let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
+            producer.send(&"x".to_owned()).id(number.to_string()).await.expect("stored");
+        });
+    }
+    block(async {
+        let wilco = open(&url).await;
+        let handler = async |_: String| Ok::<_, Failure>(());
+        let worker = tokio::spawn(wilco.worker().handle(queue.clone(), handler).run());
+        for number in 0..3 {
+            let attached = wilco.attach(queue.clone(), number.to_string()).await.expect("known");
+            assert!(attached.outcome().await.expect("known").is_processed());
+        }
+        worker.abort();
+        wilco.close().await;
+    });
+}

@@ -1,6 +1,6 @@
 //! The broker in this process: a node and one session of it, without sockets or frames.
 //!
-//! Commands work on the session at once, under its lock; a task ([`Shared::drive`]) flushes what they
+//! Commands work on the session at once, under its lock; a task ([`Driving`]) flushes what they
 //! gathered, a batch at a time, and hands over what has come. The node makes the outcomes, as for clients
 //! of a server, and is closed with the transport.
 
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use management::{Management, Queries, Query, ports::User};
 use node::{Consume, DeclareQueue, Node, Outbox, Publish, Session, Settlement, StoreOptions};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::inbox::{Arrived, Inbox};
 use self::publishing::Publishing;
@@ -128,7 +128,7 @@ impl EmbeddedTransport {
             wake: Arc::default(),
             flushed: Notify::new(),
         });
-        tokio::spawn(Arc::clone(&shared).drive());
+        tokio::spawn(Driving(Arc::clone(&shared)).run());
         Ok(Arc::new(Self {
             shared,
             queries,
@@ -273,7 +273,7 @@ impl Transport for EmbeddedTransport {
         let encoded = properties::of_message(&message, &self.outcome_queue);
         let mut state = self.shared.state.lock();
         let confirm = match state.is_closed {
-            true => tokio::sync::oneshot::channel().1,
+            true => oneshot::channel().1,
             false => state.publishing.add(message, encoded, permits),
         };
         drop(state);
@@ -399,26 +399,6 @@ impl Drop for EmbeddedTransport {
 }
 
 impl Shared {
-    /// The life of the session: flushes, hands over, sleeps.
-    async fn drive(self: Arc<Self>) {
-        let waker = Waker::from(Arc::clone(&self.wake));
-        let mut is_closed = false;
-        while !is_closed {
-            self.outbox.register(&waker);
-            self.outbox.take_dirty();
-            let arrived = {
-                let mut state = self.state.lock();
-                is_closed = state.is_closed;
-                self.turn(&mut state, &waker)
-            };
-            self.flushed.notify_waiters();
-            if !self.hand_over(arrived) && !is_closed {
-                let _ = tokio::time::timeout(LOOK_AGAIN, self.wake.0.notified()).await;
-            }
-        }
-        self.close().await;
-    }
-
     /// Flushes what was gathered, and takes what has come.
     fn turn(&self, state: &mut State, waker: &Waker) -> Vec<Arrived> {
         let State { session: Some(session), publishing, .. } = state else { return Vec::new() };
@@ -503,15 +483,21 @@ impl Shared {
     }
 
     async fn close(&self) {
+        let session = self.end();
+        self.wake.0.notify_one();
+        if let Some(session) = session {
+            let _ = close_node(session, Arc::clone(&self.node)).await;
+        }
+    }
+
+    /// Tells everybody that it is over. Returns the session, the first time.
+    fn end(&self) -> Option<Session> {
         let (session, publishing, subscriptions) = {
             let mut state = self.state.lock();
             state.is_closed = true;
             let subscriptions = std::mem::take(&mut state.subscriptions);
-            (state.session.take(), std::mem::take(&mut state.publishing), subscriptions)
+            (state.session.take()?, std::mem::take(&mut state.publishing), subscriptions)
         };
-        self.wake.0.notify_one();
-        let Some(mut session) = session else { return };
-        session.close();
         for (_, it) in subscriptions {
             if let Some(sender) = it.incoming {
                 let _ = sender.send(Err(Error::closed()));
@@ -519,11 +505,55 @@ impl Shared {
         }
         drop(publishing);
         self.outcomes.closed();
-        let node = Arc::clone(&self.node);
-        let _ = tokio::task::spawn_blocking(move || {
-            drop(session);
-            node.close();
-        })
-        .await;
+        Some(session)
+    }
+}
+
+/// Gives back what is unsettled, and writes what is left: on a thread of its own, which goes on when the
+/// runtime ends.
+fn close_node(mut session: Session, node: Arc<Node>) -> oneshot::Receiver<()> {
+    let (done, closed) = oneshot::channel();
+    std::thread::spawn(move || {
+        session.close();
+        drop(session);
+        node.close();
+        drop(node);
+        // Nobody may wait for it.
+        let _ = done.send(());
+    });
+    closed
+}
+
+/// The task that drives the session: however it ends, even with its runtime, the store is closed.
+struct Driving(Arc<Shared>);
+
+impl Driving {
+    /// Flushes, hands over, sleeps.
+    async fn run(self) {
+        let shared = &*self.0;
+        let waker = Waker::from(Arc::clone(&shared.wake));
+        let mut is_closed = false;
+        while !is_closed {
+            shared.outbox.register(&waker);
+            shared.outbox.take_dirty();
+            let arrived = {
+                let mut state = shared.state.lock();
+                is_closed = state.is_closed;
+                shared.turn(&mut state, &waker)
+            };
+            shared.flushed.notify_waiters();
+            if !shared.hand_over(arrived) && !is_closed {
+                let _ = tokio::time::timeout(LOOK_AGAIN, shared.wake.0.notified()).await;
+            }
+        }
+        shared.close().await;
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.end() {
+            drop(close_node(session, Arc::clone(&self.0.node)));
+        }
     }
 }
