@@ -51,6 +51,10 @@
 //!   [`Failure`] says more.
 //! - Everything that waits is bounded, and says what to do when it has waited for too long.
 //! - When the connection is lost, it is made again, and what was under way goes on.
+//! - The same program runs without a server, for one process or for tests: `embedded:PATH` and `memory:`
+//!   instead of the URL, with the feature `embedded`.
+//! - What one message is has an id that is used for nothing else in its queue: a second one with the same
+//!   id is taken for the first, sent again.
 
 mod attached;
 mod awaited;

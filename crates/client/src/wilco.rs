@@ -20,7 +20,9 @@ use crate::worker::WorkerBuilder;
 /// the last one and everything made from it are gone, or with [`close`](Self::close).
 ///
 /// It reconnects by itself. While there is no connection, sending waits, and so does working; what had
-/// been handed over is sent again under its id, so nothing is lost, and nothing processed twice.
+/// been handed over is sent again under its id, so nothing is lost and nothing is queued twice. A worker
+/// that dies, or loses its connection, before the broker knows that it is done may see its message again,
+/// as with every queue: what it does should bear that.
 #[derive(Clone)]
 pub struct Wilco {
     connection: Arc<Connection>,
@@ -35,8 +37,9 @@ impl Wilco {
     /// - `memory:`: the same with a store in memory, gone with the process.
     ///
     /// # Errors
-    /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable), [`ErrorKind::Login`](crate::ErrorKind::Login). It does not try for long:
-    /// a program that may start before its broker tries again.
+    /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable),
+    /// [`ErrorKind::Login`](crate::ErrorKind::Login), [`ErrorKind::Store`](crate::ErrorKind::Store). Each
+    /// address is tried once: a program that may start before its broker tries again.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let awaited = Arc::new(Awaited::default());
         let outcomes = Arc::clone(&awaited) as _;
