@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use end_to_end::{Broker, Session, broker, eventually, shared, unique};
+use end_to_end::{Broker, Session, broker, eventually, int, shared, table, text, unique};
 
 /// What a worker of these tests does: `bad…` fails, `later…` only works the second time, all others are
 /// echoed with what is known of them.
@@ -89,8 +89,8 @@ fn what_became_of_a_message_is_its_output_and_exit_code() {
     check(&run(&broker, &["send", &queue, "later", "--wait"]), 0, "second attempt\n");
     let told = run_with(&broker, &["send", &queue, "--wait", "--json", "--id", "a"], "one\ntwo\n");
     let expected = format!(
-        "{{\"attempts\":1,\"error\":null,\"id\":\"a\",\"outcome\":\"processed\",\
-         \"result\":\"one of {queue}, \\n\"}}\n"
+        "{{\"id\":\"a\",\"outcome\":\"processed\",\"error\":null,\
+         \"result\":\"one of {queue}, \\n\",\"attempts\":1}}\n"
     );
     check(&told, 0, &expected);
     worker.signal("-TERM");
@@ -106,6 +106,7 @@ fn many_messages_are_counted_and_failures_listed() {
     check(&all, 0, "200 processed, 0 not\n");
     let some = run_with(&broker, &["send", &queue, "--lines", "-", "--wait"], "a\nbad b\nc");
     let stdout = String::from_utf8_lossy(&some.stdout);
+    assert!(stdout.starts_with("line 2  "), "{stdout}");
     assert!(stdout.ends_with("  failed: no bad b\n2 processed, 1 not\n"), "{stdout}");
     assert_eq!(some.status.code(), Some(1));
     let ids = run_with(&broker, &["send", &queue, "--lines", "-", "--json"], "a\nb\n");
@@ -124,7 +125,8 @@ fn lines_are_sent_as_they_come() {
         writeln!(stdin, "{number}").expect("it reads");
         let mut line = String::new();
         std::io::BufRead::read_line(&mut stdout, &mut line).expect("an outcome");
-        assert!(line.ends_with(&format!("\"result\":{number}}}\n")), "{line}");
+        assert!(line.starts_with(&format!("{{\"line\":{},", number + 1)), "{line}");
+        assert!(line.contains(&format!("\"result\":{number},")), "{line}");
     }
     drop(stdin);
     assert!(child.wait().expect("it ends").success());
@@ -182,6 +184,9 @@ fn mistakes_are_one_line_and_a_code() {
         (&["send", &queue, "x", "--header", header], 1, "cannot be the name of a header"),
         (&["send", &queue, "x", "--id", ""], 1, "an id has 1 to 255 bytes"),
         (&["work", &queue], 2, "COMMAND"),
+        (&["work", &queue, "--", "/no/such"], 2, "there is no command /no/such"),
+        (&["send", &"q".repeat(256), "x"], 1, "cannot be the name of a queue"),
+        (&["queue", "declare", "q\nm"], 1, "cannot be the name of a queue"),
         (&["work", &queue, "--concurrency", "0", "--", "cat"], 2, "0 is not in"),
         (&["queue", "purge", &unique("missing")], 1, "NOT_FOUND"),
     ];
@@ -252,4 +257,57 @@ fn completions_and_the_manual_name_every_command() {
     {
         assert!(texts.iter().all(|text| text.contains(command)), "{command}");
     }
+}
+
+#[test]
+fn what_is_refused_is_never_silently_fine() {
+    let (broker, queue) = start();
+    let client = broker.client();
+    let arguments = [("x-max-length", int(1)), ("x-overflow", text("reject-publish"))];
+    client.declare(&queue, table(arguments));
+    assert_eq!(run(&broker, &["send", &queue, "first"]).status.code(), Some(0));
+    for _ in 0..10 {
+        let refused = run(&broker, &["send", &queue, "second", "--wait"]);
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("one of its queues is full\n"), "{stderr}");
+        let lines = ["send", &queue, "--lines", "-", "--wait", "--json"];
+        assert_eq!(run_with(&broker, &lines, "third\n").status.code(), Some(1));
+    }
+}
+
+#[test]
+fn lines_keep_their_order() {
+    let (broker, queue) = start();
+    let lines: String = (0..2000).map(|number| format!("{number}\n")).collect();
+    let sent = run_with(&broker, &["send", &queue, "--lines", "-"], &lines);
+    assert_eq!(sent.status.code(), Some(0));
+    let client = broker.client();
+    for number in 0..2000 {
+        let message = client.take(&queue).expect("it is there");
+        assert_eq!(message.data, number.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_a_worker_at_once_with_what_it_has_begun() {
+    let (broker, queue) = start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let begun = directory.path().join("begun");
+    let worker =
+        Worker::start(&broker, &queue, &[], &format!("touch {}; sleep 97", begun.display()));
+    assert_eq!(run(&broker, &["send", &queue, "x"]).status.code(), Some(0));
+    eventually("it begins", || begun.exists());
+    worker.signal("-INT");
+    std::thread::sleep(Duration::from_millis(300));
+    worker.signal("-INT");
+    let began = std::time::Instant::now();
+    assert_eq!(worker.end().status.code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    eventually("its command is killed", || {
+        let left = Command::new("pgrep").args(["-f", "sleep 97"]).output().expect("pgrep");
+        left.stdout.is_empty()
+    });
+    // The message is there for somebody else.
+    eventually("it is back", || broker.client().ready_count(&queue) == 1);
 }

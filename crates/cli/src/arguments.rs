@@ -111,7 +111,7 @@ pub(crate) enum Command {
 const WORK_HELP: &str = "\
 The command gets the message's body on standard input, and in its environment WILCO_ID, WILCO_QUEUE,
 WILCO_ATTEMPT and each header as WILCO_HEADER_NAME. Its exit code says what became of the message:
-  0   processed; standard output is the result
+  0   processed; standard output, up to 64 KiB, is the result
   75  not now (EX_TEMPFAIL): it is tried again after a while
   any other: failed; standard error is the error text";
 

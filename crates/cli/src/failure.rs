@@ -4,11 +4,15 @@ use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::visible::visible;
+
 /// A failed command.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The request makes no sense: arguments, environment or configuration. Exit code 2.
     Usage(String),
+    /// Somebody has interrupted it, twice. Exit code 130, as shells have it; they know why.
+    Interrupted,
     /// It made sense but did not work: store in use, port in use, no such user. Exit code 1.
     Runtime(String),
 }
@@ -24,9 +28,10 @@ impl Failure {
         let (text, code) = match self {
             Self::Usage(text) => (text, 2),
             Self::Runtime(text) => (text, 1),
+            Self::Interrupted => return ExitCode::from(130),
         };
         // If standard error is closed, nobody is left to be told.
-        let _ = writeln!(std::io::stderr().lock(), "wilco: {}", one_line(text));
+        let _ = writeln!(std::io::stderr().lock(), "wilco: {}", visible(&one_line(text)));
         ExitCode::from(code)
     }
 }

@@ -17,6 +17,7 @@ mod output;
 mod password;
 mod queries;
 mod serve;
+mod visible;
 
 use std::process::ExitCode;
 

@@ -14,12 +14,17 @@ use crate::story::{self, Stage, Story};
 /// How long an outcome is waited for, unless said otherwise.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long to wait between two looks.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// A message that was asked for by its id.
 pub struct Attached<R = (), C = crate::codec::Json> {
     connection: Arc<Connection>,
     queue: String,
     id: String,
     state: MessageState<R, C>,
+    /// The id is known in other queues, too.
+    is_elsewhere: bool,
 }
 
 /// What is known of a message in a queue.
@@ -57,7 +62,8 @@ impl<R, C> Attached<R, C> {
     ) -> Result<Self, Error> {
         let story = story::look_up(&connection, &id).await?;
         let state = MessageState::of(story.as_ref(), &queue);
-        Ok(Self { connection, queue, id, state })
+        let is_elsewhere = story.as_ref().is_some_and(|story| story.queues().len() > 1);
+        Ok(Self { connection, queue, id, state, is_elsewhere })
     }
 
     /// Where the message stood when it was last looked at.
@@ -90,11 +96,14 @@ impl<R, C> Attached<R, C> {
     pub async fn outcome_within(&self, timeout: Duration) -> Result<Outcome<R, C>, Error> {
         let Self { connection, queue, id, .. } = self;
         let began = Instant::now();
+        let mut is_elsewhere = self.is_elsewhere;
         loop {
-            // Each answer says how it is now, so nothing is missed between two.
+            // Each answer says how it is now, so nothing is missed between two. Where the id is in other
+            // queues as well, the broker would wait for those, too.
             let left = timeout.saturating_sub(began.elapsed());
-            let asked =
-                tokio::time::timeout(left, story::settled_within(connection, id, left)).await;
+            let wait = if is_elsewhere { Duration::ZERO } else { left };
+            let asked = story::settled_within(connection, id, wait);
+            let asked = tokio::time::timeout(left, asked).await;
             let timed_out = || {
                 let text = format!(
                     "after {timeout:?} it is not known what became of message {id} in queue \
@@ -103,6 +112,7 @@ impl<R, C> Attached<R, C> {
                 Error::new(ErrorKind::TimedOut, text)
             };
             let story = asked.map_err(|_| timed_out())??;
+            is_elsewhere = story.as_ref().is_some_and(|story| story.queues().len() > 1);
             match MessageState::of(story.as_ref(), queue) {
                 MessageState::Settled(outcome) => return Ok(outcome),
                 MessageState::Unknown => {
@@ -112,7 +122,10 @@ impl<R, C> Attached<R, C> {
                     );
                     return Err(Error::new(ErrorKind::NotFound, text));
                 }
-                MessageState::Queued | MessageState::Delivered => {}
+                // If the id is known elsewhere, too, the answer came for that.
+                MessageState::Queued | MessageState::Delivered => {
+                    tokio::time::sleep(LOOK_AGAIN.min(left)).await;
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::codec::Json;
+use crate::error::{Error, ErrorKind};
 
 /// A queue: its name, what producers put in, and what workers give back. One constant gives both sides
 /// their types:
@@ -38,6 +39,24 @@ impl<In, Out, C> Queue<In, Out, C> {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+/// Whether there can be a queue of this name: brokers would take another for it, or the reply to
+/// nobody.
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    let is_good = (1..=255).contains(&name.len())
+        && !name.contains(['\r', '\n'])
+        && !name.starts_with("amq.rabbitmq.reply-to");
+    match is_good {
+        true => Ok(()),
+        false => {
+            let text = format!(
+                "'{}' cannot be the name of a queue: it has 1 to 255 bytes and no line ends",
+                name.escape_debug()
+            );
+            Err(Error::new(ErrorKind::Refused, text))
+        }
     }
 }
 

@@ -65,7 +65,8 @@ impl Stage {
 }
 
 impl Story {
-    /// The message in each queue that it was routed to and that this user may read.
+    /// The message in each queue that it was routed to and that this user may read. If the id was sent
+    /// several times, the latest in each queue.
     pub fn queues(&self) -> &[InQueue] {
         &self.queues
     }
@@ -79,9 +80,16 @@ impl Story {
         let read: StoryView = serde_json::from_slice(&json).map_err(|error| {
             Error::new(ErrorKind::Broker, format!("the broker's answer cannot be read: {error}"))
         })?;
-        let published_at = time(read.published_at.as_deref());
-        let queues = read.queues.into_iter();
-        let queues = queues.map(|view| view.in_queue(id, published_at)).collect();
+        let mut queues: Vec<InQueue> = Vec::new();
+        // The newest first.
+        for publication in std::iter::once(read.newest).chain(read.earlier) {
+            let published_at = time(publication.published_at.as_deref());
+            for view in publication.queues {
+                if queues.iter().all(|it| it.queue != view.queue) {
+                    queues.push(view.in_queue(id, published_at));
+                }
+            }
+        }
         Ok(Self { queues, json })
     }
 }
@@ -96,6 +104,14 @@ impl InQueue {
 /// The part of the broker's answer that is read here.
 #[derive(Deserialize)]
 struct StoryView {
+    #[serde(flatten)]
+    newest: PublicationView,
+    #[serde(default)]
+    earlier: Vec<PublicationView>,
+}
+
+#[derive(Deserialize)]
+struct PublicationView {
     published_at: Option<String>,
     queues: Vec<QueueView>,
 }
@@ -162,8 +178,16 @@ fn time(text: Option<&str>) -> SystemTime {
     parsed.map_or(SystemTime::UNIX_EPOCH, SystemTime::from)
 }
 
+/// Nothing is known of an id that no message can have.
+fn can_be(id: &str) -> bool {
+    (1..=255).contains(&id.len())
+}
+
 /// Asks for a message's story; `None` if nothing is known of the id.
 pub(crate) async fn look_up(connection: &Connection, id: &str) -> Result<Option<Story>, Error> {
+    if !can_be(id) {
+        return Ok(None);
+    }
     let question =
         Question { subject: "message", parameters: json!({ "id": id }), is_repeatable: true };
     read(&connection.transport.ask(question, ANSWER_TIMEOUT).await?, id)
@@ -175,7 +199,11 @@ pub(crate) async fn settled_within(
     id: &str,
     wait: Duration,
 ) -> Result<Option<Story>, Error> {
-    let wait_s = wait.as_secs().saturating_add(1).min(WAIT_S_MAX);
+    if !can_be(id) {
+        return Ok(None);
+    }
+    let is_waiting = !wait.is_zero();
+    let wait_s = wait.as_secs().saturating_add(u64::from(is_waiting)).min(WAIT_S_MAX);
     let parameters = json!({ "id": id, "wait": wait_s });
     let question = Question { subject: "outcome", parameters, is_repeatable: true };
     let timeout = ANSWER_TIMEOUT + Duration::from_secs(wait_s);
@@ -197,6 +225,12 @@ pub(crate) async fn change(
     id: &str,
     queue: Option<&str>,
 ) -> Result<(), Error> {
+    if !can_be(id) {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "an id has 1 to 255 bytes, so nobody knows this one",
+        ));
+    }
     let parameters = match queue {
         Some(queue) => json!({ "id": id, "queue": queue }),
         None => json!({ "id": id }),
@@ -233,9 +267,12 @@ mod tests {
             "published_at":"2026-11-30T12:00:00.25Z","queues":[
             {"queue":"mail","state":"delivered","attempts":1,"worker":"w","recovered":false},
             {"queue":"stock","state":"settled","attempts":2,"outcome":"processed","reason":"acked",
-             "result_base64":"AP8=","settled_at":"2026-11-30T12:00:01Z","late":true,"new":1}]}"#;
+             "result_base64":"AP8=","settled_at":"2026-11-30T12:00:01Z","late":true,"new":1}],
+            "earlier":[{"queues":[{"queue":"mail","state":"settled","attempts":9},
+             {"queue":"bill","state":"queued","attempts":0}]}]}"#;
         let story = Story::read(json.into(), "a").expect("a good answer");
-        let [mail, stock] = story.queues() else { panic!("{story:?}") };
+        let [mail, stock, bill] = story.queues() else { panic!("{story:?}") };
+        assert_eq!((&*bill.queue, bill.stage), ("bill", Stage::Queued));
         assert_eq!((&*mail.queue, mail.stage, &*mail.worker), ("mail", Stage::Delivered, "w"));
         assert!(mail.outcome::<Bytes, Raw>().is_none());
         let outcome = stock.outcome::<Bytes, Raw>().expect("it is settled");

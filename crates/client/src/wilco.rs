@@ -7,7 +7,7 @@ use crate::awaited::Awaited;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
-use crate::queue::Queue;
+use crate::queue::{Queue, check_name};
 use crate::story::{self, Story};
 use crate::transport::Transport;
 use crate::transport::amqp::{AmqpTransport, Times};
@@ -112,6 +112,7 @@ impl Wilco {
     /// # Errors
     /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
     pub async fn declare_queue(&self, name: &str) -> Result<(), Error> {
+        check_name(name)?;
         self.connection.transport.ensure_queue(name).await
     }
 
@@ -121,6 +122,7 @@ impl Wilco {
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
     pub async fn purge_queue(&self, name: &str) -> Result<u64, Error> {
+        check_name(name)?;
         self.connection.transport.purge_queue(name).await
     }
 
@@ -130,6 +132,7 @@ impl Wilco {
     /// # Errors
     /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
     pub async fn delete_queue(&self, name: &str) -> Result<u64, Error> {
+        check_name(name)?;
         self.connection.transport.delete_queue(name).await
     }
 

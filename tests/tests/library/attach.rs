@@ -107,3 +107,53 @@ fn a_question_survives_the_brokers_restart() {
         worker.abort();
     });
 }
+
+#[test]
+fn an_id_that_was_sent_elsewhere_is_still_known_where_it_waits() {
+    over_each(|wilco| async move {
+        let (first, second): (Queue<u32>, Queue<u32>) =
+            (Queue::named(unique("first")), Queue::named(unique("second")));
+        let id = unique("twice");
+        for queue in [&first, &second] {
+            let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
+            producer.send(&1).id(&id).await.expect("stored");
+        }
+        let attached = wilco.attach(first.clone(), &id).await.expect("an answer");
+        assert!(matches!(attached.state(), MessageState::Queued), "{attached:?}");
+        let handler = async |_: u32| Ok::<_, Failure>(());
+        let worker = tokio::spawn(wilco.worker().handle(first, handler).run());
+        assert!(attached.outcome().await.expect("known").is_processed());
+        let story = wilco.look_up(&id).await.expect("an answer").expect("it is known");
+        assert_eq!(story.queues().len(), 2);
+        let nobodys = wilco.attach(second, "x".repeat(70_000)).await.expect("an answer");
+        assert!(matches!(nobodys.state(), MessageState::Unknown));
+        worker.abort();
+    });
+}
+
+#[test]
+fn hundreds_wait_at_a_time_and_others_still_get_answers() {
+    let broker = shared();
+    block(async {
+        let wilco = connect(&broker).await;
+        let queue: Queue<u32> = Queue::named(unique("waited"));
+        let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
+        let id = producer.send(&1).await.expect("stored").id().to_owned();
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..300 {
+            let (wilco, queue, id) = (wilco.clone(), queue.clone(), id.clone());
+            waiting.spawn(async move {
+                let attached = wilco.attach(queue, id).await.expect("an answer");
+                attached.outcome().await
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(wilco.look_up(&id).await.expect("an answer").is_some());
+        let handler = async |_: u32| Ok::<_, Failure>(());
+        let worker = tokio::spawn(wilco.worker().handle(queue, handler).run());
+        while let Some(told) = waiting.join_next().await {
+            assert!(told.expect("no panic").expect("known").is_processed());
+        }
+        worker.abort();
+    });
+}

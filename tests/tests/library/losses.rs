@@ -212,3 +212,17 @@ fn a_store_in_process_is_closed_with_its_runtime_and_opened_again() {
         wilco.close().await;
     });
 }
+
+#[test]
+fn a_queue_that_was_deleted_is_made_again_by_who_sends() {
+    over_each(|wilco| async move {
+        let queue: Queue<String> = Queue::named(unique("gone"));
+        let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
+        wilco.delete_queue(queue.name()).await.expect("deleted");
+        let receipt = producer.send(&"x".to_owned()).await.expect("stored");
+        let handler = async |_: String| Ok::<_, Failure>(());
+        let worker = tokio::spawn(wilco.worker().handle(queue, handler).run());
+        assert!(receipt.outcome().await.expect("known").is_processed());
+        worker.abort();
+    });
+}

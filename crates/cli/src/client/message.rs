@@ -7,6 +7,7 @@ use super::{connect, failure};
 use crate::arguments::{MessageArguments, Remote};
 use crate::failure::Failure;
 use crate::output;
+use crate::visible::visible;
 
 pub(super) async fn status(id: &str, remote: &Remote) -> Result<(), Failure> {
     let wilco = connect(remote).await?;
@@ -25,7 +26,8 @@ pub(super) async fn status(id: &str, remote: &Remote) -> Result<(), Failure> {
         .map(|it| {
             let outcome: Option<Outcome<Vec<u8>, Raw>> = it.outcome();
             let state = outcome.map_or_else(|| it.stage.name().to_owned(), |it| it.to_string());
-            vec![it.queue.clone(), it.attempts.to_string(), it.worker.clone(), state]
+            let cells = [it.queue.clone(), it.attempts.to_string(), it.worker.clone(), state];
+            cells.iter().map(|cell| visible(cell)).collect()
         })
         .collect();
     output::table(&["QUEUE", "ATTEMPTS", "WORKER", "STATE"], &rows)

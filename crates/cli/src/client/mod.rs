@@ -50,6 +50,8 @@ pub(crate) fn queue(command: &QueueCommand) -> Result<(), Failure> {
 }
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    // What the library has to say while it goes on, such as that the broker is away.
+    crate::log::to_stderr("warn")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::runtime(format!("cannot begin: {error}")))?;

@@ -1,20 +1,24 @@
 //! `wilco send`.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use futures_util::StreamExt;
+use futures_util::stream::{FuturesOrdered, FuturesUnordered};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
-use wilco::{Outcome, Producer, Queue, Raw, Receipt};
+use wilco::{Outcome, Producer, Queue, Raw};
 
 use super::progress::Progress;
 use super::{connect, failure};
 use crate::arguments::SendArguments;
 use crate::failure::Failure;
 use crate::output;
+use crate::visible::visible;
 
 /// Messages read and not sent.
 const READ_AHEAD: usize = 100;
@@ -24,8 +28,17 @@ const UNDER_WAY_MAX: usize = 500;
 const LISTED_MAX: usize = 100;
 
 type Bytes = Vec<u8>;
-type Sent = Result<Receipt<Bytes, Raw>, wilco::Error>;
-type Told = (String, Outcome<Bytes, Raw>);
+
+/// A message on its way to the broker's disk.
+type Sent = <wilco::Sending<Bytes, Raw> as IntoFuture>::IntoFuture;
+
+/// What became of a message.
+struct Told {
+    /// Which of several, from 1 on.
+    line: u64,
+    id: String,
+    outcome: Outcome<Bytes, Raw>,
+}
 
 pub(super) async fn run(arguments: &SendArguments) -> Result<(), Failure> {
     let bodies = bodies(arguments)?;
@@ -108,20 +121,14 @@ async fn send(
     producer: &Producer<Bytes, Bytes, Raw>,
     mut bodies: Bodies,
 ) -> Result<(), Failure> {
-    let mut under_way: VecDeque<JoinHandle<Sent>> = VecDeque::new();
+    // Polled first in the order in which they came, so they are stored in it.
+    let mut under_way: FuturesOrdered<Sent> = FuturesOrdered::new();
     let mut is_over = false;
     while !is_over || !under_way.is_empty() {
         let may_read = !is_over && under_way.len() < UNDER_WAY_MAX;
-        let first = async {
-            match under_way.front_mut() {
-                Some(first) => first.await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
-            sent = first => {
-                under_way.pop_front();
-                let receipt = sent.map_err(Failure::runtime)?.map_err(failure)?;
+            Some(sent) = under_way.next() => {
+                let receipt = sent.map_err(failure)?;
                 match arguments.remote.json {
                     true => output::line(&json!({ "id": receipt.id() }).to_string())?,
                     false => output::line(receipt.id())?,
@@ -130,7 +137,7 @@ async fn send(
             body = bodies.recv(), if may_read => match body {
                 Some(body) => {
                     let message = message(arguments, producer, &body?);
-                    under_way.push_back(tokio::spawn(message.into_future()));
+                    under_way.push_back(message.into_future());
                 }
                 None => is_over = true,
             },
@@ -159,8 +166,8 @@ fn message(
 struct Tally {
     processed: u64,
     not_processed: u64,
-    /// Id, and why.
-    listed: Vec<(String, String)>,
+    /// Line, id, and why.
+    listed: Vec<(u64, String, String)>,
 }
 
 /// Sends, and waits until it is known what became of each.
@@ -173,8 +180,9 @@ async fn send_and_wait(
     let total = arguments.lines.is_none().then_some(1);
     let progress = Progress::new(total, arguments.lines.is_some());
     let mut tally = Tally::default();
-    let mut under_way: JoinSet<Sent> = JoinSet::new();
+    let mut under_way: FuturesUnordered<Sent> = FuturesUnordered::new();
     let mut is_over = false;
+    let mut line = 0;
     // Each callback holds a sender: the channel ends with the last outcome.
     let mut told = Some(told);
     loop {
@@ -184,18 +192,17 @@ async fn send_and_wait(
                 Some(outcome) => tally.take(arguments, &progress, outcome)?,
                 None => break,
             },
-            Some(sent) = under_way.join_next() => {
-                sent.map_err(Failure::runtime)?.map_err(failure)?;
-            }
+            Some(sent) = under_way.next() => drop(sent.map_err(failure)?),
             body = bodies.recv(), if may_read => match (body, &told) {
                 (Some(body), Some(told)) => {
                     let told = told.clone();
+                    line += 1;
                     let message = message(arguments, producer, &body?);
                     let message = message.on_outcome(move |id, outcome| {
                         // Nobody listens any more once something went wrong.
-                        let _ = told.send((id.to_owned(), outcome));
+                        let _ = told.send(Told { line, id: id.to_owned(), outcome });
                     });
-                    under_way.spawn(message.into_future());
+                    under_way.push(message.into_future());
                 }
                 _ => {
                     is_over = true;
@@ -203,6 +210,10 @@ async fn send_and_wait(
                 }
             },
         }
+    }
+    // What was not even sent has no outcome.
+    while let Some(sent) = under_way.next().await {
+        sent.map_err(failure)?;
     }
     progress.finish();
     tally.verdict(arguments)
@@ -213,28 +224,31 @@ impl Tally {
         &mut self,
         arguments: &SendArguments,
         progress: &Progress,
-        (id, outcome): Told,
+        Told { line, id, outcome }: Told,
     ) -> Result<(), Failure> {
         if outcome.is_processed() {
             self.processed += 1;
         } else {
             self.not_processed += 1;
             if self.listed.len() < LISTED_MAX {
-                self.listed.push((id.clone(), outcome.to_string()));
+                self.listed.push((line, id.clone(), outcome.to_string()));
             }
         }
         progress.show(self.processed, self.not_processed);
         if arguments.remote.json {
-            return progress.suspend(|| output::line(&as_json(&id, &outcome).to_string()));
+            let line = arguments.lines.is_some().then_some(line);
+            let line = as_json(line, &id, &outcome).map_err(Failure::runtime)?;
+            return progress.suspend(|| output::line(&line));
         }
         // Of one message the result, as a command's output; of many the count.
         match outcome {
             Outcome::Processed(done) if arguments.lines.is_none() && !done.body().is_empty() => {
-                let mut result = String::from_utf8_lossy(done.body()).into_owned();
-                if !result.ends_with('\n') {
-                    result.push('\n');
+                output::bytes(done.body())?;
+                // A terminal wants whole lines; whoever reads the result wants nothing but it.
+                match std::io::stdout().is_terminal() && !done.body().ends_with(b"\n") {
+                    true => output::line(""),
+                    false => Ok(()),
                 }
-                output::text(&result)
             }
             _ => Ok(()),
         }
@@ -243,8 +257,9 @@ impl Tally {
     fn verdict(self, arguments: &SendArguments) -> Result<(), Failure> {
         let Self { processed, not_processed, listed } = self;
         if arguments.lines.is_some() && !arguments.remote.json {
-            let lines = listed.iter().map(|(id, why)| format!("{id}  {why}\n"));
-            output::text(&lines.collect::<String>())?;
+            for (line, id, why) in &listed {
+                output::line(&visible(&format!("line {line}  {id}  {why}")))?;
+            }
             let more = not_processed - listed.len() as u64;
             if more > 0 {
                 output::line(&format!("and {more} more"))?;
@@ -253,33 +268,48 @@ impl Tally {
         }
         match (not_processed, &listed[..]) {
             (0, _) => Ok(()),
-            (1, [(id, why)]) => Err(Failure::Runtime(format!("message {id}: {why}"))),
+            (1, [(_, id, why)]) => Err(Failure::Runtime(format!("message {id}: {why}"))),
             (count, _) => Err(Failure::Runtime(format!("{count} messages were not processed"))),
         }
     }
 }
 
-fn as_json(id: &str, outcome: &Outcome<Bytes, Raw>) -> Value {
-    let details = outcome.details();
-    let (result, error) = match outcome {
-        Outcome::Processed(done) => (Some(result(done.body())), None),
-        Outcome::Failed(failed) => (None, Some(&failed.error)),
-        _ => (None, None),
-    };
-    json!({
-        "id": id,
-        "outcome": outcome.name(),
-        "error": error,
-        "result": result,
-        "attempts": details.attempts,
-    })
+/// A line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    id: &'a str,
+    outcome: &'a str,
+    error: Option<&'a str>,
+    result: Option<ResultJson<'a>>,
+    attempts: u16,
 }
 
-/// JSON as JSON, anything else as text.
-fn result(body: &[u8]) -> Value {
-    match body {
-        [] => Value::Null,
-        _ => serde_json::from_slice(body)
-            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned())),
-    }
+/// JSON as it is, anything else as text.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ResultJson<'a> {
+    Json(&'a RawValue),
+    Text(Cow<'a, str>),
+}
+
+fn as_json(
+    line: Option<u64>,
+    id: &str,
+    outcome: &Outcome<Bytes, Raw>,
+) -> serde_json::Result<String> {
+    let (result, error) = match outcome {
+        Outcome::Processed(done) => (Some(&done.body()[..]), None),
+        Outcome::Failed(failed) => (None, Some(failed.error.as_str())),
+        _ => (None, None),
+    };
+    let result = result.filter(|body| !body.is_empty()).map(|body| {
+        // On one line, as everything here.
+        let json = serde_json::from_slice(body).ok();
+        let json = json.filter(|json: &&RawValue| !json.get().contains('\n'));
+        json.map_or_else(|| ResultJson::Text(String::from_utf8_lossy(body)), ResultJson::Json)
+    });
+    let attempts = outcome.details().attempts;
+    serde_json::to_string(&Line { line, id, outcome: outcome.name(), error, result, attempts })
 }

@@ -1,5 +1,6 @@
 //! `wilco work`: a process for each message.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,8 @@ use crate::output;
 const NOT_NOW: i32 = 75;
 /// What is kept of standard output and of standard error: as much as an outcome can hold.
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
+/// How long to wait before a command that could not be run is tried again.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How often the counts on a terminal are shown anew.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
@@ -32,6 +35,7 @@ struct Counts {
 }
 
 pub(super) async fn run(arguments: &WorkArguments) -> Result<(), Failure> {
+    check_command(arguments)?;
     let wilco = connect(&arguments.remote).await?;
     let queue: Queue<Bytes, Bytes, Raw> = Queue::named(&arguments.queue);
     let counts = Arc::new(Counts::default());
@@ -56,6 +60,11 @@ pub(super) async fn run(arguments: &WorkArguments) -> Result<(), Failure> {
         .attempts(arguments.attempts, Backoff::exponential(arguments.backoff))
         .grace(arguments.grace)
         .until(wilco::signals());
+    // The second signal: what has begun is killed with the tasks that wait for it.
+    let at_once = async {
+        wilco::signals().await;
+        wilco::signals().await;
+    };
     let progress = Progress::new(None, true);
     let show = async {
         loop {
@@ -66,6 +75,7 @@ pub(super) async fn run(arguments: &WorkArguments) -> Result<(), Failure> {
     };
     let report = tokio::select! {
         report = worker => report.map_err(failure)?,
+        () = at_once => return Err(Failure::Interrupted),
         () = show => unreachable!("it is shown until the worker ends"),
     };
     progress.finish();
@@ -90,21 +100,37 @@ async fn run_command(
     let (program, arguments) =
         command.split_first().ok_or_else(|| WorkFailure::permanent("there is no command"))?;
     let headers = context.headers().map(|(name, value)| (variable(name), value.replace('\0', "")));
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("WILCO_ID", context.id().replace('\0', ""))
-        .env("WILCO_QUEUE", context.queue())
-        .env("WILCO_ATTEMPT", context.attempt().to_string())
-        .envs(headers)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Ctrl-C is for us: what has begun may finish.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| {
-            WorkFailure::retry(format!("cannot run {}: {error}", program.to_string_lossy()))
-        })?;
+    let headers: Vec<_> = headers.collect();
+    let start = || {
+        Command::new(program)
+            .args(arguments)
+            .env("WILCO_ID", context.id().replace('\0', ""))
+            .env("WILCO_QUEUE", context.queue())
+            .env("WILCO_ATTEMPT", context.attempt().to_string())
+            .envs(headers.iter().cloned())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Ctrl-C is for us: what has begun may finish.
+            .process_group(0)
+            .spawn()
+    };
+    let mut child = loop {
+        match start() {
+            Ok(child) => break child,
+            // No fault of the message's: it waits here until the command can be run.
+            Err(error) => {
+                let program = program.to_string_lossy();
+                tracing::warn!("cannot run {program}, and tries again: {error}");
+                tokio::select! {
+                    () = tokio::time::sleep(TRY_AGAIN) => {}
+                    () = context.stopping() => {
+                        return Err(WorkFailure::retry(format!("cannot run {program}: {error}")));
+                    }
+                }
+            }
+        }
+    };
     // What takes too long, or longer than the grace time, ends with all it has started.
     let mut group = Group(child.id().and_then(|id| Pid::from_raw(id.cast_signed())));
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -114,12 +140,16 @@ async fn run_command(
             let _ = stdin.write_all(&body).await;
         }
     };
-    let ((), result, error, status) = tokio::join!(write, kept(stdout), kept(stderr), child.wait());
+    let ((), (result, result_bytes), (error, _), status) =
+        tokio::join!(write, kept(stdout), kept(stderr), child.wait());
     group.0 = None;
     let status = status.map_err(|error| WorkFailure::retry(format!("cannot wait: {error}")))?;
     let said = || String::from_utf8_lossy(error.trim_ascii()).into_owned();
     let or_status = |text: String| if text.is_empty() { described(status) } else { text };
     match status.code() {
+        Some(0) if result_bytes > result.len() => Err(WorkFailure::permanent(format!(
+            "it was done, but printed {result_bytes} bytes, and {OUTPUT_BYTES_MAX} are passed on at most"
+        ))),
         Some(0) => Ok(result),
         Some(NOT_NOW) => Err(WorkFailure::retry(or_status(said()))),
         _ => Err(WorkFailure::permanent(or_status(said()))),
@@ -138,16 +168,34 @@ impl Drop for Group {
     }
 }
 
-/// Reads to the end, and keeps the beginning.
-async fn kept(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let Some(mut pipe) = pipe else { return Vec::new() };
-    let mut kept = Vec::new();
+/// Reads to the end, and keeps the beginning; how many bytes there were.
+async fn kept(pipe: Option<impl AsyncRead + Unpin>) -> (Vec<u8>, usize) {
+    let Some(mut pipe) = pipe else { return (Vec::new(), 0) };
+    let (mut kept, mut bytes) = (Vec::new(), 0);
     let mut chunk = [0; 4096];
     while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
         let room = OUTPUT_BYTES_MAX - kept.len();
         kept.extend_from_slice(&chunk[..count.min(room)]);
+        bytes += count;
     }
-    kept
+    (kept, bytes)
+}
+
+/// A command that is not there would fail every message of the queue.
+fn check_command(arguments: &WorkArguments) -> Result<(), Failure> {
+    let Some(program) = arguments.command.first() else { return Ok(()) };
+    let path = Path::new(program);
+    let is_there = match path.components().count() {
+        1 => {
+            let paths = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&paths).any(|directory| directory.join(path).is_file())
+        }
+        _ => path.is_file(),
+    };
+    match is_there {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!("there is no command {}", path.display()))),
+    }
 }
 
 fn described(status: ExitStatus) -> String {

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::codec::Encode;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::queue::Queue;
+use crate::queue::{Queue, check_name};
 
 pub use self::receipt::Receipt;
 pub use self::send::Sending;
@@ -115,6 +115,7 @@ impl<In, Out, C> ProducerBuilder<In, Out, C> {
     /// [`ErrorKind::Forbidden`], [`ErrorKind::Unreachable`].
     pub async fn build(self) -> Result<Producer<In, Out, C>, Error> {
         let Self { connection, queue, settings } = self;
+        check_name(queue.name())?;
         let transport = &connection.transport;
         let ready = async {
             transport.ensure_queue(queue.name()).await?;

@@ -181,11 +181,6 @@ impl Inner {
         }
         let units = units as u32;
         let (messages, room) = (Arc::clone(&self.messages), Arc::clone(&self.bytes));
-        if waits {
-            let _message = messages.acquire_owned().await.map_err(|_| Error::closed())?;
-            let _bytes = room.acquire_many_owned(units).await.map_err(|_| Error::closed())?;
-            return Ok(Permits { _message, _bytes });
-        }
         let full = |error: TryAcquireError| match error {
             TryAcquireError::Closed => Error::closed(),
             TryAcquireError::NoPermits => {
@@ -194,8 +189,19 @@ impl Inner {
                 Error::new(ErrorKind::Full, text)
             }
         };
-        let _message = messages.try_acquire_owned().map_err(full)?;
-        let _bytes = room.try_acquire_many_owned(units).map_err(full)?;
+        // Without awaiting where there is room: so messages keep the order in which they are begun.
+        let _message = match Arc::clone(&messages).try_acquire_owned() {
+            Err(TryAcquireError::NoPermits) if waits => {
+                messages.acquire_owned().await.map_err(|_| Error::closed())?
+            }
+            taken => taken.map_err(full)?,
+        };
+        let _bytes = match Arc::clone(&room).try_acquire_many_owned(units) {
+            Err(TryAcquireError::NoPermits) if waits => {
+                room.acquire_many_owned(units).await.map_err(|_| Error::closed())?
+            }
+            taken => taken.map_err(full)?,
+        };
         Ok(Permits { _message, _bytes })
     }
 }
@@ -204,14 +210,20 @@ impl Sent {
     /// Hands the message to the engine; returns when it is stored.
     pub(super) async fn hand_over(&self, permits: &Arc<Permits>) -> Result<(), Error> {
         let transport = &self.producer.connection.transport;
-        let confirm = transport.publish(self.message.clone(), Some(Arc::clone(permits)));
-        match confirm.await.map_err(|_| Error::closed())?? {
-            Taken::Stored => Ok(()),
-            Taken::Unroutable => {
-                self.interest.settle(&Settled::unroutable(&self.message.id));
-                Ok(())
+        for is_last in [false, true] {
+            let confirm = transport.publish(self.message.clone(), Some(Arc::clone(permits)));
+            match confirm.await.map_err(|_| Error::closed())?? {
+                Taken::Stored => break,
+                // Somebody has deleted it, or the broker has lost it.
+                Taken::Unroutable if !is_last => {
+                    transport.ensure_queue(&self.message.queue).await?
+                }
+                Taken::Unroutable => {
+                    self.interest.settle(&Settled::unroutable(&self.message.id));
+                }
             }
         }
+        Ok(())
     }
 
     pub(super) fn not_confirmed(&self, timeout: Duration) -> Error {

@@ -26,7 +26,7 @@ use super::report::Report;
 use crate::codec::{Decode, Encode};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::queue::Queue;
+use crate::queue::{Queue, check_name};
 use crate::transport::{Incoming, Subscription, Verdict};
 use ::outcome::REPORT_BYTES_MAX;
 
@@ -149,6 +149,7 @@ impl Running {
     async fn subscribe(&self, routes: Vec<Route>) -> Result<Vec<Subscribed>, Error> {
         let mut subscribed = Vec::new();
         for route in routes {
+            check_name(&route.queue)?;
             let transport = &self.connection.transport;
             let subscription = transport.subscribe(&route.queue, self.settings.concurrency).await?;
             let connection = Arc::clone(&self.connection);

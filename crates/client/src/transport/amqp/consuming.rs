@@ -60,6 +60,11 @@ impl Consumptions {
         Ok(())
     }
 
+    /// The queue of outcomes is deleted, and not to be made again.
+    pub(super) fn forget_outcomes(&self) {
+        self.consumers.lock().of_outcomes = None;
+    }
+
     /// The consumer of answers; `consume` adds it if there is none.
     pub(super) fn answers(
         &self,

@@ -327,8 +327,17 @@ impl Shared {
                     self.handler.up();
                 }
                 Event::Down(down) => {
-                    tracing::warn!("no connection to the broker: {down}");
-                    self.state.send_replace(State::Down(down));
+                    let is_closing = self.link.lock().is_closing();
+                    let before = self.state.send_replace(State::Down(down.clone()));
+                    // Who has just asked for a connection is told by an error.
+                    let is_news = match before {
+                        State::Up => true,
+                        State::Down(before) => before != down,
+                        State::Connecting | State::Closed => false,
+                    };
+                    if is_news && !is_closing {
+                        tracing::warn!("no connection to the broker: {down}");
+                    }
                 }
                 Event::Published { token, result } => drop(token.confirm.send(taken(result))),
                 Event::Called { token, result } => drop(token.0.send(result)),

@@ -42,6 +42,8 @@ pub(crate) use self::link::Times;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a worker waits for the broker to know what it has settled.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long cleaning up may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// `NOT_FOUND`
 const NOT_FOUND: u16 = 404;
 /// `PRECONDITION_FAILED`
@@ -253,6 +255,12 @@ impl Transport for AmqpTransport {
     }
 
     async fn close(&self) {
+        if self.has_outcomes.get().is_some() && self.publishing.trouble().is_none() {
+            // Else it is gone by itself, later.
+            self.consumptions.forget_outcomes();
+            let delete = self.try_call(Call::Delete(self.outcome_queue.clone()));
+            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, delete).await;
+        }
         let consuming = async {
             if let Some(consuming) = self.consuming.get() {
                 consuming.close().await;

@@ -7,18 +7,32 @@ use std::time::Duration;
 
 use ::amqp::{FieldValue, OwnedProperties};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::super::{Answer, Question};
 use super::AmqpTransport;
 use super::link::{Consumer, ConsumerId, Delivery};
 use crate::error::{Error, ErrorKind};
 
+/// Questions that wait for something to happen, and others, that are under way at a time: a server lets a
+/// connection have a hundred, and one kind does not keep out the other.
+const WAITING_MAX: usize = 64;
+const OTHERS_MAX: usize = 32;
+
 /// See the module's documentation.
-#[derive(Default)]
 pub(super) struct Questions {
     unanswered: Mutex<HashMap<String, Unanswered>>,
     next: AtomicU64,
+    waiting: Semaphore,
+    others: Semaphore,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        let (unanswered, next) = Default::default();
+        let (waiting, others) = (Semaphore::new(WAITING_MAX), Semaphore::new(OTHERS_MAX));
+        Self { unanswered, next, waiting, others }
+    }
 }
 
 struct Unanswered {
@@ -66,6 +80,15 @@ impl AmqpTransport {
         question: Question,
         timeout: Duration,
     ) -> Result<Answer, Error> {
+        let places = match question.subject {
+            "outcome" => &self.questions.waiting,
+            _ => &self.questions.others,
+        };
+        let place = tokio::time::timeout(timeout, places.acquire()).await;
+        let _place = place.map_err(|_| {
+            let text = format!("too many questions were under way for {timeout:?}; ask again");
+            Error::new(ErrorKind::TimedOut, text)
+        })?;
         let consuming = self.consuming().await?;
         let consume = || self.consume(consuming, Consumer::of_answers());
         let answers = self.consumptions.answers(consume)?;

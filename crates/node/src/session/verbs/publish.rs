@@ -24,7 +24,6 @@ impl Session {
         let mut properties = Properties::decode(publish.properties)
             .map_err(|error| BrokerError::syntax_error(format!("message properties: {error}")))?;
         self.check_properties(&properties, publish)?;
-        self.has_published = true;
         if publish.exchange.is_empty() && publish.routing_key.starts_with(REPLY_TO.as_bytes()) {
             self.check(Access::Write, "exchange", publish.exchange)?;
             return self.publish_reply(number, publish);
@@ -41,6 +40,9 @@ impl Session {
                 "only the broker publishes to 'amq.wilco.outcomes'; bind a queue to watch it";
             return Err(BrokerError::access_refused(text));
         }
+        // Who only reports, asks or replies adds nothing to what is stored, and goes on while publishers
+        // are held: what workers settle is what makes room.
+        self.has_published = true;
         let route = self.route(
             publish.exchange,
             publish.routing_key,

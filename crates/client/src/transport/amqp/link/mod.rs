@@ -87,12 +87,18 @@ impl Default for Times {
 
 /// The broker's reason for closing a channel or the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text} ({code})")]
 pub(crate) struct Refusal {
     /// AMQP's reply code.
     pub code: u16,
     /// What the broker says.
     pub text: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)?;
+        if self.code == 0 { Ok(()) } else { write!(f, " ({})", self.code) }
+    }
 }
 
 /// Why there is no connection.
