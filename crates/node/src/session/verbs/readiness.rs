@@ -193,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn who_only_reports_is_no_publisher() {
+        let options = Options { loopback_users: Vec::new(), ..Options::default() };
+        let node = Node::open_on(FaultyDisk::new(1), options).expect("a good disk");
+        let mut session = session(&node);
+        let report = Publish {
+            exchange: "amq.wilco.report",
+            routing_key: "id".into(),
+            mandatory: false,
+            properties: &[0, 0],
+            body: b"done",
+        };
+        session.publish(1, &report).expect("it may");
+        assert!(session.flush().is_empty());
+        assert!(!session.has_published, "it goes on while publishers are held");
+        publish(&mut session);
+        assert!(session.has_published);
+    }
+
+    #[test]
     fn who_publishes_and_consumes_neither_waits_for_consumers_nor_goes_on_by_itself() {
         let options = Options { loopback_users: Vec::new(), ..Options::default() };
         let node = Node::open_on(FaultyDisk::new(1), options).expect("a good disk");
