@@ -62,7 +62,7 @@ impl<R, C> Attached<R, C> {
     ) -> Result<Self, Error> {
         let story = story::look_up(&connection, &id).await?;
         let state = MessageState::of(story.as_ref(), &queue);
-        let is_elsewhere = story.as_ref().is_some_and(|story| story.queues().len() > 1);
+        let is_elsewhere = story.as_ref().is_some_and(Story::is_in_several_queues);
         Ok(Self { connection, queue, id, state, is_elsewhere })
     }
 
@@ -112,7 +112,7 @@ impl<R, C> Attached<R, C> {
                 Error::new(ErrorKind::TimedOut, text)
             };
             let story = asked.map_err(|_| timed_out())??;
-            is_elsewhere = story.as_ref().is_some_and(|story| story.queues().len() > 1);
+            is_elsewhere = story.as_ref().is_some_and(Story::is_in_several_queues);
             match MessageState::of(story.as_ref(), queue) {
                 MessageState::Settled(outcome) => return Ok(outcome),
                 MessageState::Unknown => {

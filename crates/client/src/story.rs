@@ -76,6 +76,10 @@ impl Story {
         &self.json
     }
 
+    pub(crate) fn is_in_several_queues(&self) -> bool {
+        self.queues.len() > 1
+    }
+
     fn read(json: Bytes, id: &str) -> Result<Self, Error> {
         let read: StoryView = serde_json::from_slice(&json).map_err(|error| {
             Error::new(ErrorKind::Broker, format!("the broker's answer cannot be read: {error}"))

@@ -51,7 +51,8 @@ kinds! {
          `detail` names it. GET /v1/openapi.json describes every call.";
     ReservedTarget, "reserved-target", BAD_REQUEST, "Nobody publishes there over HTTP",
         "amq.wilco.report is for workers, on the channel that holds the message; questions to \
-         amq.wilco.query are answered over AMQP; only the broker publishes to amq.wilco.outcomes; an address of direct reply-to is for replies over AMQP.";
+         amq.wilco.query are answered over AMQP; only the broker publishes to amq.wilco.outcomes; \
+         an address of direct reply-to is for replies over AMQP.";
     Unauthenticated, "unauthenticated", UNAUTHORIZED, "Name and password are needed",
         "Send the name and password of a user of the broker with HTTP basic authentication. The \
          user guest may come from this machine only, and not through a proxy, unless \

@@ -132,11 +132,7 @@ impl<E: Endpoint> Queue<E> {
         if let Some(timeout_ms) = [of_queue_ms, of_consumer_ms].into_iter().flatten().min() {
             self.watches_time = true;
             let deadline_ms = now_ms.saturating_add(timeout_ms);
-            // Nearly always the last; not if consumers have different timeouts.
-            let place =
-                self.consumer_deadlines.partition_point(|(at_ms, ..)| *at_ms <= deadline_ms);
-            let deadline = (deadline_ms, delivery.id, delivery.consumer);
-            self.consumer_deadlines.insert(place, deadline);
+            self.insert_deadline(deadline_ms, delivery.id, delivery.consumer);
             if self.consumer_deadlines.len() as u64 > 64 + 2 * self.unsettled_count {
                 self.forget_settled_deadlines();
             }
@@ -145,7 +141,11 @@ impl<E: Endpoint> Queue<E> {
 
     /// Looks at a delivery again later: its client may have settled it, but has not been heard.
     fn postpone_timeout(&mut self, now_ms: u64, id: DeliveryId, consumer: ConsumerKey) {
-        let deadline_ms = now_ms.saturating_add(UNHEARD_MS);
+        self.insert_deadline(now_ms.saturating_add(UNHEARD_MS), id, consumer);
+    }
+
+    fn insert_deadline(&mut self, deadline_ms: u64, id: DeliveryId, consumer: ConsumerKey) {
+        // Nearly always the last; not if consumers have different timeouts.
         let place = self.consumer_deadlines.partition_point(|(at_ms, ..)| *at_ms <= deadline_ms);
         self.consumer_deadlines.insert(place, (deadline_ms, id, consumer));
     }

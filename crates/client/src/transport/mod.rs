@@ -8,6 +8,7 @@ pub(crate) mod amqp;
 #[cfg(feature = "embedded")]
 pub(crate) mod embedded;
 mod properties;
+mod queues;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! From the library's messages to AMQP's properties and headers, and back: the same on a socket and in
 //! process.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ::amqp::{
     BStr, ByteSlice, FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter,
@@ -14,8 +14,6 @@ use crate::outcome::Settled;
 
 /// Outcomes that may be under way to us at a time.
 pub(super) const OUTCOMES_PREFETCH: u16 = 1000;
-/// How long the queue of outcomes outlives this process.
-pub(super) const OUTCOMES_EXPIRE: Duration = Duration::from_secs(3600);
 
 /// When a message was published, by its producer's clock, ms since the epoch: the deadline is measured from
 /// then.

@@ -16,7 +16,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ::amqp::FieldTable;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{OnceCell, oneshot};
@@ -27,7 +26,8 @@ use self::link::{
     Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Server, Settlement,
 };
 use self::questions::Questions;
-use super::properties::{self, OUTCOMES_EXPIRE, OUTCOMES_PREFETCH};
+use super::properties::{self, OUTCOMES_PREFETCH};
+use super::queues;
 use super::{
     Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
     Verdict,
@@ -82,7 +82,7 @@ impl AmqpTransport {
         let publishing = Driver::start(&address, times, "publishes", Arc::clone(&at), handler);
         publishing.ready().await.map_err(|down| unreachable(&address, &down))?;
         publishing.with(|link, _| makes_outcomes(&address, link.server()))?;
-        let outcome_queue = format!("wilco.outcomes.{}", uuid::Uuid::now_v7());
+        let outcome_queue = queues::outcome_queue_name();
         let transport = Arc::new_cyclic(|this: &Weak<Self>| {
             consumptions.belong_to(Weak::clone(this));
             Self {
@@ -128,8 +128,7 @@ impl AmqpTransport {
 
     /// Makes the queue to which outcomes come; it is our own.
     async fn declare_outcome_queue(&self) -> Result<(), Error> {
-        let mut arguments = FieldTable::new();
-        arguments.push("x-expires", OUTCOMES_EXPIRE.as_millis() as i64);
+        let arguments = queues::outcome_queue_arguments();
         let call = Call::Declare { queue: self.outcome_queue.clone(), arguments };
         self.call(call, "the queue for outcomes").await.map(drop)
     }
@@ -152,8 +151,7 @@ impl Transport for AmqpTransport {
             Err(refusal) if refusal.code == NOT_FOUND => {}
             Err(refusal) => return Err(refused(&what, &refusal)),
         }
-        let mut arguments = FieldTable::new();
-        arguments.push("x-queue-type", "quorum");
+        let arguments = queues::arguments();
         self.call(Call::Declare { queue: name, arguments }, &what).await.map(drop)
     }
 

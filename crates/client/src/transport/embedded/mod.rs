@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use ::amqp::{FieldTable, OwnedProperties, ReplyCode};
+use ::amqp::{OwnedProperties, ReplyCode};
 use async_trait::async_trait;
 use broker::BrokerError;
 use bytes::Bytes;
@@ -24,10 +24,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::inbox::{Arrived, Inbox};
 use self::publishing::Publishing;
-use super::properties;
 use super::{
     Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
-    Verdict,
+    Verdict, properties, queues,
 };
 use crate::error::{Error, ErrorKind};
 use crate::window::Permits;
@@ -133,7 +132,7 @@ impl EmbeddedTransport {
             shared,
             queries,
             user: User { name: USER.to_owned(), incarnation: user },
-            outcome_queue: format!("wilco.outcomes.{}", uuid::Uuid::now_v7()),
+            outcome_queue: queues::outcome_queue_name(),
             has_outcomes: tokio::sync::OnceCell::new(),
         }))
     }
@@ -205,10 +204,7 @@ fn open_node(path: Option<PathBuf>) -> Result<Arc<Node>, Error> {
             Node::open_in_memory(node::Options { store, ..node::Options::default() })
         }
     };
-    opened.map_err(|error| {
-        let text = format!("the store cannot be opened: {error}");
-        Error::new(ErrorKind::Store, text)
-    })
+    opened.map_err(|error| store(&error))
 }
 
 fn store(error: &dyn std::fmt::Display) -> Error {
@@ -232,8 +228,7 @@ fn refused(error: &BrokerError) -> Error {
 #[async_trait]
 impl Transport for EmbeddedTransport {
     async fn ensure_queue(&self, queue: &str) -> Result<(), Error> {
-        let mut arguments = FieldTable::new();
-        arguments.push("x-queue-type", "quorum");
+        let arguments = queues::arguments();
         let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
         let made = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
         self.with_session(|session| match session.declare_queue(queue, &passive) {
@@ -259,8 +254,7 @@ impl Transport for EmbeddedTransport {
 
     async fn ensure_outcomes(&self) -> Result<(), Error> {
         let begin = async || {
-            let mut arguments = FieldTable::new();
-            arguments.push("x-expires", properties::OUTCOMES_EXPIRE.as_millis() as i64);
+            let arguments = queues::outcome_queue_arguments();
             let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
             let queue = self.outcome_queue.as_str();
             self.with_session(|session| session.declare_queue(queue, &options).map(drop)).await?;

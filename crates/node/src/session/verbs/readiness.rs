@@ -171,6 +171,11 @@ mod tests {
 
     impl Sink for Ignored {}
 
+    fn node() -> Arc<Node> {
+        let options = Options { loopback_users: Vec::new(), ..Options::default() };
+        Node::open_on(FaultyDisk::new(1), options).expect("a good disk")
+    }
+
     fn session(node: &Arc<Node>) -> Session {
         let sink = Box::<Ignored>::default();
         let mut session = node.open_session("/", "guest", sink).expect("guest may");
@@ -180,10 +185,10 @@ mod tests {
         session
     }
 
-    fn publish(session: &mut Session) {
+    fn publish(session: &mut Session, exchange: &str, routing_key: &str) {
         let publish = Publish {
-            exchange: "",
-            routing_key: "q".into(),
+            exchange,
+            routing_key: routing_key.into(),
             mandatory: false,
             properties: &[0, 0],
             body: b"x",
@@ -194,27 +199,17 @@ mod tests {
 
     #[test]
     fn who_only_reports_is_no_publisher() {
-        let options = Options { loopback_users: Vec::new(), ..Options::default() };
-        let node = Node::open_on(FaultyDisk::new(1), options).expect("a good disk");
+        let node = node();
         let mut session = session(&node);
-        let report = Publish {
-            exchange: "amq.wilco.report",
-            routing_key: "id".into(),
-            mandatory: false,
-            properties: &[0, 0],
-            body: b"done",
-        };
-        session.publish(1, &report).expect("it may");
-        assert!(session.flush().is_empty());
+        publish(&mut session, "amq.wilco.report", "id");
         assert!(!session.has_published, "it goes on while publishers are held");
-        publish(&mut session);
+        publish(&mut session, "", "q");
         assert!(session.has_published);
     }
 
     #[test]
     fn who_publishes_and_consumes_neither_waits_for_consumers_nor_goes_on_by_itself() {
-        let options = Options { loopback_users: Vec::new(), ..Options::default() };
-        let node = Node::open_on(FaultyDisk::new(1), options).expect("a good disk");
+        let node = node();
         let mut session = session(&node);
         let queue = LiveQueue::of_tests();
         let charge = |session: &mut Session| {
@@ -222,13 +217,13 @@ mod tests {
         };
         charge(&mut session);
         assert!(session.waits_for_consumers());
-        publish(&mut session);
+        publish(&mut session, "", "q");
         assert!(session.take_traffic().goes_on);
 
         session.consume(1, "q", &Consume { tag: "t", ..Consume::default() }).expect("it may");
         charge(&mut session);
         assert!(!session.waits_for_consumers(), "its own acks would wait with it");
-        publish(&mut session);
+        publish(&mut session, "", "q");
         assert!(!session.take_traffic().goes_on);
         assert!(session.take_traffic().goes_on, "who only acks does");
         session.cancel(1, "t").expect("it is there");
