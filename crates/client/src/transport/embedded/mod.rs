@@ -4,13 +4,13 @@
 //! gathered, a batch at a time, and hands over what has come. The node makes the outcomes, as for clients
 //! of a server, and is closed with the transport.
 
+mod driving;
 mod inbox;
 mod publishing;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use ::amqp::{OwnedProperties, ReplyCode};
@@ -18,11 +18,12 @@ use async_trait::async_trait;
 use broker::BrokerError;
 use bytes::Bytes;
 use management::{Management, Queries, Query, ports::User};
-use node::{Consume, DeclareQueue, Node, Outbox, Publish, Session, Settlement, StoreOptions};
+use node::{Consume, DeclareQueue, Node, Publish, Session, Settlement, StoreOptions};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use self::inbox::{Arrived, Inbox};
+use self::driving::{Driving, Shared, State, Subscribed};
+use self::inbox::Inbox;
 use self::publishing::Publishing;
 use super::{
     Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
@@ -57,42 +58,6 @@ pub(crate) struct EmbeddedTransport {
     user: User,
     outcome_queue: String,
     has_outcomes: tokio::sync::OnceCell<()>,
-}
-
-struct Shared {
-    node: Arc<Node>,
-    outbox: Arc<Outbox>,
-    state: Mutex<State>,
-    outcomes: Arc<dyn OutcomeSink>,
-    wake: Arc<WakeUp>,
-    /// What was settled or released has been flushed.
-    flushed: Notify,
-}
-
-struct State {
-    /// `None` once it is closed.
-    session: Option<Session>,
-    publishing: Publishing,
-    subscriptions: HashMap<u64, Subscribed>,
-    next_subscription: u64,
-    is_closed: bool,
-}
-
-struct Subscribed {
-    channel: u16,
-    /// `None`: outcomes.
-    incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
-    is_cancelled: bool,
-}
-
-/// Wakes the task that drives the session.
-#[derive(Default)]
-struct WakeUp(Notify);
-
-impl Wake for WakeUp {
-    fn wake(self: Arc<Self>) {
-        self.0.notify_one();
-    }
 }
 
 impl EmbeddedTransport {
@@ -389,165 +354,5 @@ impl Drop for EmbeddedTransport {
     fn drop(&mut self) {
         self.shared.state.lock().is_closed = true;
         self.shared.wake.0.notify_one();
-    }
-}
-
-impl Shared {
-    /// Flushes what was gathered, and takes what has come.
-    fn turn(&self, state: &mut State, waker: &Waker) -> Vec<Arrived> {
-        let State { session: Some(session), publishing, .. } = state else { return Vec::new() };
-        session.after_write(0);
-        publishing.publish(session, &mut Context::from_waker(waker));
-        for error in session.flush() {
-            publishing.channel_failed(error.0, &refused(&error.1));
-        }
-        session.release_confirms();
-        let taken =
-            self.outbox.with_sink::<Inbox, _>(|inbox, room| (inbox.take(), std::mem::take(room)));
-        let Some((arrived, room)) = taken else { return Vec::new() };
-        session.after_write(room);
-        publishing.confirm(arrived)
-    }
-
-    /// Passes on what has come, with no lock held; whether there was anything.
-    fn hand_over(&self, arrived: Vec<Arrived>) -> bool {
-        let has_any = !arrived.is_empty();
-        for event in arrived {
-            match event {
-                Arrived::Delivered { channel, tag, is_redelivered, properties, body } => {
-                    self.delivered(channel, tag, is_redelivered, &properties, body);
-                }
-                Arrived::Cancelled { channel } => self.cancelled(channel),
-                Arrived::Published(told) => told.tell(),
-                Arrived::Confirmed { .. } | Arrived::Returned { .. } => {}
-            }
-        }
-        has_any
-    }
-
-    fn delivered(
-        &self,
-        channel: u16,
-        tag: u64,
-        is_redelivered: bool,
-        properties: &[u8],
-        body: Bytes,
-    ) {
-        let found = {
-            let state = self.state.lock();
-            let found = state.subscriptions.iter().find(|(_, it)| it.channel == channel);
-            found.map(|(id, it)| (*id, it.incoming.clone()))
-        };
-        let settlement = match found {
-            // Released meanwhile: it is back in its queue.
-            None => return,
-            Some((subscription, Some(sender))) => {
-                let token = Token::Embedded(DeliveryToken { subscription, tag });
-                let incoming = properties::incoming(properties, is_redelivered, body, token);
-                match sender.send(Ok(incoming)) {
-                    Ok(()) => return,
-                    Err(_) => Settlement::Requeue,
-                }
-            }
-            Some((_, None)) => {
-                match properties::settled(properties, &body) {
-                    Ok(settled) => self.outcomes.settled(settled),
-                    Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
-                }
-                // Once it has been told: a crash before tells it again.
-                Settlement::Ack
-            }
-        };
-        if let Some(session) = &mut self.state.lock().session {
-            let _ = session.settle(channel, tag, false, settlement);
-        }
-    }
-
-    /// A queue is gone, and with it a worker's stream.
-    fn cancelled(&self, channel: u16) {
-        let mut state = self.state.lock();
-        let found = state.subscriptions.values_mut().find(|it| it.channel == channel);
-        if let Some(it) = found
-            && !it.is_cancelled
-            && let Some(sender) = &it.incoming
-        {
-            let text = "the worker's queue has been deleted";
-            let _ = sender.send(Err(Error::new(ErrorKind::NotFound, text)));
-        }
-    }
-
-    async fn close(&self) {
-        let session = self.end();
-        self.wake.0.notify_one();
-        if let Some(session) = session {
-            let _ = close_node(session, Arc::clone(&self.node)).await;
-        }
-    }
-
-    /// Tells everybody that it is over. Returns the session, the first time.
-    fn end(&self) -> Option<Session> {
-        let (session, publishing, subscriptions) = {
-            let mut state = self.state.lock();
-            state.is_closed = true;
-            let subscriptions = std::mem::take(&mut state.subscriptions);
-            (state.session.take()?, std::mem::take(&mut state.publishing), subscriptions)
-        };
-        for (_, it) in subscriptions {
-            if let Some(sender) = it.incoming {
-                let _ = sender.send(Err(Error::closed()));
-            }
-        }
-        drop(publishing);
-        self.outcomes.closed();
-        Some(session)
-    }
-}
-
-/// Gives back what is unsettled, and writes what is left: on a thread of its own, which goes on when the
-/// runtime ends.
-fn close_node(mut session: Session, node: Arc<Node>) -> oneshot::Receiver<()> {
-    let (done, closed) = oneshot::channel();
-    std::thread::spawn(move || {
-        session.close();
-        drop(session);
-        node.close();
-        drop(node);
-        // Nobody may wait for it.
-        let _ = done.send(());
-    });
-    closed
-}
-
-/// The task that drives the session: however it ends, even with its runtime, the store is closed.
-struct Driving(Arc<Shared>);
-
-impl Driving {
-    /// Flushes, hands over, sleeps.
-    async fn run(self) {
-        let shared = &*self.0;
-        let waker = Waker::from(Arc::clone(&shared.wake));
-        let mut is_closed = false;
-        while !is_closed {
-            shared.outbox.register(&waker);
-            shared.outbox.take_dirty();
-            let arrived = {
-                let mut state = shared.state.lock();
-                is_closed = state.is_closed;
-                shared.turn(&mut state, &waker)
-            };
-            shared.flushed.notify_waiters();
-            if !shared.hand_over(arrived) && !is_closed {
-                let _ = tokio::time::timeout(LOOK_AGAIN, shared.wake.0.notified()).await;
-            }
-        }
-        shared.close().await;
-    }
-}
-
-impl Drop for Driving {
-    fn drop(&mut self) {
-        if let Some(session) = self.0.end() {
-            drop(close_node(session, Arc::clone(&self.0.node)));
-        }
     }
 }
