@@ -9,7 +9,9 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
+use ::outcome::Outcome as Kind;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -66,8 +68,15 @@ impl Message {
     fn settle(&self, settled: &Settled) {
         let callbacks = {
             let mut state = self.state.lock();
+            let is_missed =
+                state.settled.as_ref().is_some_and(|it| it.kind == Kind::DeadlineMissed);
             // A late success takes the place of a missed deadline; else the first counts.
-            if state.settled.is_none() || settled.details.is_late {
+            if is_missed && settled.kind == Kind::Processed {
+                let mut settled = settled.clone();
+                // By whose clock ever.
+                settled.details.is_late = true;
+                state.settled = Some(settled);
+            } else if state.settled.is_none() {
                 state.settled = Some(settled.clone());
             }
             std::mem::take(&mut state.callbacks)
@@ -134,6 +143,10 @@ impl OutcomeSink for Awaited {
         let Some(message) = message else { return };
         message.settle(&settled);
         self.leave(&message);
+    }
+
+    fn deadline_missed(&self, queue: &str, id: &str, published_at: SystemTime) {
+        self.settled(Settled::deadline_missed(queue, id, published_at));
     }
 
     fn unsettled(&self) -> Vec<Outgoing> {

@@ -32,6 +32,10 @@ pub enum ErrorKind {
     Broker,
     /// This broker cannot do it.
     Unsupported,
+    /// Nobody keeps what became of messages: the engine does not, and the URL names no ledger.
+    NoLedger,
+    /// The ledger that the URL names cannot be opened, read or written.
+    Ledger,
     /// The store of a broker in this process cannot be opened or written.
     Store,
 }
@@ -64,7 +68,11 @@ impl Error {
     pub fn is_temporary(&self) -> bool {
         matches!(
             self.kind,
-            ErrorKind::Unreachable | ErrorKind::Refused | ErrorKind::Full | ErrorKind::TimedOut
+            ErrorKind::Unreachable
+                | ErrorKind::Refused
+                | ErrorKind::Full
+                | ErrorKind::TimedOut
+                | ErrorKind::Ledger
         )
     }
 }

@@ -61,6 +61,8 @@ mod awaited;
 mod codec;
 mod connection;
 mod error;
+mod ledger;
+mod making;
 mod outcome;
 mod producer;
 mod queue;
@@ -82,4 +84,6 @@ pub use queue::Queue;
 pub use signals::signals;
 pub use story::{InQueue, Stage, Story};
 pub use wilco::Wilco;
-pub use worker::{Backoff, Context, Extract, Failure, Handler, Report, State, WorkerBuilder};
+pub use worker::{
+    Backoff, Context, Extract, Failure, Handler, Handling, Job, Report, State, WorkerBuilder,
+};

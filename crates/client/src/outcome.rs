@@ -288,6 +288,16 @@ impl Settled {
             error: String::new(),
         }
     }
+
+    /// For a message whose deadline has passed, says its producer.
+    pub(crate) fn deadline_missed(queue: &str, id: &str, published_at: SystemTime) -> Self {
+        let mut settled = Self::unroutable(id);
+        settled.kind = Kind::DeadlineMissed;
+        settled.details.queue = queue.to_owned();
+        settled.details.published_at = published_at;
+        settled.details.queue_count = 1;
+        settled
+    }
 }
 
 fn at(ms: u64) -> SystemTime {

@@ -1,7 +1,7 @@
 //! Where an engine is, as a URL says it.
 //!
-//! `amqp://user:password@host1:5672,host2:5673/vhost?heartbeat=10&name=shop`: everything but the scheme
-//! may be left out. Parts are percent-encoded where needed; `%2f` is the virtual host `/`.
+//! `amqp://user:password@host1:5672,host2:5673/vhost?heartbeat=10&name=shop&ledger=sqlite:shop.db`:
+//! everything but the scheme may be left out. Parts are percent-encoded where needed; `%2f` is the virtual host `/`.
 //! `embedded:PATH` and `memory:` are brokers in this process.
 
 use std::fmt;
@@ -54,6 +54,8 @@ pub(crate) struct Address {
     pub(crate) virtual_host: String,
     pub(crate) name: Option<String>,
     pub(crate) heartbeat: Option<Duration>,
+    /// The URL of the ledger, for a broker that keeps none.
+    pub(crate) ledger: Option<String>,
 }
 
 impl Address {
@@ -70,7 +72,8 @@ impl Address {
         };
         let hosts = hosts.split(',').map(host).collect::<Result<_, _>>()?;
         let virtual_host = if path.is_empty() { "/".to_owned() } else { decode(path)? };
-        let mut address = Self { user, password, hosts, virtual_host, name: None, heartbeat: None };
+        let (name, heartbeat, ledger) = (None, None, None);
+        let mut address = Self { user, password, hosts, virtual_host, name, heartbeat, ledger };
         for option in query.split('&').filter(|option| !option.is_empty()) {
             address.set(option)?;
         }
@@ -87,9 +90,10 @@ impl Address {
                 self.heartbeat = Some(Duration::from_secs(seconds));
             }
             "name" => self.name = Some(decode(value)?),
+            "ledger" => self.ledger = Some(decode(value)?),
             _ => {
                 return Err(bad(&format!(
-                    "the option {name:?} is unknown; there are heartbeat and name"
+                    "the option {name:?} is unknown; there are heartbeat, ledger and name"
                 )));
             }
         }

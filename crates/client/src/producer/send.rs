@@ -210,6 +210,7 @@ impl Sent {
     /// Hands the message to the engine; returns when it is stored.
     pub(super) async fn hand_over(&self, permits: &Arc<Permits>) -> Result<(), Error> {
         let transport = &self.producer.connection.transport;
+        transport.announce(&self.message).await?;
         for is_last in [false, true] {
             let confirm = transport.publish(self.message.clone(), Some(Arc::clone(permits)));
             match confirm.await.map_err(|_| Error::closed())?? {

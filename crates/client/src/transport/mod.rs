@@ -11,13 +11,14 @@ mod properties;
 mod queues;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
+use crate::making::Claimed;
 use crate::outcome::Settled;
 use crate::window::Permits;
 
@@ -70,6 +71,16 @@ pub(crate) enum Token {
     Embedded(embedded::DeliveryToken),
 }
 
+impl Token {
+    fn amqp(&self) -> Option<&amqp::DeliveryToken> {
+        match self {
+            Self::Amqp(token) => Some(token),
+            #[cfg(feature = "embedded")]
+            Self::Embedded(_) => None,
+        }
+    }
+}
+
 /// What a worker says of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -77,8 +88,22 @@ pub(crate) enum Verdict {
     Processed { result: Bytes, content_type: &'static str },
     /// It has failed for good.
     Failed { error: String },
-    /// Somebody is to try again.
-    Again,
+    /// Somebody is to try again after this time. Where the engine cannot wait, the worker has.
+    Again { after: Duration },
+}
+
+impl Verdict {
+    /// Somebody is to try again at once.
+    pub(crate) const AGAIN: Self = Self::Again { after: Duration::ZERO };
+}
+
+/// Whether a delivery is to be worked on.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// It is; nobody else works on it as long as this is held.
+    Work(Option<Claimed>),
+    /// It was worked on before: its producer has been told again what became of it, and it is settled.
+    Known,
 }
 
 /// A question about a message.
@@ -110,6 +135,9 @@ pub(crate) trait OutcomeSink: Send + Sync + 'static {
     /// An outcome has come.
     fn settled(&self, settled: Settled);
 
+    /// The deadline of a message has passed, says this process' own clock.
+    fn deadline_missed(&self, queue: &str, id: &str, published_at: SystemTime);
+
     /// Messages whose outcome is awaited and has not come: they are sent again if outcomes were lost.
     fn unsettled(&self) -> Vec<Outgoing>;
 
@@ -132,6 +160,11 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Makes sure that outcomes come to the sink that the transport was made with.
     async fn ensure_outcomes(&self) -> Result<(), Error>;
 
+    /// Notes that a message is about to be sent, where that is for this process to note.
+    async fn announce(&self, _message: &Outgoing) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Hands a message to the engine; the permits are held until the engine has it. Whoever drops the
     /// confirm has given up: the message is not sent any more if it has not been.
     fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm;
@@ -149,8 +182,20 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// after a few seconds.
     async fn released(&self, subscription: u64);
 
-    /// Settles a delivery. `false`: it is somebody else's by now.
-    fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool;
+    /// Whether a message that is to be tried again later waits in the engine; else it waits in the
+    /// worker, unsettled, and the verdict comes when its time has.
+    fn delays_retries(&self) -> bool {
+        false
+    }
+
+    /// Asks whether a delivery is to be worked on; `attempt` counts from 1 on. Waits while somebody else
+    /// works on a message with the same id.
+    async fn admit(&self, _delivery: &Incoming, _attempt: u32) -> Admission {
+        Admission::Work(None)
+    }
+
+    /// Settles a delivery, which is attempt so many. `false`: it is somebody else's by now.
+    async fn settle(&self, delivery: &Incoming, attempt: u32, verdict: Verdict) -> bool;
 
     /// Asks about a message.
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error>;

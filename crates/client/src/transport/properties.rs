@@ -1,8 +1,6 @@
 //! From the library's messages to AMQP's properties and headers, and back: the same on a socket and in
 //! process.
 
-use std::time::SystemTime;
-
 use ::amqp::{
     BStr, ByteSlice, FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter,
 };
@@ -10,6 +8,7 @@ use ::outcome::{OutcomeMessage, OutcomeMessageError};
 use bytes::Bytes;
 
 use super::{Incoming, Outgoing, Token};
+use crate::making::now_ms;
 use crate::outcome::Settled;
 
 /// Outcomes that may be under way to us at a time.
@@ -18,6 +17,9 @@ pub(super) const OUTCOMES_PREFETCH: u16 = 1000;
 /// When a message was published, by its producer's clock, ms since the epoch: the deadline is measured from
 /// then.
 const PUBLISHED_AT: &str = "x-published-at";
+
+/// Attempts before a message was published, in copies that wait for the next one.
+pub(super) const ATTEMPTS: &str = "x-attempts";
 
 /// Those of a message that asks for its outcome.
 pub(super) fn of_message(message: &Outgoing, reply_to: &str) -> Bytes {
@@ -85,9 +87,16 @@ pub(super) fn incoming(
     let deadline_at_ms = number(PUBLISHED_AT)
         .zip(number("x-deadline"))
         .and_then(|(published_at_ms, deadline_ms)| published_at_ms.checked_add(deadline_ms));
+    let count = |name: &str| number(name).and_then(|count| u32::try_from(count).ok());
+    let attempts_before = match (count("x-delivery-count"), count(ATTEMPTS)) {
+        (None, None) => None,
+        (delivered, before) => {
+            Some(delivered.unwrap_or_default().saturating_add(before.unwrap_or_default()))
+        }
+    };
     Incoming {
         id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
-        attempts_before: number("x-delivery-count").and_then(|count| u32::try_from(count).ok()),
+        attempts_before,
         is_redelivered,
         deadline_at_ms,
         headers: headers.iter().filter_map(|(name, value)| text_header(name, value)).collect(),
@@ -107,9 +116,4 @@ fn text_header(name: &BStr, value: &FieldValue) -> Option<(String, String)> {
         other => other.as_i64()?.to_string(),
     };
     Some((name.to_owned(), text))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

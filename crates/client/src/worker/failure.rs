@@ -16,6 +16,21 @@ pub struct Failure {
     then: Then,
 }
 
+/// An error as tower's layers have it.
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A failure as an error, which it is not itself.
+#[derive(Debug)]
+struct Boxed(Failure);
+
+impl Error for Boxed {}
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What is to be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Then {
@@ -43,9 +58,24 @@ impl Failure {
         Self { text: why.to_string(), then: Then::RetryAfter(delay) }
     }
 
-    /// Tried again, as any error is: for those in a box, which `?` cannot convert.
-    pub fn from_boxed(error: Box<dyn Error + Send + Sync>) -> Self {
-        Self { text: with_causes(&*error), then: Then::Retry }
+    /// Tried again, as any error is: for those in a box, which `?` cannot convert. A failure that was put
+    /// into the box comes out as it was.
+    pub fn from_boxed(error: BoxError) -> Self {
+        match error.downcast::<Boxed>() {
+            Ok(boxed) => boxed.0,
+            Err(error) => Self { text: with_causes(&*error), then: Then::Retry },
+        }
+    }
+
+    /// The failure in an error that a [layer](crate::WorkerBuilder::layer) sees, if the handler returned
+    /// one.
+    pub fn of(error: &BoxError) -> Option<&Self> {
+        error.downcast_ref::<Boxed>().map(|boxed| &boxed.0)
+    }
+
+    /// As an error, as layers have them.
+    pub fn boxed(self) -> BoxError {
+        Box::new(Boxed(self))
     }
 
     /// The deadline has passed, and nobody waits for it any more.
@@ -98,6 +128,12 @@ mod tests {
         let failure = fails().expect_err("it fails");
         let expected = ("no broker: no route".to_owned(), Then::Retry);
         assert_eq!((failure.to_string(), failure.then()), expected);
+        let boxed = failure.boxed();
+        assert_eq!(Failure::of(&boxed).map(Failure::then), Some(Then::Retry));
+        let boxed = Failure::from_boxed(Failure::late().boxed());
+        assert_eq!(boxed.then(), Then::GiveUp, "it comes out as it went in");
+        let other = Failure::from_boxed(Box::new(std::io::Error::other("no route")));
+        assert_eq!((other.to_string(), other.then()), ("no route".to_owned(), Then::Retry));
         let permanent: Result<(), Failure> = (|| Err(Failure::permanent("sold out"))?)();
         assert_eq!(permanent.expect_err("it fails").then(), Then::GiveUp);
     }

@@ -3,17 +3,23 @@
 //! A worker that stops takes nothing more, lets what it has begun finish within its grace time, and
 //! gives the rest back by closing: never as a failure.
 
+mod attempt;
 mod attempts;
 mod backoff;
 mod context;
 mod failure;
 mod handler;
 mod report;
+mod route;
 mod running;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+
+use bytes::Bytes;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::codec::{Decode, Encode};
 use crate::connection::Connection;
@@ -25,9 +31,12 @@ pub use self::context::{Context, Extract, State};
 pub use self::failure::Failure;
 pub use self::handler::Handler;
 pub use self::report::Report;
+pub use self::route::{Handling, Job};
 
 use self::context::States;
-use self::running::{Route, Running};
+use self::failure::BoxError;
+use self::route::{Route, Wrap};
+use self::running::Running;
 
 /// Messages worked on at a time, of each queue, unless said otherwise.
 const CONCURRENCY: u16 = 16;
@@ -41,6 +50,7 @@ const GRACE: Duration = Duration::from_secs(30);
 pub struct WorkerBuilder {
     connection: Arc<Connection>,
     routes: Vec<Route>,
+    layers: Vec<Wrap>,
     states: States,
     settings: Settings,
 }
@@ -63,7 +73,8 @@ impl WorkerBuilder {
             timeout: None,
             grace: GRACE,
         };
-        Self { connection, routes: Vec::new(), states: States::default(), settings }
+        let (routes, layers, states) = Default::default();
+        Self { connection, routes, layers, states, settings }
     }
 
     /// Has a function handle the messages of a queue. May be said for several queues.
@@ -76,6 +87,21 @@ impl WorkerBuilder {
         Arguments: 'static,
     {
         self.routes.push(Route::new(&queue, handler));
+        self
+    }
+
+    /// Puts a [tower](https://docs.rs/tower) layer around all handlers: for logging, limits, metrics and
+    /// the like. The first that is said is the outermost; around them are always, from the outside in, the
+    /// trace span, catching panics, de-duplication, retry and time-out. An error of a layer is tried again,
+    /// as one of the handler is.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Handling> + Send + Sync + 'static,
+        L::Service: Service<Job, Response = Bytes> + Clone + Send + 'static,
+        <L::Service as Service<Job>>::Error: Into<BoxError>,
+        <L::Service as Service<Job>>::Future: Send,
+    {
+        self.layers.push(route::wrap(layer));
         self
     }
 
@@ -123,7 +149,7 @@ impl WorkerBuilder {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Forbidden`] and others for a queue that cannot be consumed
     /// from, now or later; what other queues' messages had begun is finished before.
     pub async fn until(self, stop: impl Future<Output = ()>) -> Result<Report, Error> {
-        let Self { connection, routes, states, settings } = self;
+        let Self { connection, routes, layers, states, settings } = self;
         for route in &routes {
             if let Some((_, name)) = route.needs.iter().find(|(id, _)| !states.contains(*id)) {
                 let text = format!(
@@ -138,6 +164,7 @@ impl WorkerBuilder {
             let text = "the worker has nothing to handle; say .handle(queue, function)";
             return Err(Error::new(ErrorKind::NotFound, text));
         }
+        let routes = routes.into_iter().map(|route| route.wrapped(&layers)).collect();
         Running::new(connection, Arc::new(states), Arc::new(settings)).run(routes, stop).await
     }
 

@@ -15,6 +15,7 @@ use super::driver::{Handler, Then};
 use super::link::{Consumer, ConsumerId, Delivery, Refusal, Settlement};
 use super::{AmqpTransport, DeliveryToken, refused};
 use crate::error::Error;
+use crate::outcome::Settled;
 
 /// See the module's documentation.
 pub(super) struct Consumptions {
@@ -34,7 +35,7 @@ struct Consumers {
 }
 
 struct Worker {
-    queue: String,
+    queue: Arc<str>,
     /// `None` once nothing more comes.
     incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
 }
@@ -91,7 +92,7 @@ impl Consumptions {
             return Err(Error::closed());
         }
         let id = consume()?;
-        let worker = Worker { queue: queue.to_owned(), incoming: Some(sender) };
+        let worker = Worker { queue: queue.into(), incoming: Some(sender) };
         consumers.workers.insert(id, worker);
         Ok(Subscription { incoming, id: id.number() })
     }
@@ -107,6 +108,20 @@ impl Consumptions {
         }
     }
 
+    /// Who takes outcomes.
+    pub(super) fn outcomes(&self) -> Arc<dyn OutcomeSink> {
+        Arc::clone(&self.outcomes)
+    }
+
+    fn told(&self, settled: Settled) {
+        if let Some(transport) = self.transport()
+            && let Some(maker) = &transport.maker
+        {
+            maker.told(&settled.details.queue, &settled.details.id);
+        }
+        self.outcomes.settled(settled);
+    }
+
     fn transport(&self) -> Option<Arc<AmqpTransport>> {
         self.transport.get()?.upgrade()
     }
@@ -119,7 +134,7 @@ impl Handler for Consumptions {
         if consumers.of_outcomes == Some(tag.consumer()) {
             drop(consumers);
             match properties::settled(&delivery.properties, &delivery.body) {
-                Ok(settled) => self.outcomes.settled(settled),
+                Ok(settled) => self.told(settled),
                 Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
             }
             return Then::Settle(Settlement::Ack);
@@ -131,14 +146,16 @@ impl Handler for Consumptions {
             }
             return Then::Nothing;
         }
-        let token = Token::Amqp(DeliveryToken(tag));
+        let Some(Worker { queue, incoming: Some(sender) }) = consumers.workers.get(&tag.consumer())
+        else {
+            return Then::Release;
+        };
         let Delivery { is_redelivered, properties, body, .. } = delivery;
+        let queue = Arc::clone(queue);
+        let token = DeliveryToken { tag, queue, properties: properties.clone() };
+        let token = Token::Amqp(token);
         let incoming = properties::incoming(&properties, is_redelivered, body, token);
-        let worker = consumers.workers.get(&tag.consumer());
-        match worker.and_then(|worker| worker.incoming.as_ref()) {
-            Some(sender) if sender.send(Ok(incoming)).is_ok() => Then::Nothing,
-            _ => Then::Release,
-        }
+        if sender.send(Ok(incoming)).is_ok() { Then::Nothing } else { Then::Release }
     }
 
     fn cancelled(&self, consumer: ConsumerId, why: Option<Refusal>) {
@@ -173,7 +190,7 @@ impl Handler for Consumptions {
         };
         drop(consumers);
         let Some(transport) = self.transport() else { return };
-        tracing::warn!(queue, "the broker has lost the queue, which is made again");
+        tracing::warn!(queue = &*queue, "the broker has lost the queue, which is made again");
         tokio::spawn(async move {
             match transport.ensure_queue(&queue).await {
                 Ok(()) => {

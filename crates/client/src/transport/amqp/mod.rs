@@ -1,4 +1,5 @@
-//! AMQP 0-9-1: to a wilco server, which makes the outcomes.
+//! AMQP 0-9-1: to a wilco server, which makes the outcomes, or to RabbitMQ, where they are made here
+//! ([`made`]).
 //!
 //! Two connections, since a broker that holds publishers stops reading from theirs: one publishes, the
 //! other, opened when it is needed, consumes. Each is a [`link::Link`], driven by a task
@@ -10,7 +11,9 @@
 mod consuming;
 mod driver;
 mod link;
+mod made;
 mod questions;
+mod retries;
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Weak};
@@ -23,16 +26,19 @@ use tokio::sync::{OnceCell, oneshot};
 use self::consuming::Consumptions;
 use self::driver::{Calling, Confirming, Driver};
 use self::link::{
-    Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Server, Settlement,
+    Call, Consumer, ConsumerId, DeliveryTag, Down, Publish, Refusal, Reply, Settlement,
 };
 use self::questions::Questions;
+use self::retries::Retries;
 use super::properties::{self, OUTCOMES_PREFETCH};
 use super::queues;
 use super::{
-    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
+    Admission, Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Transport,
     Verdict,
 };
 use crate::error::{Error, ErrorKind};
+use crate::ledger;
+use crate::making::Maker;
 use crate::url::Address;
 use crate::window::Permits;
 
@@ -53,7 +59,12 @@ const CONTENT_TOO_LARGE: u16 = 311;
 
 /// Names a delivery.
 #[derive(Debug, Clone)]
-pub(crate) struct DeliveryToken(DeliveryTag);
+pub(crate) struct DeliveryToken {
+    tag: DeliveryTag,
+    queue: Arc<str>,
+    /// As it came, encoded.
+    properties: Bytes,
+}
 
 /// See the module's documentation.
 pub(crate) struct AmqpTransport {
@@ -67,6 +78,9 @@ pub(crate) struct AmqpTransport {
     outcome_queue: String,
     has_outcomes: OnceCell<()>,
     questions: Questions,
+    /// Makes the outcomes, where the broker does not.
+    maker: Option<Maker>,
+    retries: Retries,
 }
 
 impl AmqpTransport {
@@ -81,7 +95,18 @@ impl AmqpTransport {
         let handler = Arc::clone(&consumptions) as _;
         let publishing = Driver::start(&address, times, "publishes", Arc::clone(&at), handler);
         publishing.ready().await.map_err(|down| unreachable(&address, &down))?;
-        publishing.with(|link, _| makes_outcomes(&address, link.server()))?;
+        let makes_outcomes = publishing.with(|link, _| match link.server() {
+            Some(server) => server.wilco.is_some(),
+            None => true,
+        });
+        let maker = match makes_outcomes {
+            true => None,
+            false => {
+                let ledger = ledger::open(address.ledger.as_deref()).await?;
+                let outcomes = consumptions.outcomes();
+                Some(Maker::new(ledger, address.connection_name(), outcomes))
+            }
+        };
         let outcome_queue = queues::outcome_queue_name();
         let transport = Arc::new_cyclic(|this: &Weak<Self>| {
             consumptions.belong_to(Weak::clone(this));
@@ -95,6 +120,8 @@ impl AmqpTransport {
                 outcome_queue,
                 has_outcomes: OnceCell::new(),
                 questions: Questions::default(),
+                maker,
+                retries: Retries::default(),
             }
         });
         Ok(transport)
@@ -131,6 +158,40 @@ impl AmqpTransport {
         let arguments = queues::outcome_queue_arguments();
         let call = Call::Declare { queue: self.outcome_queue.clone(), arguments };
         self.call(call, "the queue for outcomes").await.map(drop)
+    }
+
+    /// Tells a wilco server what it is to tell the producer, and settles.
+    fn settle_reported(&self, tag: DeliveryTag, id: &str, verdict: Verdict) -> bool {
+        let (report, settlement) = match verdict {
+            Verdict::Processed { result, content_type } => {
+                let report =
+                    (!result.is_empty()).then(|| (properties::of_result(content_type), result));
+                (report, Settlement::Ack)
+            }
+            Verdict::Failed { error } => {
+                let report =
+                    (!error.is_empty()).then(|| (properties::of_error(), Bytes::from(error)));
+                (report, Settlement::Reject)
+            }
+            Verdict::Again { .. } => (None, Settlement::Requeue),
+        };
+        let Some(consuming) = self.consuming.get() else { return false };
+        consuming.with(|link, _| {
+            // In one write, so that one does not go without the other.
+            if let Some((properties, body)) = report
+                && !id.is_empty()
+            {
+                link.report(tag, id, &properties, &body);
+            }
+            link.settle(tag, settlement)
+        })
+    }
+
+    fn publish_raw(&self, publish: Publish, permits: Option<Arc<Permits>>) -> Confirm {
+        let (confirm, confirmed) = oneshot::channel();
+        let token = Confirming { confirm, _permits: permits };
+        self.publishing.with(|link, _| link.publish(publish, token));
+        confirmed
     }
 
     fn consume(&self, driver: &Driver, consumer: Consumer) -> Result<ConsumerId, Error> {
@@ -175,17 +236,24 @@ impl Transport for AmqpTransport {
         self.has_outcomes.get_or_try_init(begin).await.copied()
     }
 
+    async fn announce(&self, message: &Outgoing) -> Result<(), Error> {
+        match &self.maker {
+            Some(maker) => maker.announce(message).await,
+            None => Ok(()),
+        }
+    }
+
     fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm {
-        let (confirm, confirmed) = oneshot::channel();
+        if let Some(maker) = &self.maker {
+            maker.sent(&message);
+        }
         let publish = Publish {
             exchange: "".into(),
             routing_key: (&*message.queue).into(),
             properties: properties::of_message(&message, &self.outcome_queue),
             body: message.body,
         };
-        let token = Confirming { confirm, _permits: permits };
-        self.publishing.with(|link, _| link.publish(publish, token));
-        confirmed
+        self.publish_raw(publish, permits)
     }
 
     async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
@@ -213,39 +281,32 @@ impl Transport for AmqpTransport {
         let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
     }
 
-    fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool {
-        let tag = match delivery.token {
-            Token::Amqp(DeliveryToken(tag)) => tag,
-            #[cfg(feature = "embedded")]
-            Token::Embedded(_) => return false,
-        };
-        let Some(consuming) = self.consuming.get() else { return false };
-        let (report, settlement) = match verdict {
-            Verdict::Processed { result, content_type } => {
-                let report =
-                    (!result.is_empty()).then(|| (properties::of_result(content_type), result));
-                (report, Settlement::Ack)
+    fn delays_retries(&self) -> bool {
+        self.maker.is_some()
+    }
+
+    async fn admit(&self, delivery: &Incoming, attempt: u32) -> Admission {
+        match (&self.maker, delivery.token.amqp()) {
+            (Some(maker), Some(token)) => {
+                self.admit_made(maker, token, delivery.is_redelivered, attempt).await
             }
-            Verdict::Failed { error } => {
-                let report =
-                    (!error.is_empty()).then(|| (properties::of_error(), Bytes::from(error)));
-                (report, Settlement::Reject)
-            }
-            Verdict::Again => (None, Settlement::Requeue),
-        };
-        consuming.with(|link, _| {
-            // In one write, so that one does not go without the other.
-            if let Some((properties, body)) = report
-                && !delivery.id.is_empty()
-            {
-                link.report(tag, &delivery.id, &properties, &body);
-            }
-            link.settle(tag, settlement)
-        })
+            _ => Admission::Work(None),
+        }
+    }
+
+    async fn settle(&self, delivery: &Incoming, attempt: u32, verdict: Verdict) -> bool {
+        let Some(token) = delivery.token.amqp() else { return false };
+        match &self.maker {
+            Some(maker) => self.settle_made(maker, token, &delivery.body, attempt, verdict).await,
+            None => self.settle_reported(token.tag, &delivery.id, verdict),
+        }
     }
 
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {
-        self.ask_and_wait(question, timeout).await
+        match &self.maker {
+            Some(maker) => maker.answer(&question, timeout).await,
+            None => self.ask_and_wait(question, timeout).await,
+        }
     }
 
     fn trouble(&self) -> Option<String> {
@@ -279,20 +340,6 @@ fn unreachable(address: &Address, down: &Down) -> Error {
         }
     };
     Error::new(kind, format!("cannot connect to {address}: {down}; {advice}"))
-}
-
-/// Only a wilco server makes outcomes; elsewhere nobody would ever be told.
-fn makes_outcomes(address: &Address, server: Option<&Server>) -> Result<(), Error> {
-    match server {
-        Some(Server { wilco: None, product, version }) => {
-            let text = format!(
-                "{address} is {product} {version}, which does not tell producers what became of their \
-                 messages; this library needs a wilco server"
-            );
-            Err(Error::new(ErrorKind::Unsupported, text))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn refused(what: &str, refusal: &Refusal) -> Error {

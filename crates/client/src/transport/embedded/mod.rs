@@ -278,7 +278,7 @@ impl Transport for EmbeddedTransport {
         let _ = tokio::time::timeout(RELEASE_TIMEOUT, durable).await;
     }
 
-    fn settle(&self, delivery: &Incoming, verdict: Verdict) -> bool {
+    async fn settle(&self, delivery: &Incoming, _: u32, verdict: Verdict) -> bool {
         let Token::Embedded(DeliveryToken { subscription, tag }) = delivery.token else {
             return false;
         };
@@ -296,7 +296,7 @@ impl Transport for EmbeddedTransport {
             Verdict::Failed { error } => {
                 (report_of(properties::of_error(), error.into()), Settlement::Reject)
             }
-            Verdict::Again => (None, Settlement::Requeue),
+            Verdict::Again { .. } => (None, Settlement::Requeue),
         };
         if let Some((properties, body)) = report
             && !delivery.id.is_empty()

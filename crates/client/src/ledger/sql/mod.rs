@@ -1,0 +1,281 @@
+//! A ledger in a database that processes share: an SQLite file, or PostgreSQL.
+//!
+//! One row for each message in each queue ([`statements`]). What changes goes through one task, which
+//! carries out what has gathered meanwhile in one transaction: a commit is what costs. A claim ends by
+//! itself when its process does not renew it; the database's clock counts, so those of its users may
+//! differ.
+//!
+//! *Invariant:* rows are changed in the order of their keys, so that transactions of several processes
+//! cannot wait for each other in a circle.
+
+mod statements;
+mod story;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::outcome::OutcomeMessage;
+use async_trait::async_trait;
+use serde_json::Value;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use tokio::sync::{mpsc, oneshot};
+
+use self::statements::Statements;
+use super::{Claim, Key, Ledger};
+use crate::error::{Error, ErrorKind};
+
+/// How long a claim lasts that nobody renews.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often claims are renewed.
+const RENEW: Duration = Duration::from_secs(10);
+/// How often what is old is forgotten.
+const FORGET: Duration = Duration::from_secs(3600);
+/// How long an outcome is kept.
+const KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a message without an outcome is kept.
+const KEEP_OPEN: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Changes in one transaction.
+const BATCH: usize = 256;
+/// Changes that may wait for the database.
+const WAITING_MAX: usize = 4096;
+/// How long to wait for a connection to the database.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// See the module's documentation.
+pub(crate) struct SqlLedger {
+    pool: AnyPool,
+    statements: Arc<Statements>,
+    changes: mpsc::Sender<Change>,
+    /// Claims that are given back: never refused, as nobody waits for them.
+    given_back: mpsc::UnboundedSender<(String, String)>,
+}
+
+/// Something to be changed, and who waits until it is.
+struct Change {
+    queue: String,
+    id: String,
+    what: What,
+    done: oneshot::Sender<Result<Option<Claim>, Error>>,
+}
+
+enum What {
+    Sent { published_at_ms: u64 },
+    Claim { attempt: u32, worker: String },
+    Settle(Box<OutcomeMessage<'static>>),
+}
+
+/// An id as the database has it: text without zero bytes.
+fn readable(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => text.to_owned(),
+        _ => bytes.escape_ascii().to_string(),
+    }
+}
+
+fn failed(error: &sqlx::Error) -> Error {
+    Error::new(ErrorKind::Ledger, format!("the ledger: {error}"))
+}
+
+impl SqlLedger {
+    /// Opens it, and makes its table if there is none.
+    pub(crate) async fn open(url: &str) -> Result<Self, Error> {
+        sqlx::any::install_default_drivers();
+        let is_sqlite = url.starts_with("sqlite:");
+        let cannot = |error: sqlx::Error| {
+            // Never the URL, which may hold a password.
+            let text = format!(
+                "the ledger of the URL cannot be opened: {error}; check that the database runs, or \
+                 that the file's directory is there"
+            );
+            Error::new(ErrorKind::Ledger, text)
+        };
+        let options: AnyConnectOptions = match is_sqlite {
+            // Made if it is not there.
+            true => format!("{url}{}mode=rwc", if url.contains('?') { '&' } else { '?' }).parse(),
+            false => url.parse(),
+        }
+        .map_err(cannot)?;
+        let pool = AnyPoolOptions::new().max_connections(3).acquire_timeout(CONNECT_TIMEOUT);
+        let pool = pool.after_connect(move |connection, _| {
+            Box::pin(async move {
+                if is_sqlite {
+                    // Other processes write, too; and what is committed survives a power cut.
+                    let pragmas = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; \
+                                   PRAGMA synchronous = FULL";
+                    connection.execute(pragmas).await?;
+                }
+                Ok(())
+            })
+        });
+        let pool = pool.connect_with(options).await.map_err(cannot)?;
+        let statements = Arc::new(Statements::new(is_sqlite));
+        statements.create(&pool).await.map_err(|error| cannot(error))?;
+        let (changes, waiting) = mpsc::channel(WAITING_MAX);
+        let (given_back, returned) = mpsc::unbounded_channel();
+        let writer = Writer {
+            pool: pool.clone(),
+            statements: Arc::clone(&statements),
+            claimant: uuid::Uuid::now_v7().to_string(),
+        };
+        tokio::spawn(writer.run(waiting, returned));
+        Ok(Self { pool, statements, changes, given_back })
+    }
+
+    async fn change(&self, key: Key<'_>, what: What) -> Result<Option<Claim>, Error> {
+        let (done, is_done) = oneshot::channel();
+        let (queue, id) = (key.queue.to_owned(), readable(key.id));
+        let ended = || Error::new(ErrorKind::Closed, "the ledger is closed");
+        let change = Change { queue, id, what, done };
+        self.changes.send(change).await.map_err(|_| ended())?;
+        is_done.await.map_err(|_| ended())?
+    }
+}
+
+#[async_trait]
+impl Ledger for SqlLedger {
+    async fn sent(&self, key: Key<'_>, published_at_ms: u64) -> Result<(), Error> {
+        self.change(key, What::Sent { published_at_ms }).await.map(drop)
+    }
+
+    async fn claim(&self, key: Key<'_>, attempt: u32, worker: &str) -> Result<Claim, Error> {
+        let what = What::Claim { attempt, worker: worker.to_owned() };
+        Ok(self.change(key, what).await?.unwrap_or(Claim::Theirs))
+    }
+
+    fn give_back(&self, key: Key<'_>) {
+        // If the task has ended, the claim ends by itself.
+        let _ = self.given_back.send((key.queue.to_owned(), readable(key.id)));
+    }
+
+    async fn settle(&self, outcome: &OutcomeMessage<'static>) -> Result<(), Error> {
+        let key = Key { queue: &outcome.queue, id: &outcome.details.message_id };
+        self.change(key, What::Settle(Box::new(outcome.clone()))).await.map(drop)
+    }
+
+    async fn story(&self, id: &str) -> Result<Option<Value>, Error> {
+        let rows = self.statements.rows(&self.pool, &readable(id.as_bytes())).await;
+        Ok(story::of(id, &rows.map_err(|error| failed(&error))?))
+    }
+}
+
+/// Carries out changes.
+struct Writer {
+    pool: AnyPool,
+    statements: Arc<Statements>,
+    /// This process, in its claims.
+    claimant: String,
+}
+
+impl Writer {
+    async fn run(
+        self,
+        mut waiting: mpsc::Receiver<Change>,
+        mut returned: mpsc::UnboundedReceiver<(String, String)>,
+    ) {
+        let mut renew = tokio::time::interval(RENEW);
+        let mut forget = tokio::time::interval(FORGET);
+        let (mut batch, mut given_back) = (Vec::new(), Vec::new());
+        loop {
+            tokio::select! {
+                biased;
+                count = waiting.recv_many(&mut batch, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+                count = returned.recv_many(&mut given_back, BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                }
+                _ = renew.tick() => {
+                    let renewed = self.statements.renew(&self.pool, &self.claimant).await;
+                    self.log("claims could not be renewed", renewed);
+                    continue;
+                }
+                _ = forget.tick() => {
+                    let forgotten = self.statements.forget(&self.pool).await;
+                    self.log("old outcomes could not be deleted", forgotten);
+                    continue;
+                }
+            }
+            // What was given back before something was asked for is there for it.
+            while let Ok(more) = returned.try_recv() {
+                given_back.push(more);
+            }
+            batch.sort_by(|a, b| (&a.queue, &a.id).cmp(&(&b.queue, &b.id)));
+            given_back.sort();
+            match self.carry_out(&batch, &given_back).await {
+                Ok(results) => {
+                    for (change, result) in batch.drain(..).zip(results) {
+                        let _ = change.done.send(Ok(result));
+                    }
+                }
+                Err(error) => {
+                    let error = failed(&error);
+                    for change in batch.drain(..) {
+                        let _ = change.done.send(Err(error.clone()));
+                    }
+                }
+            }
+            given_back.clear();
+        }
+    }
+
+    fn log(&self, what: &str, result: Result<(), sqlx::Error>) {
+        if let Err(error) = result {
+            tracing::warn!("{what}: {}", failed(&error));
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        batch: &[Change],
+        given_back: &[(String, String)],
+    ) -> Result<Vec<Option<Claim>>, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let mut transaction = connection.begin_with(self.statements.begin()).await?;
+        let mut results = Vec::with_capacity(batch.len());
+        for (queue, id) in given_back {
+            self.statements.give_back(&mut transaction, queue, id, &self.claimant).await?;
+        }
+        for change in batch {
+            results.push(self.one(&mut transaction, change).await?);
+        }
+        transaction.commit().await?;
+        Ok(results)
+    }
+
+    async fn one(
+        &self,
+        connection: &mut AnyConnection,
+        Change { queue, id, what, .. }: &Change,
+    ) -> Result<Option<Claim>, sqlx::Error> {
+        let statements = &self.statements;
+        match what {
+            What::Sent { published_at_ms } => {
+                statements.sent(connection, queue, id, *published_at_ms).await?;
+                Ok(None)
+            }
+            What::Settle(outcome) => {
+                statements.settle(connection, queue, id, outcome).await?;
+                Ok(None)
+            }
+            What::Claim { attempt, worker } => {
+                let claimant = self.claimant.as_str();
+                let is_ours =
+                    statements.claim(connection, queue, id, *attempt, worker, claimant).await?;
+                if is_ours {
+                    return Ok(Some(Claim::Ours));
+                }
+                let row = statements.row(connection, queue, id).await?;
+                let settled = row.and_then(|row| row.outcome_message());
+                Ok(Some(settled.map_or(Claim::Theirs, |it| Claim::Settled(Box::new(it)))))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

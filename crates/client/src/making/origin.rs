@@ -1,0 +1,95 @@
+//! Where a delivery comes from, and who is to be told what became of it: what its properties say.
+
+use ::amqp::{FieldValue, OwnedProperties};
+use ::outcome::{Notify, OutcomeMessage};
+
+use crate::ledger::Key;
+
+/// See the module's documentation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) queue: String,
+    /// Empty if its producer gave it none: then nobody can be told, and nothing is known of it later.
+    pub(crate) id: Vec<u8>,
+    pub(crate) correlation_id: Option<Vec<u8>>,
+    /// Ms since the epoch, by its producer's clock; 0 if that is not known.
+    pub(crate) published_at_ms: u64,
+    /// Ms since the epoch, by its producer's clock.
+    pub(crate) deadline_at_ms: Option<u64>,
+    reply_to: Option<String>,
+    notify: Option<Notify>,
+}
+
+impl Origin {
+    /// Reads the properties of a delivery. What cannot be read is taken as not given.
+    pub(crate) fn read(queue: &str, properties: &OwnedProperties) -> Self {
+        let headers = properties.headers.as_ref();
+        let header = |name: &str| headers.and_then(|headers| headers.get(name));
+        let number = |name: &str| {
+            let number = header(name).and_then(FieldValue::as_i64)?;
+            u64::try_from(number).ok()
+        };
+        let notify = match header("x-notify").and_then(FieldValue::as_str) {
+            Some("all") => Some(Notify::All),
+            Some("processed") => Some(Notify::Processed),
+            Some("failed") => Some(Notify::Failed),
+            _ => None,
+        };
+        let published_at_ms = number("x-published-at");
+        let published_at_ms =
+            published_at_ms.or_else(|| properties.timestamp?.checked_mul(1000)).unwrap_or(0);
+        let deadline_ms = number("x-deadline").filter(|_| published_at_ms > 0);
+        let text =
+            |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Self {
+            queue: queue.to_owned(),
+            id: properties.message_id.as_deref().map(|id| id.to_vec()).unwrap_or_default(),
+            correlation_id: properties.correlation_id.as_deref().map(|id| id.to_vec()),
+            published_at_ms,
+            deadline_at_ms: deadline_ms.and_then(|ms| published_at_ms.checked_add(ms)),
+            reply_to: text(properties.reply_to.as_deref().map(|name| &**name)),
+            notify,
+        }
+    }
+
+    pub(crate) fn key(&self) -> Key<'_> {
+        Key { queue: &self.queue, id: &self.id }
+    }
+
+    /// The queue to which this outcome is to be sent, if its producer wants it.
+    pub(crate) fn to_be_told(&self, outcome: &OutcomeMessage<'_>) -> Option<&str> {
+        let reply_to = self.reply_to.as_deref().filter(|name| !name.is_empty())?;
+        self.notify.is_some_and(|it| it.wants(outcome.verdict.outcome)).then_some(reply_to)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::amqp::FieldTable;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_or_of_another_type_is_not_given() {
+        let nothing = Origin::read("q", &OwnedProperties::default());
+        assert!(nothing.id.is_empty());
+        assert_eq!((nothing.published_at_ms, nothing.deadline_at_ms), (0, None));
+        let mut headers = FieldTable::new();
+        headers.push("x-notify", "failed");
+        headers.push("x-deadline", 500_i64);
+        headers.push("x-published-at", "yesterday");
+        let properties = OwnedProperties {
+            headers: Some(headers),
+            message_id: Some("a".into()),
+            reply_to: Some("answers".into()),
+            timestamp: Some(7),
+            ..OwnedProperties::default()
+        };
+        let origin = Origin::read("q", &properties);
+        assert_eq!((origin.published_at_ms, origin.deadline_at_ms), (7000, Some(7500)));
+        assert_eq!(
+            (origin.notify, origin.reply_to.as_deref()),
+            (Some(Notify::Failed), Some("answers"))
+        );
+    }
+}

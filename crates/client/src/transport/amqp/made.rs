@@ -1,0 +1,134 @@
+//! Settling where the outcomes are made here: the ledger first, then the outcome message, then the ack.
+
+use std::time::Duration;
+
+use ::amqp::OwnedProperties;
+use ::outcome::{Flags, Outcome as Kind, OutcomeMessage};
+use bytes::Bytes;
+
+use super::super::{Admission, Taken, Verdict};
+use super::link::{Publish, Settlement};
+use super::{AmqpTransport, DeliveryToken};
+use crate::error::{Error, ErrorKind};
+use crate::making::{Admitted, Maker, Origin};
+
+/// How long to wait before an outcome message that was refused is sent again: its queue is full.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+impl DeliveryToken {
+    fn properties(&self) -> OwnedProperties {
+        OwnedProperties::decode(&self.properties).unwrap_or_default()
+    }
+}
+
+impl AmqpTransport {
+    /// Whether a delivery is to be worked on; what is known of it already is told again.
+    pub(super) async fn admit_made(
+        &self,
+        maker: &Maker,
+        token: &DeliveryToken,
+        is_redelivered: bool,
+        attempt: u32,
+    ) -> Admission {
+        let origin = Origin::read(&token.queue, &token.properties());
+        if origin.id.is_empty() {
+            return Admission::Work(None);
+        }
+        match maker.admit(&origin, attempt).await {
+            Admitted::Work(claimed) => Admission::Work(Some(claimed)),
+            Admitted::Known(mut outcome) => {
+                // Else its worker may have ended before it told anybody.
+                if !is_redelivered {
+                    outcome.verdict.flags.insert(Flags::DUPLICATE);
+                }
+                self.tell_and_settle(&origin, &outcome, token).await;
+                Admission::Known
+            }
+        }
+    }
+
+    pub(super) async fn settle_made(
+        &self,
+        maker: &Maker,
+        token: &DeliveryToken,
+        body: &Bytes,
+        attempt: u32,
+        verdict: Verdict,
+    ) -> bool {
+        let properties = token.properties();
+        let origin = Origin::read(&token.queue, &properties);
+        if let Verdict::Again { after } = verdict {
+            let settlement = match self.delay(&token.queue, properties, body, attempt, after).await
+            {
+                Ok(()) => Settlement::Ack,
+                Err(error) => {
+                    tracing::debug!("a message waits in its worker: {error}");
+                    tokio::time::sleep(after).await;
+                    Settlement::Requeue
+                }
+            };
+            return self.settle_now(token, settlement);
+        }
+        let is_processed = matches!(verdict, Verdict::Processed { .. });
+        let outcome = maker.outcome(&origin, attempt, verdict).filter(|_| !origin.id.is_empty());
+        match outcome {
+            Some(outcome) => {
+                // Also if the delivery is somebody else's by now: the work is done, and whoever gets it
+                // next need not do it again.
+                maker.note(&outcome).await;
+                self.tell_and_settle(&origin, &outcome, token).await
+            }
+            None if is_processed => self.settle_now(token, Settlement::Ack),
+            None => self.settle_now(token, Settlement::Reject),
+        }
+    }
+
+    async fn tell_and_settle(
+        &self,
+        origin: &Origin,
+        outcome: &OutcomeMessage<'_>,
+        token: &DeliveryToken,
+    ) -> bool {
+        if let Err(error) = self.tell(origin, outcome).await {
+            if error.kind() == ErrorKind::Closed {
+                return false;
+            }
+            tracing::warn!(queue = origin.queue, "a producer is not told an outcome: {error}");
+        }
+        let settlement = match outcome.verdict.outcome {
+            Kind::Processed => Settlement::Ack,
+            // To the dead-letter exchange, if the queue has one.
+            _ => Settlement::Reject,
+        };
+        self.settle_now(token, settlement)
+    }
+
+    /// Sends an outcome message; returns once the broker has it.
+    async fn tell(&self, origin: &Origin, outcome: &OutcomeMessage<'_>) -> Result<(), Error> {
+        let Some(reply_to) = origin.to_be_told(outcome) else { return Ok(()) };
+        let (mut scratch, mut properties) = (Vec::new(), Vec::new());
+        outcome.encode_properties(&mut scratch, &mut properties);
+        let publish = Publish {
+            exchange: "".into(),
+            routing_key: reply_to.into(),
+            properties: properties.into(),
+            body: Bytes::copy_from_slice(outcome.body()),
+        };
+        loop {
+            let confirm = self.publish_raw(publish.clone(), None).await;
+            match confirm.map_err(|_| Error::closed())? {
+                // If its queue is gone, its producer is.
+                Ok(Taken::Stored | Taken::Unroutable) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Refused => {
+                    tokio::time::sleep(TELL_AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn settle_now(&self, token: &DeliveryToken, settlement: Settlement) -> bool {
+        let Some(consuming) = self.consuming.get() else { return false };
+        consuming.with(|link, _| link.settle(token.tag, settlement))
+    }
+}

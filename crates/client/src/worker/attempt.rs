@@ -1,0 +1,210 @@
+//! One attempt at one message: from the delivery to its verdict.
+//!
+//! Around the handler are, from the outside in: trace, panic, de-duplication, retry, time-out, and the
+//! user's layers. The order is fixed, since it decides what is right: a time-out or a panic is an attempt
+//! like any other; what is known already is neither tried nor counted.
+//!
+//! A message that is to be tried again later waits in the engine, or, where that cannot be, here: it is
+//! unsettled, and then goes back to the queue. A crash meanwhile puts it back at once, and never loses it.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ::outcome::REPORT_BYTES_MAX;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use super::Settings;
+use super::attempts::Attempts;
+use super::context::{Context, MessageContext};
+use super::failure::{Failure, Then};
+use super::report::Report;
+use super::route::Route;
+use super::running::Running;
+use crate::connection::Connection;
+use crate::transport::{Admission, Incoming, Verdict};
+
+/// See the module's documentation.
+pub(super) struct Attempt {
+    connection: Arc<Connection>,
+    route: Arc<Route>,
+    settings: Arc<Settings>,
+    report: Arc<Mutex<Report>>,
+    attempts: Arc<Attempts>,
+    stopping: watch::Receiver<bool>,
+    incoming: Incoming,
+    context: Context,
+}
+
+impl Attempt {
+    pub(super) fn new(running: &Running, route: &Arc<Route>, mut incoming: Incoming) -> Self {
+        let attempt = running.attempts.before(&incoming).saturating_add(1);
+        let context = Context {
+            message: Arc::new(MessageContext {
+                id: incoming.id.clone(),
+                queue: route.queue.clone(),
+                attempt,
+                is_redelivered: incoming.is_redelivered,
+                deadline_at: incoming.deadline_at_ms.map(time),
+                headers: std::mem::take(&mut incoming.headers),
+            }),
+            states: Arc::clone(&running.states),
+            stopping: running.stopping.subscribe(),
+        };
+        Self {
+            connection: Arc::clone(&running.connection),
+            route: Arc::clone(route),
+            settings: Arc::clone(&running.settings),
+            report: Arc::clone(&running.report),
+            attempts: Arc::clone(&running.attempts),
+            stopping: running.stopping.subscribe(),
+            incoming,
+            context,
+        }
+    }
+
+    /// Makes it.
+    pub(super) async fn make(self) {
+        let message = &self.context.message;
+        // OpenTelemetry's names for messaging.
+        let span = tracing::info_span!(
+            "process",
+            "messaging.operation.type" = "process",
+            "messaging.destination.name" = message.queue,
+            "messaging.message.id" = message.id,
+            "messaging.message.body.size" = self.incoming.body.len(),
+            "wilco.attempt" = message.attempt,
+            traceparent = self.context.header("traceparent"),
+        );
+        self.traced().instrument(span).await;
+    }
+
+    async fn traced(mut self) {
+        let admitted = {
+            let admitting =
+                self.connection.transport.admit(&self.incoming, self.context.message.attempt);
+            tokio::select! {
+                admission = admitting => Some(admission),
+                // It waits for another: whoever works on may have it.
+                _ = self.stopping.wait_for(|is_stopping| *is_stopping) => None,
+            }
+        };
+        // Until it is settled.
+        let _claimed = match admitted {
+            Some(Admission::Work(claimed)) => claimed,
+            Some(Admission::Known) => return self.attempts.forget(&self.incoming),
+            None => {
+                self.settle(Verdict::AGAIN).await;
+                return;
+            }
+        };
+        match self.handled().await {
+            Ok(result) => {
+                self.attempts.forget(&self.incoming);
+                let content_type = self.route.content_type;
+                if self.settle(Verdict::Processed { result, content_type }).await {
+                    self.report.lock().processed += 1;
+                }
+            }
+            Err(failure) => self.failed(failure).await,
+        }
+    }
+
+    async fn handled(&self) -> Result<Bytes, Failure> {
+        let Settings { attempts, timeout, .. } = *self.settings;
+        if self.context.message.attempt > attempts {
+            let text = format!(
+                "a worker had it {attempts} times, and each time ended, or lost its connection, before \
+                 it said what became of it"
+            );
+            return Err(Failure::permanent(text));
+        }
+        let handling = self.route.handle(self.incoming.body.clone(), self.context.clone());
+        match within(timeout, AssertUnwindSafe(handling).catch_unwind()).await {
+            Some(Ok(handled)) => handled.and_then(small_enough),
+            Some(Err(panic)) => Err(panicked(&*panic)),
+            None => Err(Failure::retry("the handler took too long")),
+        }
+    }
+
+    /// It did not work: somebody tries again later, or it has failed.
+    async fn failed(mut self, failure: Failure) {
+        let message = Arc::clone(&self.context.message);
+        let after = match failure.then() {
+            Then::GiveUp => None,
+            _ if message.attempt >= self.settings.attempts => None,
+            Then::Retry => Some(jittered(self.settings.backoff.after(message.attempt))),
+            Then::RetryAfter(delay) => Some(delay),
+        };
+        let Some(after) = after else {
+            self.attempts.forget(&self.incoming);
+            let mut error = failure.into_text();
+            error.truncate(error.floor_char_boundary(REPORT_BYTES_MAX));
+            tracing::debug!("failed: {error}");
+            if self.settle(Verdict::Failed { error }).await {
+                self.report.lock().failed += 1;
+            }
+            return;
+        };
+        tracing::debug!(?after, "tried again: {failure}");
+        self.attempts.note(&self.incoming, message.attempt);
+        if !self.connection.transport.delays_retries() {
+            tokio::select! {
+                () = tokio::time::sleep(after) => {}
+                // Whoever works on may try at once.
+                _ = self.stopping.wait_for(|is_stopping| *is_stopping) => {}
+            }
+        }
+        if self.settle(Verdict::Again { after }).await {
+            self.report.lock().retried += 1;
+        }
+    }
+
+    async fn settle(&self, verdict: Verdict) -> bool {
+        let attempt = self.context.message.attempt;
+        self.connection.transport.settle(&self.incoming, attempt, verdict).await
+    }
+}
+
+/// A result that cannot be passed on as a whole is no result.
+fn small_enough(result: Bytes) -> Result<Bytes, Failure> {
+    if result.len() <= REPORT_BYTES_MAX {
+        return Ok(result);
+    }
+    Err(Failure::permanent(format!(
+        "it was done, but the result has {} bytes, and {REPORT_BYTES_MAX} are passed on at most; put it \
+         elsewhere and return where it is",
+        result.len()
+    )))
+}
+
+async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Up to a tenth more, so that those who failed together do not come back together.
+fn jittered(delay: Duration) -> Duration {
+    // The last bytes of such an id are random.
+    let random = uuid::Uuid::now_v7().as_bytes()[15];
+    delay + delay.mul_f64(f64::from(random) / 2560.0)
+}
+
+fn time(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
+}
+
+/// A panic costs its message only.
+fn panicked(panic: &(dyn Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Failure::permanent(format!("the handler panicked: {}", text.unwrap_or("without a text")))
+}
