@@ -10,13 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::command;
+use crate::servers::ensure_rabbitmq_installed;
 
-/// The script in Debian's package that does not insist on the system's user and paths.
-const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const START_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
-const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 
 /// A broker to be measured.
 pub(super) struct Peer {
@@ -67,9 +64,7 @@ impl Peer {
 
     /// Debian's RabbitMQ as a private node; installed with apt if missing.
     pub(super) fn rabbitmq(scratch: &Path) -> Result<Self> {
-        if !Path::new(RABBITMQ).exists() {
-            install_rabbitmq(scratch)?;
-        }
+        let program = ensure_rabbitmq_installed(scratch)?;
         let home = scratch.join("rabbitmq");
         let directory = empty_directory(&home)?;
         let address = free_address()?;
@@ -88,7 +83,7 @@ impl Peer {
             ("RABBITMQ_ENABLED_PLUGINS_FILE", format!("{directory}/plugins")),
         ];
         let launch = Launch {
-            program: RABBITMQ.into(),
+            program: program.to_owned(),
             arguments: Vec::new(),
             environment: environment.map(|(name, value)| (name.to_owned(), value)).to_vec(),
             log: scratch.join("rabbitmq.log"),
@@ -218,18 +213,6 @@ impl Drop for Own {
     fn drop(&mut self) {
         self.stop(Signal::TERM);
     }
-}
-
-fn install_rabbitmq(scratch: &Path) -> Result<()> {
-    println!("installing rabbitmq-server with apt-get");
-    let mut install = Command::new("apt-get");
-    install.args(["install", "-y", "--no-install-recommends", "rabbitmq-server"]);
-    install.env("DEBIAN_FRONTEND", "noninteractive");
-    let finished = command::run(&mut install, &scratch.join("apt.log"), INSTALL_LIMIT)?;
-    if !finished.succeeded() || !Path::new(RABBITMQ).exists() {
-        bail!("rabbitmq-server cannot be installed: {}", finished.last_line());
-    }
-    Ok(())
 }
 
 fn empty_directory(path: &Path) -> Result<String> {

@@ -23,6 +23,8 @@ mod postgresql;
 mod rabbitmq;
 mod scripts;
 
+pub(crate) use self::rabbitmq::ensure_installed as ensure_rabbitmq_installed;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
