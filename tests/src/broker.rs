@@ -428,7 +428,7 @@ pub fn binary() -> &'static Path {
         if !binary.exists() {
             let target = profile.parent().expect("a target directory");
             let mut cargo = Command::new(env!("CARGO"));
-            cargo.args(["build", "--quiet", "-p", "cli", "--target-dir"]).arg(target);
+            cargo.args(["build", "--quiet", "-p", "wilco-cli", "--target-dir"]).arg(target);
             cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             if profile.ends_with("release") {
                 cargo.arg("--release");

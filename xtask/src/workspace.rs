@@ -30,6 +30,12 @@ pub(crate) struct Package {
 }
 
 impl Package {
+    /// What it is called within the project, as in `use`: the name without what keeps it apart from
+    /// other people's in a registry.
+    pub(crate) fn short_name(&self) -> &str {
+        short(&self.name)
+    }
+
     /// The directory of its Cargo.toml.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.manifest.parent()
@@ -43,6 +49,17 @@ pub(crate) struct Dependency {
     pub(crate) name: String,
     /// `None` for an ordinary dependency, otherwise `dev` or `build`.
     pub(crate) kind: Option<String>,
+}
+
+impl Dependency {
+    /// As [`Package::short_name`].
+    pub(crate) fn short_name(&self) -> &str {
+        short(&self.name)
+    }
+}
+
+fn short(package: &str) -> &str {
+    package.strip_prefix("wilco-").unwrap_or(package)
 }
 
 impl Workspace {

@@ -2,7 +2,7 @@
 //! or locks.
 //!
 //! ```sh
-//! cargo run --release -p broker --example queue_throughput [messages [part of a name]]
+//! cargo run --release -p wilco-broker --example queue_throughput [messages [part of a name]]
 //! ```
 
 // An example tells its user what it found.

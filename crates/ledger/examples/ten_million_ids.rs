@@ -1,6 +1,6 @@
 //! What ten million ids cost: disk, memory, processor time, and time to look one up.
 //!
-//! `cargo run --release -p ledger --example ten_million_ids [ids] [events per message] [directory]`
+//! `cargo run --release -p wilco-ledger --example ten_million_ids [ids] [events per message] [directory]`
 //!
 //! Events per message are 2 (published, settled), 4 (delivered and received as well) or 5 (requeued
 //! and delivered again instead of received). The directory should be on the disk to be measured.

@@ -1,6 +1,6 @@
 //! How fast the log appends, syncs, recovers and reads on this machine's disk.
 //!
-//! `cargo run --release -p segment-log --example throughput [DIRECTORY [TOTAL_MIB]]`
+//! `cargo run --release -p wilco-segment-log --example throughput [DIRECTORY [TOTAL_MIB]]`
 
 // A program for a terminal, which stops at the first thing that goes wrong.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]

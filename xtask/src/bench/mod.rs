@@ -162,7 +162,7 @@ fn peers(common: &Common, wilco: &std::path::Path, scratch: &std::path::Path) ->
 
 fn build(workspace: &Workspace) -> Result<PathBuf> {
     let mut build = command::cargo();
-    build.args(["build", "--release", "--package", "cli"]).current_dir(workspace.root());
+    build.args(["build", "--release", "--package", "wilco-cli"]).current_dir(workspace.root());
     if !build.status()?.success() {
         bail!("wilco does not build");
     }

@@ -207,7 +207,7 @@ fn build(context: &mut Context, needs: Needs) -> Result<()> {
     let mut cargo = command::cargo();
     match needs {
         Needs::Workspace => cargo.args(["build", "--workspace", "--all-targets"]),
-        Needs::Binary if binary => cargo.args(["build", "--package", "cli"]),
+        Needs::Binary if binary => cargo.args(["build", "--package", "wilco-cli"]),
         Needs::Binary | Needs::Nothing => {
             context.binary = given;
             return Ok(());

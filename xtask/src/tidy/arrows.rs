@@ -1,8 +1,8 @@
 //! Which crate may use which: the list is in ARCHITECTURE.md, and what cargo reports must match it.
 //!
 //! The list is the fenced block after the line `<!-- tidy: arrows -->`, one crate a line:
-//! `node → broker, ledger, segment-log`, or `amqp → nothing`. Development dependencies are not
-//! restricted.
+//! `node → broker, ledger, segment-log`, or `amqp → nothing`. Crates have the names of `use` there,
+//! not those of their packages. Development dependencies are not restricted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -55,8 +55,9 @@ fn used(workspace: &Workspace) -> Arrows {
     let arrows = workspace.packages.iter().map(|package| {
         let to = package.dependencies.iter();
         let to = to.filter(|d| d.kind.as_deref() != Some("dev"));
-        let to = to.filter(|d| members.contains(d.name.as_str())).map(|d| d.name.clone());
-        (package.name.clone(), to.collect())
+        let to = to.filter(|d| members.contains(d.name.as_str()));
+        let to = to.map(|d| d.short_name().to_owned());
+        (package.short_name().to_owned(), to.collect())
     });
     arrows.collect()
 }

@@ -44,7 +44,7 @@ pub(super) fn check(
             let path = path.strip_prefix(&source)?;
             Some((path, text.as_str()))
         });
-        check_crate(&package.name, &Modules::read(own), &mut checked);
+        check_crate(package.short_name(), &Modules::read(own), &mut checked);
     }
     checked
 }
