@@ -23,6 +23,10 @@ pub(crate) struct Workspace {
 pub(crate) struct Package {
     /// Its name in Cargo.toml.
     pub(crate) name: String,
+    /// The registries that it may be published to: `None` for any, none of them if empty.
+    publish: Option<Vec<String>>,
+    /// What is built of it.
+    targets: Vec<Target>,
     /// All its dependencies, of every kind.
     pub(crate) dependencies: Vec<Dependency>,
     #[serde(rename = "manifest_path")]
@@ -36,10 +40,28 @@ impl Package {
         short(&self.name)
     }
 
+    /// Whether it may be published.
+    pub(crate) fn is_published(&self) -> bool {
+        self.publish.as_ref().is_none_or(|registries| !registries.is_empty())
+    }
+
+    /// The name of its library, as in `use`.
+    pub(crate) fn library(&self) -> Option<&str> {
+        let library = |target: &&Target| target.kind.iter().any(|kind| kind == "lib");
+        self.targets.iter().find(library).map(|target| target.name.as_str())
+    }
+
     /// The directory of its Cargo.toml.
     pub(crate) fn directory(&self) -> Option<&Path> {
         self.manifest.parent()
     }
+}
+
+/// A library, program, test or example of a crate.
+#[derive(Debug, Deserialize)]
+struct Target {
+    name: String,
+    kind: Vec<String>,
 }
 
 /// One line of a crate's dependency tables.

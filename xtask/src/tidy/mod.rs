@@ -6,6 +6,7 @@
 mod arrows;
 mod circles;
 mod namers;
+mod packages;
 mod source;
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
@@ -36,10 +37,11 @@ impl Finding {
 }
 
 /// The names of all rules.
-pub(crate) const RULES: [&str; 8] = [
+pub(crate) const RULES: [&str; 9] = [
     arrows::RULE,
     circles::RULE,
     namers::RULE,
+    packages::RULE,
     source::LENGTH,
     source::MODULE_DOCS,
     source::GETTER_NAMES,
@@ -65,6 +67,7 @@ pub(crate) fn print(findings: &[Finding]) {
 pub(crate) fn findings(workspace: &Workspace) -> Result<Vec<Finding>> {
     let root = workspace.root();
     let mut findings = arrows::check(workspace);
+    findings.extend(packages::check(workspace));
     let mut texts = BTreeMap::new();
     for path in files(root)? {
         // A file that is not text has no lines to check; deleted ones are skipped.
