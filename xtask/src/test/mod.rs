@@ -7,6 +7,7 @@
 mod broker;
 mod deny;
 mod fuzz;
+mod package;
 mod python;
 mod rules;
 mod rust;
@@ -102,7 +103,8 @@ impl Context {
 
 fn parts() -> Vec<Box<dyn Part>> {
     let mut parts: Vec<Box<dyn Part>> =
-        vec![Box::new(rules::Tidy), Box::new(deny::Deny), Box::new(rust::Rust)];
+        vec![Box::new(rules::Tidy), Box::new(deny::Deny), Box::new(package::Packages)];
+    parts.push(Box::new(rust::Rust));
     parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
     parts.push(Box::new(fuzz::Fuzz));
     // Not next to the suites: those who mostly wait would run alongside, and a first build does not.
