@@ -16,6 +16,7 @@ pub mod json;
 pub mod outcome;
 mod random;
 pub mod raw;
+mod server;
 mod small_disk;
 pub mod table;
 
@@ -25,6 +26,7 @@ pub use client::{Channel, Client, Consumer, Level, Refusal};
 pub use json::Json;
 pub use outcome::Told;
 pub use random::Random;
+pub use server::Server;
 pub use small_disk::SmallDisk;
 pub use table::{int, table, text};
 

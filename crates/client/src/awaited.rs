@@ -1,6 +1,7 @@
 //! Who waits for the outcome of which message.
 //!
-//! A message is known by its queue and its id: the same id in two queues is two messages.
+//! A message is known by its [`Key`]. One that goes to a topic has an outcome in each of its queues; what
+//! became of it altogether, the worst of them, is known when all are there.
 //!
 //! *Invariants:* an entry stays as long as somebody has a receipt for it or a callback has not been
 //! called, and no longer. A callback is called once at most, with no lock held; one that panics costs
@@ -9,13 +10,14 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::SystemTime;
 
 use ::outcome::Outcome as Kind;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::outcome::Settled;
+use crate::progress::{Progress, Progressed};
+use crate::target::Key;
 use crate::transport::{OutcomeSink, Outgoing};
 use crate::window::Permits;
 
@@ -35,9 +37,6 @@ struct Messages {
     is_closed: bool,
 }
 
-/// Queue and id.
-type Key = (Arc<str>, Arc<str>);
-
 /// A message that has been sent, for as long as somebody waits for what becomes of it.
 struct Message {
     outgoing: Outgoing,
@@ -47,10 +46,37 @@ struct Message {
 
 #[derive(Default)]
 struct State {
-    settled: Option<Settled>,
+    /// Of each queue the first, in the order in which they came.
+    outcomes: Vec<Settled>,
+    progress: Option<Progress>,
+    /// How often there was progress.
+    progress_count: u64,
     callbacks: Vec<(Callback, Arc<Permits>)>,
     receipts: usize,
     is_closed: bool,
+}
+
+impl State {
+    /// The worst outcome, once all are there.
+    fn settled(&self) -> Option<&Settled> {
+        let expected = usize::from(self.outcomes.first()?.details.queue_count);
+        // Of equals, the first.
+        let worst = self.outcomes.iter().rev().max_by_key(|settled| settled.kind);
+        worst.filter(|_| self.outcomes.len() >= expected)
+    }
+
+    fn take_in(&mut self, settled: &Settled) {
+        let queue = &settled.details.queue;
+        let Some(before) = self.outcomes.iter_mut().find(|it| it.details.queue == *queue) else {
+            return self.outcomes.push(settled.clone());
+        };
+        // A late success takes the place of a missed deadline; else the first counts.
+        if before.kind == Kind::DeadlineMissed && settled.kind == Kind::Processed {
+            *before = settled.clone();
+            // By whose clock ever.
+            before.details.is_late = true;
+        }
+    }
 }
 
 /// Somebody who waits for a message; the entry is gone with the last.
@@ -60,30 +86,17 @@ pub(crate) struct Interest {
 }
 
 impl Message {
-    fn key(&self) -> Key {
-        (Arc::clone(&self.outgoing.queue), Arc::clone(&self.outgoing.id))
-    }
-
-    /// Notes what became of it, and calls back.
+    /// Notes what became of it, and calls back when all is known.
     fn settle(&self, settled: &Settled) {
-        let callbacks = {
+        let known = {
             let mut state = self.state.lock();
-            let is_missed =
-                state.settled.as_ref().is_some_and(|it| it.kind == Kind::DeadlineMissed);
-            // A late success takes the place of a missed deadline; else the first counts.
-            if is_missed && settled.kind == Kind::Processed {
-                let mut settled = settled.clone();
-                // By whose clock ever.
-                settled.details.is_late = true;
-                state.settled = Some(settled);
-            } else if state.settled.is_none() {
-                state.settled = Some(settled.clone());
-            }
-            std::mem::take(&mut state.callbacks)
+            state.take_in(settled);
+            state.settled().cloned().map(|known| (known, std::mem::take(&mut state.callbacks)))
         };
         self.changed.notify_waiters();
+        let Some((known, callbacks)) = known else { return };
         for (callback, permits) in callbacks {
-            call(callback, settled);
+            call(callback, &known);
             drop(permits);
         }
     }
@@ -100,8 +113,8 @@ impl Awaited {
     /// no answer.
     pub(crate) fn enter(self: &Arc<Self>, outgoing: Outgoing) -> Interest {
         let mut messages = self.messages.lock();
-        let key = (Arc::clone(&outgoing.queue), Arc::clone(&outgoing.id));
-        let under_way = messages.by_key.get(&key).filter(|it| it.state.lock().settled.is_none());
+        let key = outgoing.key.clone();
+        let under_way = messages.by_key.get(&key).filter(|it| it.state.lock().settled().is_none());
         let message = under_way.cloned().unwrap_or_else(|| {
             let state = State { is_closed: messages.is_closed, ..State::default() };
             let (state, changed) = (Mutex::new(state), Notify::new());
@@ -115,16 +128,16 @@ impl Awaited {
     /// Takes the entry out if nobody waits any more.
     fn leave(&self, message: &Arc<Message>) {
         let mut messages = self.messages.lock();
-        let key = message.key();
+        let key = &message.outgoing.key;
         // The id may be another message's by now.
-        if !messages.by_key.get(&key).is_some_and(|there| Arc::ptr_eq(there, message)) {
+        if !messages.by_key.get(key).is_some_and(|there| Arc::ptr_eq(there, message)) {
             return;
         }
         let state = message.state.lock();
         let is_awaited = state.receipts > 0 || !state.callbacks.is_empty();
         drop(state);
         if !is_awaited {
-            messages.by_key.remove(&key);
+            messages.by_key.remove(key);
         }
     }
 
@@ -137,21 +150,25 @@ impl Awaited {
 
 impl OutcomeSink for Awaited {
     fn settled(&self, settled: Settled) {
-        let key = (settled.details.queue.as_str().into(), settled.details.id.as_str().into());
-        let message = self.messages.lock().by_key.get(&key).cloned();
+        let message = self.messages.lock().by_key.get(&settled.key).cloned();
         // Nobody waits: it may have been told before, on an earlier connection.
         let Some(message) = message else { return };
         message.settle(&settled);
         self.leave(&message);
     }
 
-    fn deadline_missed(&self, queue: &str, id: &str, published_at: SystemTime) {
-        self.settled(Settled::deadline_missed(queue, id, published_at));
+    fn progressed(&self, Progressed { key, progress }: Progressed) {
+        let Some(message) = self.messages.lock().by_key.get(&key).cloned() else { return };
+        let mut state = message.state.lock();
+        state.progress = Some(progress);
+        state.progress_count += 1;
+        drop(state);
+        message.changed.notify_waiters();
     }
 
     fn unsettled(&self) -> Vec<Outgoing> {
         let messages: Vec<_> = self.messages.lock().by_key.values().cloned().collect();
-        let unsettled = messages.iter().filter(|it| it.state.lock().settled.is_none());
+        let unsettled = messages.iter().filter(|it| it.state.lock().settled().is_none());
         unsettled.map(|message| message.outgoing.clone()).collect()
     }
 
@@ -176,33 +193,69 @@ impl OutcomeSink for Awaited {
 impl Interest {
     /// What became of it, if that is known.
     pub(crate) fn settled(&self) -> Option<Settled> {
-        self.message.state.lock().settled.clone()
+        self.message.state.lock().settled().cloned()
     }
 
     /// Waits until it is known. `None`: the connection was closed before.
     pub(crate) async fn wait(&self) -> Option<Settled> {
+        let known = |state: &State| state.settled().cloned();
+        self.when(known).await
+    }
+
+    /// Waits for the outcome behind so many. `None`: there are no more.
+    pub(crate) async fn nth(&self, seen: usize) -> Option<Settled> {
+        let next = |state: &State| match (state.outcomes.get(seen), state.settled()) {
+            (Some(outcome), _) => Some(Some(outcome.clone())),
+            (None, Some(_)) => Some(None),
+            (None, None) => None,
+        };
+        self.when(next).await.flatten()
+    }
+
+    /// Waits for progress behind so many; with the new number. `None`: it is over.
+    pub(crate) async fn progress_after(&self, seen: u64) -> Option<(u64, Progress)> {
+        let next = |state: &State| {
+            let progress = state.progress.clone().filter(|_| state.progress_count > seen);
+            match (progress, state.settled()) {
+                (Some(progress), _) => Some(Some((state.progress_count, progress))),
+                (None, Some(_)) => Some(None),
+                (None, None) => None,
+            }
+        };
+        self.when(next).await.flatten()
+    }
+
+    /// Waits until there is something to be seen. `None`: the connection was closed before.
+    async fn when<T>(&self, see: impl Fn(&State) -> Option<T>) -> Option<T> {
         loop {
             let changed = self.message.changed.notified();
-            let (settled, is_closed) = {
+            {
                 let state = self.message.state.lock();
-                (state.settled.clone(), state.is_closed)
-            };
-            if settled.is_some() || is_closed {
-                return settled;
+                let seen = see(&state);
+                if seen.is_some() || state.is_closed {
+                    return seen;
+                }
             }
             changed.await;
         }
     }
 
+    /// Whether nothing more will be known.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.message.state.lock().is_closed
+    }
+
     /// Forgets what became of it, since it is put in again. Returns what is forgotten.
-    pub(crate) fn begin_again(&self) -> Option<Settled> {
-        self.message.state.lock().settled.take()
+    pub(crate) fn begin_again(&self) -> Vec<Settled> {
+        std::mem::take(&mut self.message.state.lock().outcomes)
     }
 
     /// It was not put in again: what was known still is, if nothing else is by now.
-    pub(crate) fn restore(&self, settled: Option<Settled>) {
+    pub(crate) fn restore(&self, outcomes: Vec<Settled>) {
         let mut state = self.message.state.lock();
-        state.settled = state.settled.take().or(settled);
+        if state.outcomes.is_empty() {
+            state.outcomes = outcomes;
+        }
     }
 
     /// Calls back once it is known, which may be now. The permits are held until then.
@@ -211,7 +264,7 @@ impl Interest {
         if state.is_closed {
             return;
         }
-        match state.settled.clone() {
+        match state.settled().cloned() {
             None => state.callbacks.push((callback, permits)),
             Some(settled) => {
                 drop(state);
@@ -245,11 +298,13 @@ impl Drop for Interest {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::SystemTime;
 
     use bytes::Bytes;
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::target::Target;
 
     fn permits(semaphore: &Arc<Semaphore>) -> Arc<Permits> {
         let permit = || Arc::clone(semaphore).try_acquire_owned().expect("there is room");
@@ -257,8 +312,11 @@ mod tests {
     }
 
     fn message(queue: &str, id: &str) -> Outgoing {
+        let target = Target::Queue(queue.into());
         Outgoing {
-            queue: queue.into(),
+            key: target.key(&id.into()),
+            target,
+            queue_count: None,
             id: id.into(),
             content_type: "text/plain",
             deadline: None,
@@ -268,9 +326,7 @@ mod tests {
     }
 
     fn settled(queue: &str, id: &str) -> Settled {
-        let mut settled = Settled::unroutable(id);
-        settled.details.queue = queue.to_owned();
-        settled
+        Settled::deadline_missed(Key::of_outcome(queue, id, None), id, queue, SystemTime::now(), 1)
     }
 
     #[test]
@@ -310,6 +366,39 @@ mod tests {
         assert!(again.settled().is_some());
         drop((known, again));
         assert_eq!((awaited.len(), semaphore.available_permits()), (0, 4));
+    }
+
+    #[test]
+    fn of_several_queues_the_worst_counts_once_all_are_there() {
+        let awaited = Arc::new(Awaited::default());
+        let topic = Target::Topic("t".into());
+        let key = topic.key(&"a".into());
+        let outgoing = Outgoing { target: topic, key: key.clone(), ..message("", "a") };
+        let interest = awaited.enter(outgoing);
+        let tell = |queue: &str, kind: Kind| {
+            let mut settled =
+                Settled::deadline_missed(key.clone(), "a", queue, SystemTime::now(), 3);
+            settled.kind = kind;
+            awaited.settled(settled);
+        };
+        tell("t.one", Kind::DeadlineMissed);
+        tell("t.two", Kind::Processed);
+        tell("t.two", Kind::Failed);
+        assert!(
+            interest.settled().is_none(),
+            "there are three queues, and the first outcome counts"
+        );
+        tell("t.one", Kind::Processed);
+        tell("t.three", Kind::Failed);
+        let worst = interest.settled().expect("all are there");
+        assert_eq!((worst.kind, &*worst.details.queue), (Kind::Failed, "t.three"));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let all = [0, 1, 2, 3].map(|seen| runtime.block_on(interest.nth(seen)));
+        let all = all.map(|it| it.map(|it| (it.details.queue, it.details.is_late)));
+        let expected = [("t.one", true), ("t.two", false), ("t.three", false)];
+        let expected = expected.map(|(queue, is_late)| Some((queue.to_owned(), is_late)));
+        assert_eq!(all[..3], expected, "the late success took the place of the missed deadline");
+        assert_eq!(all[3], None);
     }
 
     #[test]

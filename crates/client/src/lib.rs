@@ -58,16 +58,18 @@
 
 mod attached;
 mod awaited;
+mod capability;
 mod codec;
 mod connection;
 mod error;
 mod ledger;
-mod making;
 mod outcome;
 mod producer;
+mod progress;
 mod queue;
 mod signals;
 mod story;
+mod target;
 mod transport;
 mod url;
 mod wilco;
@@ -76,11 +78,13 @@ mod worker;
 
 pub use attached::{Attached, MessageState};
 pub use bytes::Bytes;
+pub use capability::Capability;
 pub use codec::{Codec, CodecError, Decode, Encode, Json, Raw};
 pub use error::{Error, ErrorKind};
 pub use outcome::{Details, Failed, Outcome, Processed};
-pub use producer::{Producer, ProducerBuilder, Receipt, Sending};
-pub use queue::Queue;
+pub use producer::{Producer, ProducerBuilder, ProgressStream, Receipt, Sending};
+pub use progress::Progress;
+pub use queue::{Queue, SendTo, Topic};
 pub use signals::signals;
 pub use story::{InQueue, Stage, Story};
 pub use wilco::Wilco;

@@ -6,10 +6,12 @@ use std::ops::Deref;
 use std::time::{Duration, SystemTime};
 
 use ::outcome::{Outcome as Kind, OutcomeMessage, Worker};
+use amqp::ByteSlice;
 use bytes::Bytes;
 
 use crate::codec::{Decode, Json};
 use crate::error::{Error, ErrorKind};
+use crate::target::Key;
 
 /// What became of a message in a queue. Exactly one of these, once; only a missed deadline may yet turn
 /// into a late success.
@@ -153,6 +155,19 @@ impl<R, C: Decode<R>> Processed<R, C> {
     /// [`ErrorKind::Codec`]: it is not an `R`, or only the beginning of one. The message was processed all
     /// the same.
     pub fn result(&self) -> Result<R, Error> {
+        self.decode()
+    }
+}
+
+impl<R, C> Processed<R, C> {
+    /// The same, as a type that is not known from the queue: for topics.
+    ///
+    /// # Errors
+    /// As [`result`](Self::result).
+    pub fn decode<T>(&self) -> Result<T, Error>
+    where
+        C: Decode<T>,
+    {
         if let Some(bytes) = self.cut_from {
             let (id, kept) = (&self.details.id, self.body.len());
             let text = format!(
@@ -161,7 +176,7 @@ impl<R, C: Decode<R>> Processed<R, C> {
             );
             return Err(Error::new(ErrorKind::Codec, text));
         }
-        C::decode(&self.body).map_err(|error| {
+        <C as Decode<T>>::decode(&self.body).map_err(|error| {
             let (queue, id) = (&self.details.queue, &self.details.id);
             let text = format!(
                 "message {id} was processed, but what the worker of queue '{queue}' gave back is not \
@@ -171,9 +186,7 @@ impl<R, C: Decode<R>> Processed<R, C> {
             Error::new(ErrorKind::Codec, text)
         })
     }
-}
 
-impl<R, C> Processed<R, C> {
     /// What the worker gave back, as bytes.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -233,6 +246,8 @@ impl<R, C> fmt::Display for Outcome<R, C> {
 #[derive(Debug, Clone)]
 pub(crate) struct Settled {
     pub(crate) kind: Kind,
+    /// Of which message.
+    pub(crate) key: Key,
     pub(crate) details: Details,
     pub(crate) result: Bytes,
     pub(crate) cut_from: Option<u64>,
@@ -244,10 +259,13 @@ impl Settled {
     pub(crate) fn of(message: &OutcomeMessage<'_>) -> Self {
         let OutcomeMessage { verdict, details, queue, settled_at_ms, result_bytes, .. } = message;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let id = text(&details.message_id);
+        let correlation = message.correlation_id.as_deref().and_then(|it| it.to_str().ok());
         Self {
             kind: verdict.outcome,
+            key: Key::of_outcome(queue, &id, correlation),
             details: Details {
-                id: text(&details.message_id),
+                id,
                 queue: queue.clone().into_owned(),
                 attempts: verdict.attempts,
                 reason: verdict.reason.map(::outcome::Reason::name),
@@ -266,18 +284,41 @@ impl Settled {
     }
 
     /// For a message that came back because it reached no queue.
-    pub(crate) fn unroutable(id: &str) -> Self {
-        let now = SystemTime::now();
+    pub(crate) fn unroutable(key: Key, id: &str) -> Self {
+        Self::without_worker(Kind::Unroutable, key, id, "", SystemTime::now())
+    }
+
+    /// For a message whose deadline has passed, says its producer.
+    pub(crate) fn deadline_missed(
+        key: Key,
+        id: &str,
+        queue: &str,
+        published_at: SystemTime,
+        queue_count: u16,
+    ) -> Self {
+        let mut settled = Self::without_worker(Kind::DeadlineMissed, key, id, queue, published_at);
+        settled.details.queue_count = queue_count;
+        settled
+    }
+
+    fn without_worker(
+        kind: Kind,
+        key: Key,
+        id: &str,
+        queue: &str,
+        published_at: SystemTime,
+    ) -> Self {
         Self {
-            kind: Kind::Unroutable,
+            kind,
+            key,
             details: Details {
                 id: id.to_owned(),
-                queue: String::new(),
+                queue: queue.to_owned(),
                 attempts: 0,
                 reason: None,
                 worker: String::new(),
-                published_at: now,
-                settled_at: now,
+                published_at,
+                settled_at: SystemTime::now(),
                 is_late: false,
                 is_unverified: false,
                 is_duplicate: false,
@@ -287,16 +328,6 @@ impl Settled {
             cut_from: None,
             error: String::new(),
         }
-    }
-
-    /// For a message whose deadline has passed, says its producer.
-    pub(crate) fn deadline_missed(queue: &str, id: &str, published_at: SystemTime) -> Self {
-        let mut settled = Self::unroutable(id);
-        settled.kind = Kind::DeadlineMissed;
-        settled.details.queue = queue.to_owned();
-        settled.details.published_at = published_at;
-        settled.details.queue_count = 1;
-        settled
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::{Details, Outcome, Settled};
+use crate::target::Key;
 use crate::transport::{Answer, Question};
 
 /// How long the broker may take to answer.
@@ -157,6 +158,7 @@ impl QueueView {
         let result = base64.or_else(|| self.result.clone().map(String::into_bytes));
         Settled {
             kind,
+            key: Key::of_outcome(&self.queue, id, None),
             details: Details {
                 id: id.to_owned(),
                 queue: self.queue.clone(),

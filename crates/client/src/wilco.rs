@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use crate::attached::Attached;
 use crate::awaited::Awaited;
+use crate::capability::Capability;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
-use crate::queue::{Queue, check_name};
+use crate::queue::{Queue, SendTo, check_name};
 use crate::story::{self, Story};
+use crate::target::Target;
 use crate::transport::Transport;
 use crate::transport::amqp::{AmqpTransport, Times};
 #[cfg(feature = "embedded")]
@@ -31,7 +33,8 @@ pub struct Wilco {
 impl Wilco {
     /// Connects to the engine that a URL names:
     ///
-    /// - `amqp://user:password@host:5672/vhost`: a wilco server;
+    /// - `amqp://user:password@host:5672/vhost`: a wilco server, which makes the outcomes, or RabbitMQ,
+    ///   where this library makes them; `amqp://host1,host2,host3` for several nodes of a cluster;
     /// - `embedded:PATH`: a broker in this process, with its store in that directory, which no other
     ///   process may use meanwhile (feature `embedded`);
     /// - `memory:`: the same with a store in memory, gone with the process.
@@ -55,9 +58,14 @@ impl Wilco {
         Ok(Self { connection: Arc::new(Connection { transport, awaited }) })
     }
 
-    /// A producer for a queue.
-    pub fn producer<In, Out, C>(&self, queue: Queue<In, Out, C>) -> ProducerBuilder<In, Out, C> {
-        ProducerBuilder::new(Arc::clone(&self.connection), queue)
+    /// Whether the engine can do this.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.connection.transport.can(capability)
+    }
+
+    /// A producer for a [`Queue`] or a [`Topic`](crate::Topic).
+    pub fn producer<T: SendTo>(&self, to: T) -> ProducerBuilder<T::In, T::Out, T::Codec> {
+        ProducerBuilder::new(Arc::clone(&self.connection), to.target().0)
     }
 
     /// A worker, to be told what it handles.
@@ -113,7 +121,7 @@ impl Wilco {
     /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
     pub async fn declare_queue(&self, name: &str) -> Result<(), Error> {
         check_name(name)?;
-        self.connection.transport.ensure_queue(name).await
+        self.connection.transport.ensure(&Target::Queue(name.into())).await
     }
 
     /// Removes the messages of a queue that no worker has; returns how many. The outcome of each is

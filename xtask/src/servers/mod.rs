@@ -35,7 +35,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::workspace::Workspace;
 
 /// Which servers.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(crate) struct ServersArgs {
     /// Prepares only these; without a name, all.
     #[arg(value_name = "NAME")]

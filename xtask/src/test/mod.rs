@@ -31,7 +31,11 @@ use anyhow::{Context as _, Result, ensure};
 pub(crate) use self::tally::{Note, Tally};
 use self::times::Times;
 use self::venv::Venv;
-use crate::{command, workspace::Workspace};
+use crate::{
+    command,
+    servers::{self, ServersArgs},
+    workspace::Workspace,
+};
 
 /// The arguments of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -146,6 +150,14 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
         }
     };
     times.note("build", start.elapsed());
+    // Tests that need one that cannot be had are skipped, and say so.
+    if built && needs == Needs::Workspace {
+        let start = Instant::now();
+        if let Err(error) = servers::run(&ServersArgs::default()) {
+            total.note_failed("servers", format!("{error:#}"));
+        }
+        times.note("servers", start.elapsed());
+    }
     if !built {
         parts.retain(|part| part.needs() == Needs::Nothing);
         println!("the build failed: only what needs none is run");

@@ -60,6 +60,10 @@ impl Messages {
 
 #[async_trait]
 impl Ledger for MemoryLedger {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn sent(&self, _: Key<'_>, _: u64) -> Result<(), Error> {
         Ok(())
     }
@@ -97,6 +101,17 @@ impl Ledger for MemoryLedger {
         messages.settled.push_back(key);
         messages.forget_the_oldest();
         Ok(())
+    }
+
+    async fn subscribe(&self, _: &str, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn subscribers(&self, _: &str) -> Result<Vec<String>, Error> {
+        let text = "this broker does not say which queues a topic has, so nobody would know how many \
+                    outcomes there will be: name a ledger in the URL of producers and workers, such as \
+                    ?ledger=postgres://user@host/database or ?ledger=sqlite:outcomes.db";
+        Err(Error::new(ErrorKind::NoLedger, text))
     }
 
     async fn story(&self, _: &str) -> Result<Option<Value>, Error> {

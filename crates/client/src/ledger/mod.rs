@@ -61,6 +61,9 @@ pub(crate) enum Claim {
 /// See the module's documentation.
 #[async_trait]
 pub(crate) trait Ledger: Send + Sync + 'static {
+    /// Whether other processes have it as well.
+    fn is_shared(&self) -> bool;
+
     /// A message is about to be sent; one that is known stays as it is.
     async fn sent(&self, key: Key<'_>, published_at_ms: u64) -> Result<(), Error>;
 
@@ -72,6 +75,15 @@ pub(crate) trait Ledger: Send + Sync + 'static {
 
     /// This became of a message. The first outcome stays.
     async fn settle(&self, outcome: &OutcomeMessage<'static>) -> Result<(), Error>;
+
+    /// Has a queue be one of a topic.
+    async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error>;
+
+    /// The queues of a topic.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoLedger`](crate::ErrorKind::NoLedger): this one does not know.
+    async fn subscribers(&self, topic: &str) -> Result<Vec<String>, Error>;
 
     /// All that is known of an id, as `GET /v1/messages/{id}` of a wilco server says it; `None` if nothing
     /// is.

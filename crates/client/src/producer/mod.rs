@@ -7,6 +7,7 @@
 mod receipt;
 mod send;
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use tokio::sync::Semaphore;
 use crate::codec::Encode;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
-use crate::queue::{Queue, check_name};
+use crate::queue::check_name;
+use crate::target::Target;
 
-pub use self::receipt::Receipt;
+pub use self::receipt::{ProgressStream, Receipt};
 pub use self::send::Sending;
 
 /// Messages under way, unless said otherwise.
@@ -35,8 +37,9 @@ const OUTCOME_TIMEOUT: Duration = Duration::from_secs(30);
 #[must_use]
 pub struct ProducerBuilder<In, Out, C> {
     connection: Arc<Connection>,
-    queue: Queue<In, Out, C>,
+    target: Target,
     settings: Settings,
+    types: PhantomData<fn(In, C) -> Out>,
 }
 
 #[derive(Debug, Clone)]
@@ -48,22 +51,22 @@ struct Settings {
     outcome_timeout: Duration,
 }
 
-/// Puts messages into a queue. Cloning is cheap; all clones share one window.
+/// Puts messages into a queue, or sends them to a topic. Cloning is cheap; all clones share one window.
 pub struct Producer<In, Out = (), C = crate::codec::Json> {
     inner: Arc<Inner>,
-    queue: Queue<In, Out, C>,
+    types: PhantomData<fn(In, C) -> Out>,
 }
 
 struct Inner {
     connection: Arc<Connection>,
-    queue: Arc<str>,
+    target: Target,
     settings: Settings,
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
 }
 
 impl<In, Out, C> ProducerBuilder<In, Out, C> {
-    pub(crate) fn new(connection: Arc<Connection>, queue: Queue<In, Out, C>) -> Self {
+    pub(crate) fn new(connection: Arc<Connection>, target: Target) -> Self {
         let settings = Settings {
             deadline: None,
             window: WINDOW,
@@ -71,7 +74,7 @@ impl<In, Out, C> ProducerBuilder<In, Out, C> {
             send_timeout: SEND_TIMEOUT,
             outcome_timeout: OUTCOME_TIMEOUT,
         };
-        Self { connection, queue, settings }
+        Self { connection, target, settings, types: PhantomData }
     }
 
     /// By when a message must be processed, from the moment it is sent: after that its outcome is
@@ -109,16 +112,17 @@ impl<In, Out, C> ProducerBuilder<In, Out, C> {
         self
     }
 
-    /// Makes the producer, and the queue if it is not there.
+    /// Makes the producer, and the queue or topic if it is not there.
     ///
     /// # Errors
-    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unreachable`].
+    /// [`ErrorKind::Forbidden`], [`ErrorKind::Unreachable`]; [`ErrorKind::NoLedger`]: a topic on a broker
+    /// that does not say which queues it has, without a ledger that does.
     pub async fn build(self) -> Result<Producer<In, Out, C>, Error> {
-        let Self { connection, queue, settings } = self;
-        check_name(queue.name())?;
+        let Self { connection, target, settings, types: PhantomData } = self;
+        check_name(target.name())?;
         let transport = &connection.transport;
         let ready = async {
-            transport.ensure_queue(queue.name()).await?;
+            transport.ensure(&target).await?;
             transport.ensure_outcomes().await
         };
         tokio::time::timeout(settings.send_timeout, ready).await.map_err(|_| {
@@ -129,13 +133,13 @@ impl<In, Out, C> ProducerBuilder<In, Out, C> {
             Error::new(ErrorKind::Unreachable, text)
         })??;
         let inner = Inner {
-            queue: queue.name().into(),
+            target,
             messages: Arc::new(Semaphore::new(settings.window.min(Semaphore::MAX_PERMITS))),
             bytes: Arc::new(Semaphore::new(settings.window_bytes.div_ceil(UNIT_BYTES))),
             settings,
             connection,
         };
-        Ok(Producer { inner: Arc::new(inner), queue })
+        Ok(Producer { inner: Arc::new(inner), types: PhantomData })
     }
 }
 
@@ -167,20 +171,20 @@ impl<In, Out, C> Producer<In, Out, C> {
         self.send(message).without_waiting()
     }
 
-    /// The queue.
-    pub fn queue(&self) -> &Queue<In, Out, C> {
-        &self.queue
+    /// The name of its queue or topic.
+    pub fn name(&self) -> &str {
+        self.inner.target.name()
     }
 }
 
 impl<In, Out, C> Clone for Producer<In, Out, C> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner), queue: self.queue.clone() }
+        Self { inner: Arc::clone(&self.inner), types: PhantomData }
     }
 }
 
 impl<In, Out, C> std::fmt::Debug for Producer<In, Out, C> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Producer").field("queue", &self.queue).finish_non_exhaustive()
+        f.debug_struct("Producer").field("target", &self.inner.target).finish_non_exhaustive()
     }
 }

@@ -136,9 +136,12 @@ impl<Out, C> Sending<Out, C> {
             );
             Error::new(ErrorKind::TimedOut, text)
         })??;
+        let id: Arc<str> = id.into();
         let message = Outgoing {
-            queue: Arc::clone(&producer.queue),
-            id: id.into(),
+            key: producer.target.key(&id),
+            target: producer.target.clone(),
+            queue_count: None,
+            id,
             content_type,
             deadline,
             headers,
@@ -155,7 +158,7 @@ impl<Out, C> Sending<Out, C> {
             });
             sent.interest.call_back(call, permits);
         }
-        Ok(Receipt { sent, types: PhantomData })
+        Ok(Receipt { sent, seen: 0, types: PhantomData })
     }
 }
 
@@ -210,18 +213,25 @@ impl Sent {
     /// Hands the message to the engine; returns when it is stored.
     pub(super) async fn hand_over(&self, permits: &Arc<Permits>) -> Result<(), Error> {
         let transport = &self.producer.connection.transport;
-        transport.announce(&self.message).await?;
         for is_last in [false, true] {
-            let confirm = transport.publish(self.message.clone(), Some(Arc::clone(permits)));
-            match confirm.await.map_err(|_| Error::closed())?? {
-                Taken::Stored => break,
+            let parts = transport.prepare(&self.message).await?;
+            let publish = |part| transport.publish(part, Some(Arc::clone(permits)));
+            // All are under way before the first is waited for.
+            let confirms: Vec<_> = parts.into_iter().map(publish).collect();
+            let mut is_routed = !confirms.is_empty();
+            for confirm in confirms {
+                let taken = confirm.await.map_err(|_| Error::closed())??;
+                is_routed &= taken == Taken::Stored;
+            }
+            if is_routed {
+                break;
+            }
+            if !is_last {
                 // Somebody has deleted it, or the broker has lost it.
-                Taken::Unroutable if !is_last => {
-                    transport.ensure_queue(&self.message.queue).await?
-                }
-                Taken::Unroutable => {
-                    self.interest.settle(&Settled::unroutable(&self.message.id));
-                }
+                transport.ensure(&self.message.target).await?;
+            } else {
+                let Outgoing { key, id, .. } = &self.message;
+                self.interest.settle(&Settled::unroutable(key.clone(), id));
             }
         }
         Ok(())

@@ -7,26 +7,34 @@
 pub(crate) mod amqp;
 #[cfg(feature = "embedded")]
 pub(crate) mod embedded;
-mod properties;
+pub(crate) mod making;
+pub(crate) mod properties;
 mod queues;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::capability::Capability;
 use crate::error::Error;
-use crate::making::Claimed;
 use crate::outcome::Settled;
+use crate::progress::{Progress, Progressed};
+use crate::target::{Key, Target};
+use crate::transport::making::{Claimed, Origin};
 use crate::window::Permits;
 
 /// A message on its way in.
 #[derive(Debug, Clone)]
 pub(crate) struct Outgoing {
-    pub queue: Arc<str>,
+    pub target: Target,
     pub id: Arc<str>,
+    /// By what it is known to who waits for it.
+    pub key: Key,
+    /// Over how many queues it is spread, where the engine does not do that.
+    pub queue_count: Option<u16>,
     pub content_type: &'static str,
     /// Measured from publishing.
     pub deadline: Option<Duration>,
@@ -55,6 +63,7 @@ pub(crate) struct Incoming {
     /// Deliveries before this one, if the engine counts them.
     pub attempts_before: Option<u32>,
     pub is_redelivered: bool,
+    pub origin: Origin,
     /// Ms since the epoch: when its producer no longer waits for it.
     pub deadline_at_ms: Option<u64>,
     /// Those that its producer gave it, with their values as texts.
@@ -135,8 +144,8 @@ pub(crate) trait OutcomeSink: Send + Sync + 'static {
     /// An outcome has come.
     fn settled(&self, settled: Settled);
 
-    /// The deadline of a message has passed, says this process' own clock.
-    fn deadline_missed(&self, queue: &str, id: &str, published_at: SystemTime);
+    /// A worker says how far it has got.
+    fn progressed(&self, progressed: Progressed);
 
     /// Messages whose outcome is awaited and has not come: they are sent again if outcomes were lost.
     fn unsettled(&self) -> Vec<Outgoing>;
@@ -148,8 +157,11 @@ pub(crate) trait OutcomeSink: Send + Sync + 'static {
 /// See the module's documentation.
 #[async_trait]
 pub(crate) trait Transport: Send + Sync + 'static {
-    /// Makes a queue that is not there; one that is stays as it is.
-    async fn ensure_queue(&self, queue: &str) -> Result<(), Error>;
+    /// Whether the engine can do this.
+    fn can(&self, capability: Capability) -> bool;
+
+    /// Makes a queue or a topic that is not there; one that is stays as it is.
+    async fn ensure(&self, target: &Target) -> Result<(), Error>;
 
     /// Removes the messages of a queue that no worker has; returns how many.
     async fn purge_queue(&self, queue: &str) -> Result<u64, Error>;
@@ -160,17 +172,24 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Makes sure that outcomes come to the sink that the transport was made with.
     async fn ensure_outcomes(&self) -> Result<(), Error>;
 
-    /// Notes that a message is about to be sent, where that is for this process to note.
-    async fn announce(&self, _message: &Outgoing) -> Result<(), Error> {
-        Ok(())
+    /// Prepares a message for being published: notes that it is about to be sent, and says into which
+    /// messages it is spread, where that is for this process to do. None: it reaches no queue.
+    async fn prepare(&self, message: &Outgoing) -> Result<Vec<Outgoing>, Error> {
+        Ok(vec![message.clone()])
     }
 
     /// Hands a message to the engine; the permits are held until the engine has it. Whoever drops the
     /// confirm has given up: the message is not sent any more if it has not been.
     fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm;
 
-    /// Takes messages out of a queue, at most so many that are not settled.
-    async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error>;
+    /// Takes messages out of a queue, at most so many that are not settled. The queue gets what is sent to
+    /// the topic.
+    async fn subscribe(
+        &self,
+        queue: &str,
+        topic: Option<&str>,
+        prefetch: u16,
+    ) -> Result<Subscription, Error>;
 
     /// Takes no more; what has been taken can still be settled. The stream ends when no more comes.
     fn stop(&self, subscription: u64);
@@ -196,6 +215,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
 
     /// Settles a delivery, which is attempt so many. `false`: it is somebody else's by now.
     async fn settle(&self, delivery: &Incoming, attempt: u32, verdict: Verdict) -> bool;
+
+    /// Tells the producer of a delivery how far its worker has got. It may get lost.
+    fn report_progress(&self, delivery: &Incoming, attempt: u32, progress: &Progress);
 
     /// Asks about a message.
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error>;

@@ -8,8 +8,10 @@ use ::outcome::{OutcomeMessage, OutcomeMessageError};
 use bytes::Bytes;
 
 use super::{Incoming, Outgoing, Token};
-use crate::making::now_ms;
 use crate::outcome::Settled;
+use crate::progress::{Progress, Progressed};
+use crate::target::Key;
+use crate::transport::making::{Origin, now_ms};
 
 /// Outcomes that may be under way to us at a time.
 pub(super) const OUTCOMES_PREFETCH: u16 = 1000;
@@ -20,6 +22,14 @@ const PUBLISHED_AT: &str = "x-published-at";
 
 /// Attempts before a message was published, in copies that wait for the next one.
 pub(super) const ATTEMPTS: &str = "x-attempts";
+
+/// Over how many queues a message is spread, where the engine does not know: so many outcomes there will be.
+pub(crate) const QUEUES: &str = "x-queues";
+
+/// `type` of a message that tells how far a worker has got.
+const PROGRESS: &str = "progress";
+/// How far that is, in thousandths.
+const PERMILLE: &str = "x-progress";
 
 /// Those of a message that asks for its outcome.
 pub(super) fn of_message(message: &Outgoing, reply_to: &str) -> Bytes {
@@ -32,6 +42,9 @@ pub(super) fn of_message(message: &Outgoing, reply_to: &str) -> Bytes {
     if let Some(deadline) = message.deadline {
         writer.integer("x-deadline", deadline.as_millis().clamp(1, i64::MAX as u128) as i64);
     }
+    if let Some(count) = message.queue_count {
+        writer.integer(QUEUES, count.into());
+    }
     for (name, text) in &message.headers {
         writer.text(name, text);
     }
@@ -40,6 +53,7 @@ pub(super) fn of_message(message: &Outgoing, reply_to: &str) -> Bytes {
         content_type: Some(message.content_type.into()),
         headers: Some(TableRef::new(&headers)),
         delivery_mode: Some(2),
+        correlation_id: message.key.correlation().map(Into::into),
         message_id: Some((&*message.id).into()),
         reply_to: Some(reply_to.into()),
         ..Properties::default()
@@ -63,30 +77,98 @@ pub(super) fn of_error() -> OwnedProperties {
     }
 }
 
-/// What an outcome message says.
-pub(super) fn settled(properties: &[u8], body: &[u8]) -> Result<Settled, OutcomeMessageError> {
+/// A message in the queue of outcomes.
+#[derive(Debug)]
+pub(super) enum Told {
+    Outcome(Box<Settled>),
+    Progress(Progressed),
+}
+
+/// What such a message says.
+pub(super) fn told(properties: &[u8], body: &[u8]) -> Result<Told, OutcomeMessageError> {
     let properties = Properties::decode(properties)?;
-    Ok(Settled::of(&OutcomeMessage::decode(&properties, body)?))
+    if properties.kind.is_some_and(|kind| kind == PROGRESS) {
+        return Ok(Told::Progress(progressed(&properties, body)?));
+    }
+    let settled = Settled::of(&OutcomeMessage::decode(&properties, body)?);
+    Ok(Told::Outcome(Box::new(settled)))
+}
+
+fn progressed(properties: &Properties<'_>, body: &[u8]) -> Result<Progressed, OutcomeMessageError> {
+    let headers = properties.headers.unwrap_or(TableRef::new(&[]));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let header = |name: &'static str| {
+        let value = headers.get(name)?.ok_or(OutcomeMessageError::Missing(name))?;
+        Ok::<_, OutcomeMessageError>(value)
+    };
+    let id = header("x-message-id")?;
+    let id = text(id.as_bytes().unwrap_or_default());
+    let queue = header("x-queue")?;
+    let queue = queue.as_str().unwrap_or_default();
+    let permille = header(PERMILLE)?.as_i64().unwrap_or_default();
+    let attempt = header(ATTEMPTS)?.as_i64().unwrap_or_default();
+    let correlation = properties.correlation_id.and_then(|it| it.to_str().ok());
+    Ok(Progressed {
+        key: Key::of_outcome(queue, &id, correlation),
+        progress: Progress {
+            fraction: permille.clamp(0, 1000) as f64 / 1000.0,
+            text: text(body),
+            attempt: u16::try_from(attempt).unwrap_or(u16::MAX),
+            queue: queue.to_owned(),
+        },
+    })
+}
+
+/// A message that tells how far a worker has got, but for its body, and where to.
+pub(super) struct ProgressMessage {
+    pub(super) reply_to: String,
+    pub(super) properties: Vec<u8>,
+}
+
+/// `None`: nobody is to be told.
+pub(super) fn of_progress(
+    origin: &Origin,
+    attempt: u32,
+    progress: &Progress,
+) -> Option<ProgressMessage> {
+    let reply_to = origin.progress_to()?.to_owned();
+    let mut headers = Vec::new();
+    let mut writer = TableWriter::new(&mut headers);
+    writer.bytes("x-message-id", origin.id.as_bstr());
+    writer.text("x-queue", &origin.queue);
+    writer.integer(PERMILLE, (progress.fraction * 1000.0).round() as i64);
+    writer.integer(ATTEMPTS, attempt.into());
+    let event_id = uuid::Uuid::now_v7().to_string();
+    let mut properties = Vec::new();
+    Properties {
+        content_type: Some("text/plain; charset=utf-8".into()),
+        headers: Some(TableRef::new(&headers)),
+        delivery_mode: Some(1),
+        correlation_id: origin.correlation_id.as_deref().map(Into::into),
+        message_id: Some(event_id.as_str().into()),
+        kind: Some(PROGRESS.into()),
+        ..Properties::default()
+    }
+    .encode(&mut properties);
+    Some(ProgressMessage { reply_to, properties })
 }
 
 /// A message for a worker. What cannot be read of its properties is taken as not given: the body may
 /// be all right.
 pub(super) fn incoming(
+    queue: &str,
     properties: &[u8],
     is_redelivered: bool,
     body: Bytes,
     token: Token,
 ) -> Incoming {
     let properties = OwnedProperties::decode(properties).unwrap_or_default();
+    let origin = Origin::read(queue, &properties);
     let headers = properties.headers.unwrap_or_default();
     let number = |name: &str| {
         let number = headers.get(name).and_then(FieldValue::as_i64)?;
         u64::try_from(number).ok()
     };
-    // Without the time of publishing the broker alone knows when the deadline passes.
-    let deadline_at_ms = number(PUBLISHED_AT)
-        .zip(number("x-deadline"))
-        .and_then(|(published_at_ms, deadline_ms)| published_at_ms.checked_add(deadline_ms));
     let count = |name: &str| number(name).and_then(|count| u32::try_from(count).ok());
     let attempts_before = match (count("x-delivery-count"), count(ATTEMPTS)) {
         (None, None) => None,
@@ -96,9 +178,10 @@ pub(super) fn incoming(
     };
     Incoming {
         id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
+        deadline_at_ms: origin.deadline_at_ms,
+        origin,
         attempts_before,
         is_redelivered,
-        deadline_at_ms,
         headers: headers.iter().filter_map(|(name, value)| text_header(name, value)).collect(),
         body,
         token,

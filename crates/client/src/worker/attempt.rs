@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use super::Settings;
 use super::attempts::Attempts;
-use super::context::{Context, MessageContext};
+use super::context::{Context, MessageContext, ProgressReporter};
 use super::failure::{Failure, Then};
 use super::report::Report;
 use super::route::Route;
@@ -38,24 +38,29 @@ pub(super) struct Attempt {
     report: Arc<Mutex<Report>>,
     attempts: Arc<Attempts>,
     stopping: watch::Receiver<bool>,
-    incoming: Incoming,
+    incoming: Arc<Incoming>,
     context: Context,
 }
 
 impl Attempt {
     pub(super) fn new(running: &Running, route: &Arc<Route>, mut incoming: Incoming) -> Self {
         let attempt = running.attempts.before(&incoming).saturating_add(1);
+        let message = MessageContext {
+            id: incoming.id.clone(),
+            queue: route.queue.clone(),
+            attempt,
+            is_redelivered: incoming.is_redelivered,
+            deadline_at: incoming.deadline_at_ms.map(time),
+            headers: std::mem::take(&mut incoming.headers),
+        };
+        let (incoming, last) = (Arc::new(incoming), Mutex::new(None));
+        let connection = Arc::clone(&running.connection);
+        let progress = ProgressReporter { connection, incoming: Arc::clone(&incoming), last };
         let context = Context {
-            message: Arc::new(MessageContext {
-                id: incoming.id.clone(),
-                queue: route.queue.clone(),
-                attempt,
-                is_redelivered: incoming.is_redelivered,
-                deadline_at: incoming.deadline_at_ms.map(time),
-                headers: std::mem::take(&mut incoming.headers),
-            }),
+            message: Arc::new(message),
             states: Arc::clone(&running.states),
             stopping: running.stopping.subscribe(),
+            progress: Arc::new(progress),
         };
         Self {
             connection: Arc::clone(&running.connection),

@@ -5,9 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::failure::Failure;
+use crate::connection::Connection;
+use crate::progress::Progress;
+use crate::transport::Incoming;
 
 /// What surrounds a message while it is worked on. Handlers take it as an argument.
 #[derive(Clone)]
@@ -15,7 +20,18 @@ pub struct Context {
     pub(crate) message: Arc<MessageContext>,
     pub(crate) states: Arc<States>,
     pub(crate) stopping: watch::Receiver<bool>,
+    pub(crate) progress: Arc<ProgressReporter>,
 }
+
+/// Passes on how far a worker has got.
+pub(crate) struct ProgressReporter {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) incoming: Arc<Incoming>,
+    pub(crate) last: Mutex<Option<Instant>>,
+}
+
+/// Between two reports of progress there is at least this.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct MessageContext {
@@ -91,6 +107,24 @@ impl Context {
             Some(left) if left.is_zero() => Err(Failure::late()),
             _ => Ok(()),
         }
+    }
+
+    /// Tells the producer how far the work has got, from 0 to 1, and what is being done: it sees that with
+    /// [`Receipt::progress`](crate::Receipt::progress). At most ten a second are passed on; those between
+    /// are not, so it costs nothing to say it often.
+    pub fn progress(&self, fraction: f64, text: impl AsRef<str>) {
+        let ProgressReporter { connection, incoming, last } = &*self.progress;
+        let now = Instant::now();
+        {
+            let mut last = last.lock();
+            if last.is_some_and(|last| now.duration_since(last) < PROGRESS_EVERY) {
+                return;
+            }
+            *last = Some(now);
+        }
+        let MessageContext { queue, attempt, .. } = &*self.message;
+        let progress = Progress::new(fraction, text.as_ref(), *attempt, queue);
+        connection.transport.report_progress(incoming, *attempt, &progress);
     }
 
     /// Completes when the deadline passes; never if there is none.

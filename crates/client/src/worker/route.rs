@@ -98,6 +98,7 @@ where
 /// A queue and what handles its messages, without types.
 pub(crate) struct Route {
     pub(super) queue: String,
+    pub(super) topic: Option<String>,
     pub(super) needs: Vec<(TypeId, &'static str)>,
     pub(super) content_type: &'static str,
     handling: Handling,
@@ -129,6 +130,7 @@ impl Route {
         };
         Self {
             queue: queue.name().to_owned(),
+            topic: queue.topic().map(str::to_owned),
             needs: H::needs(),
             content_type: C::CONTENT_TYPE,
             handling: Handling(Arc::new(handle)),

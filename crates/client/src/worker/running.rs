@@ -94,7 +94,8 @@ impl Running {
         for route in routes {
             check_name(&route.queue)?;
             let transport = &self.connection.transport;
-            let subscription = transport.subscribe(&route.queue, self.settings.concurrency).await?;
+            let (topic, concurrency) = (route.topic.as_deref(), self.settings.concurrency);
+            let subscription = transport.subscribe(&route.queue, topic, concurrency).await?;
             let connection = Arc::clone(&self.connection);
             subscribed.push(Subscribed { connection, route: Arc::new(route), subscription });
         }

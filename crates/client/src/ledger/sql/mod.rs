@@ -26,9 +26,9 @@ use super::{Claim, Key, Ledger};
 use crate::error::{Error, ErrorKind};
 
 /// How long a claim lasts that nobody renews.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(10);
 /// How often claims are renewed.
-const RENEW: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(3);
 /// How often what is old is forgotten.
 const FORGET: Duration = Duration::from_secs(3600);
 /// How long an outcome is kept.
@@ -108,9 +108,13 @@ impl SqlLedger {
                 Ok(())
             })
         });
+        // A pool would try until its time is up.
+        let trying = tokio::time::timeout(CONNECT_TIMEOUT, AnyConnection::connect_with(&options));
+        let tried = trying.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(cannot)?;
+        drop(tried.close().await);
         let pool = pool.connect_with(options).await.map_err(cannot)?;
         let statements = Arc::new(Statements::new(is_sqlite));
-        statements.create(&pool).await.map_err(|error| cannot(error))?;
+        statements.create(&pool).await.map_err(cannot)?;
         let (changes, waiting) = mpsc::channel(WAITING_MAX);
         let (given_back, returned) = mpsc::unbounded_channel();
         let writer = Writer {
@@ -134,6 +138,10 @@ impl SqlLedger {
 
 #[async_trait]
 impl Ledger for SqlLedger {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     async fn sent(&self, key: Key<'_>, published_at_ms: u64) -> Result<(), Error> {
         self.change(key, What::Sent { published_at_ms }).await.map(drop)
     }
@@ -151,6 +159,16 @@ impl Ledger for SqlLedger {
     async fn settle(&self, outcome: &OutcomeMessage<'static>) -> Result<(), Error> {
         let key = Key { queue: &outcome.queue, id: &outcome.details.message_id };
         self.change(key, What::Settle(Box::new(outcome.clone()))).await.map(drop)
+    }
+
+    async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error> {
+        let subscribed = self.statements.subscribe(&self.pool, topic, queue).await;
+        subscribed.map_err(|error| failed(&error))
+    }
+
+    async fn subscribers(&self, topic: &str) -> Result<Vec<String>, Error> {
+        let queues = self.statements.subscribers(&self.pool, topic).await;
+        queues.map_err(|error| failed(&error))
     }
 
     async fn story(&self, id: &str) -> Result<Option<Value>, Error> {

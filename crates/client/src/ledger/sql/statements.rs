@@ -123,6 +123,9 @@ impl Statements {
                      outcome TEXT, reason TEXT, error {bytes}, content_type TEXT, result {bytes}, \
                      is_late BIGINT NOT NULL DEFAULT 0, settled_at BIGINT, PRIMARY KEY (queue, id))"
             ),
+            "CREATE TABLE IF NOT EXISTS wilco_subscriptions (topic TEXT NOT NULL, \
+             queue TEXT NOT NULL, PRIMARY KEY (topic, queue))"
+                .to_owned(),
             "CREATE INDEX IF NOT EXISTS wilco_messages_id ON wilco_messages (id)".to_owned(),
             "CREATE INDEX IF NOT EXISTS wilco_messages_claimant ON wilco_messages (claimant) \
              WHERE claimant IS NOT NULL"
@@ -205,6 +208,26 @@ impl Statements {
         let query = query.bind(details.result.as_deref().map(<[u8]>::to_vec));
         let query = query.bind(i64::from(verdict.is_late())).bind(outcome.settled_at_ms as i64);
         query.execute(connection).await.map(drop)
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        pool: &AnyPool,
+        topic: &str,
+        queue: &str,
+    ) -> Result<(), sqlx::Error> {
+        let subscribe = "INSERT INTO wilco_subscriptions (topic, queue) VALUES ($1, $2) \
+                         ON CONFLICT (topic, queue) DO NOTHING";
+        sqlx::query(subscribe).bind(topic).bind(queue).execute(pool).await.map(drop)
+    }
+
+    pub(super) async fn subscribers(
+        &self,
+        pool: &AnyPool,
+        topic: &str,
+    ) -> Result<Vec<String>, sqlx::Error> {
+        let queues = "SELECT queue FROM wilco_subscriptions WHERE topic = $1 ORDER BY queue";
+        sqlx::query_scalar(queues).bind(topic).fetch_all(pool).await
     }
 
     pub(super) async fn row(

@@ -3,13 +3,13 @@
 //! *Invariant:* an id is entered under the lock under which deliveries look for it, so none comes before
 //! it is known whose it is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-use super::super::properties::{self, OUTCOMES_PREFETCH};
+use super::super::properties::{self, OUTCOMES_PREFETCH, Told};
 use super::super::{Incoming, OutcomeSink, Subscription, Token, Transport};
 use super::driver::{Handler, Then};
 use super::link::{Consumer, ConsumerId, Delivery, Refusal, Settlement};
@@ -36,6 +36,7 @@ struct Consumers {
 
 struct Worker {
     queue: Arc<str>,
+    topic: Option<String>,
     /// `None` once nothing more comes.
     incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
 }
@@ -84,6 +85,7 @@ impl Consumptions {
     pub(super) fn subscribe(
         &self,
         queue: &str,
+        topic: Option<&str>,
         consume: impl FnOnce() -> Result<ConsumerId, Error>,
     ) -> Result<Subscription, Error> {
         let (sender, incoming) = mpsc::unbounded_channel();
@@ -92,7 +94,8 @@ impl Consumptions {
             return Err(Error::closed());
         }
         let id = consume()?;
-        let worker = Worker { queue: queue.into(), incoming: Some(sender) };
+        let topic = topic.map(str::to_owned);
+        let worker = Worker { queue: queue.into(), topic, incoming: Some(sender) };
         consumers.workers.insert(id, worker);
         Ok(Subscription { incoming, id: id.number() })
     }
@@ -117,7 +120,7 @@ impl Consumptions {
         if let Some(transport) = self.transport()
             && let Some(maker) = &transport.maker
         {
-            maker.told(&settled.details.queue, &settled.details.id);
+            maker.told(&settled);
         }
         self.outcomes.settled(settled);
     }
@@ -133,8 +136,9 @@ impl Handler for Consumptions {
         let consumers = self.consumers.lock();
         if consumers.of_outcomes == Some(tag.consumer()) {
             drop(consumers);
-            match properties::settled(&delivery.properties, &delivery.body) {
-                Ok(settled) => self.told(settled),
+            match properties::told(&delivery.properties, &delivery.body) {
+                Ok(Told::Outcome(settled)) => self.told(*settled),
+                Ok(Told::Progress(progressed)) => self.outcomes.progressed(progressed),
                 Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
             }
             return Then::Settle(Settlement::Ack);
@@ -146,15 +150,14 @@ impl Handler for Consumptions {
             }
             return Then::Nothing;
         }
-        let Some(Worker { queue, incoming: Some(sender) }) = consumers.workers.get(&tag.consumer())
+        let Some(Worker { queue, incoming: Some(sender), .. }) =
+            consumers.workers.get(&tag.consumer())
         else {
             return Then::Release;
         };
         let Delivery { is_redelivered, properties, body, .. } = delivery;
-        let queue = Arc::clone(queue);
-        let token = DeliveryToken { tag, queue, properties: properties.clone() };
-        let token = Token::Amqp(token);
-        let incoming = properties::incoming(&properties, is_redelivered, body, token);
+        let token = Token::Amqp(DeliveryToken { tag, properties: properties.clone() });
+        let incoming = properties::incoming(queue, &properties, is_redelivered, body, token);
         if sender.send(Ok(incoming)).is_ok() { Then::Nothing } else { Then::Release }
     }
 
@@ -185,14 +188,15 @@ impl Handler for Consumptions {
             drop(consumers);
             return self.restore_outcomes(Some(consumer));
         }
-        let Some(queue) = consumers.workers.get(&consumer).map(|it| it.queue.clone()) else {
+        let lost = consumers.workers.get(&consumer);
+        let Some((queue, topic)) = lost.map(|it| (Arc::clone(&it.queue), it.topic.clone())) else {
             return;
         };
         drop(consumers);
         let Some(transport) = self.transport() else { return };
         tracing::warn!(queue = &*queue, "the broker has lost the queue, which is made again");
         tokio::spawn(async move {
-            match transport.ensure_queue(&queue).await {
+            match transport.ensure_subscribed(&queue, topic.as_deref()).await {
                 Ok(()) => {
                     if let Some(consuming) = transport.consuming.get() {
                         consuming.with(|link, _| link.resume(consumer));
@@ -271,14 +275,16 @@ impl AmqpTransport {
         }
         let unsettled = self.consumptions.outcomes.unsettled();
         // Their queues may be lost as well.
-        let queues: BTreeSet<_> = unsettled.iter().map(|it| Arc::clone(&it.queue)).collect();
-        for queue in queues {
-            self.ensure_queue(&queue).await?;
+        let targets: HashSet<_> = unsettled.iter().map(|it| &it.target).collect();
+        for target in targets {
+            self.ensure(target).await?;
         }
         for message in unsettled {
             // One after the other: there may be many, and nobody waits for them now. What cannot be sent
             // again is known to its sender as not known in time.
-            let _ = self.publish(message, None).await;
+            for part in self.prepare(&message).await? {
+                let _ = self.publish(part, None).await;
+            }
         }
         Ok(())
     }

@@ -2,24 +2,17 @@
 
 use std::time::Duration;
 
-use ::amqp::OwnedProperties;
 use ::outcome::{Flags, Outcome as Kind, OutcomeMessage};
 use bytes::Bytes;
 
-use super::super::{Admission, Taken, Verdict};
+use super::super::{Admission, Incoming, Taken, Verdict};
 use super::link::{Publish, Settlement};
 use super::{AmqpTransport, DeliveryToken};
 use crate::error::{Error, ErrorKind};
-use crate::making::{Admitted, Maker, Origin};
+use crate::transport::making::{Admitted, Maker, Origin};
 
 /// How long to wait before an outcome message that was refused is sent again: its queue is full.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
-
-impl DeliveryToken {
-    fn properties(&self) -> OwnedProperties {
-        OwnedProperties::decode(&self.properties).unwrap_or_default()
-    }
-}
 
 impl AmqpTransport {
     /// Whether a delivery is to be worked on; what is known of it already is told again.
@@ -27,21 +20,21 @@ impl AmqpTransport {
         &self,
         maker: &Maker,
         token: &DeliveryToken,
-        is_redelivered: bool,
+        delivery: &Incoming,
         attempt: u32,
     ) -> Admission {
-        let origin = Origin::read(&token.queue, &token.properties());
+        let origin = &delivery.origin;
         if origin.id.is_empty() {
             return Admission::Work(None);
         }
-        match maker.admit(&origin, attempt).await {
+        match maker.admit(origin, attempt).await {
             Admitted::Work(claimed) => Admission::Work(Some(claimed)),
             Admitted::Known(mut outcome) => {
                 // Else its worker may have ended before it told anybody.
-                if !is_redelivered {
+                if !delivery.is_redelivered {
                     outcome.verdict.flags.insert(Flags::DUPLICATE);
                 }
-                self.tell_and_settle(&origin, &outcome, token).await;
+                self.tell_and_settle(origin, &outcome, token).await;
                 Admission::Known
             }
         }
@@ -51,15 +44,14 @@ impl AmqpTransport {
         &self,
         maker: &Maker,
         token: &DeliveryToken,
-        body: &Bytes,
+        delivery: &Incoming,
         attempt: u32,
         verdict: Verdict,
     ) -> bool {
-        let properties = token.properties();
-        let origin = Origin::read(&token.queue, &properties);
+        let Incoming { origin, body, .. } = delivery;
         if let Verdict::Again { after } = verdict {
-            let settlement = match self.delay(&token.queue, properties, body, attempt, after).await
-            {
+            let delayed = self.delay(&origin.queue, &token.properties, body, attempt, after).await;
+            let settlement = match delayed {
                 Ok(()) => Settlement::Ack,
                 Err(error) => {
                     tracing::debug!("a message waits in its worker: {error}");
@@ -70,13 +62,13 @@ impl AmqpTransport {
             return self.settle_now(token, settlement);
         }
         let is_processed = matches!(verdict, Verdict::Processed { .. });
-        let outcome = maker.outcome(&origin, attempt, verdict).filter(|_| !origin.id.is_empty());
+        let outcome = maker.outcome(origin, attempt, verdict).filter(|_| !origin.id.is_empty());
         match outcome {
             Some(outcome) => {
                 // Also if the delivery is somebody else's by now: the work is done, and whoever gets it
                 // next need not do it again.
                 maker.note(&outcome).await;
-                self.tell_and_settle(&origin, &outcome, token).await
+                self.tell_and_settle(origin, &outcome, token).await
             }
             None if is_processed => self.settle_now(token, Settlement::Ack),
             None => self.settle_now(token, Settlement::Reject),

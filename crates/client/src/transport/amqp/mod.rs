@@ -15,7 +15,7 @@ mod made;
 mod questions;
 mod retries;
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -36,9 +36,12 @@ use super::{
     Admission, Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Transport,
     Verdict,
 };
+use crate::capability::Capability;
 use crate::error::{Error, ErrorKind};
 use crate::ledger;
-use crate::making::Maker;
+use crate::progress::Progress;
+use crate::target::Target;
+use crate::transport::making::Maker;
 use crate::url::Address;
 use crate::window::Permits;
 
@@ -61,8 +64,7 @@ const CONTENT_TOO_LARGE: u16 = 311;
 #[derive(Debug, Clone)]
 pub(crate) struct DeliveryToken {
     tag: DeliveryTag,
-    queue: Arc<str>,
-    /// As it came, encoded.
+    /// As they came, encoded.
     properties: Bytes,
 }
 
@@ -81,6 +83,8 @@ pub(crate) struct AmqpTransport {
     /// Makes the outcomes, where the broker does not.
     maker: Option<Maker>,
     retries: Retries,
+    /// This user may not tell producers of progress.
+    is_progress_refused: Arc<AtomicBool>,
 }
 
 impl AmqpTransport {
@@ -122,6 +126,7 @@ impl AmqpTransport {
                 questions: Questions::default(),
                 maker,
                 retries: Retries::default(),
+                is_progress_refused: Arc::default(),
             }
         });
         Ok(transport)
@@ -151,6 +156,41 @@ impl AmqpTransport {
             Error::new(ErrorKind::Unreachable, text)
         })?;
         answer.map_err(|_| Error::closed())
+    }
+
+    async fn ensure_queue(&self, queue: &str) -> Result<(), Error> {
+        let name = queue.to_owned();
+        let what = format!("queue '{queue}'");
+        match self.try_call(Call::Inspect(name.clone())).await? {
+            Ok(_) => return Ok(()),
+            Err(refusal) if refusal.code == NOT_FOUND => {}
+            Err(refusal) => return Err(refused(&what, &refusal)),
+        }
+        let arguments = queues::arguments();
+        self.call(Call::Declare { queue: name, arguments }, &what).await.map(drop)
+    }
+
+    async fn ensure_topic(&self, topic: &str) -> Result<(), Error> {
+        if let Some(maker) = &self.maker {
+            // Without a ledger nobody would know how many outcomes there will be.
+            maker.subscribers(topic).await?;
+        }
+        let call = Call::DeclareTopic(topic.to_owned());
+        self.call(call, &format!("topic '{topic}'")).await.map(drop)
+    }
+
+    /// Makes the queue of a worker, and has it get what is sent to a topic.
+    async fn ensure_subscribed(&self, queue: &str, topic: Option<&str>) -> Result<(), Error> {
+        self.ensure_queue(queue).await?;
+        let Some(topic) = topic else { return Ok(()) };
+        let what = format!("topic '{topic}'");
+        self.call(Call::DeclareTopic(topic.to_owned()), &what).await?;
+        let bind = Call::Bind { queue: queue.to_owned(), topic: topic.to_owned() };
+        self.call(bind, &what).await?;
+        match &self.maker {
+            Some(maker) => maker.subscribe(topic, queue).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes the queue to which outcomes come; it is our own.
@@ -204,16 +244,20 @@ impl AmqpTransport {
 
 #[async_trait]
 impl Transport for AmqpTransport {
-    async fn ensure_queue(&self, queue: &str) -> Result<(), Error> {
-        let name = queue.to_owned();
-        let what = format!("queue '{queue}'");
-        match self.try_call(Call::Inspect(name.clone())).await? {
-            Ok(_) => return Ok(()),
-            Err(refusal) if refusal.code == NOT_FOUND => {}
-            Err(refusal) => return Err(refused(&what, &refusal)),
+    fn can(&self, capability: Capability) -> bool {
+        let Some(maker) = &self.maker else { return capability != Capability::Delay };
+        match capability {
+            Capability::Durable | Capability::Delay => true,
+            Capability::Dropped | Capability::Retry | Capability::Cancel => false,
+            Capability::Attach | Capability::Topics | Capability::SharedIds => maker.is_shared(),
         }
-        let arguments = queues::arguments();
-        self.call(Call::Declare { queue: name, arguments }, &what).await.map(drop)
+    }
+
+    async fn ensure(&self, target: &Target) -> Result<(), Error> {
+        match target {
+            Target::Queue(queue) => self.ensure_queue(queue).await,
+            Target::Topic(topic) => self.ensure_topic(topic).await,
+        }
     }
 
     async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
@@ -236,10 +280,10 @@ impl Transport for AmqpTransport {
         self.has_outcomes.get_or_try_init(begin).await.copied()
     }
 
-    async fn announce(&self, message: &Outgoing) -> Result<(), Error> {
+    async fn prepare(&self, message: &Outgoing) -> Result<Vec<Outgoing>, Error> {
         match &self.maker {
-            Some(maker) => maker.announce(message).await,
-            None => Ok(()),
+            Some(maker) => maker.prepare(message).await,
+            None => Ok(vec![message.clone()]),
         }
     }
 
@@ -247,20 +291,26 @@ impl Transport for AmqpTransport {
         if let Some(maker) = &self.maker {
             maker.sent(&message);
         }
+        let (exchange, routing_key) = message.target.route();
         let publish = Publish {
-            exchange: "".into(),
-            routing_key: (&*message.queue).into(),
+            exchange: exchange.into(),
+            routing_key: routing_key.into(),
             properties: properties::of_message(&message, &self.outcome_queue),
             body: message.body,
         };
         self.publish_raw(publish, permits)
     }
 
-    async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
-        self.ensure_queue(queue).await?;
+    async fn subscribe(
+        &self,
+        queue: &str,
+        topic: Option<&str>,
+        prefetch: u16,
+    ) -> Result<Subscription, Error> {
+        self.ensure_subscribed(queue, topic).await?;
         let consuming = self.consuming().await?;
         let consumer = Consumer::of(queue, prefetch);
-        self.consumptions.subscribe(queue, || self.consume(consuming, consumer))
+        self.consumptions.subscribe(queue, topic, || self.consume(consuming, consumer))
     }
 
     fn stop(&self, subscription: u64) {
@@ -287,9 +337,7 @@ impl Transport for AmqpTransport {
 
     async fn admit(&self, delivery: &Incoming, attempt: u32) -> Admission {
         match (&self.maker, delivery.token.amqp()) {
-            (Some(maker), Some(token)) => {
-                self.admit_made(maker, token, delivery.is_redelivered, attempt).await
-            }
+            (Some(maker), Some(token)) => self.admit_made(maker, token, delivery, attempt).await,
             _ => Admission::Work(None),
         }
     }
@@ -297,9 +345,35 @@ impl Transport for AmqpTransport {
     async fn settle(&self, delivery: &Incoming, attempt: u32, verdict: Verdict) -> bool {
         let Some(token) = delivery.token.amqp() else { return false };
         match &self.maker {
-            Some(maker) => self.settle_made(maker, token, &delivery.body, attempt, verdict).await,
+            Some(maker) => self.settle_made(maker, token, delivery, attempt, verdict).await,
             None => self.settle_reported(token.tag, &delivery.id, verdict),
         }
+    }
+
+    fn report_progress(&self, delivery: &Incoming, attempt: u32, progress: &Progress) {
+        if self.is_progress_refused.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(message) = properties::of_progress(&delivery.origin, attempt, progress) else {
+            return;
+        };
+        let publish = Publish {
+            exchange: "".into(),
+            routing_key: message.reply_to.into(),
+            properties: message.properties.into(),
+            body: Bytes::from(progress.text.clone()),
+        };
+        let confirm = self.publish_raw(publish, None);
+        let is_refused = Arc::clone(&self.is_progress_refused);
+        tokio::spawn(async move {
+            // Each refusal costs the channel on which everything is published.
+            if let Ok(Err(error)) = confirm.await
+                && error.kind() == ErrorKind::Forbidden
+                && !is_refused.swap(true, Ordering::Relaxed)
+            {
+                tracing::warn!("producers are not told of progress: {error}");
+            }
+        });
     }
 
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {

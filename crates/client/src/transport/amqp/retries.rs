@@ -63,11 +63,12 @@ impl AmqpTransport {
     pub(super) async fn delay(
         &self,
         queue: &str,
-        mut properties: OwnedProperties,
+        properties: &[u8],
         body: &Bytes,
         attempts: u32,
         delay: Duration,
     ) -> Result<(), Error> {
+        let mut properties = OwnedProperties::decode(properties).unwrap_or_default();
         if delay.is_zero() || properties.message_id.is_none() {
             let text = "it goes back at once, or has no id by which its copy would be known";
             return Err(Error::new(ErrorKind::Unsupported, text));

@@ -14,7 +14,8 @@ use super::inbox::{Arrived, Inbox};
 use super::publishing::Publishing;
 use super::{DeliveryToken, LOOK_AGAIN, refused};
 use crate::error::{Error, ErrorKind};
-use crate::transport::{Incoming, OutcomeSink, Token, properties};
+use crate::transport::properties::{self, Told};
+use crate::transport::{Incoming, OutcomeSink, Token};
 
 /// What the commands and the task share.
 pub(super) struct Shared {
@@ -38,6 +39,7 @@ pub(super) struct State {
 
 pub(super) struct Subscribed {
     pub(super) channel: u16,
+    pub(super) queue: Arc<str>,
     /// `None`: outcomes.
     pub(super) incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
     pub(super) is_cancelled: bool,
@@ -97,22 +99,24 @@ impl Shared {
         let found = {
             let state = self.state.lock();
             let found = state.subscriptions.iter().find(|(_, it)| it.channel == channel);
-            found.map(|(id, it)| (*id, it.incoming.clone()))
+            found.map(|(id, it)| (*id, Arc::clone(&it.queue), it.incoming.clone()))
         };
         let settlement = match found {
             // Released meanwhile: it is back in its queue.
             None => return,
-            Some((subscription, Some(sender))) => {
+            Some((subscription, queue, Some(sender))) => {
                 let token = Token::Embedded(DeliveryToken { subscription, tag });
-                let incoming = properties::incoming(properties, is_redelivered, body, token);
+                let incoming =
+                    properties::incoming(&queue, properties, is_redelivered, body, token);
                 match sender.send(Ok(incoming)) {
                     Ok(()) => return,
                     Err(_) => Settlement::Requeue,
                 }
             }
-            Some((_, None)) => {
-                match properties::settled(properties, &body) {
-                    Ok(settled) => self.outcomes.settled(settled),
+            Some((_, _, None)) => {
+                match properties::told(properties, &body) {
+                    Ok(Told::Outcome(settled)) => self.outcomes.settled(*settled),
+                    Ok(Told::Progress(progressed)) => self.outcomes.progressed(progressed),
                     Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
                 }
                 // Once it has been told: a crash before tells it again.

@@ -13,12 +13,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::amqp::{OwnedProperties, ReplyCode};
+use ::amqp::{FieldTable, OwnedProperties, ReplyCode};
 use async_trait::async_trait;
 use broker::BrokerError;
 use bytes::Bytes;
 use management::{Management, Queries, Query, ports::User};
-use node::{Consume, DeclareQueue, Node, Publish, Session, Settlement, StoreOptions};
+use node::{
+    Consume, DeclareExchange, DeclareQueue, Destination, Node, Publish, Session, Settlement,
+    StoreOptions,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -29,7 +32,10 @@ use super::{
     Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
     Verdict, properties, queues,
 };
+use crate::capability::Capability;
 use crate::error::{Error, ErrorKind};
+use crate::progress::Progress;
+use crate::target::Target;
 use crate::window::Permits;
 
 /// As whom the session works, and where.
@@ -58,6 +64,7 @@ pub(crate) struct EmbeddedTransport {
     user: User,
     outcome_queue: String,
     has_outcomes: tokio::sync::OnceCell<()>,
+    is_durable: bool,
 }
 
 impl EmbeddedTransport {
@@ -66,6 +73,7 @@ impl EmbeddedTransport {
         path: Option<PathBuf>,
         outcomes: Arc<dyn OutcomeSink>,
     ) -> Result<Arc<Self>, Error> {
+        let is_durable = path.is_some();
         let opening = tokio::task::spawn_blocking(move || open_node(path));
         let node = opening.await.map_err(|error| store(&error))??;
         let sink = Box::<Inbox>::default();
@@ -99,6 +107,7 @@ impl EmbeddedTransport {
             user: User { name: USER.to_owned(), incarnation: user },
             outcome_queue: queues::outcome_queue_name(),
             has_outcomes: tokio::sync::OnceCell::new(),
+            is_durable,
         }))
     }
 
@@ -154,10 +163,29 @@ impl EmbeddedTransport {
         }
         let id = state.next_subscription;
         state.next_subscription += 1;
-        state.subscriptions.insert(id, Subscribed { channel, incoming, is_cancelled: false });
+        state
+            .subscriptions
+            .insert(id, Subscribed { channel, queue: queue.into(), incoming, is_cancelled: false });
         self.shared.wake.0.notify_one();
         Ok(id)
     }
+}
+
+fn ensure_queue(session: &mut Session, queue: &str) -> Result<(), BrokerError> {
+    let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
+    match session.declare_queue(queue, &passive) {
+        Err(error) if error.reply_code() == ReplyCode::NotFound => {
+            let arguments = queues::arguments();
+            let made = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
+            session.declare_queue(queue, &made).map(drop)
+        }
+        there => there.map(drop),
+    }
+}
+
+fn ensure_topic(session: &mut Session, topic: &str) -> Result<(), BrokerError> {
+    let options = DeclareExchange { durable: true, ..DeclareExchange::default() };
+    session.declare_exchange(topic, "fanout", &options)
 }
 
 fn open_node(path: Option<PathBuf>) -> Result<Arc<Node>, Error> {
@@ -192,15 +220,18 @@ fn refused(error: &BrokerError) -> Error {
 
 #[async_trait]
 impl Transport for EmbeddedTransport {
-    async fn ensure_queue(&self, queue: &str) -> Result<(), Error> {
-        let arguments = queues::arguments();
-        let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
-        let made = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
-        self.with_session(|session| match session.declare_queue(queue, &passive) {
-            Err(error) if error.reply_code() == ReplyCode::NotFound => {
-                session.declare_queue(queue, &made).map(drop)
-            }
-            there => there.map(drop),
+    fn can(&self, capability: Capability) -> bool {
+        match capability {
+            Capability::Durable => self.is_durable,
+            Capability::Delay => false,
+            _ => true,
+        }
+    }
+
+    async fn ensure(&self, target: &Target) -> Result<(), Error> {
+        self.with_session(|session| match target {
+            Target::Queue(queue) => ensure_queue(session, queue),
+            Target::Topic(topic) => ensure_topic(session, topic),
         })
         .await
     }
@@ -240,8 +271,19 @@ impl Transport for EmbeddedTransport {
         confirm
     }
 
-    async fn subscribe(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
-        self.ensure_queue(queue).await?;
+    async fn subscribe(
+        &self,
+        queue: &str,
+        topic: Option<&str>,
+        prefetch: u16,
+    ) -> Result<Subscription, Error> {
+        self.with_session(|session| {
+            ensure_queue(session, queue)?;
+            let Some(topic) = topic else { return Ok(()) };
+            ensure_topic(session, topic)?;
+            session.bind(topic, &Destination::queue(queue), "", &FieldTable::new())
+        })
+        .await?;
         let (sender, incoming) = mpsc::unbounded_channel();
         let id = self.consume(queue, prefetch, Some(sender))?;
         Ok(Subscription { incoming, id })
@@ -315,6 +357,31 @@ impl Transport for EmbeddedTransport {
         let is_settled = session.settle(it.channel, tag, false, settlement).is_ok();
         self.shared.wake.0.notify_one();
         is_settled
+    }
+
+    fn report_progress(&self, delivery: &Incoming, attempt: u32, progress: &Progress) {
+        let Token::Embedded(DeliveryToken { subscription, .. }) = delivery.token else { return };
+        let Some(message) = properties::of_progress(&delivery.origin, attempt, progress) else {
+            return;
+        };
+        let mut state = self.shared.state.lock();
+        let state = &mut *state;
+        let (Some(session), Some(it)) =
+            (state.session.as_mut(), state.subscriptions.get(&subscription))
+        else {
+            return;
+        };
+        let publish = Publish {
+            exchange: "",
+            routing_key: message.reply_to.as_str().into(),
+            mandatory: false,
+            properties: &message.properties,
+            body: progress.text.as_bytes(),
+        };
+        if let Err(error) = session.publish(it.channel, &publish) {
+            tracing::debug!("progress is not told: {error}");
+        }
+        self.shared.wake.0.notify_one();
     }
 
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {

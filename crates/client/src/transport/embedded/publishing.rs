@@ -67,9 +67,10 @@ impl Publishing {
             if waiter.confirm.is_closed() {
                 continue;
             }
+            let (exchange, routing_key) = message.target.route();
             let publish = Publish {
-                exchange: "",
-                routing_key: (&*message.queue).into(),
+                exchange,
+                routing_key: routing_key.into(),
                 mandatory: true,
                 properties: &properties,
                 body: &message.body,

@@ -17,6 +17,10 @@ pub(crate) enum Call {
     Inspect(String),
     /// A durable queue, made if it is not there.
     Declare { queue: String, arguments: FieldTable },
+    /// A durable exchange that spreads what it gets over all its queues, made if it is not there.
+    DeclareTopic(String),
+    /// Has a queue get what comes to such an exchange.
+    Bind { queue: String, topic: String },
     /// Removes the queue's messages.
     Purge(String),
     /// Removes the queue.
@@ -90,6 +94,7 @@ impl<P: Token, C: Token> Link<P, C> {
             }
             Method::QueuePurgeOk(ok) => Reply { messages: ok.message_count, consumers: 0 },
             Method::QueueDeleteOk(ok) => Reply { messages: ok.message_count, consumers: 0 },
+            Method::ExchangeDeclareOk(_) | Method::QueueBindOk(_) => Reply::default(),
             other => return self.unexpected(other.name()),
         };
         self.call_is_over(Ok(reply));
@@ -117,6 +122,13 @@ fn method(call: &Call) -> Method<'_> {
         Call::Declare { queue, arguments } => {
             let arguments = arguments.clone();
             amqp::QueueDeclare { queue, durable: true, arguments, ..Default::default() }.into()
+        }
+        Call::DeclareTopic(exchange) => {
+            let kind = "fanout";
+            amqp::ExchangeDeclare { exchange, kind, durable: true, ..Default::default() }.into()
+        }
+        Call::Bind { queue, topic } => {
+            amqp::QueueBind { queue, exchange: topic, ..Default::default() }.into()
         }
         Call::Purge(queue) => amqp::QueuePurge { queue, no_wait: false }.into(),
         Call::Delete(queue) => amqp::QueueDelete { queue, ..Default::default() }.into(),

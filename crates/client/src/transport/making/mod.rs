@@ -32,6 +32,8 @@ use bytes::Bytes;
 use self::deadlines::Deadlines;
 use crate::error::Error;
 use crate::ledger::{Claim, Key, Ledger};
+use crate::outcome::Settled;
+use crate::target::Target;
 use crate::transport::{OutcomeSink, Outgoing, Verdict};
 
 pub(crate) use self::origin::Origin;
@@ -84,22 +86,51 @@ impl Maker {
         Self { ledger, deadlines: Deadlines::new(outcomes), worker }
     }
 
-    /// A message is about to be sent.
-    pub(crate) async fn announce(&self, message: &Outgoing) -> Result<(), Error> {
-        let key = Key { queue: &message.queue, id: message.id.as_bytes() };
-        self.ledger.sent(key, now_ms()).await
+    /// A message is about to be sent: notes that, and spreads one to a topic over its queues.
+    pub(crate) async fn prepare(&self, message: &Outgoing) -> Result<Vec<Outgoing>, Error> {
+        let parts = match &message.target {
+            Target::Queue(_) => vec![message.clone()],
+            Target::Topic(topic) => {
+                let queues = self.subscribers(topic).await?;
+                let queue_count = u16::try_from(queues.len()).ok();
+                let part = |queue: String| {
+                    let target = Target::Queue(queue.into());
+                    Outgoing { target, queue_count, ..message.clone() }
+                };
+                queues.into_iter().map(part).collect()
+            }
+        };
+        let published_at_ms = now_ms();
+        for part in &parts {
+            let key = Key { queue: part.target.name(), id: part.id.as_bytes() };
+            self.ledger.sent(key, published_at_ms).await?;
+        }
+        Ok(parts)
+    }
+
+    /// Whether other processes know what this one has noted.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.ledger.is_shared()
+    }
+
+    /// The queues of a topic.
+    pub(crate) async fn subscribers(&self, topic: &str) -> Result<Vec<String>, Error> {
+        self.ledger.subscribers(topic).await
+    }
+
+    /// Has a queue be one of a topic.
+    pub(crate) async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error> {
+        self.ledger.subscribe(topic, queue).await
     }
 
     /// A message is sent: its deadline runs from now on.
     pub(crate) fn sent(&self, message: &Outgoing) {
-        if let Some(deadline) = message.deadline {
-            self.deadlines.begin(&message.queue, &message.id, deadline);
-        }
+        self.deadlines.begin(message);
     }
 
     /// The outcome of a message of this process has come.
-    pub(crate) fn told(&self, queue: &str, id: &str) {
-        self.deadlines.end(queue, id);
+    pub(crate) fn told(&self, settled: &Settled) {
+        self.deadlines.end(settled);
     }
 
     /// Whether a delivery is to be worked on. Waits while somebody else works on the same message, and
@@ -162,7 +193,7 @@ impl Maker {
                 outcome,
                 reason: Some(reason),
                 attempts: u16::try_from(attempts).unwrap_or(u16::MAX),
-                queue_count: 1,
+                queue_count: origin.queue_count,
                 published_at_ms: origin.published_at_ms,
                 flags: Flags::NONE.with_if(is_late, Flags::LATE),
             },

@@ -11,10 +11,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::transport::OutcomeSink;
+use crate::outcome::Settled;
+use crate::target::Key;
+use crate::transport::{OutcomeSink, Outgoing};
 
-/// Queue and id.
-type Key = (Arc<str>, Arc<str>);
+/// A message in a queue: one to a topic has a deadline in each.
+type Place = (Key, Arc<str>);
 
 /// See the module's documentation.
 pub(super) struct Deadlines {
@@ -29,31 +31,41 @@ struct Shared {
 
 #[derive(Default)]
 struct Running {
-    by_time: BinaryHeap<Reverse<(Instant, Key)>>,
-    /// Those that still count, with their end and their beginning: a message that is sent again has a new
-    /// one.
-    by_key: HashMap<Key, (Instant, SystemTime)>,
+    by_time: BinaryHeap<Reverse<(Instant, Place)>>,
+    /// Those that still count: a message that is sent again has a new one.
+    by_place: HashMap<Place, Deadline>,
+}
+
+#[derive(Clone)]
+struct Deadline {
+    end: Instant,
+    began: SystemTime,
+    id: Arc<str>,
+    queue_count: u16,
 }
 
 impl Running {
     /// Those that have passed.
-    fn take_passed(&mut self, now: Instant) -> Vec<(Key, SystemTime)> {
+    fn take_passed(&mut self, now: Instant) -> Vec<Settled> {
         let mut passed = Vec::new();
         while let Some(Reverse((at, _))) = self.by_time.peek()
             && *at <= now
-            && let Some(Reverse((at, key))) = self.by_time.pop()
+            && let Some(Reverse((at, place))) = self.by_time.pop()
         {
-            if let Some((end, began)) = self.by_key.get(&key).copied()
-                && end == at
+            if self.by_place.get(&place).is_some_and(|deadline| deadline.end == at)
+                && let Some(deadline) = self.by_place.remove(&place)
             {
-                self.by_key.remove(&key);
-                passed.push((key, began));
+                let Deadline { began, id, queue_count, .. } = deadline;
+                let (key, queue) = place;
+                passed.push(Settled::deadline_missed(key, &id, &queue, began, queue_count));
             }
         }
         // Of those that have ended only their times are left: not for ever.
-        if self.by_time.len() > 1000 && self.by_time.len() > 4 * self.by_key.len() {
-            let Self { by_time, by_key } = self;
-            by_time.retain(|Reverse((at, key))| by_key.get(key).is_some_and(|(end, _)| end == at));
+        if self.by_time.len() > 1000 && self.by_time.len() > 4 * self.by_place.len() {
+            let Self { by_time, by_place } = self;
+            by_time.retain(|Reverse((at, place))| {
+                by_place.get(place).is_some_and(|deadline| deadline.end == *at)
+            });
         }
         passed
     }
@@ -67,20 +79,27 @@ impl Deadlines {
     }
 
     /// A message is sent now.
-    pub(super) fn begin(&self, queue: &Arc<str>, id: &Arc<str>, deadline: Duration) {
-        let Some(end) = Instant::now().checked_add(deadline) else { return };
-        let key = (Arc::clone(queue), Arc::clone(id));
+    pub(super) fn begin(&self, message: &Outgoing) {
+        let end = message.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
+        let Some(end) = end else { return };
+        let place = (message.key.clone(), message.target.name().into());
+        let deadline = Deadline {
+            end,
+            began: SystemTime::now(),
+            id: Arc::clone(&message.id),
+            queue_count: message.queue_count.unwrap_or(1),
+        };
         let mut running = self.shared.running.lock();
-        running.by_key.insert(key.clone(), (end, SystemTime::now()));
-        running.by_time.push(Reverse((end, key)));
+        running.by_place.insert(place.clone(), deadline);
+        running.by_time.push(Reverse((end, place)));
         drop(running);
         self.shared.changed.notify_one();
     }
 
     /// What became of a message is known.
-    pub(super) fn end(&self, queue: &str, id: &str) {
-        let key = (queue.into(), id.into());
-        self.shared.running.lock().by_key.remove(&key);
+    pub(super) fn end(&self, settled: &Settled) {
+        let place = (settled.key.clone(), settled.details.queue.as_str().into());
+        self.shared.running.lock().by_place.remove(&place);
     }
 }
 
@@ -99,9 +118,7 @@ async fn watch(shared: Weak<Shared>, outcomes: Arc<dyn OutcomeSink>) {
             let passed = running.take_passed(Instant::now());
             (passed, running.by_time.peek().map(|Reverse((at, _))| *at))
         };
-        for ((queue, id), began) in passed {
-            outcomes.deadline_missed(&queue, &id, began);
-        }
+        passed.into_iter().for_each(|missed| outcomes.settled(missed));
         let look_again = Instant::now() + LOOK_AGAIN;
         let next = next.map_or(look_again, |at| at.min(look_again));
         let _ = tokio::time::timeout_at(next, there.changed.notified()).await;
@@ -115,25 +132,27 @@ mod tests {
     #[test]
     fn only_the_latest_deadline_of_a_message_counts() {
         let now = Instant::now();
-        let key = |id: &str| -> Key { ("q".into(), id.into()) };
+        let place = |id: &str| -> Place { (Key::of_outcome("q", id, None), "q".into()) };
         let mut running = Running::default();
         let mut begin = |id: &str, ms: u64| {
             let end = now + Duration::from_millis(ms);
-            running.by_key.insert(key(id), (end, SystemTime::UNIX_EPOCH));
-            running.by_time.push(Reverse((end, key(id))));
+            let (began, queue_count) = (SystemTime::UNIX_EPOCH, 1);
+            let deadline = Deadline { end, began, id: id.into(), queue_count };
+            running.by_place.insert(place(id), deadline);
+            running.by_time.push(Reverse((end, place(id))));
         };
         begin("sent again", 10);
         begin("ended", 10);
         begin("missed", 20);
         begin("sent again", 30);
-        running.by_key.remove(&key("ended"));
+        running.by_place.remove(&place("ended"));
         let mut passed = |ms: u64| {
             let passed = running.take_passed(now + Duration::from_millis(ms));
-            passed.into_iter().map(|((_, id), _)| id.to_string()).collect::<Vec<_>>()
+            passed.into_iter().map(|missed| missed.details.id).collect::<Vec<_>>()
         };
         assert!(passed(10).is_empty());
         assert_eq!(passed(29), ["missed"]);
         assert_eq!(passed(30), ["sent again"]);
-        assert!(running.by_key.is_empty() && running.by_time.is_empty());
+        assert!(running.by_place.is_empty() && running.by_time.is_empty());
     }
 }

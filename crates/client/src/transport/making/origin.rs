@@ -4,6 +4,7 @@ use ::amqp::{FieldValue, OwnedProperties};
 use ::outcome::{Notify, OutcomeMessage};
 
 use crate::ledger::Key;
+use crate::transport::properties::QUEUES;
 
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) struct Origin {
     pub(crate) published_at_ms: u64,
     /// Ms since the epoch, by its producer's clock.
     pub(crate) deadline_at_ms: Option<u64>,
+    /// Over how many queues its producer has spread it.
+    pub(crate) queue_count: u16,
     reply_to: Option<String>,
     notify: Option<Notify>,
 }
@@ -35,10 +38,12 @@ impl Origin {
             Some("failed") => Some(Notify::Failed),
             _ => None,
         };
-        let published_at_ms = number("x-published-at");
+        // A time stamp in seconds is too coarse for a deadline: without this one, the producer alone knows
+        // when that passes.
+        let precisely = number("x-published-at");
         let published_at_ms =
-            published_at_ms.or_else(|| properties.timestamp?.checked_mul(1000)).unwrap_or(0);
-        let deadline_ms = number("x-deadline").filter(|_| published_at_ms > 0);
+            precisely.or_else(|| properties.timestamp?.checked_mul(1000)).unwrap_or(0);
+        let deadline_ms = number("x-deadline").filter(|_| precisely.is_some());
         let text =
             |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Self {
@@ -47,6 +52,7 @@ impl Origin {
             correlation_id: properties.correlation_id.as_deref().map(|id| id.to_vec()),
             published_at_ms,
             deadline_at_ms: deadline_ms.and_then(|ms| published_at_ms.checked_add(ms)),
+            queue_count: number(QUEUES).and_then(|it| u16::try_from(it).ok()).unwrap_or(1),
             reply_to: text(properties.reply_to.as_deref().map(|name| &**name)),
             notify,
         }
@@ -54,6 +60,12 @@ impl Origin {
 
     pub(crate) fn key(&self) -> Key<'_> {
         Key { queue: &self.queue, id: &self.id }
+    }
+
+    /// The queue to which progress is to be sent, if its producer wants to be told everything.
+    pub(crate) fn progress_to(&self) -> Option<&str> {
+        let wants_all = self.notify == Some(Notify::All) && !self.id.is_empty();
+        self.reply_to.as_deref().filter(|name| wants_all && !name.is_empty())
     }
 
     /// The queue to which this outcome is to be sent, if its producer wants it.
@@ -86,7 +98,7 @@ mod tests {
             ..OwnedProperties::default()
         };
         let origin = Origin::read("q", &properties);
-        assert_eq!((origin.published_at_ms, origin.deadline_at_ms), (7000, Some(7500)));
+        assert_eq!((origin.published_at_ms, origin.deadline_at_ms), (7000, None));
         assert_eq!(
             (origin.notify, origin.reply_to.as_deref()),
             (Some(Notify::Failed), Some("answers"))

@@ -1,0 +1,99 @@
+//! Other people's servers, as `cargo xtask servers` has prepared them.
+//!
+//! Their launch scripts are in the directory that `WILCO_TEST_SERVERS` names, else where that command puts
+//! them: `NAME/run DIRECTORY PORT` runs one server in the foreground, with all it has in the directory.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::skip;
+
+/// How long a server may take to start, on a machine that does much else.
+const START: Duration = Duration::from_secs(120);
+
+/// A running server, of the test's own.
+pub struct Server {
+    script: PathBuf,
+    directory: TempDir,
+    address: SocketAddr,
+    process: Option<Child>,
+}
+
+fn scripts() -> PathBuf {
+    match std::env::var_os("WILCO_TEST_SERVERS") {
+        Some(directory) => directory.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/xtask/servers"),
+    }
+}
+
+impl Server {
+    /// Starts a server of this name. `None`, after naming the skipped test, where it is not prepared.
+    pub fn start(test: &str, name: &str) -> Option<Self> {
+        let script = scripts().join(name).join("run");
+        if !script.exists() {
+            skip(test, &format!("{name} is not prepared; see `cargo xtask servers`"));
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let mut server = Self { script, directory, address, process: None };
+        server.launch();
+        Some(server)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kills it at once, and starts it again with what it had on disk.
+    pub fn kill_and_restart(&mut self) {
+        let pid = std::fs::read_to_string(self.directory.path().join("pid")).expect("its pid");
+        let killed = Command::new("kill").args(["-9", pid.trim()]).status().expect("kill");
+        assert!(killed.success(), "it ran");
+        if let Some(mut process) = self.process.take() {
+            process.wait().expect("it ends");
+        }
+        self.launch();
+    }
+
+    fn launch(&mut self) {
+        let mut command = Command::new(&self.script);
+        command.arg(self.directory.path()).arg(self.address.port().to_string());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = command.spawn().expect("its script runs");
+        let began = Instant::now();
+        while TcpStream::connect(self.address).is_err() {
+            let ended = process.try_wait().expect("a process");
+            assert!(
+                ended.is_none(),
+                "{}: it ended with {ended:?}: {}",
+                self.script.display(),
+                self.log()
+            );
+            assert!(began.elapsed() < START, "{}: it does not listen", self.script.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.process = Some(process);
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("output.log")).unwrap_or_default()
+    }
+}
+
+/// Its script passes the signal on, and ends with the server.
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = Command::new("kill").arg(process.id().to_string()).status();
+            let _ = process.wait();
+        }
+    }
+}
