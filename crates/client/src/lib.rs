@@ -43,22 +43,27 @@
 //! }
 //! ```
 //!
-//! - [`Queue`] names a queue and the types of both sides; [`Codec`] says how values are written.
+//! - [`Queue`] names a queue and the types of both sides; [`Codec`] says how values are written. What is
+//!   sent to a [`Topic`] goes into each of its queues, and has an outcome in each.
 //! - [`Producer::send`] returns a [`Receipt`] once the message is on disk; [`Receipt::outcome`] tells
 //!   what became of it, as a value: [`Outcome`]. An [`Error`] there only means that it is not known now.
+//!   [`Receipt::progress`] tells how far a worker has got that says so ([`Context::progress`]).
 //! - [`Wilco::attach`] finds a message by its id, in any process at any time.
 //! - A worker's handler is a plain async function ([`Handler`]). Any error, by `?`, is tried again;
-//!   [`Failure`] says more.
+//!   [`Failure`] says more. [`WorkerBuilder::layer`] takes middleware made for tower.
 //! - Everything that waits is bounded, and says what to do when it has waited for too long.
 //! - When the connection is lost, it is made again, and what was under way goes on.
-//! - The same program runs without a server, for one process or for tests: `embedded:PATH` and `memory:`
-//!   instead of the URL, with the feature `embedded`.
+//! - The same program runs on a wilco server and on RabbitMQ, where this library makes the outcomes, and
+//!   without a server, for one process or for tests: `embedded:PATH` and `memory:` instead of the URL, with
+//!   the feature `embedded`. What an engine cannot do is a [`Capability`] that it lacks.
+//! - `testing` (feature `embedded`) has a broker for tests, with a clock that is moved by hand.
 //! - What one message is has an id that is used for nothing else in its queue: a second one with the same
 //!   id is taken for the first, sent again.
 
 mod attached;
 mod awaited;
 mod capability;
+mod clock;
 mod codec;
 mod connection;
 mod error;
@@ -70,6 +75,8 @@ mod queue;
 mod signals;
 mod story;
 mod target;
+#[cfg(feature = "embedded")]
+pub mod testing;
 mod transport;
 mod url;
 mod wilco;
@@ -89,5 +96,6 @@ pub use signals::signals;
 pub use story::{InQueue, Stage, Story};
 pub use wilco::Wilco;
 pub use worker::{
-    Backoff, Context, Extract, Failure, Handler, Handling, Job, Report, State, WorkerBuilder,
+    Backoff, Context, Extract, Failure, Handler, Handling, Job, Report, RunningWorker, State,
+    WorkerBuilder,
 };

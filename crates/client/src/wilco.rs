@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::attached::Attached;
 use crate::awaited::Awaited;
 use crate::capability::Capability;
+use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::producer::ProducerBuilder;
@@ -53,9 +54,34 @@ impl Wilco {
                 AmqpTransport::connect(address, times, outcomes).await?
             }
             #[cfg(feature = "embedded")]
-            Endpoint::Embedded(path) => EmbeddedTransport::open(path, outcomes).await?,
+            Endpoint::Embedded(path) => EmbeddedTransport::connect(path, outcomes).await?,
         };
-        Ok(Self { connection: Arc::new(Connection { transport, awaited }) })
+        Ok(Self::over(transport, awaited, Clock::System))
+    }
+
+    pub(crate) fn over(transport: Arc<dyn Transport>, awaited: Arc<Awaited>, clock: Clock) -> Self {
+        let (workers, parked, starting) = Default::default();
+        let connection = Connection { transport, awaited, clock, workers, parked, starting };
+        Self { connection: Arc::new(connection) }
+    }
+
+    /// Messages that wait in workers for the time of their next attempt.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn parked_count(&self) -> u64 {
+        Arc::strong_count(&self.connection.parked) as u64 - 1
+    }
+
+    /// Whether a worker was spawned that does not take messages yet.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn has_starting_workers(&self) -> bool {
+        Arc::strong_count(&self.connection.starting) > 1
+    }
+
+    /// Ends all workers that were spawned, at once, as when their process ends.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn abort_workers(&self) {
+        let workers = std::mem::take(&mut *self.connection.workers.lock());
+        workers.iter().for_each(tokio::task::AbortHandle::abort);
     }
 
     /// Whether the engine can do this.

@@ -48,6 +48,7 @@ pub use node::Node;
 pub use options::{Heap, HeapUsage, Limits, Options, StoreOptions};
 pub use queries::{Queries, Question};
 pub use registry::Outbox;
+pub use segment_log::MemoryDisk;
 pub use session::{
     ChannelError, Consume, Consuming, DeclareExchange, DeclareQueue, Placed, Publish,
     QueueDeclared, QueueDeleted, Session, Traffic,

@@ -90,7 +90,15 @@ impl Node {
     /// # Errors
     /// Those of starting threads.
     pub fn open_in_memory(options: Options) -> Result<Arc<Self>, NodeError> {
-        let node = Self::open_on(MemoryDisk::new(), options)?;
+        Self::open_in_memory_on(MemoryDisk::new(), options)
+    }
+
+    /// The same on a disk in memory that may have been used before.
+    ///
+    /// # Errors
+    /// Those of starting threads, and of a store that is damaged.
+    pub fn open_in_memory_on(disk: MemoryDisk, options: Options) -> Result<Arc<Self>, NodeError> {
+        let node = Self::open_on(disk, options)?;
         node.start_threads()?;
         Ok(node)
     }
@@ -177,6 +185,12 @@ impl Node {
         self.writer.follow(true);
     }
 
+    /// Does what is due now: for whoever moves the clock by hand, since the threads wait by the system's.
+    pub fn time_has_passed(&self) {
+        self.engine.look_at_due_queues();
+        self.engine.expire_held_confirms();
+    }
+
     /// Opens a session for a user for whom the caller vouches, whoever is called that now.
     ///
     /// # Errors
@@ -249,6 +263,18 @@ impl Node {
         let queues = self.engine.registry.all_queues();
         let depths = queues.iter().map(|queue| queue.state.lock().core.depth());
         depths.map(|depth| depth.ready_count + depth.unsettled_count + depth.delayed_count).sum()
+    }
+
+    /// Of these, how many nobody gets for now: they wait for their time, or their queue has no consumer.
+    pub fn unattended_message_count(&self) -> u64 {
+        let queues = self.engine.registry.all_queues();
+        let counts = queues.iter().map(|queue| {
+            let state = queue.state.lock();
+            let depth = state.core.depth();
+            let ready_count = if depth.consumer_count > 0 { 0 } else { depth.ready_count };
+            depth.delayed_count + ready_count
+        });
+        counts.sum()
     }
 
     /// The number of workers' reports that were ignored because their channels did not hold the

@@ -6,6 +6,7 @@ mod errors;
 mod losses;
 mod outcomes;
 mod proxy;
+mod testing;
 
 use std::time::Duration;
 
@@ -21,9 +22,7 @@ fn over_each<F: Future<Output = ()>>(test: impl Fn(Wilco) -> F) {
     let directory = tempfile::tempdir().expect("a directory");
     let store = directory.path().join("store");
     let embedded = format!("embedded:{}", store.to_str().expect("a path in UTF-8"));
-    let others = std::env::var("WILCO_TEST_RABBITMQ").unwrap_or_default();
-    let others = others.split_whitespace().map(str::to_owned);
-    for url in [broker.uri(), "memory:".to_owned(), embedded].into_iter().chain(others) {
+    for url in [broker.uri(), "memory:".to_owned(), embedded] {
         block(async {
             let wilco = Wilco::connect(&url).await.expect("it is there");
             test(wilco.clone()).await;

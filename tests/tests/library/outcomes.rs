@@ -219,3 +219,43 @@ fn a_worker_that_stops_gives_back_what_it_has_not_finished() {
         again.abort();
     });
 }
+
+#[test]
+fn layers_made_for_tower_are_put_around_handlers() {
+    use tower::timeout::TimeoutLayer;
+    use tower::util::{MapErrLayer, MapRequestLayer};
+
+    over_each(|wilco| async move {
+        let queue: Queue<String, String> = Queue::named(unique("layers"));
+        let handler = async |body: String| match body.as_str() {
+            "slow" => std::future::pending().await,
+            "bad" => Err(Failure::permanent("no")),
+            _ => Ok(body),
+        };
+        let seen = Arc::new(AtomicU32::new(0));
+        let counting = {
+            let seen = Arc::clone(&seen);
+            MapRequestLayer::new(move |job: wilco::Job| {
+                assert_eq!(job.context().attempt(), 1);
+                seen.fetch_add(job.body().len() as u32, Ordering::SeqCst);
+                job
+            })
+        };
+        let renaming = MapErrLayer::new(|error| match Failure::of(&error) {
+            Some(failure) => Failure::permanent(format!("layered: {failure}")).boxed(),
+            None => error,
+        });
+        let worker = wilco.worker().handle(queue.clone(), handler).attempts(1, AT_ONCE);
+        let limit = TimeoutLayer::new(Duration::from_millis(50));
+        let _worker = worker.layer(counting).layer(renaming).layer(limit).spawn();
+        let producer = wilco.producer(queue).build().await.expect("a producer");
+        for (body, expected) in [("slow", "request timed out"), ("bad", "layered: no")] {
+            let receipt = producer.send(&body.to_owned()).await.expect("stored");
+            let failed = receipt.outcome().await.expect("known").failed().expect("it fails");
+            assert_eq!(failed.error, expected);
+        }
+        let receipt = producer.send(&"good".to_owned()).await.expect("stored");
+        assert!(receipt.outcome().await.expect("known").is_processed());
+        assert_eq!(seen.load(Ordering::SeqCst), 17, "with the quotation marks");
+    });
+}

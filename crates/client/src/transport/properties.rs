@@ -11,7 +11,7 @@ use super::{Incoming, Outgoing, Token};
 use crate::outcome::Settled;
 use crate::progress::{Progress, Progressed};
 use crate::target::Key;
-use crate::transport::making::{Origin, now_ms};
+use crate::transport::making::Origin;
 
 /// Outcomes that may be under way to us at a time.
 pub(super) const OUTCOMES_PREFETCH: u16 = 1000;
@@ -32,13 +32,13 @@ const PROGRESS: &str = "progress";
 const PERMILLE: &str = "x-progress";
 
 /// Those of a message that asks for its outcome.
-pub(super) fn of_message(message: &Outgoing, reply_to: &str) -> Bytes {
+pub(super) fn of_message(message: &Outgoing, reply_to: &str, now_ms: u64) -> Bytes {
     let mut headers = Vec::new();
     let mut writer = TableWriter::new(&mut headers);
     writer.text("x-notify", "all");
     // Sending ends when the message is stored, whatever the queue asks for.
     writer.text("x-confirm-on", "enqueue");
-    writer.integer(PUBLISHED_AT, now_ms() as i64);
+    writer.integer(PUBLISHED_AT, now_ms as i64);
     if let Some(deadline) = message.deadline {
         writer.integer("x-deadline", deadline.as_millis().clamp(1, i64::MAX as u128) as i64);
     }

@@ -8,7 +8,6 @@
 //! unsettled, and then goes back to the queue. A crash meanwhile puts it back at once, and never loses it.
 
 use std::any::Any;
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -131,7 +130,8 @@ impl Attempt {
             return Err(Failure::permanent(text));
         }
         let handling = self.route.handle(self.incoming.body.clone(), self.context.clone());
-        match within(timeout, AssertUnwindSafe(handling).catch_unwind()).await {
+        match self.connection.clock.within(timeout, AssertUnwindSafe(handling).catch_unwind()).await
+        {
             Some(Ok(handled)) => handled.and_then(small_enough),
             Some(Err(panic)) => Err(panicked(&*panic)),
             None => Err(Failure::retry("the handler took too long")),
@@ -160,8 +160,10 @@ impl Attempt {
         tracing::debug!(?after, "tried again: {failure}");
         self.attempts.note(&self.incoming, message.attempt);
         if !self.connection.transport.delays_retries() {
+            // However the waiting ends.
+            let _parked = Arc::clone(&self.connection.parked);
             tokio::select! {
-                () = tokio::time::sleep(after) => {}
+                () = self.connection.clock.sleep(after) => {}
                 // Whoever works on may try at once.
                 _ = self.stopping.wait_for(|is_stopping| *is_stopping) => {}
             }
@@ -187,13 +189,6 @@ fn small_enough(result: Bytes) -> Result<Bytes, Failure> {
          elsewhere and return where it is",
         result.len()
     )))
-}
-
-async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
-    match timeout {
-        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
-        None => Some(work.await),
-    }
 }
 
 /// Up to a tenth more, so that those who failed together do not come back together.

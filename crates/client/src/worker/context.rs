@@ -95,7 +95,7 @@ impl Context {
     /// How long its producer still waits, by the clocks of both; `None` if it waits as long as it takes.
     pub fn time_left(&self) -> Option<Duration> {
         let deadline_at = self.message.deadline_at?;
-        Some(deadline_at.duration_since(SystemTime::now()).unwrap_or_default())
+        Some(deadline_at.duration_since(self.progress.connection.clock.now()).unwrap_or_default())
     }
 
     /// For handlers that look up now and then whether the work is still wanted.
@@ -130,7 +130,7 @@ impl Context {
     /// Completes when the deadline passes; never if there is none.
     pub async fn deadline_passed(&self) {
         match self.time_left() {
-            Some(left) => tokio::time::sleep(left).await,
+            Some(left) => self.progress.connection.clock.sleep(left).await,
             None => std::future::pending().await,
         }
     }

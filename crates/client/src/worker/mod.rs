@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -149,6 +151,15 @@ impl WorkerBuilder {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Forbidden`] and others for a queue that cannot be consumed
     /// from, now or later; what other queues' messages had begun is finished before.
     pub async fn until(self, stop: impl Future<Output = ()>) -> Result<Report, Error> {
+        self.work(stop, None).await
+    }
+
+    /// `starting` is held until it takes messages.
+    async fn work(
+        self,
+        stop: impl Future<Output = ()>,
+        starting: Option<Arc<()>>,
+    ) -> Result<Report, Error> {
         let Self { connection, routes, layers, states, settings } = self;
         for route in &routes {
             if let Some((_, name)) = route.needs.iter().find(|(id, _)| !states.contains(*id)) {
@@ -165,7 +176,27 @@ impl WorkerBuilder {
             return Err(Error::new(ErrorKind::NotFound, text));
         }
         let routes = routes.into_iter().map(|route| route.wrapped(&layers)).collect();
-        Running::new(connection, Arc::new(states), Arc::new(settings)).run(routes, stop).await
+        Running::new(connection, Arc::new(states), Arc::new(settings))
+            .run(routes, stop, starting)
+            .await
+    }
+
+    /// Has it work in a task of its own, until that is stopped or dropped.
+    pub fn spawn(self) -> RunningWorker {
+        let connection = Arc::clone(&self.connection);
+        let (stop, stopped) = oneshot::channel();
+        let starting = Arc::clone(&connection.starting);
+        let stop_it = async {
+            // Who drops it does not stop it: the task ends with it, at once.
+            if stopped.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        let task = tokio::spawn(self.work(stop_it, Some(starting)));
+        let mut workers = connection.workers.lock();
+        workers.retain(|worker| !worker.is_finished());
+        workers.push(task.abort_handle());
+        RunningWorker { stop: Some(stop), task }
     }
 
     /// Works until the queue or the connection is closed.
@@ -174,6 +205,33 @@ impl WorkerBuilder {
     /// As [`until`](Self::until).
     pub async fn run(self) -> Result<Report, Error> {
         self.until(std::future::pending()).await
+    }
+}
+
+/// A worker in a task of its own. When this is dropped, it ends at once: what it had goes back to the queue.
+#[derive(Debug)]
+pub struct RunningWorker {
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<Result<Report, Error>>,
+}
+
+impl RunningWorker {
+    /// Stops it, lets it finish what it has begun, and says what was done.
+    ///
+    /// # Errors
+    /// As [`WorkerBuilder::until`]: what ended it before, if something did.
+    pub async fn stop(mut self) -> Result<Report, Error> {
+        if let Some(stop) = self.stop.take() {
+            // It may have ended by itself.
+            let _ = stop.send(());
+        }
+        (&mut self.task).await.unwrap_or_else(|_| Err(Error::closed()))
+    }
+}
+
+impl Drop for RunningWorker {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

@@ -57,6 +57,7 @@ impl Running {
         self,
         routes: Vec<Route>,
         stop: impl Future<Output = ()>,
+        starting: Option<Arc<()>>,
     ) -> Result<Report, Error> {
         let mut stop = std::pin::pin!(stop);
         let subscribing = self.subscribe(routes);
@@ -64,6 +65,7 @@ impl Running {
             subscribed = subscribing => subscribed?,
             () = &mut stop => return Ok(Report::default()),
         };
+        drop(starting);
         let ended = {
             let mut working =
                 std::pin::pin!(join_all(subscribed.iter_mut().map(|it| self.work(it))));

@@ -41,7 +41,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ledger;
 use crate::progress::Progress;
 use crate::target::Target;
-use crate::transport::making::Maker;
+use crate::transport::making::{Maker, now_ms};
 use crate::url::Address;
 use crate::window::Permits;
 
@@ -295,7 +295,7 @@ impl Transport for AmqpTransport {
         let publish = Publish {
             exchange: exchange.into(),
             routing_key: routing_key.into(),
-            properties: properties::of_message(&message, &self.outcome_queue),
+            properties: properties::of_message(&message, &self.outcome_queue, now_ms()),
             body: message.body,
         };
         self.publish_raw(publish, permits)

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
 use bytes::Bytes;
@@ -19,18 +20,22 @@ use crate::transport::{Incoming, OutcomeSink, Token};
 
 /// What the commands and the task share.
 pub(super) struct Shared {
-    pub(super) node: Arc<Node>,
-    pub(super) outbox: Arc<Outbox>,
     pub(super) state: Mutex<State>,
     pub(super) outcomes: Arc<dyn OutcomeSink>,
     pub(super) wake: Arc<WakeUp>,
     /// What was settled or released has been flushed.
     pub(super) flushed: Notify,
+    /// How often there was something to hand over.
+    pub(super) turns: AtomicU64,
 }
 
 pub(super) struct State {
+    pub(super) node: Arc<Node>,
+    pub(super) outbox: Arc<Outbox>,
     /// `None` once it is closed.
     pub(super) session: Option<Session>,
+    /// How many sessions there have been.
+    pub(super) epoch: u64,
     pub(super) publishing: Publishing,
     pub(super) subscriptions: HashMap<u64, Subscribed>,
     pub(super) next_subscription: u64,
@@ -40,6 +45,7 @@ pub(super) struct State {
 pub(super) struct Subscribed {
     pub(super) channel: u16,
     pub(super) queue: Arc<str>,
+    pub(super) prefetch: u16,
     /// `None`: outcomes.
     pub(super) incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
     pub(super) is_cancelled: bool,
@@ -58,7 +64,9 @@ impl Wake for WakeUp {
 impl Shared {
     /// Flushes what was gathered, and takes what has come.
     fn turn(&self, state: &mut State, waker: &Waker) -> Vec<Arrived> {
-        let State { session: Some(session), publishing, .. } = state else { return Vec::new() };
+        let State { session: Some(session), publishing, outbox, .. } = state else {
+            return Vec::new();
+        };
         session.after_write(0);
         publishing.publish(session, &mut Context::from_waker(waker));
         for error in session.flush() {
@@ -66,7 +74,7 @@ impl Shared {
         }
         session.release_confirms();
         let taken =
-            self.outbox.with_sink::<Inbox, _>(|inbox, room| (inbox.take(), std::mem::take(room)));
+            outbox.with_sink::<Inbox, _>(|inbox, room| (inbox.take(), std::mem::take(room)));
         let Some((arrived, room)) = taken else { return Vec::new() };
         session.after_write(room);
         publishing.confirm(arrived)
@@ -75,6 +83,7 @@ impl Shared {
     /// Passes on what has come, with no lock held; whether there was anything.
     fn hand_over(&self, arrived: Vec<Arrived>) -> bool {
         let has_any = !arrived.is_empty();
+        self.turns.fetch_add(has_any.into(), Ordering::Relaxed);
         for event in arrived {
             match event {
                 Arrived::Delivered { channel, tag, is_redelivered, properties, body } => {
@@ -96,16 +105,18 @@ impl Shared {
         properties: &[u8],
         body: Bytes,
     ) {
+        let epoch;
         let found = {
             let state = self.state.lock();
             let found = state.subscriptions.iter().find(|(_, it)| it.channel == channel);
+            epoch = state.epoch;
             found.map(|(id, it)| (*id, Arc::clone(&it.queue), it.incoming.clone()))
         };
         let settlement = match found {
             // Released meanwhile: it is back in its queue.
             None => return,
             Some((subscription, queue, Some(sender))) => {
-                let token = Token::Embedded(DeliveryToken { subscription, tag });
+                let token = Token::Embedded(DeliveryToken { epoch, subscription, tag });
                 let incoming =
                     properties::incoming(&queue, properties, is_redelivered, body, token);
                 match sender.send(Ok(incoming)) {
@@ -142,20 +153,21 @@ impl Shared {
     }
 
     pub(super) async fn close(&self) {
-        let session = self.end();
+        let ended = self.end();
         self.wake.0.notify_one();
-        if let Some(session) = session {
-            let _ = close_node(session, Arc::clone(&self.node)).await;
+        if let Some((session, node)) = ended {
+            let _ = close_node(session, node).await;
         }
     }
 
-    /// Tells everybody that it is over. Returns the session, the first time.
-    fn end(&self) -> Option<Session> {
-        let (session, publishing, subscriptions) = {
+    /// Tells everybody that it is over. Returns session and node, the first time.
+    fn end(&self) -> Option<(Session, Arc<Node>)> {
+        let (ended, publishing, subscriptions) = {
             let mut state = self.state.lock();
             state.is_closed = true;
             let subscriptions = std::mem::take(&mut state.subscriptions);
-            (state.session.take()?, std::mem::take(&mut state.publishing), subscriptions)
+            let ended = (state.session.take()?, Arc::clone(&state.node));
+            (ended, std::mem::take(&mut state.publishing), subscriptions)
         };
         for (_, it) in subscriptions {
             if let Some(sender) = it.incoming {
@@ -164,7 +176,7 @@ impl Shared {
         }
         drop(publishing);
         self.outcomes.closed();
-        Some(session)
+        Some(ended)
     }
 }
 
@@ -193,10 +205,10 @@ impl Driving {
         let waker = Waker::from(Arc::clone(&shared.wake));
         let mut is_closed = false;
         while !is_closed {
-            shared.outbox.register(&waker);
-            shared.outbox.take_dirty();
             let arrived = {
                 let mut state = shared.state.lock();
+                state.outbox.register(&waker);
+                state.outbox.take_dirty();
                 is_closed = state.is_closed;
                 shared.turn(&mut state, &waker)
             };
@@ -211,8 +223,8 @@ impl Driving {
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        if let Some(session) = self.0.end() {
-            drop(close_node(session, Arc::clone(&self.0.node)));
+        if let Some((session, node)) = self.0.end() {
+            drop(close_node(session, node));
         }
     }
 }

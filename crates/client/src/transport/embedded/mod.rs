@@ -7,11 +7,13 @@
 mod driving;
 mod inbox;
 mod publishing;
+mod testing;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
 
 use ::amqp::{FieldTable, OwnedProperties, ReplyCode};
 use async_trait::async_trait;
@@ -19,8 +21,8 @@ use broker::BrokerError;
 use bytes::Bytes;
 use management::{Management, Queries, Query, ports::User};
 use node::{
-    Consume, DeclareExchange, DeclareQueue, Destination, Node, Publish, Session, Settlement,
-    StoreOptions,
+    Consume, DeclareExchange, DeclareQueue, Destination, MemoryDisk, Node, Publish, Session,
+    Settlement, StoreOptions,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -33,10 +35,13 @@ use super::{
     Verdict, properties, queues,
 };
 use crate::capability::Capability;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 use crate::target::Target;
 use crate::window::Permits;
+
+pub(crate) use self::testing::Controls;
 
 /// As whom the session works, and where.
 const USER: &str = "guest";
@@ -53,6 +58,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Names a delivery.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DeliveryToken {
+    /// Of its session: what an earlier one had is back in its queue.
+    epoch: u64,
     subscription: u64,
     tag: u64,
 }
@@ -60,53 +67,82 @@ pub(crate) struct DeliveryToken {
 /// See the module's documentation.
 pub(crate) struct EmbeddedTransport {
     shared: Arc<Shared>,
-    queries: Queries,
-    user: User,
+    /// Replaced with the node.
+    asking: Mutex<Arc<Asking>>,
     outcome_queue: String,
     has_outcomes: tokio::sync::OnceCell<()>,
+    clock: Clock,
     is_durable: bool,
+}
+
+/// Who answers questions, and as whom they are asked.
+struct Asking {
+    queries: Queries,
+    user: User,
+}
+
+impl Asking {
+    fn of(node: &Arc<Node>) -> Result<Self, Error> {
+        let ports = management::over_node(Arc::clone(node));
+        let management = Management::start(None, ports, management::Options::default());
+        let queries = management.map_err(|error| store(&error))?.queries();
+        let incarnation = node.identity(USER).map_or(0, |identity| identity.incarnation());
+        Ok(Self { queries, user: User { name: USER.to_owned(), incarnation } })
+    }
 }
 
 impl EmbeddedTransport {
     /// Opens a store in a directory, or one in memory.
-    pub(crate) async fn open(
+    pub(crate) async fn connect(
         path: Option<PathBuf>,
         outcomes: Arc<dyn OutcomeSink>,
     ) -> Result<Arc<Self>, Error> {
         let is_durable = path.is_some();
-        let opening = tokio::task::spawn_blocking(move || open_node(path));
+        let clock = Clock::System;
+        let opening = tokio::task::spawn_blocking(move || match path {
+            Some(data) => {
+                let options = node::Options { data, ..node::Options::default() };
+                Node::open(options).map_err(|error| store(&error))
+            }
+            None => open_in_memory(MemoryDisk::new(), &Clock::System),
+        });
         let node = opening.await.map_err(|error| store(&error))??;
-        let sink = Box::<Inbox>::default();
-        let mut session = node.open_session(VHOST, USER, sink).map_err(|error| refused(&error))?;
-        session.open_channel(PUBLISHING).map_err(|error| refused(&error))?;
-        session.select_confirms(PUBLISHING).map_err(|error| refused(&error))?;
-        let outbox = Arc::clone(session.outbox());
-        let ports = management::over_node(Arc::clone(&node));
-        let management = Management::start(None, ports, management::Options::default());
-        let queries = management.map_err(|error| store(&error))?.queries();
+        Self::over(node, clock, is_durable, outcomes)
+    }
+
+    /// Works with a node.
+    fn over(
+        node: Arc<Node>,
+        clock: Clock,
+        is_durable: bool,
+        outcomes: Arc<dyn OutcomeSink>,
+    ) -> Result<Arc<Self>, Error> {
+        let session = open_session(&node)?;
+        let asking = Asking::of(&node)?;
         let state = State {
+            outbox: Arc::clone(session.outbox()),
+            node,
             session: Some(session),
+            epoch: 0,
             publishing: Publishing::default(),
             subscriptions: HashMap::new(),
             next_subscription: 0,
             is_closed: false,
         };
-        let user = node.identity(USER).map_or(0, |identity| identity.incarnation());
         let shared = Arc::new(Shared {
-            node,
-            outbox,
             state: Mutex::new(state),
             outcomes,
             wake: Arc::default(),
             flushed: Notify::new(),
+            turns: AtomicU64::new(0),
         });
         tokio::spawn(Driving(Arc::clone(&shared)).run());
         Ok(Arc::new(Self {
             shared,
-            queries,
-            user: User { name: USER.to_owned(), incarnation: user },
+            asking: Mutex::new(Arc::new(asking)),
             outcome_queue: queues::outcome_queue_name(),
             has_outcomes: tokio::sync::OnceCell::new(),
+            clock,
             is_durable,
         }))
     }
@@ -152,20 +188,12 @@ impl EmbeddedTransport {
             Error::new(ErrorKind::Broker, "there are as many workers as there can be")
         })?;
         let session = state.session.as_mut().ok_or_else(Error::closed)?;
-        let started = session.open_channel(channel).and_then(|()| {
-            session.set_prefetch(channel, prefetch, false)?;
-            let options = Consume { tag: CONSUMER_TAG, ..Consume::default() };
-            session.consume(channel, queue, &options).map(drop)
-        });
-        if let Err(error) = started {
-            let _ = session.close_channel(channel);
-            return Err(refused(&error));
-        }
+        start_consumer(session, channel, queue, prefetch)?;
         let id = state.next_subscription;
         state.next_subscription += 1;
-        state
-            .subscriptions
-            .insert(id, Subscribed { channel, queue: queue.into(), incoming, is_cancelled: false });
+        let queue = queue.into();
+        let subscribed = Subscribed { channel, queue, prefetch, incoming, is_cancelled: false };
+        state.subscriptions.insert(id, subscribed);
         self.shared.wake.0.notify_one();
         Ok(id)
     }
@@ -188,16 +216,45 @@ fn ensure_topic(session: &mut Session, topic: &str) -> Result<(), BrokerError> {
     session.declare_exchange(topic, "fanout", &options)
 }
 
-fn open_node(path: Option<PathBuf>) -> Result<Arc<Node>, Error> {
-    let opened = match path {
-        Some(data) => Node::open(node::Options { data, ..node::Options::default() }),
-        None => {
-            // Nothing is kept in reserve where everything is memory.
-            let store = StoreOptions { disk_free_bytes_min: 0, ..StoreOptions::default() };
-            Node::open_in_memory(node::Options { store, ..node::Options::default() })
-        }
-    };
-    opened.map_err(|error| store(&error))
+fn open_in_memory(disk: MemoryDisk, clock: &Clock) -> Result<Arc<Node>, Error> {
+    // Nothing is kept in reserve where everything is memory.
+    let store_options = StoreOptions { disk_free_bytes_min: 0, ..StoreOptions::default() };
+    let mut options = node::Options { store: store_options, ..node::Options::default() };
+    if let Clock::Manual(clock) = clock {
+        options.clock = Arc::clone(clock) as _;
+    }
+    Node::open_in_memory_on(disk, options).map_err(|error| store(&error))
+}
+
+fn open_session(node: &Node) -> Result<Session, Error> {
+    let opened = node.open_session(VHOST, USER, Box::<Inbox>::default()).and_then(|mut session| {
+        session.open_channel(PUBLISHING)?;
+        session.select_confirms(PUBLISHING)?;
+        Ok(session)
+    });
+    opened.map_err(|error| refused(&error))
+}
+
+fn start_consumer(
+    session: &mut Session,
+    channel: u16,
+    queue: &str,
+    prefetch: u16,
+) -> Result<(), Error> {
+    let started = session.open_channel(channel).and_then(|()| {
+        session.set_prefetch(channel, prefetch, false)?;
+        let options = Consume { tag: CONSUMER_TAG, ..Consume::default() };
+        session.consume(channel, queue, &options).map(drop)
+    });
+    started.map_err(|error| {
+        let _ = session.close_channel(channel);
+        refused(&error)
+    })
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn store(error: &dyn std::fmt::Display) -> Error {
@@ -260,7 +317,8 @@ impl Transport for EmbeddedTransport {
     }
 
     fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm {
-        let encoded = properties::of_message(&message, &self.outcome_queue);
+        let encoded =
+            properties::of_message(&message, &self.outcome_queue, millis(self.clock.now()));
         let mut state = self.shared.state.lock();
         let confirm = match state.is_closed {
             true => oneshot::channel().1,
@@ -321,11 +379,14 @@ impl Transport for EmbeddedTransport {
     }
 
     async fn settle(&self, delivery: &Incoming, _: u32, verdict: Verdict) -> bool {
-        let Token::Embedded(DeliveryToken { subscription, tag }) = delivery.token else {
+        let Token::Embedded(DeliveryToken { epoch, subscription, tag }) = delivery.token else {
             return false;
         };
         let mut state = self.shared.state.lock();
         let state = &mut *state;
+        if state.epoch != epoch {
+            return false;
+        }
         let (Some(session), Some(it)) =
             (state.session.as_mut(), state.subscriptions.get(&subscription))
         else {
@@ -385,13 +446,14 @@ impl Transport for EmbeddedTransport {
     }
 
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {
+        let asking = Arc::clone(&self.asking.lock());
         let query = Query {
-            user: self.user.clone(),
+            user: asking.user.clone(),
             vhost: VHOST.to_owned(),
             subject: question.subject.to_owned(),
             body: question.parameters.to_string().into_bytes(),
         };
-        let answer = tokio::time::timeout(timeout, self.queries.answer(&query)).await;
+        let answer = tokio::time::timeout(timeout, asking.queries.answer(&query)).await;
         let answer = answer.map_err(|_| {
             Error::new(ErrorKind::Unreachable, format!("there was no answer within {timeout:?}"))
         })?;

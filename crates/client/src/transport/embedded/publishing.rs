@@ -18,16 +18,22 @@ use crate::window::Permits;
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Publishing {
-    waiting: VecDeque<(Outgoing, Bytes, Waiter)>,
+    waiting: VecDeque<Waiting>,
     /// Those that the session has, by consecutive numbers from `first_number` on; `None` once confirmed.
     unconfirmed: VecDeque<Option<Unconfirmed>>,
     first_number: u64,
 }
 
-struct Unconfirmed {
-    id: Arc<str>,
-    is_returned: bool,
+/// A message with its properties, encoded, and who waits for its confirm.
+struct Waiting {
+    message: Outgoing,
+    properties: Bytes,
     waiter: Waiter,
+}
+
+struct Unconfirmed {
+    it: Waiting,
+    is_returned: bool,
 }
 
 struct Waiter {
@@ -56,14 +62,30 @@ impl Publishing {
         permits: Option<Arc<Permits>>,
     ) -> Confirm {
         let (confirm, confirmed) = oneshot::channel();
-        self.waiting.push_back((message, properties, Waiter { confirm, _permits: permits }));
+        let waiter = Waiter { confirm, _permits: permits };
+        self.waiting.push_back(Waiting { message, properties, waiter });
         confirmed
+    }
+
+    /// Messages that are not confirmed.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len() + self.unconfirmed.iter().flatten().count()
+    }
+
+    /// What is not confirmed is published again, in the same order: its session is gone.
+    pub(super) fn begin_again(&mut self) {
+        let unconfirmed = std::mem::take(&mut self.unconfirmed).into_iter().flatten();
+        let again: VecDeque<_> = unconfirmed.map(|unconfirmed| unconfirmed.it).collect();
+        let later = std::mem::replace(&mut self.waiting, again);
+        self.waiting.extend(later);
+        self.first_number = 0;
     }
 
     /// Hands over as many as the session takes now; it wakes the task when it takes more.
     pub(super) fn publish(&mut self, session: &mut Session, cx: &mut Context<'_>) {
         while !self.waiting.is_empty() && session.poll_ready(cx).is_ready() {
-            let Some((message, properties, waiter)) = self.waiting.pop_front() else { return };
+            let Some(it) = self.waiting.pop_front() else { return };
+            let Waiting { message, properties, waiter } = &it;
             if waiter.confirm.is_closed() {
                 continue;
             }
@@ -72,15 +94,14 @@ impl Publishing {
                 exchange,
                 routing_key: routing_key.into(),
                 mandatory: true,
-                properties: &properties,
+                properties,
                 body: &message.body,
             };
             match session.publish(PUBLISHING, &publish) {
                 Ok(()) => {
-                    let unconfirmed = Unconfirmed { id: message.id, is_returned: false, waiter };
-                    self.unconfirmed.push_back(Some(unconfirmed));
+                    self.unconfirmed.push_back(Some(Unconfirmed { it, is_returned: false }));
                 }
-                Err(error) => Told { waiter, result: Err(refused(&error)) }.tell(),
+                Err(error) => Told { waiter: it.waiter, result: Err(refused(&error)) }.tell(),
             }
         }
     }
@@ -109,7 +130,7 @@ impl Publishing {
 
     fn confirmed(&mut self, number: u64, is_accepted: bool) -> Option<Told> {
         let at = usize::try_from(number.checked_sub(self.first_number + 1)?).ok()?;
-        let Unconfirmed { is_returned, waiter, .. } = self.unconfirmed.get_mut(at)?.take()?;
+        let Unconfirmed { is_returned, it } = self.unconfirmed.get_mut(at)?.take()?;
         let result = match (is_accepted, is_returned) {
             (true, false) => Ok(Taken::Stored),
             (true, true) => Ok(Taken::Unroutable),
@@ -118,12 +139,12 @@ impl Publishing {
                 Err(Error::new(ErrorKind::Refused, text))
             }
         };
-        Some(Told { waiter, result })
+        Some(Told { waiter: it.waiter, result })
     }
 
     fn returned(&mut self, id: &[u8]) {
         let mut unconfirmed = self.unconfirmed.iter_mut().flatten();
-        let it = unconfirmed.find(|it| !it.is_returned && it.id.as_bytes() == id);
+        let it = unconfirmed.find(|it| !it.is_returned && it.it.message.id.as_bytes() == id);
         if let Some(it) = it {
             it.is_returned = true;
         }
@@ -134,7 +155,7 @@ impl Publishing {
         tracing::error!(channel, "the broker in this process: {error}");
         if channel == PUBLISHING {
             for it in self.unconfirmed.iter_mut().filter_map(Option::take) {
-                Told { waiter: it.waiter, result: Err(error.clone()) }.tell();
+                Told { waiter: it.it.waiter, result: Err(error.clone()) }.tell();
             }
         }
     }
