@@ -311,3 +311,49 @@ fn a_second_interrupt_ends_a_worker_at_once_with_what_it_has_begun() {
     // The message is there for somebody else.
     eventually("it is back", || broker.client().ready_count(&queue) == 1);
 }
+
+#[test]
+fn watch_prints_what_becomes_of_everybodys_messages() {
+    use std::io::{BufRead, BufReader};
+    use std::sync::{Arc, Mutex};
+
+    let (broker, queue) = start();
+    let mut watches = Vec::new();
+    for options in [["--json"], ["--failures"]] {
+        let arguments = [&["watch", queue.as_str()], &options[..]].concat();
+        let mut watch = wilco(&broker, &arguments).spawn().expect("it runs");
+        let stdout = watch.stdout.take().expect("piped");
+        let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+        let sink = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                sink.lock().expect("no panic").push(line);
+            }
+        });
+        watches.push((Worker(Some(watch)), lines));
+    }
+    let _worker = Worker::start(&broker, &queue, &[], SCRIPT);
+    let has = |at: usize, what: &[&str]| {
+        let lines = watches[at].1.lock().expect("no panic");
+        lines.iter().any(|line| what.iter().all(|what| line.contains(what)))
+    };
+    // Until both watch.
+    eventually("both watch", || {
+        let _ = run(&broker, &["send", &queue, "bad", "--wait"]);
+        has(0, &["failed"]) && has(1, &["failed"])
+    });
+    let good = run(&broker, &["send", &queue, "good", "--id", "w1", "--wait"]);
+    assert_eq!(good.status.code(), Some(0));
+    let bad = run(&broker, &["send", &queue, "bad one", "--id", "w2", "--wait"]);
+    assert_eq!(bad.status.code(), Some(1));
+    eventually("a failure is printed", || has(1, &["w2", "failed: no bad one"]));
+    eventually("so is a success", || {
+        has(0, &[r#""id":"w1""#, r#""outcome":"processed""#])
+            && has(0, &["w2", r#""error":"no bad one""#])
+    });
+    assert!(!has(1, &["w1"]), "only failures were asked for");
+    for (watch, _) in watches {
+        watch.signal("-INT");
+        assert_eq!(watch.end().status.code(), Some(0));
+    }
+}

@@ -66,6 +66,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         remote: Remote,
     },
+    /// Print what becomes of everybody's messages, as it happens
+    Watch(WatchArguments),
     /// Have a message that has failed, expired or was dropped tried again
     Retry(MessageArguments),
     /// Take a message that waits for a worker out of its queue
@@ -130,6 +132,17 @@ pub(crate) struct Remote {
     /// Print JSON, one object a line
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WatchArguments {
+    /// Only of this queue
+    pub(crate) queue: Option<String>,
+    /// Only what was not processed
+    #[arg(long)]
+    pub(crate) failures: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 #[derive(Args, Debug)]

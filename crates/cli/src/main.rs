@@ -57,6 +57,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Completions { shell }) => arguments::completions(shell),
         Some(Command::Man) => arguments::manual(),
         Some(Command::Status { id, remote }) => client::status(&id, &remote),
+        Some(Command::Watch(watch)) => client::watch(&watch),
         Some(Command::Retry(message)) => client::retry(&message),
         Some(Command::Cancel(message)) => client::cancel(&message),
         Some(Command::Queue { command }) => client::queue(&command),

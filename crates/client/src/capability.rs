@@ -17,6 +17,8 @@ pub enum Capability {
     Cancel,
     /// A message is found by its id from other processes.
     Attach,
+    /// Whoever may sees what becomes of everybody's messages.
+    Watch,
     /// Topics: one message, several queues, an outcome in each.
     Topics,
     /// An id is processed once also by several workers, and by those that come after the first has ended.
@@ -27,12 +29,13 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Durable,
         Self::Dropped,
         Self::Retry,
         Self::Cancel,
         Self::Attach,
+        Self::Watch,
         Self::Topics,
         Self::SharedIds,
         Self::Delay,
@@ -46,6 +49,7 @@ impl Capability {
             Self::Retry => "retry",
             Self::Cancel => "cancel",
             Self::Attach => "attach",
+            Self::Watch => "watch",
             Self::Topics => "topics",
             Self::SharedIds => "shared-ids",
             Self::Delay => "delay",

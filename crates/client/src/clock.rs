@@ -55,6 +55,17 @@ impl Clock {
     }
 }
 
+/// Now by the system's clock, in ms since the epoch.
+pub(crate) fn now_ms() -> u64 {
+    millis(SystemTime::now())
+}
+
+/// In ms since the epoch.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Stands still until it is moved.
 #[cfg(feature = "embedded")]
 pub(crate) struct ManualClock {
@@ -83,7 +94,7 @@ impl Drop for Sleeper<'_> {
 impl ManualClock {
     /// One that shows what the system's clock shows now.
     pub(crate) fn new() -> Self {
-        let now_ms = AtomicU64::new(crate::transport::making::now_ms());
+        let now_ms = AtomicU64::new(now_ms());
         let (moved, sleepers, next_sleeper) = Default::default();
         Self { now_ms, moved, sleepers, next_sleeper }
     }

@@ -79,6 +79,7 @@ mod target;
 pub mod testing;
 mod transport;
 mod url;
+mod watch;
 mod wilco;
 mod window;
 mod worker;
@@ -94,6 +95,7 @@ pub use progress::Progress;
 pub use queue::{Queue, SendTo, Topic};
 pub use signals::signals;
 pub use story::{InQueue, Stage, Story};
+pub use watch::Watch;
 pub use wilco::Wilco;
 pub use worker::{
     Backoff, Context, Extract, Failure, Handler, Handling, Job, Report, RunningWorker, State,

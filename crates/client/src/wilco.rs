@@ -17,6 +17,7 @@ use crate::transport::amqp::{AmqpTransport, Times};
 #[cfg(feature = "embedded")]
 use crate::transport::embedded::EmbeddedTransport;
 use crate::url::Endpoint;
+use crate::watch::Watch;
 use crate::worker::WorkerBuilder;
 
 /// A connection to an engine. Cloning is cheap, and all clones are the same connection; it closes when
@@ -138,6 +139,15 @@ impl Wilco {
     /// As [`Attached::cancel`].
     pub async fn cancel(&self, id: &str, queue: Option<&str>) -> Result<(), Error> {
         story::change(&self.connection, "cancel", id, queue).await
+    }
+
+    /// What becomes of everybody's messages from now on, in a queue or in all.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden);
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported): the engine lacks [`Capability::Watch`].
+    pub async fn watch(&self, queue: Option<&str>) -> Result<Watch, Error> {
+        Watch::begin(Arc::clone(&self.connection), queue.map(str::to_owned)).await
     }
 
     /// Makes a queue that is not there, as producers and workers do by themselves. One that exists stays

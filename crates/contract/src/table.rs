@@ -22,6 +22,7 @@ const SERVER: &[Capability] = &[
     Capability::Retry,
     Capability::Cancel,
     Capability::Attach,
+    Capability::Watch,
     Capability::Topics,
     Capability::SharedIds,
 ];
@@ -35,6 +36,7 @@ pub const COLUMNS: &[Column] = &[
             Capability::Retry,
             Capability::Cancel,
             Capability::Attach,
+            Capability::Watch,
             Capability::Topics,
             Capability::SharedIds,
         ],

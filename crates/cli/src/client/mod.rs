@@ -7,11 +7,14 @@ mod message;
 mod progress;
 mod queue;
 mod send;
+mod watch;
 mod work;
 
 use wilco::{Error, ErrorKind, Wilco};
 
-use crate::arguments::{MessageArguments, QueueCommand, Remote, SendArguments, WorkArguments};
+use crate::arguments::{
+    MessageArguments, QueueCommand, Remote, SendArguments, WatchArguments, WorkArguments,
+};
 use crate::failure::Failure;
 
 /// `wilco send`
@@ -32,6 +35,11 @@ pub(crate) fn demo(orders: u32) -> Result<(), Failure> {
 /// `wilco status`
 pub(crate) fn status(id: &str, remote: &Remote) -> Result<(), Failure> {
     block_on(message::status(id, remote))
+}
+
+/// `wilco watch`
+pub(crate) fn watch(arguments: &WatchArguments) -> Result<(), Failure> {
+    block_on(watch::run(arguments))
 }
 
 /// `wilco retry`

@@ -9,7 +9,7 @@ pub(crate) mod amqp;
 pub(crate) mod embedded;
 pub(crate) mod making;
 pub(crate) mod properties;
-mod queues;
+pub(crate) mod queues;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +64,8 @@ pub(crate) struct Incoming {
     pub attempts_before: Option<u32>,
     pub is_redelivered: bool,
     pub origin: Origin,
+    /// As they came, encoded.
+    pub properties: Bytes,
     /// Ms since the epoch: when its producer no longer waits for it.
     pub deadline_at_ms: Option<u64>,
     /// Those that its producer gave it, with their values as texts.
@@ -132,6 +134,17 @@ pub(crate) struct Answer {
     pub body: Bytes,
 }
 
+/// What comes into a queue that is subscribed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// What is sent to it.
+    Itself,
+    /// Also what is sent to a topic.
+    Topic(String),
+    /// Outcomes in a queue or, without a name, in all: it is this subscription's own, and gone with it.
+    Outcomes(Option<String>),
+}
+
 /// A stream of messages for a worker.
 pub(crate) struct Subscription {
     /// Ends with an error when the engine ends it.
@@ -182,12 +195,11 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// confirm has given up: the message is not sent any more if it has not been.
     fn publish(&self, message: Outgoing, permits: Option<Arc<Permits>>) -> Confirm;
 
-    /// Takes messages out of a queue, at most so many that are not settled. The queue gets what is sent to
-    /// the topic.
+    /// Takes messages out of a queue, at most so many that are not settled.
     async fn subscribe(
         &self,
         queue: &str,
-        topic: Option<&str>,
+        source: &Source,
         prefetch: u16,
     ) -> Result<Subscription, Error>;
 

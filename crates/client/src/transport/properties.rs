@@ -79,13 +79,13 @@ pub(super) fn of_error() -> OwnedProperties {
 
 /// A message in the queue of outcomes.
 #[derive(Debug)]
-pub(super) enum Told {
+pub(crate) enum Told {
     Outcome(Box<Settled>),
     Progress(Progressed),
 }
 
 /// What such a message says.
-pub(super) fn told(properties: &[u8], body: &[u8]) -> Result<Told, OutcomeMessageError> {
+pub(crate) fn told(properties: &[u8], body: &[u8]) -> Result<Told, OutcomeMessageError> {
     let properties = Properties::decode(properties)?;
     if properties.kind.is_some_and(|kind| kind == PROGRESS) {
         return Ok(Told::Progress(progressed(&properties, body)?));
@@ -157,12 +157,12 @@ pub(super) fn of_progress(
 /// be all right.
 pub(super) fn incoming(
     queue: &str,
-    properties: &[u8],
+    encoded: Bytes,
     is_redelivered: bool,
     body: Bytes,
     token: Token,
 ) -> Incoming {
-    let properties = OwnedProperties::decode(properties).unwrap_or_default();
+    let properties = OwnedProperties::decode(&encoded).unwrap_or_default();
     let origin = Origin::read(queue, &properties);
     let headers = properties.headers.unwrap_or_default();
     let number = |name: &str| {
@@ -180,6 +180,7 @@ pub(super) fn incoming(
         id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
         deadline_at_ms: origin.deadline_at_ms,
         origin,
+        properties: encoded,
         attempts_before,
         is_redelivered,
         headers: headers.iter().filter_map(|(name, value)| text_header(name, value)).collect(),

@@ -17,7 +17,7 @@ use super::route::Route;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::queue::check_name;
-use crate::transport::{Subscription, Verdict};
+use crate::transport::{Source, Subscription, Verdict};
 
 /// See the module's documentation.
 pub(super) struct Running {
@@ -96,8 +96,9 @@ impl Running {
         for route in routes {
             check_name(&route.queue)?;
             let transport = &self.connection.transport;
-            let (topic, concurrency) = (route.topic.as_deref(), self.settings.concurrency);
-            let subscription = transport.subscribe(&route.queue, topic, concurrency).await?;
+            let source = route.topic.clone().map_or(Source::Itself, Source::Topic);
+            let concurrency = self.settings.concurrency;
+            let subscription = transport.subscribe(&route.queue, &source, concurrency).await?;
             let connection = Arc::clone(&self.connection);
             subscribed.push(Subscribed { connection, route: Arc::new(route), subscription });
         }

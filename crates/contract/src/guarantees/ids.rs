@@ -129,3 +129,32 @@ pub(super) async fn cancelled(bench: Bench) {
     let outcome = outcome(&receipt).await;
     assert_eq!((outcome.name(), outcome.details().reason), ("dropped", Some("cancelled")));
 }
+
+pub(super) async fn watched(bench: Bench) {
+    let queue = queue("watched");
+    let other = Process::start(&bench.engine).await;
+    let watching = other.wilco().watch(Some(queue.name())).await;
+    if !bench.can(Capability::Watch) {
+        let error = watching.expect_err("it cannot be had");
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        return;
+    }
+    let mut watch = watching.expect("it may");
+    let producer = producer(&bench.wilco, &queue).await;
+    let elsewhere = crate::work::queue("elsewhere");
+    let elsewhere = crate::work::producer(&bench.wilco, &elsewhere).await;
+    let handler = async |body: String| match body.as_str() {
+        "bad" => Err(Failure::permanent("no")),
+        _ => Ok(body),
+    };
+    let _working = Working::of(bench.wilco.worker().handle(queue.clone(), handler).concurrency(1));
+    send(&elsewhere, "x").await;
+    let sent = [send(&producer, "good").await, send(&producer, "bad").await];
+    for (receipt, expected) in sent.iter().zip(["processed", "failed: no"]) {
+        let seen = tokio::time::timeout(PATIENCE, watch.next()).await.expect("it is seen");
+        let seen = seen.expect("no error").expect("it goes on");
+        assert_eq!((&*seen.details().id, &*seen.to_string()), (receipt.id(), expected));
+        assert_eq!(seen.details().queue, queue.name());
+    }
+    watch.close().await.expect("it ends");
+}

@@ -89,6 +89,7 @@ guarantees! {
     Nobody [Attach] "another process finds a message by its id, and what became of it" => ids::attached;
     Nobody [Retry] "what has failed is tried again by its id" => ids::retried;
     Nobody [Cancel] "what waits is taken out by its id" => ids::cancelled;
+    Nobody [Watch] "whoever watches a queue sees what becomes of everybody's messages" => ids::watched;
     Nobody [Topics] "one message to a topic has an outcome in each of its queues" => topics::outcomes;
     Worker [] "what a worker had when it ended is worked on by another" => crashes::worker;
     Worker [] "a message that ends its worker each time fails in the end" => crashes::poison;

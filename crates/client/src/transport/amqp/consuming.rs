@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
 use super::super::properties::{self, OUTCOMES_PREFETCH, Told};
-use super::super::{Incoming, OutcomeSink, Subscription, Token, Transport};
+use super::super::{Incoming, OutcomeSink, Source, Subscription, Token, Transport};
 use super::driver::{Handler, Then};
 use super::link::{Consumer, ConsumerId, Delivery, Refusal, Settlement};
 use super::{AmqpTransport, DeliveryToken, refused};
@@ -36,7 +36,7 @@ struct Consumers {
 
 struct Worker {
     queue: Arc<str>,
-    topic: Option<String>,
+    source: Source,
     /// `None` once nothing more comes.
     incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
 }
@@ -85,7 +85,7 @@ impl Consumptions {
     pub(super) fn subscribe(
         &self,
         queue: &str,
-        topic: Option<&str>,
+        source: &Source,
         consume: impl FnOnce() -> Result<ConsumerId, Error>,
     ) -> Result<Subscription, Error> {
         let (sender, incoming) = mpsc::unbounded_channel();
@@ -94,8 +94,8 @@ impl Consumptions {
             return Err(Error::closed());
         }
         let id = consume()?;
-        let topic = topic.map(str::to_owned);
-        let worker = Worker { queue: queue.into(), topic, incoming: Some(sender) };
+        let (queue, source) = (queue.into(), source.clone());
+        let worker = Worker { queue, source, incoming: Some(sender) };
         consumers.workers.insert(id, worker);
         Ok(Subscription { incoming, id: id.number() })
     }
@@ -156,8 +156,8 @@ impl Handler for Consumptions {
             return Then::Release;
         };
         let Delivery { is_redelivered, properties, body, .. } = delivery;
-        let token = Token::Amqp(DeliveryToken { tag, properties: properties.clone() });
-        let incoming = properties::incoming(queue, &properties, is_redelivered, body, token);
+        let token = Token::Amqp(DeliveryToken(tag));
+        let incoming = properties::incoming(queue, properties, is_redelivered, body, token);
         if sender.send(Ok(incoming)).is_ok() { Then::Nothing } else { Then::Release }
     }
 
@@ -189,14 +189,15 @@ impl Handler for Consumptions {
             return self.restore_outcomes(Some(consumer));
         }
         let lost = consumers.workers.get(&consumer);
-        let Some((queue, topic)) = lost.map(|it| (Arc::clone(&it.queue), it.topic.clone())) else {
+        let Some((queue, source)) = lost.map(|it| (Arc::clone(&it.queue), it.source.clone()))
+        else {
             return;
         };
         drop(consumers);
         let Some(transport) = self.transport() else { return };
         tracing::warn!(queue = &*queue, "the broker has lost the queue, which is made again");
         tokio::spawn(async move {
-            match transport.ensure_subscribed(&queue, topic.as_deref()).await {
+            match transport.ensure_subscribed(&queue, &source).await {
                 Ok(()) => {
                     if let Some(consuming) = transport.consuming.get() {
                         consuming.with(|link, _| link.resume(consumer));

@@ -50,7 +50,8 @@ impl AmqpTransport {
     ) -> bool {
         let Incoming { origin, body, .. } = delivery;
         if let Verdict::Again { after } = verdict {
-            let delayed = self.delay(&origin.queue, &token.properties, body, attempt, after).await;
+            let delayed =
+                self.delay(&origin.queue, &delivery.properties, body, attempt, after).await;
             let settlement = match delayed {
                 Ok(()) => Settlement::Ack,
                 Err(error) => {
@@ -121,6 +122,6 @@ impl AmqpTransport {
 
     fn settle_now(&self, token: &DeliveryToken, settlement: Settlement) -> bool {
         let Some(consuming) = self.consuming.get() else { return false };
-        consuming.with(|link, _| link.settle(token.tag, settlement))
+        consuming.with(|link, _| link.settle(token.0, settlement))
     }
 }

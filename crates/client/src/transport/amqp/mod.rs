@@ -33,15 +33,16 @@ use self::retries::Retries;
 use super::properties::{self, OUTCOMES_PREFETCH};
 use super::queues;
 use super::{
-    Admission, Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Transport,
-    Verdict,
+    Admission, Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Source, Subscription,
+    Transport, Verdict,
 };
 use crate::capability::Capability;
+use crate::clock::now_ms;
 use crate::error::{Error, ErrorKind};
 use crate::ledger;
 use crate::progress::Progress;
 use crate::target::Target;
-use crate::transport::making::{Maker, now_ms};
+use crate::transport::making::Maker;
 use crate::url::Address;
 use crate::window::Permits;
 
@@ -62,11 +63,7 @@ const CONTENT_TOO_LARGE: u16 = 311;
 
 /// Names a delivery.
 #[derive(Debug, Clone)]
-pub(crate) struct DeliveryToken {
-    tag: DeliveryTag,
-    /// As they came, encoded.
-    properties: Bytes,
-}
+pub(crate) struct DeliveryToken(DeliveryTag);
 
 /// See the module's documentation.
 pub(crate) struct AmqpTransport {
@@ -179,18 +176,38 @@ impl AmqpTransport {
         self.call(call, &format!("topic '{topic}'")).await.map(drop)
     }
 
-    /// Makes the queue of a worker, and has it get what is sent to a topic.
-    async fn ensure_subscribed(&self, queue: &str, topic: Option<&str>) -> Result<(), Error> {
-        self.ensure_queue(queue).await?;
-        let Some(topic) = topic else { return Ok(()) };
-        let what = format!("topic '{topic}'");
-        self.call(Call::DeclareTopic(topic.to_owned()), &what).await?;
-        let bind = Call::Bind { queue: queue.to_owned(), topic: topic.to_owned() };
-        self.call(bind, &what).await?;
-        match &self.maker {
-            Some(maker) => maker.subscribe(topic, queue).await,
-            None => Ok(()),
+    /// Makes a queue that is subscribed to, and has it get what it is to get.
+    async fn ensure_subscribed(&self, queue: &str, source: &Source) -> Result<(), Error> {
+        match source {
+            Source::Itself => self.ensure_queue(queue).await,
+            Source::Topic(topic) => {
+                self.ensure_queue(queue).await?;
+                let what = format!("topic '{topic}'");
+                self.call(Call::DeclareTopic(topic.to_owned()), &what).await?;
+                self.bind(queue, topic, "").await?;
+                match &self.maker {
+                    Some(maker) => maker.subscribe(topic, queue).await,
+                    None => Ok(()),
+                }
+            }
+            Source::Outcomes(_) if self.maker.is_some() => {
+                let text = "this broker makes no outcomes, so there are none to be watched; a wilco \
+                            server does";
+                Err(Error::new(ErrorKind::Unsupported, text))
+            }
+            Source::Outcomes(of) => {
+                let arguments = queues::watching_arguments();
+                let call = Call::Declare { queue: queue.to_owned(), arguments };
+                self.call(call, "the queue of a watch").await?;
+                self.bind(queue, queues::OUTCOMES, &queues::outcomes_key(of.as_deref())).await
+            }
         }
+    }
+
+    async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
+        let (queue, key) = (queue.to_owned(), key.to_owned());
+        let bind = Call::Bind { queue, exchange: exchange.to_owned(), key };
+        self.call(bind, &format!("exchange '{exchange}'")).await.map(drop)
     }
 
     /// Makes the queue to which outcomes come; it is our own.
@@ -248,7 +265,9 @@ impl Transport for AmqpTransport {
         let Some(maker) = &self.maker else { return capability != Capability::Delay };
         match capability {
             Capability::Durable | Capability::Delay => true,
-            Capability::Dropped | Capability::Retry | Capability::Cancel => false,
+            Capability::Dropped | Capability::Retry | Capability::Cancel | Capability::Watch => {
+                false
+            }
             Capability::Attach | Capability::Topics | Capability::SharedIds => maker.is_shared(),
         }
     }
@@ -304,13 +323,13 @@ impl Transport for AmqpTransport {
     async fn subscribe(
         &self,
         queue: &str,
-        topic: Option<&str>,
+        source: &Source,
         prefetch: u16,
     ) -> Result<Subscription, Error> {
-        self.ensure_subscribed(queue, topic).await?;
+        self.ensure_subscribed(queue, source).await?;
         let consuming = self.consuming().await?;
         let consumer = Consumer::of(queue, prefetch);
-        self.consumptions.subscribe(queue, topic, || self.consume(consuming, consumer))
+        self.consumptions.subscribe(queue, source, || self.consume(consuming, consumer))
     }
 
     fn stop(&self, subscription: u64) {
@@ -346,7 +365,7 @@ impl Transport for AmqpTransport {
         let Some(token) = delivery.token.amqp() else { return false };
         match &self.maker {
             Some(maker) => self.settle_made(maker, token, delivery, attempt, verdict).await,
-            None => self.settle_reported(token.tag, &delivery.id, verdict),
+            None => self.settle_reported(token.0, &delivery.id, verdict),
         }
     }
 

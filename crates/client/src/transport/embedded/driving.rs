@@ -102,7 +102,7 @@ impl Shared {
         channel: u16,
         tag: u64,
         is_redelivered: bool,
-        properties: &[u8],
+        properties: &Bytes,
         body: Bytes,
     ) {
         let epoch;
@@ -118,7 +118,7 @@ impl Shared {
             Some((subscription, queue, Some(sender))) => {
                 let token = Token::Embedded(DeliveryToken { epoch, subscription, tag });
                 let incoming =
-                    properties::incoming(&queue, properties, is_redelivered, body, token);
+                    properties::incoming(&queue, properties.clone(), is_redelivered, body, token);
                 match sender.send(Ok(incoming)) {
                     Ok(()) => return,
                     Err(_) => Settlement::Requeue,

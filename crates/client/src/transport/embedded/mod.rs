@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::amqp::{FieldTable, OwnedProperties, ReplyCode};
 use async_trait::async_trait;
@@ -31,11 +31,11 @@ use self::driving::{Driving, Shared, State, Subscribed};
 use self::inbox::Inbox;
 use self::publishing::Publishing;
 use super::{
-    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Subscription, Token, Transport,
-    Verdict, properties, queues,
+    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Source, Subscription, Token,
+    Transport, Verdict, properties, queues,
 };
 use crate::capability::Capability;
-use crate::clock::Clock;
+use crate::clock::{Clock, millis};
 use crate::error::{Error, ErrorKind};
 use crate::progress::Progress;
 use crate::target::Target;
@@ -211,6 +211,29 @@ fn ensure_queue(session: &mut Session, queue: &str) -> Result<(), BrokerError> {
     }
 }
 
+fn ensure_subscribed(
+    session: &mut Session,
+    queue: &str,
+    source: &Source,
+) -> Result<(), BrokerError> {
+    let destination = Destination::queue(queue);
+    match source {
+        Source::Itself => ensure_queue(session, queue),
+        Source::Topic(topic) => {
+            ensure_queue(session, queue)?;
+            ensure_topic(session, topic)?;
+            session.bind(topic, &destination, "", &FieldTable::new())
+        }
+        Source::Outcomes(of) => {
+            let arguments = queues::watching_arguments();
+            let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
+            session.declare_queue(queue, &options)?;
+            let key = queues::outcomes_key(of.as_deref());
+            session.bind(queues::OUTCOMES, &destination, &key, &FieldTable::new())
+        }
+    }
+}
+
 fn ensure_topic(session: &mut Session, topic: &str) -> Result<(), BrokerError> {
     let options = DeclareExchange { durable: true, ..DeclareExchange::default() };
     session.declare_exchange(topic, "fanout", &options)
@@ -250,11 +273,6 @@ fn start_consumer(
         let _ = session.close_channel(channel);
         refused(&error)
     })
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn store(error: &dyn std::fmt::Display) -> Error {
@@ -332,16 +350,10 @@ impl Transport for EmbeddedTransport {
     async fn subscribe(
         &self,
         queue: &str,
-        topic: Option<&str>,
+        source: &Source,
         prefetch: u16,
     ) -> Result<Subscription, Error> {
-        self.with_session(|session| {
-            ensure_queue(session, queue)?;
-            let Some(topic) = topic else { return Ok(()) };
-            ensure_topic(session, topic)?;
-            session.bind(topic, &Destination::queue(queue), "", &FieldTable::new())
-        })
-        .await?;
+        self.with_session(|session| ensure_subscribed(session, queue, source)).await?;
         let (sender, incoming) = mpsc::unbounded_channel();
         let id = self.consume(queue, prefetch, Some(sender))?;
         Ok(Subscription { incoming, id })

@@ -22,7 +22,7 @@ mod origin;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::outcome::{
     Details, Flags, Outcome as Kind, OutcomeMessage, Reason, Verdict as OutcomeVerdict, Worker,
@@ -30,6 +30,7 @@ use ::outcome::{
 use bytes::Bytes;
 
 use self::deadlines::Deadlines;
+use crate::clock::now_ms;
 use crate::error::Error;
 use crate::ledger::{Claim, Key, Ledger};
 use crate::outcome::Settled;
@@ -211,10 +212,4 @@ impl Maker {
             result_bytes: None,
         })
     }
-}
-
-/// Now, in ms since the epoch.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -19,8 +19,8 @@ pub(crate) enum Call {
     Declare { queue: String, arguments: FieldTable },
     /// A durable exchange that spreads what it gets over all its queues, made if it is not there.
     DeclareTopic(String),
-    /// Has a queue get what comes to such an exchange.
-    Bind { queue: String, topic: String },
+    /// Has a queue get what comes to an exchange with this key.
+    Bind { queue: String, exchange: String, key: String },
     /// Removes the queue's messages.
     Purge(String),
     /// Removes the queue.
@@ -127,8 +127,9 @@ fn method(call: &Call) -> Method<'_> {
             let kind = "fanout";
             amqp::ExchangeDeclare { exchange, kind, durable: true, ..Default::default() }.into()
         }
-        Call::Bind { queue, topic } => {
-            amqp::QueueBind { queue, exchange: topic, ..Default::default() }.into()
+        Call::Bind { queue, exchange, key } => {
+            let routing_key = key.as_str();
+            amqp::QueueBind { queue, exchange, routing_key, ..Default::default() }.into()
         }
         Call::Purge(queue) => amqp::QueuePurge { queue, no_wait: false }.into(),
         Call::Delete(queue) => amqp::QueueDelete { queue, ..Default::default() }.into(),
