@@ -119,6 +119,11 @@ pub struct BenchArgs {
           default_missing_value = "broker",
           conflicts_with_all = ["rate", "mandatory", "idle_connections", "topology"])]
     pub(super) tracked: Option<By>,
+    /// Measure round trips through the library, over the engine that this URL names: `amqp://…`, `memory:`,
+    /// `embedded:PATH`. --count, --confirm (the window), --size, --queue and --json count, and no others
+    #[arg(long, value_name = "URL",
+          conflicts_with_all = ["tracked", "rate", "idle_connections", "topology"])]
+    pub(super) transport: Option<String>,
     /// Instead of messages: open N idle connections and hold them for --time (5 s)
     #[arg(long, value_name = "N", conflicts_with = "topology")]
     pub(super) idle_connections: Option<usize>,

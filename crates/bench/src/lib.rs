@@ -8,12 +8,14 @@
 //!   `outgoing` has what they write, `window` the messages that are not done;
 //! - `setup` declares what a run needs, `drive` runs it and measures, `report` prints;
 //! - `tracked` has its own workers and drive: it waits to hear what became of each message;
+//! - `library` measures round trips through the library, over any of its engines;
 //! - `standing` measures without messages, `server_cost` reads what the broker uses from `/proc`.
 
 mod args;
 mod client;
 mod consumer;
 mod drive;
+mod library;
 mod outgoing;
 mod publisher;
 mod report;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::args::BenchArgs;
-use crate::{drive, standing, tracked};
+use crate::{drive, library, standing, tracked};
 
 /// Runs the load and prints the summary to standard output. Progress goes to standard error.
 ///
@@ -19,6 +19,9 @@ use crate::{drive, standing, tracked};
 pub fn run(args: &BenchArgs) -> Result<()> {
     args.check()?;
     let json = args.json;
+    if let Some(url) = &args.transport {
+        return print(&library::drive(args, url)?, json);
+    }
     if let Some(count) = args.idle_connections {
         let hold = Duration::from_secs_f64(args.time.unwrap_or(5.0));
         return print(&standing::idle(&args.uri, count, hold, args.server_pid)?, json);
