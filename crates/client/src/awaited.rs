@@ -59,10 +59,11 @@ struct State {
 impl State {
     /// The worst outcome, once all are there.
     fn settled(&self) -> Option<&Settled> {
-        let expected = usize::from(self.outcomes.first()?.details.queue_count);
+        // What became of it when it was in fewer queues may be told again.
+        let expected = self.outcomes.iter().map(|settled| settled.details.queue_count).max()?;
         // Of equals, the first.
         let worst = self.outcomes.iter().rev().max_by_key(|settled| settled.kind);
-        worst.filter(|_| self.outcomes.len() >= expected)
+        worst.filter(|_| self.outcomes.len() >= usize::from(expected))
     }
 
     fn take_in(&mut self, settled: &Settled) {
@@ -389,6 +390,10 @@ mod tests {
             "there are three queues, and the first outcome counts"
         );
         tell("t.one", Kind::Processed);
+        let mut again = Settled::deadline_missed(key.clone(), "a", "t.two", SystemTime::now(), 1);
+        again.kind = Kind::Processed;
+        awaited.settled(again);
+        assert!(interest.settled().is_none(), "it was in one queue then, and is in three now");
         tell("t.three", Kind::Failed);
         let worst = interest.settled().expect("all are there");
         assert_eq!((worst.kind, &*worst.details.queue), (Kind::Failed, "t.three"));

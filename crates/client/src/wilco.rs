@@ -12,10 +12,10 @@ use crate::producer::ProducerBuilder;
 use crate::queue::{Queue, SendTo, check_name};
 use crate::story::{self, Story};
 use crate::target::Target;
-use crate::transport::Transport;
 use crate::transport::amqp::{AmqpTransport, Times};
 #[cfg(feature = "embedded")]
 use crate::transport::embedded::EmbeddedTransport;
+use crate::transport::{Source, Transport};
 use crate::url::Endpoint;
 use crate::watch::Watch;
 use crate::worker::WorkerBuilder;
@@ -98,6 +98,17 @@ impl Wilco {
     /// A worker, to be told what it handles.
     pub fn worker(&self) -> WorkerBuilder {
         WorkerBuilder::new(Arc::clone(&self.connection))
+    }
+
+    /// Makes a queue that is not there and, if it is one of a topic, has it get what is sent to that from now
+    /// on: as a worker does that handles it, but without working on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
+    pub async fn subscribe<In, Out, C>(&self, queue: &Queue<In, Out, C>) -> Result<(), Error> {
+        check_name(queue.name())?;
+        let source = queue.topic().map_or(Source::Itself, |topic| Source::Topic(topic.to_owned()));
+        self.connection.transport.ensure_subscribed(queue.name(), &source).await
     }
 
     /// Finds a message by its id, whoever has sent it and whenever: where it stands, and from there on

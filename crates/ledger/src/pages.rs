@@ -257,6 +257,7 @@ fn size_hint(what: &What<'_>) -> usize {
                 let error = settled.details.error.as_ref().map_or(0, |error| error.len());
                 blob(&settled.details.result) + blob(&settled.message) + error
             }
+            What::Progress { text, .. } => text.len(),
             What::Delivered { .. }
             | What::Requeued { .. }
             | What::Received { .. }

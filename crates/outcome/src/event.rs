@@ -78,6 +78,15 @@ pub enum What<'a> {
     },
     /// Its outcome in one queue.
     Settled(Box<Settled<'a>>),
+    /// A worker says how far it has got.
+    Progress {
+        /// The queue.
+        queue: Cow<'a, str>,
+        /// In thousandths.
+        permille: u16,
+        /// What it is doing, in its words.
+        text: Cow<'a, str>,
+    },
     /// The producer has acked the outcome message.
     Received {
         /// The queue whose outcome that was.

@@ -3,7 +3,7 @@
 
 use crate::{case::Case, wilco};
 use end_to_end::{
-    Bystander, Channel, Told,
+    Bystander, Channel, Level, Told,
     client::block,
     raw::{self, Args, Frame},
     table, text, unique,
@@ -200,4 +200,40 @@ fn report_is_confirmed_in_its_turn() {
     assert!(report.is_ack() && report.take_message().is_none());
     case.client.ack(&message);
     assert_eq!(case.client.take_soon(&case.reply).data, b"done");
+}
+
+fn progress(permille: i32) -> BasicProperties {
+    BasicProperties::default().with_headers(table([("x-progress", end_to_end::int(permille))]))
+}
+
+#[test]
+fn progress_is_an_event_of_the_story_and_no_result() {
+    let Some(broker) = wilco() else { return };
+    let case = Case::new(&broker, FieldTable::default());
+    let (told, outcome) = outcome_of(&case, |worker, message| {
+        worker.publish_with(REPORT, &case.id, "frames", progress(0));
+        worker.publish_with(REPORT, &case.id, &"ü".repeat(300), progress(1000));
+        worker.ack(message);
+    });
+    assert_eq!((told.outcome.as_str(), outcome.data.len()), ("processed", 0));
+    let story = broker.settled(&case.id);
+    let events: Vec<_> = story["timeline"].elements().to_vec();
+    let events: Vec<_> = events.iter().filter(|it| it["event"].text() == "progress").collect();
+    let [first, last] = &events[..] else { panic!("two of them: {story:?}") };
+    assert_eq!((first["text"].text(), first["queue"].text()), ("frames", &*case.queue));
+    assert!(last["text"].text().starts_with('ü') && last["text"].text().len() <= 255);
+}
+
+#[test]
+fn progress_that_makes_no_sense_is_refused() {
+    let Some(broker) = wilco() else { return };
+    for permille in [end_to_end::int(1001), end_to_end::int(-1), text("half")] {
+        let case = Case::new(&broker, FieldTable::default());
+        case.publish();
+        let _message = case.get();
+        let properties = BasicProperties::default().with_headers(table([("x-progress", permille)]));
+        case.client.refuses_unasked(406, Level::Channel, |client| {
+            client.publish_with(REPORT, &case.id, "x", properties);
+        });
+    }
 }

@@ -114,7 +114,7 @@ pub(crate) mod tests {
                 reason: Some(Reason::Acked),
                 attempts: 2,
                 queue_count: 1,
-                published_at_ms: 1000,
+                published_at_ms: crate::clock::now_ms(),
                 flags: Flags::LATE,
             },
             details: Details {
@@ -127,7 +127,8 @@ pub(crate) mod tests {
             },
             correlation_id: None,
             queue: Cow::Owned(queue.to_owned()),
-            settled_at_ms: 2000,
+            // What is old is forgotten.
+            settled_at_ms: crate::clock::now_ms(),
             result_bytes: None,
         }
     }

@@ -176,6 +176,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Makes a queue or a topic that is not there; one that is stays as it is.
     async fn ensure(&self, target: &Target) -> Result<(), Error>;
 
+    /// Makes a queue that is to be subscribed to, and has it get what it is to get.
+    async fn ensure_subscribed(&self, queue: &str, source: &Source) -> Result<(), Error>;
+
     /// Removes the messages of a queue that no worker has; returns how many.
     async fn purge_queue(&self, queue: &str) -> Result<u64, Error>;
 

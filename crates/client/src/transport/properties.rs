@@ -67,6 +67,20 @@ pub(super) fn of_result(content_type: &str) -> OwnedProperties {
     OwnedProperties { content_type: Some(content_type.into()), ..OwnedProperties::default() }
 }
 
+/// Those of a report on progress, which goes into the message's story.
+pub(super) fn of_progress_report(progress: &Progress) -> OwnedProperties {
+    let headers: FieldTable = [(PERMILLE, permille(progress))].into_iter().collect();
+    OwnedProperties {
+        content_type: Some("text/plain; charset=utf-8".into()),
+        headers: Some(headers),
+        ..OwnedProperties::default()
+    }
+}
+
+fn permille(progress: &Progress) -> i64 {
+    (progress.fraction * 1000.0).round() as i64
+}
+
 /// Those of a report with an error text.
 pub(super) fn of_error() -> OwnedProperties {
     let headers: FieldTable = [("x-outcome", "failed")].into_iter().collect();
@@ -136,7 +150,7 @@ pub(super) fn of_progress(
     let mut writer = TableWriter::new(&mut headers);
     writer.bytes("x-message-id", origin.id.as_bstr());
     writer.text("x-queue", &origin.queue);
-    writer.integer(PERMILLE, (progress.fraction * 1000.0).round() as i64);
+    writer.integer(PERMILLE, permille(progress));
     writer.integer(ATTEMPTS, attempt.into());
     let event_id = uuid::Uuid::now_v7().to_string();
     let mut properties = Vec::new();

@@ -91,6 +91,7 @@ guarantees! {
     Nobody [Cancel] "what waits is taken out by its id" => ids::cancelled;
     Nobody [Watch] "whoever watches a queue sees what becomes of everybody's messages" => ids::watched;
     Nobody [Topics] "one message to a topic has an outcome in each of its queues" => topics::outcomes;
+    Nobody [Topics] "an id that another process sends to a topic again is told in all its queues" => topics::sent_again;
     Worker [] "what a worker had when it ended is worked on by another" => crashes::worker;
     Worker [] "a message that ends its worker each time fails in the end" => crashes::poison;
     Worker [SharedIds] "what a worker has processed is not processed again after its end" => crashes::worker_between;

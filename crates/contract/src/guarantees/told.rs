@@ -187,7 +187,10 @@ pub(super) async fn late(Bench { wilco, .. }: Bench) {
     assert!(done.is_late);
 }
 
-pub(super) async fn progress(Bench { wilco, .. }: Bench) {
+pub(super) async fn progress(bench: Bench) {
+    // Where the engine itself knows messages by their ids.
+    let bench_makes_stories = bench.can(Capability::Retry);
+    let wilco = bench.wilco;
     let queue: Texts = queue("progress");
     let (go, gone) = tokio::sync::watch::channel(false);
     let handler = move |body: String, context: Context| {
@@ -206,6 +209,20 @@ pub(super) async fn progress(Bench { wilco, .. }: Bench) {
     let seen = seen.expect("before the outcome");
     assert_eq!((seen.fraction, &*seen.text, seen.attempt), (0.4, "frames", 1));
     assert_eq!(seen.queue, queue.name());
+    if bench_makes_stories {
+        let story = async {
+            loop {
+                let story = wilco.look_up(receipt.id()).await.expect("an answer").expect("known");
+                if String::from_utf8_lossy(story.json())
+                    .contains(r#""progress":0.4,"text":"frames""#)
+                {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, story).await.expect("it is in the story");
+    }
     go.send_replace(true);
     assert!(outcome(&receipt).await.is_processed());
     let after = tokio::time::timeout(PATIENCE, progress.next()).await.expect("it ends");

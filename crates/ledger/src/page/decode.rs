@@ -46,6 +46,7 @@ pub(crate) enum Body<'a> {
     Requeued { queue: &'a str, attempt: u16, retry_at_ms: u64 },
     Settled(RawSettled<'a>),
     Received { queue: &'a str },
+    Progress { queue: &'a str, permille: u16, text: &'a str },
     Moved { position: u64 },
 }
 
@@ -122,6 +123,9 @@ impl<'a> Page<'a> {
             }
             Body::Settled(settled) => What::Settled(Box::new(settled_event(id, settled))),
             Body::Received { queue } => What::Received { queue: owned(queue) },
+            Body::Progress { queue, permille, text } => {
+                What::Progress { queue: owned(queue), permille: *permille, text: owned(text) }
+            }
             Body::Moved { position } => What::Moved { position: *position },
         };
         let id = id.map_or(IdHash(0), Id::hash);
@@ -243,6 +247,11 @@ impl<'a> Events<'_, 'a> {
             },
             kind::SETTLED => Body::Settled(self.read_settled(is_plain, time_ms)?),
             kind::RECEIVED => Body::Received { queue: self.name()? },
+            kind::PROGRESS => Body::Progress {
+                queue: self.name()?,
+                permille: self.input.small()?,
+                text: self.name()?,
+            },
             kind::MOVED => Body::Moved { position: self.input.difference(position)? },
             _ => return None,
         })

@@ -103,6 +103,12 @@ impl PageWriter {
                 self.strings.put(&mut self.events, Role::Queue, queue.as_bytes());
                 0
             }
+            What::Progress { queue, permille, text } => {
+                self.strings.put(&mut self.events, Role::Queue, queue.as_bytes());
+                varint::put(&mut self.events, u64::from(*permille));
+                self.strings.put(&mut self.events, Role::Other, text.as_bytes());
+                0
+            }
             What::Moved { position } => {
                 varint::put_difference(&mut self.events, event.at.position, *position);
                 0
@@ -125,6 +131,7 @@ impl PageWriter {
             What::Delivered { .. } => (kind::DELIVERED, self.ids.by_hash(id)),
             What::Requeued { .. } => (kind::REQUEUED, self.ids.by_hash(id)),
             What::Received { .. } => (kind::RECEIVED, self.ids.by_hash(id)),
+            What::Progress { .. } => (kind::PROGRESS, self.ids.by_hash(id)),
             What::Moved { .. } => (kind::MOVED, self.ids.by_hash(id)),
         }
     }

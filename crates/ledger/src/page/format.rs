@@ -8,8 +8,9 @@ pub(super) mod kind {
     pub(in crate::page) const SETTLED: u8 = 3;
     pub(in crate::page) const RECEIVED: u8 = 4;
     pub(in crate::page) const MOVED: u8 = 5;
+    pub(in crate::page) const PROGRESS: u8 = 6;
     /// How many there are.
-    pub(in crate::page) const COUNT: usize = 6;
+    pub(in crate::page) const COUNT: usize = 7;
 }
 
 /// Bits of an event's first byte, besides its kind.

@@ -85,11 +85,12 @@ fn what() -> impl Strategy<Value = (IdHash, What<'static>)> {
             let hash = IdHash::new(&settled.vhost, &*settled.details.message_id);
             (hash, What::Settled(Box::new(settled)))
         });
-    let other = (text(), text(), any::<u16>(), number(), 0..4).prop_map(
+    let other = (text(), text(), any::<u16>(), number(), 0..5).prop_map(
         |(queue, worker, attempt, number, kind)| match kind {
             0 => What::Delivered { queue, worker, attempt: attempt % 3 },
             1 => What::Requeued { queue, attempt, retry_at_ms: number },
             2 => What::Received { queue },
+            3 => What::Progress { queue, permille: attempt, text: worker },
             _ => What::Moved { position: number },
         },
     );

@@ -26,6 +26,10 @@ pub(super) struct EntryView {
     outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    progress: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
     copy: bool,
 }
 
@@ -42,6 +46,8 @@ impl EntryView {
             retry_at: None,
             outcome: None,
             reason: None,
+            progress: None,
+            text: None,
             copy: entry.is_copy,
         };
         match &entry.what {
@@ -65,6 +71,12 @@ impl EntryView {
                 view.queue = Some(settled.queue.clone().into_owned());
                 view.outcome = Some(settled.verdict.outcome.name());
                 view.reason = Some(settled.verdict.reason_name());
+            }
+            What::Progress { queue, permille, text } => {
+                view.event = "progress";
+                view.queue = Some(queue.clone().into_owned());
+                view.progress = Some(f64::from(*permille) / 1000.0);
+                view.text = Some(text.clone().into_owned());
             }
             What::Received { queue } => {
                 view.event = "received";

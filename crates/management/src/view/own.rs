@@ -67,6 +67,7 @@ impl OwnStory {
             }
             What::Delivered { queue, .. }
             | What::Requeued { queue, .. }
+            | What::Progress { queue, .. }
             | What::Received { queue } => own(queue).is_some_and(|own| own.is_alone),
             What::Published(_) | What::Moved { .. } => false,
         }

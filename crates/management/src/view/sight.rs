@@ -151,9 +151,10 @@ fn shown(mut event: MessageEvent, sees: &impl Fn(&str) -> bool) -> Option<Messag
             !published.queues.is_empty()
         }
         What::Settled(settled) => sees(&settled.queue),
-        What::Delivered { queue, .. } | What::Requeued { queue, .. } | What::Received { queue } => {
-            sees(queue)
-        }
+        What::Delivered { queue, .. }
+        | What::Requeued { queue, .. }
+        | What::Progress { queue, .. }
+        | What::Received { queue } => sees(queue),
         // There is nothing to show.
         What::Moved { .. } => false,
     };

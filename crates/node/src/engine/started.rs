@@ -46,7 +46,9 @@ fn queue_of<'e>(what: &'e What<'_>) -> Option<&'e str> {
     match what {
         What::Delivered { queue, .. } | What::Requeued { queue, .. } => Some(queue),
         What::Settled(settled) => Some(&settled.queue),
-        What::Published(_) | What::Received { .. } | What::Moved { .. } => None,
+        What::Published(_) | What::Received { .. } | What::Progress { .. } | What::Moved { .. } => {
+            None
+        }
     }
 }
 

@@ -115,6 +115,11 @@ impl Visit<'_> {
                     What::Requeued { queue: queue(), attempt, retry_at_ms: note.retry_at_ms }
                 }
                 NoteKind::Received => What::Received { queue: queue() },
+                NoteKind::Progress => What::Progress {
+                    queue: queue(),
+                    permille: u16::try_from(note.retry_at_ms).unwrap_or(u16::MAX),
+                    text: head.worker.into(),
+                },
             };
             self.emit(record.position, nth, note.id, head.time_ms, what);
         }

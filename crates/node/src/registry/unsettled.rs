@@ -55,6 +55,12 @@ impl UnsettledRing {
         self.ring.iter().flatten().find(is_it).map(|unsettled| unsettled.tag)
     }
 
+    /// The open delivery with this tag.
+    pub(crate) fn get(&self, tag: u64) -> Option<&Unsettled> {
+        let place = self.tags.binary_search(&tag).ok()?;
+        self.ring.get(place)?.as_ref()
+    }
+
     /// Takes out one tag, or with `multiple` every tag up to it (all of them for 0), in order.
     /// `false` when the tag does not exist.
     pub(crate) fn take(&mut self, tag: u64, multiple: bool, out: &mut Vec<Unsettled>) -> bool {

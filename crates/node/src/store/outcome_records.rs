@@ -159,6 +159,8 @@ pub(crate) enum NoteKind {
     Delivered = 1,
     Requeued = 2,
     Received = 3,
+    /// The worker's text is in the place of its name, thousandths in that of the time of a retry.
+    Progress = 4,
 }
 
 /// What applies to all notes of a record.
@@ -210,6 +212,7 @@ pub(crate) fn parse_notes(payload: &[u8]) -> Option<(NotesHead<'_>, impl Iterato
         1 => NoteKind::Delivered,
         2 => NoteKind::Requeued,
         3 => NoteKind::Received,
+        4 => NoteKind::Progress,
         _ => return None,
     };
     let head = NotesHead {

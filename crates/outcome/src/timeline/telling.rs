@@ -62,6 +62,11 @@ impl Teller {
                 }
                 index
             }
+            // Nothing follows from it; one of which nothing else is known is forgotten, too.
+            What::Progress { queue, .. } => match self.there(queue) {
+                Some(index) => index,
+                None => return,
+            },
             What::Settled(settled) => self.settle(at, time_ms, settled),
             What::Received { queue } => match self.notified(queue) {
                 Some(index) => {

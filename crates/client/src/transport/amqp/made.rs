@@ -1,5 +1,6 @@
 //! Settling where the outcomes are made here: the ledger first, then the outcome message, then the ack.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use ::outcome::{Flags, Outcome as Kind, OutcomeMessage};
@@ -30,6 +31,10 @@ impl AmqpTransport {
         match maker.admit(origin, attempt).await {
             Admitted::Work(claimed) => Admission::Work(Some(claimed)),
             Admitted::Known(mut outcome) => {
+                // The ledger knows what became of it, and not who asked.
+                let asked = origin.correlation_id.clone();
+                outcome.correlation_id = asked.map(|it| Cow::Owned(it.into()));
+                outcome.verdict.queue_count = origin.queue_count;
                 // Else its worker may have ended before it told anybody.
                 if !delivery.is_redelivered {
                     outcome.verdict.flags.insert(Flags::DUPLICATE);

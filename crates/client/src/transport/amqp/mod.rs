@@ -176,34 +176,6 @@ impl AmqpTransport {
         self.call(call, &format!("topic '{topic}'")).await.map(drop)
     }
 
-    /// Makes a queue that is subscribed to, and has it get what it is to get.
-    async fn ensure_subscribed(&self, queue: &str, source: &Source) -> Result<(), Error> {
-        match source {
-            Source::Itself => self.ensure_queue(queue).await,
-            Source::Topic(topic) => {
-                self.ensure_queue(queue).await?;
-                let what = format!("topic '{topic}'");
-                self.call(Call::DeclareTopic(topic.to_owned()), &what).await?;
-                self.bind(queue, topic, "").await?;
-                match &self.maker {
-                    Some(maker) => maker.subscribe(topic, queue).await,
-                    None => Ok(()),
-                }
-            }
-            Source::Outcomes(_) if self.maker.is_some() => {
-                let text = "this broker makes no outcomes, so there are none to be watched; a wilco \
-                            server does";
-                Err(Error::new(ErrorKind::Unsupported, text))
-            }
-            Source::Outcomes(of) => {
-                let arguments = queues::watching_arguments();
-                let call = Call::Declare { queue: queue.to_owned(), arguments };
-                self.call(call, "the queue of a watch").await?;
-                self.bind(queue, queues::OUTCOMES, &queues::outcomes_key(of.as_deref())).await
-            }
-        }
-    }
-
     async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
         let (queue, key) = (queue.to_owned(), key.to_owned());
         let bind = Call::Bind { queue, exchange: exchange.to_owned(), key };
@@ -276,6 +248,33 @@ impl Transport for AmqpTransport {
         match target {
             Target::Queue(queue) => self.ensure_queue(queue).await,
             Target::Topic(topic) => self.ensure_topic(topic).await,
+        }
+    }
+
+    async fn ensure_subscribed(&self, queue: &str, source: &Source) -> Result<(), Error> {
+        match source {
+            Source::Itself => self.ensure_queue(queue).await,
+            Source::Topic(topic) => {
+                self.ensure_queue(queue).await?;
+                let what = format!("topic '{topic}'");
+                self.call(Call::DeclareTopic(topic.to_owned()), &what).await?;
+                self.bind(queue, topic, "").await?;
+                match &self.maker {
+                    Some(maker) => maker.subscribe(topic, queue).await,
+                    None => Ok(()),
+                }
+            }
+            Source::Outcomes(_) if self.maker.is_some() => {
+                let text = "this broker makes no outcomes, so there are none to be watched; a wilco \
+                            server does";
+                Err(Error::new(ErrorKind::Unsupported, text))
+            }
+            Source::Outcomes(of) => {
+                let arguments = queues::watching_arguments();
+                let call = Call::Declare { queue: queue.to_owned(), arguments };
+                self.call(call, "the queue of a watch").await?;
+                self.bind(queue, queues::OUTCOMES, &queues::outcomes_key(of.as_deref())).await
+            }
         }
     }
 
@@ -370,6 +369,14 @@ impl Transport for AmqpTransport {
     }
 
     fn report_progress(&self, delivery: &Incoming, attempt: u32, progress: &Progress) {
+        if self.maker.is_none()
+            && let (Some(consuming), Some(token)) = (self.consuming.get(), delivery.token.amqp())
+            && !delivery.id.is_empty()
+        {
+            let properties = properties::of_progress_report(progress);
+            let text = progress.text.as_bytes();
+            consuming.with(|link, _| link.report(token.0, &delivery.id, &properties, text));
+        }
         if self.is_progress_refused.load(Ordering::Relaxed) {
             return;
         }

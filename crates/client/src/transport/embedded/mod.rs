@@ -311,6 +311,10 @@ impl Transport for EmbeddedTransport {
         .await
     }
 
+    async fn ensure_subscribed(&self, queue: &str, source: &Source) -> Result<(), Error> {
+        self.with_session(|session| ensure_subscribed(session, queue, source)).await
+    }
+
     async fn purge_queue(&self, queue: &str) -> Result<u64, Error> {
         self.with_session(|session| session.purge_queue(queue)).await.map(u64::from)
     }
@@ -353,7 +357,7 @@ impl Transport for EmbeddedTransport {
         source: &Source,
         prefetch: u16,
     ) -> Result<Subscription, Error> {
-        self.with_session(|session| ensure_subscribed(session, queue, source)).await?;
+        self.ensure_subscribed(queue, source).await?;
         let (sender, incoming) = mpsc::unbounded_channel();
         let id = self.consume(queue, prefetch, Some(sender))?;
         Ok(Subscription { incoming, id })
@@ -433,8 +437,7 @@ impl Transport for EmbeddedTransport {
     }
 
     fn report_progress(&self, delivery: &Incoming, attempt: u32, progress: &Progress) {
-        let Token::Embedded(DeliveryToken { subscription, .. }) = delivery.token else { return };
-        let Some(message) = properties::of_progress(&delivery.origin, attempt, progress) else {
+        let Token::Embedded(DeliveryToken { epoch, subscription, .. }) = delivery.token else {
             return;
         };
         let mut state = self.shared.state.lock();
@@ -444,15 +447,23 @@ impl Transport for EmbeddedTransport {
         else {
             return;
         };
-        let publish = Publish {
-            exchange: "",
-            routing_key: message.reply_to.as_str().into(),
-            mandatory: false,
-            properties: &message.properties,
-            body: progress.text.as_bytes(),
+        if state.epoch != epoch || delivery.id.is_empty() {
+            return;
+        }
+        let mut encoded = Vec::new();
+        properties::of_progress_report(progress).encode(&mut encoded);
+        let text = progress.text.as_bytes();
+        let mut publish = |(exchange, key): (&str, &str), properties: &[u8]| {
+            let routing_key = key.into();
+            let publish =
+                Publish { exchange, routing_key, mandatory: false, properties, body: text };
+            if let Err(error) = session.publish(it.channel, &publish) {
+                tracing::debug!("progress is not told: {error}");
+            }
         };
-        if let Err(error) = session.publish(it.channel, &publish) {
-            tracing::debug!("progress is not told: {error}");
+        publish((REPORTS, &delivery.id), &encoded);
+        if let Some(told) = properties::of_progress(&delivery.origin, attempt, progress) {
+            publish(("", &told.reply_to), &told.properties);
         }
         self.shared.wake.0.notify_one();
     }

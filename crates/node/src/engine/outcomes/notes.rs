@@ -32,6 +32,19 @@ impl Engine {
         self.log_notes(NoteKind::Requeued, queue, "", now_ms, notes);
     }
 
+    /// Logs how far a worker has got with a tracked message.
+    pub(crate) fn note_progress(
+        &self,
+        queue: &LiveQueue,
+        id: u128,
+        attempts: u16,
+        permille: u16,
+        text: &str,
+    ) {
+        let note = Note { id, attempts, retry_at_ms: permille.into() };
+        self.log_notes(NoteKind::Progress, queue, text, self.now_ms(), vec![note]);
+    }
+
     fn log_notes(
         &self,
         kind: NoteKind,

@@ -2,6 +2,8 @@
 //! to `amq.wilco.report` with the message's id as routing key, on the channel that holds the
 //! message.
 
+use std::sync::Arc;
+
 use amqp::Properties;
 use broker::BrokerError;
 use outcome::{DEADLINE_MS_DEFAULT, IdHash, REPORT_BYTES_MAX, Report};
@@ -13,6 +15,10 @@ use crate::session::headers::Headers;
 use crate::session::publishes::Publish;
 use crate::session::state::Session;
 
+/// All of it, in thousandths.
+const PERMILLE_MAX: u16 = 1000;
+/// Bytes of a text on progress that are kept.
+const TEXT_BYTES_MAX: usize = 255;
 /// The most bytes of reports a channel may hold about messages it has not settled.
 const REPORTS_BYTES_MAX: usize = 16 << 20;
 
@@ -31,7 +37,9 @@ impl Session {
     ) -> Result<(), BrokerError> {
         self.check(Access::Write, "exchange", REPORT_EXCHANGE)?;
         let is_error = is_error(properties)?;
-        let key = report_key(IdHash::new(&self.vhost.realm, publish.routing_key).0);
+        let progress = progress(properties)?;
+        let id = IdHash::new(&self.vhost.realm, publish.routing_key).0;
+        let key = report_key(id);
         // What came first counts, even within one batch.
         let is_open = |tag| !self.settles.iter().any(|settle| settle.covers(number, tag));
         let outbox = self.outbox.lock();
@@ -43,6 +51,10 @@ impl Session {
             self.refuse_report(number, publish);
             return self.refuse_in_turn(number);
         };
+        if let Some(permille) = progress {
+            self.note_progress((number, tag), id, permille, publish.body);
+            return self.confirm_in_turn(number);
+        }
         let bytes_published = publish.body.len() as u64;
         if bytes_published > REPORT_BYTES_MAX as u64 {
             tracing::warn!(bytes = bytes_published, "a report is cut to 64 KiB");
@@ -71,6 +83,24 @@ impl Session {
         Ok(())
     }
 
+    /// Notes how far a worker has got. Short of disk or memory, it does not: nothing depends on it.
+    fn note_progress(&self, (number, tag): (u16, u64), id: u128, permille: u16, text: &[u8]) {
+        if self.engine.holds_publishers() {
+            return;
+        }
+        let outbox = self.outbox.lock();
+        let channel = outbox.channels.get(&number);
+        let found = channel.and_then(|channel| {
+            let unsettled = channel.unsettled.get(tag)?;
+            let queue = channel.queues.get(unsettled.queue as usize)?;
+            Some((Arc::clone(queue), unsettled.id.attempt()))
+        });
+        drop(outbox);
+        let Some((queue, attempt)) = found else { return };
+        let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_MAX)]);
+        self.engine.note_progress(&queue, id, attempt, permille, &text);
+    }
+
     /// Forgets a report that will reach nobody.
     pub(super) fn forget_report(&self, report: &Report) {
         self.engine.settle_now(report.ticket, false);
@@ -85,6 +115,20 @@ impl Session {
         if publish.mandatory {
             self.send_return(number, publish);
         }
+    }
+}
+
+/// How far the worker has got, in thousandths, if that is what it reports.
+fn progress(properties: &Properties<'_>) -> Result<Option<u16>, BrokerError> {
+    let Some(headers) = properties.headers else { return Ok(None) };
+    let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
+    let Some(value) = headers.get("x-progress").map_err(malformed)? else { return Ok(None) };
+    let permille = value.as_i64().and_then(|permille| u16::try_from(permille).ok());
+    match permille.filter(|permille| *permille <= PERMILLE_MAX) {
+        Some(permille) => Ok(Some(permille)),
+        None => Err(BrokerError::precondition_failed(
+            "header 'x-progress' of a report: it must be an integer from 0 to 1000, thousandths",
+        )),
     }
 }
 

@@ -31,6 +31,7 @@ fn event(number: u64, line: &str) -> Event<'static> {
         "deliver" => What::Delivered { queue: name(1).into(), worker: name(2).into(), attempt: 1 },
         "requeue" => What::Requeued { queue: name(1).into(), attempt: 1, retry_at_ms: 99 },
         "settle" => What::Settled(Box::new(settled(&name(1), &words[2], &words[3..]))),
+        "progress" => What::Progress { queue: name(1).into(), permille: 400, text: "t".into() },
         "receive" => What::Received { queue: name(1).into() },
         "move" => What::Moved { position: 7 },
         other => panic!("{other}"),
@@ -97,6 +98,8 @@ fn each_story_is_told_as_it_was() {
     check("publish a, deliver a w, requeue a", "queued a:queued");
     check("publish a, deliver a w, settle a processed", "settled=processed a:settled=processed");
     check("publish a, move, deliver a w", "delivered a:delivered");
+    check("publish a, deliver a w, progress a", "delivered a:delivered");
+    check("progress a", "");
     // A fan-out is settled when all of it is; the worst counts.
     check("publish a b, settle a failed", "queued a:settled=failed b:queued");
     check(
