@@ -212,7 +212,7 @@ fn progress_is_an_event_of_the_story_and_no_result() {
     let case = Case::new(&broker, FieldTable::default());
     let (told, outcome) = outcome_of(&case, |worker, message| {
         worker.publish_with(REPORT, &case.id, "frames", progress(0));
-        worker.publish_with(REPORT, &case.id, &"ü".repeat(300), progress(1000));
+        worker.publish_with(REPORT, &case.id, "ü".repeat(300), progress(1000));
         worker.ack(message);
     });
     assert_eq!((told.outcome.as_str(), outcome.data.len()), ("processed", 0));
