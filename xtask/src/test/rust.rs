@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Context, Needs, Note, Part, Tally, print_output};
+use super::{Context, Needs, Note, Part, Tally, print_output, venv::Venv};
 use crate::command;
 
 const LIMIT: Duration = Duration::from_secs(40 * 60);
@@ -30,6 +30,10 @@ impl Part for Rust {
         cargo.args(["test", "--workspace", "--no-fail-fast"]);
         cargo.current_dir(context.workspace.root());
         context.name_broker(&mut cargo);
+        // For the tests that start a client in Python; without it they are skipped, and say so.
+        if let Ok(venv) = context.venv.get_or_init(|| Venv::ready(context)) {
+            cargo.env("WILCO_TEST_PYTHON", venv.python().get_program());
+        }
         let log = context.log(self.name());
         let finished = command::run(&mut cargo, &log, LIMIT)?;
         let mut tally = count(&finished.output);
