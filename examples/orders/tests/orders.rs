@@ -231,7 +231,6 @@ fn with_a_mail_worker_in_python_they_agree_too() {
 
 /// The server is not killed here: `tests/tests/contract.rs` does that.
 #[test]
-#[ignore = "an outcome that only the ledger knows is not told to the producer of a topic"]
 fn with_rabbitmq_and_a_ledger_they_agree_too() {
     let test = "with_rabbitmq_and_a_ledger_they_agree_too";
     let Some(server) = Server::start(test, "rabbitmq-4.3") else { return };

@@ -58,10 +58,11 @@ impl Failure {
         Self { text: why.to_string(), then: Then::RetryAfter(delay) }
     }
 
-    /// Tried again, as any error is: for those in a box, which `?` cannot convert. A failure that was put
-    /// into the box comes out as it was.
-    pub fn from_boxed(error: BoxError) -> Self {
-        match error.downcast::<Boxed>() {
+    /// Tried again, as any error is: for those that `?` cannot convert, errors in a box and what becomes one,
+    /// such as `anyhow::Error` (`.map_err(Failure::from_boxed)?`). A failure that was put into the box comes
+    /// out as it was.
+    pub fn from_boxed(error: impl Into<BoxError>) -> Self {
+        match error.into().downcast::<Boxed>() {
             Ok(boxed) => boxed.0,
             Err(error) => Self { text: with_causes(&*error), then: Then::Retry },
         }
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(Failure::of(&boxed).map(Failure::then), Some(Then::Retry));
         let boxed = Failure::from_boxed(Failure::late().boxed());
         assert_eq!(boxed.then(), Then::GiveUp, "it comes out as it went in");
-        let other = Failure::from_boxed(Box::new(std::io::Error::other("no route")));
+        let other = Failure::from_boxed(std::io::Error::other("no route"));
         assert_eq!((other.to_string(), other.then()), ("no route".to_owned(), Then::Retry));
         let permanent: Result<(), Failure> = (|| Err(Failure::permanent("sold out"))?)();
         assert_eq!(permanent.expect_err("it fails").then(), Then::GiveUp);
