@@ -319,7 +319,7 @@ mod tests {
             target,
             queue_count: None,
             id: id.into(),
-            content_type: "text/plain",
+            content_type: "text/plain".into(),
             deadline: None,
             headers: Vec::new(),
             body: Bytes::new(),

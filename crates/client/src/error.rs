@@ -30,7 +30,7 @@ pub enum ErrorKind {
     Closed,
     /// The broker has another opinion on what was asked.
     Broker,
-    /// This broker cannot do it.
+    /// This broker, or this version of the library, cannot do it.
     Unsupported,
     /// Nobody keeps what became of messages: the engine does not, and the URL names no ledger.
     NoLedger,
@@ -38,6 +38,12 @@ pub enum ErrorKind {
     Ledger,
     /// The store of a broker in this process cannot be opened or written.
     Store,
+    /// The outbox cannot be opened, read or written now.
+    Outbox,
+    /// Somebody else has had the outbox locked for too long.
+    OutboxInUse,
+    /// The outbox is damaged: nothing is changed in it any more.
+    OutboxDamaged,
 }
 
 /// Why something could not be done, or cannot be known now.
@@ -73,6 +79,8 @@ impl Error {
                 | ErrorKind::Full
                 | ErrorKind::TimedOut
                 | ErrorKind::Ledger
+                | ErrorKind::Outbox
+                | ErrorKind::OutboxInUse
         )
     }
 }

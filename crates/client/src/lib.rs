@@ -68,6 +68,8 @@ mod codec;
 mod connection;
 mod error;
 mod ledger;
+#[cfg(feature = "sql")]
+mod outbox;
 mod outcome;
 mod producer;
 mod progress;
@@ -89,6 +91,10 @@ pub use bytes::Bytes;
 pub use capability::Capability;
 pub use codec::{Codec, CodecError, Decode, Encode, Json, Raw};
 pub use error::{Error, ErrorKind};
+#[cfg(feature = "sql")]
+pub use outbox::{
+    Entering, Outbox, OutboxState, OutboxTransaction, Pending, Relay, RelayReport, Told, Within,
+};
 pub use outcome::{Details, Failed, Outcome, Processed};
 pub use producer::{Producer, ProducerBuilder, ProgressStream, Receipt, Sending};
 pub use progress::Progress;

@@ -191,6 +191,11 @@ impl Wilco {
         self.connection.transport.delete_queue(name).await
     }
 
+    #[cfg(feature = "sql")]
+    pub(crate) fn connection(&self) -> Arc<Connection> {
+        Arc::clone(&self.connection)
+    }
+
     /// Ends the connection. Messages that are not confirmed yet are given up: their senders get
     /// [`ErrorKind::Closed`](crate::ErrorKind::Closed). What workers have not settled goes back to its queue.
     pub async fn close(self) {

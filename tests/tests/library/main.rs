@@ -4,6 +4,7 @@ mod attach;
 mod crashes;
 mod errors;
 mod losses;
+mod outbox;
 mod outcomes;
 mod proxy;
 mod testing;

@@ -4,6 +4,8 @@
 //! makes sending it again harmless. Who waits for which id is known to
 //! [`Awaited`](crate::awaited::Awaited).
 
+#[cfg(feature = "sql")]
+mod encoded;
 mod receipt;
 mod send;
 
@@ -21,6 +23,11 @@ use crate::target::Target;
 
 pub use self::receipt::{ProgressStream, Receipt};
 pub use self::send::Sending;
+#[cfg(feature = "sql")]
+pub(crate) use self::{
+    encoded::{Encoded, EncodedProducer},
+    send::{check_headers, check_id, not_written},
+};
 
 /// Messages under way, unless said otherwise.
 const WINDOW: usize = 1000;

@@ -102,28 +102,10 @@ impl<Out, C> Sending<Out, C> {
         C: 'static,
     {
         let Self { producer, body, content_type, id, deadline, headers, waits, callback } = self;
-        let body = body.map_err(|error| {
-            let text = format!("the message cannot be written as {content_type}: {error}");
-            Error::new(ErrorKind::Codec, text)
-        })?;
+        let body = body.map_err(|error| not_written(content_type, &error))?;
         let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
-        if id.is_empty() || id.len() > ID_BYTES_MAX {
-            let text = format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len());
-            return Err(Error::new(ErrorKind::TooLarge, text));
-        }
-        if let Some((name, _)) = headers.iter().find(|(name, _)| !is_header_name(name)) {
-            let text = format!(
-                "'{}' cannot be the name of a header: it has 1 to 255 bytes and does not begin with x-",
-                name.escape_debug()
-            );
-            return Err(Error::new(ErrorKind::Refused, text));
-        }
-        let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
-        if bytes > HEADER_BYTES_MAX {
-            let text =
-                format!("headers have at most {HEADER_BYTES_MAX} bytes together, not {bytes}");
-            return Err(Error::new(ErrorKind::TooLarge, text));
-        }
+        check_id(&id)?;
+        check_headers(&headers)?;
         let timeout = producer.settings.send_timeout;
         let until = tokio::time::Instant::now().checked_add(timeout);
         let until = until.unwrap_or_else(|| tokio::time::Instant::now() + FAR);
@@ -142,7 +124,7 @@ impl<Out, C> Sending<Out, C> {
             target: producer.target.clone(),
             queue_count: None,
             id,
-            content_type,
+            content_type: content_type.into(),
             deadline,
             headers,
             body,
@@ -248,6 +230,38 @@ impl Sent {
         );
         Error::new(ErrorKind::Unreachable, text)
     }
+}
+
+/// The message cannot be encoded.
+pub(crate) fn not_written(content_type: &str, error: &CodecError) -> Error {
+    let text = format!("the message cannot be written as {content_type}: {error}");
+    Error::new(ErrorKind::Codec, text)
+}
+
+/// Whether a message can have this id.
+pub(crate) fn check_id(id: &str) -> Result<(), Error> {
+    if id.is_empty() || id.len() > ID_BYTES_MAX {
+        let text = format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len());
+        return Err(Error::new(ErrorKind::TooLarge, text));
+    }
+    Ok(())
+}
+
+/// Whether a message can have these headers.
+pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
+    if let Some((name, _)) = headers.iter().find(|(name, _)| !is_header_name(name)) {
+        let text = format!(
+            "'{}' cannot be the name of a header: it has 1 to 255 bytes and does not begin with x-",
+            name.escape_debug()
+        );
+        return Err(Error::new(ErrorKind::Refused, text));
+    }
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
+    if bytes > HEADER_BYTES_MAX {
+        let text = format!("headers have at most {HEADER_BYTES_MAX} bytes together, not {bytes}");
+        return Err(Error::new(ErrorKind::TooLarge, text));
+    }
+    Ok(())
 }
 
 fn is_header_name(name: &str) -> bool {

@@ -11,6 +11,7 @@ pub(crate) mod making;
 pub(crate) mod properties;
 pub(crate) mod queues;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,7 +36,7 @@ pub(crate) struct Outgoing {
     pub key: Key,
     /// Over how many queues it is spread, where the engine does not do that.
     pub queue_count: Option<u16>,
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// Measured from publishing.
     pub deadline: Option<Duration>,
     /// Names and texts, for workers.

@@ -50,7 +50,7 @@ pub(super) fn of_message(message: &Outgoing, reply_to: &str, now_ms: u64) -> Byt
     }
     let mut encoded = Vec::with_capacity(128);
     Properties {
-        content_type: Some(message.content_type.into()),
+        content_type: Some((&*message.content_type).into()),
         headers: Some(TableRef::new(&headers)),
         delivery_mode: Some(2),
         correlation_id: message.key.correlation().map(Into::into),

@@ -88,6 +88,12 @@ impl Failure {
         self.then
     }
 
+    /// Nobody is to try again.
+    #[cfg(feature = "sql")]
+    pub(crate) fn is_permanent(&self) -> bool {
+        self.then == Then::GiveUp
+    }
+
     pub(crate) fn into_text(self) -> String {
         self.text
     }

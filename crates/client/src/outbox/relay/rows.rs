@@ -1,0 +1,394 @@
+//! What a relay says to the database.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Error as SqlError;
+
+use crate::error::{Error, ErrorKind};
+use crate::outbox::Told;
+use crate::outbox::database::{Connection, Database, Row, Value};
+use crate::outbox::pending::{REFUSED, outcome_of, unreadable};
+use crate::outbox::stored::{details_of, target_of};
+use crate::outcome::Settled;
+use crate::producer::Encoded;
+
+/// Rows that are sorted into their lines, or deleted, in one transaction.
+const BATCH: usize = 500;
+
+/// See the module's documentation.
+pub(super) struct Rows {
+    pub(super) database: Database,
+    /// Names this relay in its lease.
+    pub(super) holder: String,
+    pub(super) lease: Duration,
+    /// What a message is once its outcome is known: `settled`, or `told` if nobody is to be.
+    pub(super) settled: &'static str,
+}
+
+/// What is to be noted, by the rows' numbers.
+#[derive(Default)]
+pub(super) struct Changes {
+    pub(super) sent: BTreeSet<i64>,
+    pub(super) settled: BTreeMap<i64, Settled>,
+    pub(super) refused: BTreeMap<i64, Error>,
+    /// With why, and how long until the next attempt.
+    pub(super) failed: BTreeMap<i64, (String, Duration)>,
+    pub(super) told: BTreeSet<i64>,
+    pub(super) untold: BTreeMap<i64, Duration>,
+    /// Keys of which the next may be ready.
+    pub(super) keys: BTreeSet<String>,
+}
+
+impl Changes {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { sent, settled, refused, failed, told, untold, keys } = self;
+        sent.is_empty()
+            && settled.is_empty()
+            && refused.is_empty()
+            && failed.is_empty()
+            && told.is_empty()
+            && untold.is_empty()
+            && keys.is_empty()
+    }
+}
+
+/// A message to be handed over.
+pub(super) struct Message {
+    pub(super) seq: i64,
+    pub(super) key: Option<String>,
+    pub(super) attempts: u32,
+    /// `None`: the row cannot be read.
+    pub(super) encoded: Option<Encoded>,
+}
+
+/// An outcome to be told.
+pub(super) struct Untold {
+    pub(super) seq: i64,
+    pub(super) tellings: u32,
+    pub(super) told: Told,
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+fn list(numbers: impl IntoIterator<Item = i64>) -> String {
+    let numbers: Vec<_> = numbers.into_iter().map(|number| number.to_string()).collect();
+    numbers.join(", ")
+}
+
+fn count(row: &Row, column: &str) -> Result<u32, SqlError> {
+    Ok(u32::try_from(row.read::<i64>(column)?).unwrap_or_default())
+}
+
+impl Rows {
+    /// Takes the lease, if nobody has it. What an earlier relay has handed over is ready again, and what has
+    /// its key is sorted anew, so that it goes first: the engine may have lost it.
+    pub(super) async fn acquire(&self) -> Result<bool, SqlError> {
+        let now = self.database.now();
+        let free = format!("(holder IS NULL OR holder = $1 OR lease_until < {now})");
+        let look = format!("SELECT 1 AS free FROM wilco_outbox_relay WHERE {free}");
+        let holder = [self.holder.as_str().into()];
+        if self.database.rows(&look, &holder).await?.is_empty() {
+            return Ok(false);
+        }
+        let lease = ms(self.lease);
+        let take = format!(
+            "UPDATE wilco_outbox_relay SET holder = $1, lease_until = {now} + {lease} WHERE {free}"
+        );
+        let mut transaction = self.database.begin().await?;
+        let mut connection = transaction.connection();
+        if connection.execute(&take, &holder).await? == 0 {
+            return Ok(false);
+        }
+        let sent = "state = 'sent' AND state <> 'told'";
+        let sort = format!(
+            "UPDATE wilco_outbox SET state = 'new' WHERE order_key IS NOT NULL AND ({sent} OR \
+                 (state = 'ready' AND order_key IN (SELECT order_key FROM wilco_outbox WHERE {sent})))"
+        );
+        connection.execute(&sort, &[]).await?;
+        let ready = format!("UPDATE wilco_outbox SET state = 'ready' WHERE {sent}");
+        connection.execute(&ready, &[]).await?;
+        if self.settled == "told" {
+            let told = format!(
+                "UPDATE wilco_outbox SET state = 'told', told_at = {now} \
+                 WHERE state = 'settled' AND state <> 'told'"
+            );
+            connection.execute(&told, &[]).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    pub(super) async fn release(&self) -> Result<(), SqlError> {
+        let release = "UPDATE wilco_outbox_relay SET holder = NULL, lease_until = 0 \
+                       WHERE holder = $1";
+        self.database.execute(release, &[self.holder.as_str().into()]).await.map(drop)
+    }
+
+    /// Whether there are messages that stand in no line yet.
+    pub(super) async fn has_new(&self) -> Result<bool, SqlError> {
+        let select = "SELECT seq FROM wilco_outbox WHERE state = 'new' AND state <> 'told' LIMIT 1";
+        Ok(!self.database.rows(select, &[]).await?.is_empty())
+    }
+
+    /// Renews the lease, notes what has changed and, if there are any, sorts new messages into their lines.
+    /// `None`: the lease is somebody else's, and nothing was noted. Else whether there may be more new ones.
+    pub(super) async fn write(
+        &self,
+        changes: &Changes,
+        has_new: bool,
+    ) -> Result<Option<bool>, SqlError> {
+        let now = self.database.now();
+        let mut transaction = self.database.begin().await?;
+        let mut connection = transaction.connection();
+        let renew = format!(
+            "UPDATE wilco_outbox_relay SET lease_until = {now} + {} WHERE holder = $1",
+            ms(self.lease)
+        );
+        if connection.execute(&renew, &[self.holder.as_str().into()]).await? == 0 {
+            return Ok(None);
+        }
+        self.note_sending(&mut connection, changes).await?;
+        self.note_telling(&mut connection, changes).await?;
+        let mut keys = changes.keys.clone();
+        let has_more = has_new && self.sort(&mut connection, &mut keys).await?;
+        for key in keys {
+            let next = "UPDATE wilco_outbox SET state = 'ready' WHERE seq = \
+                            (SELECT min(seq) FROM wilco_outbox \
+                             WHERE order_key = $1 AND order_key IS NOT NULL AND state = 'behind') \
+                        AND NOT EXISTS (SELECT 1 FROM wilco_outbox WHERE order_key = $1 \
+                             AND order_key IS NOT NULL AND state = 'ready')";
+            connection.execute(next, &[key.as_str().into()]).await?;
+        }
+        transaction.commit().await?;
+        Ok(Some(has_more))
+    }
+
+    async fn note_sending(
+        &self,
+        connection: &mut Connection<'_>,
+        changes: &Changes,
+    ) -> Result<(), SqlError> {
+        let now = self.database.now();
+        let sent: Vec<_> =
+            changes.sent.iter().filter(|seq| !changes.settled.contains_key(seq)).collect();
+        for sent in sent.chunks(BATCH) {
+            let sent = list(sent.iter().map(|seq| **seq));
+            let note = format!(
+                "UPDATE wilco_outbox SET state = 'sent', attempts = attempts + 1, \
+                     last_error = NULL WHERE seq IN ({sent}) AND state = 'ready'"
+            );
+            connection.execute(&note, &[]).await?;
+        }
+        let told_at = if self.settled == "told" { now } else { "NULL" };
+        // The body is not needed any more.
+        let settle = format!(
+            "UPDATE wilco_outbox SET state = '{}', told_at = {told_at}, outcome = $2, details = $3, \
+                 result = $4, last_error = $5, body = $6, tellings = 0, retry_at = 0 \
+             WHERE seq = $1 AND state IN ('ready', 'sent')",
+            self.settled
+        );
+        for (seq, settled) in &changes.settled {
+            let details = details_of(settled);
+            let values = [
+                Value::from(*seq),
+                settled.kind.name().into(),
+                details.as_str().into(),
+                Value::Bytes((!settled.result.is_empty()).then_some(&settled.result[..])),
+                Value::Text(None),
+                Value::Bytes(Some(&[])),
+            ];
+            connection.execute(&settle, &values).await?;
+        }
+        // Its body stays: whoever looks may find out what is wrong with it.
+        let refuse = format!(
+            "UPDATE wilco_outbox SET state = '{}', told_at = {told_at}, outcome = '{REFUSED}', \
+                 last_error = $2, attempts = attempts + 1, tellings = 0, retry_at = 0 \
+             WHERE seq = $1 AND state = 'ready'",
+            self.settled
+        );
+        for (seq, error) in &changes.refused {
+            let error = without_zeros(&error.to_string());
+            connection.execute(&refuse, &[(*seq).into(), error.as_str().into()]).await?;
+        }
+        let fail = format!(
+            "UPDATE wilco_outbox SET attempts = attempts + 1, last_error = $2, \
+                 retry_at = {now} + $3 WHERE seq = $1 AND state = 'ready'"
+        );
+        for (seq, (error, wait)) in &changes.failed {
+            let error = without_zeros(error);
+            let values = [(*seq).into(), error.as_str().into(), ms(*wait).into()];
+            connection.execute(&fail, &values).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_telling(
+        &self,
+        connection: &mut Connection<'_>,
+        changes: &Changes,
+    ) -> Result<(), SqlError> {
+        let now = self.database.now();
+        let told: Vec<_> = changes.told.iter().copied().collect();
+        for told in told.chunks(BATCH) {
+            let note = format!(
+                "UPDATE wilco_outbox SET state = 'told', told_at = {now} \
+                 WHERE seq IN ({}) AND state = 'settled'",
+                list(told.iter().copied())
+            );
+            connection.execute(&note, &[]).await?;
+        }
+        let again = format!(
+            "UPDATE wilco_outbox SET tellings = tellings + 1, retry_at = {now} + $2 \
+             WHERE seq = $1 AND state = 'settled'"
+        );
+        for (seq, wait) in &changes.untold {
+            connection.execute(&again, &[(*seq).into(), ms(*wait).into()]).await?;
+        }
+        Ok(())
+    }
+
+    /// Has new messages stand behind the others with their key, in the order in which they were put in.
+    async fn sort(
+        &self,
+        connection: &mut Connection<'_>,
+        keys: &mut BTreeSet<String>,
+    ) -> Result<bool, SqlError> {
+        let select = format!(
+            "SELECT seq, order_key FROM wilco_outbox \
+             WHERE state = 'new' AND state <> 'told' ORDER BY seq LIMIT {BATCH}"
+        );
+        let rows = connection.rows(&select, &[]).await?;
+        let mut sorted = Vec::with_capacity(rows.len());
+        for row in &rows {
+            sorted.push(row.read::<i64>("seq")?);
+            keys.extend(row.read::<Option<String>>("order_key")?);
+        }
+        if !sorted.is_empty() {
+            let list = list(sorted);
+            let line = format!("UPDATE wilco_outbox SET state = 'behind' WHERE seq IN ({list})");
+            connection.execute(&line, &[]).await?;
+        }
+        Ok(rows.len() == BATCH)
+    }
+
+    /// The targets of what is ready: found one after the other by the index, however much there is.
+    pub(super) async fn targets(&self) -> Result<Vec<Arc<str>>, SqlError> {
+        let select = "WITH RECURSIVE targets (target) AS ( \
+                          SELECT min(target) FROM wilco_outbox WHERE state = 'ready' \
+                          UNION ALL \
+                          SELECT (SELECT min(more.target) FROM wilco_outbox AS more \
+                                  WHERE more.state = 'ready' AND more.target > targets.target) \
+                          FROM targets WHERE targets.target IS NOT NULL) \
+                      SELECT target FROM targets WHERE target IS NOT NULL";
+        let rows = self.database.rows(select, &[]).await?;
+        rows.iter().map(|row| Ok(row.read::<String>("target")?.into())).collect()
+    }
+
+    /// The first ready ones, with the lengths of their bodies.
+    pub(super) async fn ready(
+        &self,
+        target: &str,
+        limit: usize,
+    ) -> Result<Vec<(i64, usize)>, SqlError> {
+        let select = format!(
+            "SELECT seq, body_bytes FROM wilco_outbox \
+             WHERE state = 'ready' AND target = $1 AND retry_at <= {} ORDER BY seq LIMIT $2",
+            self.database.now()
+        );
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.database.rows(&select, &[target.into(), limit.into()]).await?;
+        let read = |row: &Row| {
+            let bytes = row.read::<i64>("body_bytes")?;
+            Ok((row.read("seq")?, usize::try_from(bytes).unwrap_or_default()))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    pub(super) async fn messages(
+        &self,
+        seqs: impl IntoIterator<Item = i64>,
+    ) -> Result<Vec<Message>, SqlError> {
+        let select = format!(
+            "SELECT seq, id, order_key, content_type, headers, deadline_ms, attempts, body, \
+                 {} - created_at AS age FROM wilco_outbox WHERE seq IN ({}) ORDER BY seq",
+            self.database.now(),
+            list(seqs)
+        );
+        let rows = self.database.rows(&select, &[]).await?;
+        rows.iter().map(message).collect()
+    }
+
+    /// Outcomes that nobody has been told, at most so many.
+    pub(super) async fn untold(&self, limit: usize) -> Result<Vec<Untold>, SqlError> {
+        let select = format!(
+            "SELECT seq, target, id, order_key, tellings, outcome, details, result, last_error \
+             FROM wilco_outbox WHERE state = 'settled' AND state <> 'told' AND retry_at <= {} \
+             ORDER BY seq LIMIT {limit}",
+            self.database.now()
+        );
+        self.database.rows(&select, &[]).await?.iter().map(untold).collect()
+    }
+
+    /// Deletes what was told long ago, so many at a time. Returns whether there may be more.
+    pub(super) async fn forget(&self, keep: Duration) -> Result<bool, SqlError> {
+        // Who sends such an id again deletes it, too: in PostgreSQL, neither waits for the other.
+        let unless_locked = match self.database.is_sqlite() {
+            true => "",
+            false => "FOR UPDATE SKIP LOCKED",
+        };
+        let forget = format!(
+            "DELETE FROM wilco_outbox WHERE seq IN (SELECT seq FROM wilco_outbox \
+                 WHERE state = 'told' AND told_at <= {} - $1 ORDER BY told_at LIMIT {BATCH} \
+                 {unless_locked})",
+            self.database.now()
+        );
+        let deleted = self.database.execute(&forget, &[ms(keep).into()]).await?;
+        Ok(deleted == BATCH as u64)
+    }
+}
+
+fn message(row: &Row) -> Result<Message, SqlError> {
+    let headers: String = row.read("headers")?;
+    let age = row.read::<i64>("age")?.max(0);
+    // One that has passed is told by the engine.
+    let left = |deadline: i64| deadline.saturating_sub(age).max(1) as u64;
+    let id: String = row.read("id")?;
+    let deadline: Option<i64> = row.read("deadline_ms")?;
+    let (content_type, body) = (row.read("content_type")?, row.read::<Vec<u8>>("body")?.into());
+    let encoded = serde_json::from_str(&headers).ok().map(|headers| Encoded {
+        id: id.into(),
+        content_type,
+        deadline: deadline.map(|deadline| Duration::from_millis(left(deadline))),
+        headers,
+        body,
+    });
+    Ok(Message {
+        seq: row.read("seq")?,
+        key: row.read("order_key")?,
+        attempts: count(row, "attempts")?,
+        encoded,
+    })
+}
+
+fn untold(row: &Row) -> Result<Untold, SqlError> {
+    let id: String = row.read("id")?;
+    let target = target_of(&row.read::<String>("target")?).ok_or_else(|| unreadable("target"))?;
+    let outcome = match outcome_of(row, &target, &id) {
+        Err(SqlError::ColumnDecode { source, .. }) => {
+            let text = format!("what became of message {id} cannot be read: {source}");
+            Err(Error::new(ErrorKind::Codec, text))
+        }
+        outcome => outcome?,
+    };
+    let told = Told { id, target: target.name().to_owned(), key: row.read("order_key")?, outcome };
+    Ok(Untold { seq: row.read("seq")?, tellings: count(row, "tellings")?, told })
+}
+
+/// PostgreSQL has no texts with zero bytes.
+fn without_zeros(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
