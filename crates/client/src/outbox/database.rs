@@ -138,6 +138,15 @@ impl Database {
         }
     }
 
+    /// Behind a selection of rows to be changed: leaves out those that somebody else is changing. SQLite has
+    /// one writer at a time.
+    pub(super) fn unless_locked(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => "FOR UPDATE SKIP LOCKED",
+        }
+    }
+
     /// Begins a transaction that writes: in SQLite with the lock, since a reader that becomes a writer is
     /// refused at once instead of waiting.
     pub(super) async fn begin(&self) -> Result<Own, sqlx::Error> {

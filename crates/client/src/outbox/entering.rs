@@ -48,8 +48,10 @@ impl<'t> Entering<'t> {
     }
 
     /// The id by which the message is known; up to 255 bytes. Putting in another with the same id is
-    /// harmless: while the first is under way nothing changes, and after that it is handed over again, is not
-    /// processed twice, and what became of it is told again. Without one it gets a UUID.
+    /// harmless: while it is not known what becomes of the first, nothing changes. Once it is, the message is
+    /// handed over again as [`Receipt::send_again`](crate::Receipt::send_again) does, also from within
+    /// [`on_outcome`](super::Relay::on_outcome): it is not processed twice, and what becomes of it is told.
+    /// Without an id it gets a UUID.
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
         self
@@ -157,9 +159,10 @@ impl Entry<'_> {
     }
 
     async fn enter(&self, mut connection: Connection<'_>, now: &str) -> Result<(), sqlx::Error> {
-        // One whose outcome the program knows makes room, at the end of the line, as a new one.
+        // One that has its outcome makes room for a new one, at the end of the line: that is told, too.
         if !self.insert(connection.again(), now).await? {
-            let known = "DELETE FROM wilco_outbox WHERE target = $1 AND id = $2 AND state = 'told'";
+            let known = "DELETE FROM wilco_outbox WHERE target = $1 AND id = $2 \
+                         AND state IN ('settled', 'told')";
             let values = [self.target.as_str().into(), self.id.into()];
             if connection.execute(known, &values).await? > 0 {
                 self.insert(connection, now).await?;

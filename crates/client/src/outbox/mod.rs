@@ -36,7 +36,7 @@ use tokio::sync::Notify;
 use self::database::Database;
 use self::failure::Place;
 use crate::codec::{Codec as _, Encode};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::queue::SendTo;
 use crate::wilco::Wilco;
 
@@ -110,16 +110,23 @@ impl Outbox {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let place = Place(format!("the outbox {}", path.display()));
-        let options = SqliteConnectOptions::new()
-            .filename(path)
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(IN_USE_TIMEOUT);
+        // Before anything is changed in it: a mode is, too.
+        let is_whole = match schema::check(options.clone().read_only(true), &place).await {
+            Err(error) if error.kind() == ErrorKind::OutboxDamaged => return Err(error),
+            checked => checked.is_ok(),
+        };
+        let options = options
             .create_if_missing(true)
-            .busy_timeout(IN_USE_TIMEOUT)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full);
+        if !is_whole {
+            // It is new, or what a crash has left behind could not be put right by a reader.
+            schema::check(options.clone(), &place).await?;
+        }
         let pool = SqlitePoolOptions::new().max_connections(FILE_CONNECTIONS);
         let pool = pool.acquire_timeout(IN_USE_TIMEOUT * 2).connect_with(options).await;
         let database = Database::Sqlite(pool.map_err(|error| place.failed(&error))?);
-        schema::check(&database, &place).await?;
         Self::of(database, place).await
     }
 

@@ -14,9 +14,14 @@
 //!   `refused`); `told`: the program knows.
 //!
 //! *Invariants:* of each key at most one is `ready`, and one is if any are `behind`. Only the relay with the
-//! lease changes rows, but for those that are `told`: whoever sends such an id again replaces them.
+//! lease changes rows, but for those that are `settled` or `told`: whoever sends such an id again replaces
+//! them. So of these, in PostgreSQL, the relay leaves out what others have locked: it never waits for a
+//! user's transaction.
 
-use super::database::Database;
+use sqlx::Connection as _;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+
+use super::database::{Connection, Database};
 use super::failure::Place;
 use crate::error::{Error, ErrorKind};
 
@@ -88,11 +93,14 @@ async fn make(database: &Database) -> Result<(), sqlx::Error> {
 }
 
 /// Looks through all of a file. Damage that is found while messages are on their way would be found late.
-pub(super) async fn check(database: &Database, place: &Place) -> Result<(), Error> {
-    let rows = database.rows("PRAGMA quick_check(1)", &[]).await;
-    let rows = rows.map_err(|error| place.failed(&error))?;
-    let found = rows.first().map(|row| row.read::<String>("quick_check")).transpose();
-    match found.map_err(|error| place.failed(&error))? {
+pub(super) async fn check(options: SqliteConnectOptions, place: &Place) -> Result<(), Error> {
+    let check = async {
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        let rows = Connection::Sqlite(&mut connection).rows("PRAGMA quick_check(1)", &[]).await;
+        connection.close().await?;
+        rows?.first().map(|row| row.read::<String>("quick_check")).transpose()
+    };
+    match check.await.map_err(|error| place.failed(&error))? {
         Some(found) if found != "ok" => Err(place.damaged(&found)),
         _ => Ok(()),
     }

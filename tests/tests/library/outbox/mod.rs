@@ -31,6 +31,8 @@ fn postgresql_keeps_what_a_file_keeps() {
     relaying::in_order(&place());
     relaying::lanes(&place());
     telling::again(&place());
+    telling::sent_again(&place());
+    transactions::left_open(&place());
     telling::looked_at(&place());
     telling::refused(&place());
 }

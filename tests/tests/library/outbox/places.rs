@@ -27,8 +27,13 @@ impl Place {
         let name = unique("outbox").replace('-', "_");
         let url = |name: &str| format!("postgres://postgres@{}/{name}", server.address());
         super::block(async {
-            let mut connection =
-                PgConnection::connect(&url("postgres")).await.expect("it is there");
+            // It listens before it is ready.
+            let mut connection = loop {
+                match PgConnection::connect(&url("postgres")).await {
+                    Ok(connection) => break connection,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            };
             let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
             connection.execute(create).await.expect("a database");
         });

@@ -12,6 +12,11 @@ fn an_outcome_is_told_until_the_program_has_taken_it() {
 }
 
 #[test]
+fn a_message_is_sent_again_by_who_is_told_of_it() {
+    sent_again(&Place::file());
+}
+
+#[test]
 fn what_is_in_the_outbox_can_be_looked_at_and_is_forgotten() {
     looked_at(&Place::file());
 }
@@ -56,6 +61,39 @@ pub(super) fn again(place: &Place) {
         let report = relay.stop().await;
         assert_eq!((report.settled, report.told), (4, 4));
         assert_eq!((counts.of("good"), counts.of("permanent")), (1, 1));
+        worker.abort();
+    });
+}
+
+pub(super) fn sent_again(place: &Place) {
+    block(async {
+        let wilco = memory().await;
+        let queue: Queue<String> = Queue::named(unique("sent-again"));
+        let outbox = place.open().await;
+        let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let relay = outbox.relay(&wilco).on_outcome({
+            let (outbox, queue) = (outbox.clone(), queue.clone());
+            move |told| {
+                let (outbox, queue, sender) = (outbox.clone(), queue.clone(), sender.clone());
+                async move {
+                    if let Ok(Outcome::DeadlineMissed(_)) = &told.outcome {
+                        outbox.send(queue, &"x".to_owned()).id(&told.id).await?;
+                    }
+                    sender.send(told)?;
+                    Ok(())
+                }
+            }
+        });
+        let relay = Working::start(relay);
+        let send = outbox.send(queue.clone(), &"x".to_owned()).id("a");
+        send.deadline(Duration::from_millis(1)).await.expect("put in");
+        let late = told.recv().await.expect("it is told");
+        assert!(matches!(late.outcome, Ok(Outcome::DeadlineMissed(_))), "{late}");
+        let worker = wilco.worker().handle(queue, counting(&Counts::default()));
+        let worker = tokio::spawn(worker.run());
+        assert!(processed(&told.recv().await.expect("it is told")));
+        relay.stop().await;
+        assert!(outbox.pending().await.expect("asked").is_empty());
         worker.abort();
     });
 }

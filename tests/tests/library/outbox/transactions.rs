@@ -1,6 +1,10 @@
 //! Messages within transactions of the user's own.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Row as _};
+use tokio::sync::Notify;
 use wilco::{ErrorKind, Outbox, OutboxState, Queue, Topic};
 
 use super::{Counts, Place, Working, block, counting, heard, memory, processed, unique};
@@ -73,7 +77,7 @@ pub(super) fn sent_once_committed(place: &Place) {
         let worker = wilco.worker().handle(mail, counting(&Counts::default()));
         let worker = worker.handle(stock.clone(), counting(&counts));
         let worker = tokio::spawn(worker.run());
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
         let (relay, mut heard) = heard(outbox.relay(&wilco));
         let relay = Working::start(relay);
         let told = heard.ids(3).await;
@@ -91,6 +95,59 @@ pub(super) fn sent_once_committed(place: &Place) {
                 state => panic!("{state:?}"),
             }
         }
+        worker.abort();
+    });
+}
+
+/// A transaction that has changed a message and stays open holds up nobody: only SQLite has one writer.
+pub(super) fn left_open(place: &Place) {
+    block(async {
+        let wilco = memory().await;
+        let queue: Queue<String> = Queue::named(unique("left-open"));
+        let worker = wilco.worker().handle(queue.clone(), counting(&Counts::default()));
+        let worker = tokio::spawn(worker.run());
+        let outbox = place.open().await;
+        let (hold, held) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let relay = outbox.relay(&wilco).lease(Duration::from_secs(1)).on_outcome({
+            let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
+            move |told| {
+                let (hold, held) = (Arc::clone(&hold), Arc::clone(&held));
+                async move {
+                    if told.id == "a" {
+                        hold.notify_one();
+                        held.notified().await;
+                    }
+                    Ok(())
+                }
+            }
+        });
+        let relay = Working::start(relay);
+        let body = "x".to_owned();
+        outbox.send(queue.clone(), &body).id("a").await.expect("put in");
+        hold.notified().await;
+        let pool = place.pg().await;
+        let mut tx = pool.begin().await.expect("a transaction");
+        outbox.within(&mut tx).send(queue.clone(), &body).id("a").await.expect("part of it");
+        // Now it is to be noted that it was told.
+        held.notify_one();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        outbox.send(queue.clone(), &body).id("b").await.expect("put in");
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let state = outbox.state(queue.clone(), "b").await.expect("asked");
+            if let OutboxState::Settled(_) = state {
+                break;
+            }
+        }
+        let state = outbox.state(queue, "b").await.expect("asked");
+        assert!(matches!(state, OutboxState::Settled(_)), "{state:?}");
+        tx.rollback().await.expect("rolled back");
+        // It was told again, maybe more than once.
+        for _ in 0..3 {
+            held.notify_one();
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        relay.stop().await;
         worker.abort();
     });
 }

@@ -114,7 +114,9 @@ impl Rows {
         if self.settled == "told" {
             let told = format!(
                 "UPDATE wilco_outbox SET state = 'told', told_at = {now} \
-                 WHERE state = 'settled' AND state <> 'told'"
+                 WHERE seq IN (SELECT seq FROM wilco_outbox \
+                     WHERE state = 'settled' AND state <> 'told' {})",
+                self.database.unless_locked()
             );
             connection.execute(&told, &[]).await?;
         }
@@ -232,18 +234,21 @@ impl Rows {
         changes: &Changes,
     ) -> Result<(), SqlError> {
         let now = self.database.now();
+        let unless_locked = self.database.unless_locked();
         let told: Vec<_> = changes.told.iter().copied().collect();
         for told in told.chunks(BATCH) {
             let note = format!(
                 "UPDATE wilco_outbox SET state = 'told', told_at = {now} \
-                 WHERE seq IN ({}) AND state = 'settled'",
+                 WHERE seq IN (SELECT seq FROM wilco_outbox \
+                     WHERE seq IN ({}) AND state = 'settled' {unless_locked})",
                 list(told.iter().copied())
             );
             connection.execute(&note, &[]).await?;
         }
         let again = format!(
             "UPDATE wilco_outbox SET tellings = tellings + 1, retry_at = {now} + $2 \
-             WHERE seq = $1 AND state = 'settled'"
+             WHERE seq = (SELECT seq FROM wilco_outbox \
+                 WHERE seq = $1 AND state = 'settled' {unless_locked})"
         );
         for (seq, wait) in &changes.untold {
             connection.execute(&again, &[(*seq).into(), ms(*wait).into()]).await?;
@@ -335,16 +340,12 @@ impl Rows {
 
     /// Deletes what was told long ago, so many at a time. Returns whether there may be more.
     pub(super) async fn forget(&self, keep: Duration) -> Result<bool, SqlError> {
-        // Who sends such an id again deletes it, too: in PostgreSQL, neither waits for the other.
-        let unless_locked = match self.database.is_sqlite() {
-            true => "",
-            false => "FOR UPDATE SKIP LOCKED",
-        };
         let forget = format!(
             "DELETE FROM wilco_outbox WHERE seq IN (SELECT seq FROM wilco_outbox \
                  WHERE state = 'told' AND told_at <= {} - $1 ORDER BY told_at LIMIT {BATCH} \
-                 {unless_locked})",
-            self.database.now()
+                 {})",
+            self.database.now(),
+            self.database.unless_locked()
         );
         let deleted = self.database.execute(&forget, &[ms(keep).into()]).await?;
         Ok(deleted == BATCH as u64)
