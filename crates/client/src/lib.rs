@@ -51,6 +51,8 @@
 //! - [`Wilco::attach`] finds a message by its id, in any process at any time.
 //! - A worker's handler is a plain async function ([`Handler`]). Any error, by `?`, is tried again;
 //!   [`Failure`] says more. [`WorkerBuilder::layer`] takes middleware made for tower.
+//! - An `Outbox` (feature `sql`) makes messages part of a database's transaction, and keeps each until it is
+//!   known what became of it.
 //! - Everything that waits is bounded, and says what to do when it has waited for too long.
 //! - When the connection is lost, it is made again, and what was under way goes on.
 //! - The same program runs on a wilco server and on RabbitMQ, where this library makes the outcomes, and

@@ -81,8 +81,10 @@ async fn make(database: &Database) -> Result<(), sqlx::Error> {
              WHERE state <> 'told'; \
          CREATE INDEX IF NOT EXISTS wilco_outbox_ready ON wilco_outbox (target, seq) \
              WHERE state = 'ready'; \
-         CREATE INDEX IF NOT EXISTS wilco_outbox_line ON wilco_outbox (order_key, seq) \
-             WHERE order_key IS NOT NULL AND state IN ('behind', 'ready'); \
+         CREATE INDEX IF NOT EXISTS wilco_outbox_first ON wilco_outbox (order_key) \
+             WHERE state = 'ready' AND order_key IS NOT NULL; \
+         CREATE INDEX IF NOT EXISTS wilco_outbox_behind ON wilco_outbox (order_key, seq) \
+             WHERE state = 'behind'; \
          CREATE INDEX IF NOT EXISTS wilco_outbox_told ON wilco_outbox (told_at) \
              WHERE state = 'told'; \
          INSERT INTO wilco_outbox_relay (one, version) VALUES (1, {VERSION}) \

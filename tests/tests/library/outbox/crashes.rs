@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use end_to_end::Broker;
+use end_to_end::{Broker, Server};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use wilco::{Failure, Outbox, OutboxState, Queue, Wilco};
@@ -163,6 +163,37 @@ pub(super) fn of_a_relay(place: &Place) {
         assert!(all(&told));
         assert_eq!(counts.len(), 201);
         assert!(counts.are_one(), "none is processed twice: {:?}", counts.0);
+        relay.stop().await;
+        assert!(outbox.pending().await.expect("asked").is_empty());
+        worker.abort();
+    });
+}
+
+#[test]
+fn a_database_that_is_killed_is_waited_for() {
+    let test = "a_database_that_is_killed_is_waited_for";
+    let Some(mut server) = Server::start(test, "postgresql") else { return };
+    let place = Place::postgres(&server);
+    let broker = shared();
+    block(async {
+        let wilco = connect(&broker).await;
+        let queue: Queue<String> = Queue::named(unique("killed"));
+        let counts = Counts::default();
+        let worker = tokio::spawn(wilco.worker().handle(queue.clone(), counting(&counts)).run());
+        let outbox = place.open().await;
+        let (relay, mut heard) = heard(outbox.relay(&wilco).lease(LEASE));
+        let relay = Working::start(relay);
+        send_all(&outbox, &queue, "before", 300).await;
+        tokio::task::block_in_place(|| server.kill_and_restart());
+        let begun = tokio::time::Instant::now();
+        while let Err(error) = outbox.send(queue.clone(), &"x".to_owned()).id("after").await {
+            assert!(error.is_temporary(), "{error}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "{error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let told = heard.ids(301).await;
+        assert!(told.values().all(processed), "{told:?}");
+        assert!(counts.are_one() && counts.len() == 301, "{:?}", counts.0);
         relay.stop().await;
         assert!(outbox.pending().await.expect("asked").is_empty());
         worker.abort();

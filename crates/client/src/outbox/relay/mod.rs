@@ -91,7 +91,7 @@ impl Relay {
     /// Has a function called with what became of each message: at least once, whoever has put it in and
     /// whichever relay has handed it over. It is told again if the function fails, as handlers do, but for a
     /// [permanent](Failure::permanent) failure; if it panics; and if the process ends before its return is
-    /// noted. Up to 16 are told at a time.
+    /// noted. Up to 64 are told at a time.
     ///
     /// A relay without a function takes what there is to be told as told:
     /// [`Outbox::state`](super::Outbox::state) says it.

@@ -17,6 +17,10 @@ use crate::producer::Encoded;
 /// Rows that are sorted into their lines, or deleted, in one transaction.
 const BATCH: usize = 500;
 
+/// Conditions of indexes, in their words: SQLite uses an index for nothing else.
+const FIRST: &str = "state = 'ready' AND order_key IS NOT NULL";
+const SENT: &str = "state = 'sent' AND state <> 'told'";
+
 /// See the module's documentation.
 pub(super) struct Rows {
     pub(super) database: Database,
@@ -103,13 +107,15 @@ impl Rows {
         if connection.execute(&take, &holder).await? == 0 {
             return Ok(false);
         }
-        let sent = "state = 'sent' AND state <> 'told'";
-        let sort = format!(
-            "UPDATE wilco_outbox SET state = 'new' WHERE order_key IS NOT NULL AND ({sent} OR \
-                 (state = 'ready' AND order_key IN (SELECT order_key FROM wilco_outbox WHERE {sent})))"
+        let behind_sent = format!(
+            "UPDATE wilco_outbox SET state = 'new' WHERE {FIRST} \
+                 AND order_key IN (SELECT order_key FROM wilco_outbox WHERE {SENT})"
         );
+        connection.execute(&behind_sent, &[]).await?;
+        let sort =
+            format!("UPDATE wilco_outbox SET state = 'new' WHERE {SENT} AND order_key IS NOT NULL");
         connection.execute(&sort, &[]).await?;
-        let ready = format!("UPDATE wilco_outbox SET state = 'ready' WHERE {sent}");
+        let ready = format!("UPDATE wilco_outbox SET state = 'ready' WHERE {SENT}");
         connection.execute(&ready, &[]).await?;
         if self.settled == "told" {
             let told = format!(
@@ -157,13 +163,14 @@ impl Rows {
         self.note_telling(&mut connection, changes).await?;
         let mut keys = changes.keys.clone();
         let has_more = has_new && self.sort(&mut connection, &mut keys).await?;
+        let next = format!(
+            "UPDATE wilco_outbox SET state = 'ready' WHERE seq = \
+                 (SELECT seq FROM wilco_outbox \
+                  WHERE order_key = $1 AND state = 'behind' ORDER BY seq LIMIT 1) \
+             AND NOT EXISTS (SELECT 1 FROM wilco_outbox WHERE {FIRST} AND order_key = $1)"
+        );
         for key in keys {
-            let next = "UPDATE wilco_outbox SET state = 'ready' WHERE seq = \
-                            (SELECT min(seq) FROM wilco_outbox \
-                             WHERE order_key = $1 AND order_key IS NOT NULL AND state = 'behind') \
-                        AND NOT EXISTS (SELECT 1 FROM wilco_outbox WHERE order_key = $1 \
-                             AND order_key IS NOT NULL AND state = 'ready')";
-            connection.execute(next, &[key.as_str().into()]).await?;
+            connection.execute(&next, &[key.as_str().into()]).await?;
         }
         transaction.commit().await?;
         Ok(Some(has_more))

@@ -36,7 +36,7 @@ const EVENTS: usize = 1024;
 /// How long tasks that are given up may take to end.
 const TASKS_END: Duration = Duration::from_secs(1);
 /// Outcomes told at a time.
-const TELLINGS: usize = 16;
+const TELLINGS: usize = 64;
 
 /// See the module's documentation.
 pub(super) struct Running {
