@@ -86,18 +86,23 @@ pub(super) fn outcome_of<R, C>(
     id: &str,
 ) -> Result<Result<Outcome<R, C>, Error>, sqlx::Error> {
     let name: String = row.read("outcome")?;
+    let details: Option<String> = row.read("details")?;
     if name == REFUSED {
         let why: Option<String> = row.read("last_error")?;
-        return Ok(Err(Error::new(ErrorKind::TooLarge, why.unwrap_or_default())));
+        let kind = match details.as_deref() {
+            Some(UNREADABLE) => ErrorKind::Codec,
+            _ => ErrorKind::TooLarge,
+        };
+        return Ok(Err(Error::new(kind, why.unwrap_or_default())));
     }
-    let details: Option<String> = row.read("details")?;
     let settled = settled_of(target, id, &name, &details.unwrap_or_default(), row.read("result")?);
     let settled = settled.ok_or_else(|| unreadable("outcome"))?;
     Ok(Ok(Outcome::from_settled(&settled)))
 }
 
-/// The outcome of what cannot be sent: only a message that is too large.
+/// The outcome of what cannot be sent: it is too large, or its details say that it cannot be read.
 pub(super) const REFUSED: &str = "refused";
+pub(super) const UNREADABLE: &str = "unreadable";
 
 /// A row has what nobody wrote there.
 pub(super) fn unreadable(column: &str) -> sqlx::Error {

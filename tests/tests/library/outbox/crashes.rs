@@ -1,5 +1,6 @@
 //! Processes that end at once, and a broker that is away.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,11 @@ fn what_became_of_a_message_is_told_after_its_producer_has_crashed() {
 #[test]
 fn another_relay_takes_over_from_one_that_has_crashed() {
     of_a_relay(&Place::file());
+}
+
+#[test]
+fn relays_that_crash_again_and_again_lose_nothing() {
+    again_and_again(&Place::file());
 }
 
 /// A process with a relay, as others see it: it ends at once, without any last word.
@@ -164,6 +170,45 @@ pub(super) fn of_a_relay(place: &Place) {
         assert_eq!(counts.len(), 201);
         assert!(counts.are_one(), "none is processed twice: {:?}", counts.0);
         relay.stop().await;
+        assert!(outbox.pending().await.expect("asked").is_empty());
+        worker.abort();
+    });
+}
+
+pub(super) fn again_and_again(place: &Place) {
+    let broker = shared();
+    block(async {
+        let wilco = connect(&broker).await;
+        let queue: Queue<String> = Queue::named(unique("again"));
+        let counts = Counts::default();
+        let worker = wilco.worker().handle(queue.clone(), counting(&counts)).concurrency(4);
+        let worker = tokio::spawn(worker.run());
+        let outbox = place.open().await;
+        let mut told = HashSet::new();
+        for round in 0..5 {
+            let mut process = Process::start(place, &broker).await;
+            // It takes over when the lease of the last one has run out.
+            let first = format!("first-{round}");
+            outbox.send(queue.clone(), &first).id(&first).await.expect("put in");
+            while !told.contains(&first) {
+                told.insert(process.heard.next().await.id);
+            }
+            let stem = format!("round-{round}");
+            let sending = send_all(&outbox, &queue, &stem, 60);
+            let crash = tokio::time::sleep(Duration::from_millis(7 * round));
+            tokio::join!(sending, crash);
+            while let Ok(it) = process.heard.0.try_recv() {
+                told.insert(it.id);
+            }
+            process.crash().await;
+        }
+        let (relay, mut heard) = heard(outbox.relay(&wilco).lease(LEASE));
+        let relay = Working::start(relay);
+        while told.len() < 5 * 61 {
+            told.insert(heard.next().await.id);
+        }
+        relay.stop().await;
+        assert!(counts.are_one() && counts.len() == 5 * 61, "{:?}", counts.0);
         assert!(outbox.pending().await.expect("asked").is_empty());
         worker.abort();
     });

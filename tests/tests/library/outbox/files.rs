@@ -74,3 +74,21 @@ fn a_file_that_is_locked_or_newer_or_nowhere_says_so() {
         assert_eq!(error.kind(), ErrorKind::Outbox, "{error}");
     });
 }
+
+#[test]
+fn many_may_open_a_new_file_at_the_same_time() {
+    block(async {
+        for _ in 0..10 {
+            let place = Place::file();
+            let opening = (0..8).map(|_| tokio::spawn(Outbox::open(place.path())));
+            let opening: Vec<_> = opening.collect();
+            let queue: Queue<String> = Queue::new("stock");
+            for (number, opened) in opening.into_iter().enumerate() {
+                let outbox = opened.await.expect("no panic").expect("it opens");
+                send_all(&outbox, &queue, &number.to_string(), 1).await;
+            }
+            let pending = place.open().await.pending().await.expect("asked");
+            assert_eq!(pending.len(), 8);
+        }
+    });
+}

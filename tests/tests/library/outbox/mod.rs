@@ -27,7 +27,9 @@ fn postgresql_keeps_what_a_file_keeps() {
     transactions::several_at_a_time(&place());
     crashes::of_a_producer(&place());
     crashes::of_a_relay(&place());
+    crashes::again_and_again(&place());
     relaying::one_at_a_time(&place());
+    relaying::lease_lost(&place());
     relaying::in_order(&place());
     relaying::lanes(&place());
     telling::again(&place());

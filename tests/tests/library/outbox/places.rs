@@ -56,6 +56,15 @@ impl Place {
         opened.expect("it opens")
     }
 
+    /// Changes something behind its back.
+    pub(super) async fn execute(&self, sql: &'static str) {
+        match self {
+            Self::File(_) => self.sqlite().await.execute(sql).await.map(drop),
+            Self::Postgres(_) => self.pg().await.execute(sql).await.map(drop),
+        }
+        .expect("it is changed");
+    }
+
     pub(super) async fn pg(&self) -> PgPool {
         let Self::Postgres(url) = self else { panic!("it is a file") };
         let options = PgConnectOptions::from_str(url).expect("a URL");

@@ -15,6 +15,11 @@ fn of_two_relays_one_hands_over_and_the_other_stands_by() {
 }
 
 #[test]
+fn a_relay_whose_lease_is_anothers_stops() {
+    lease_lost(&Place::file());
+}
+
+#[test]
 fn messages_with_the_same_key_keep_their_order() {
     in_order(&Place::file());
 }
@@ -58,6 +63,35 @@ pub(super) fn one_at_a_time(place: &Place) {
         send_all(&one, &queue, "three", 1).await;
         heard.next().await;
         assert_eq!(third.stop().await.handed_over, 1);
+        worker.abort();
+    });
+}
+
+/// As if this process had slept for so long that another one took over.
+pub(super) fn lease_lost(place: &Place) {
+    block(async {
+        let wilco = memory().await;
+        let queue: Queue<String> = Queue::named(unique("lost"));
+        let counts = Counts::default();
+        let worker = tokio::spawn(wilco.worker().handle(queue.clone(), counting(&counts)).run());
+        let outbox = place.open().await;
+        let (relay, mut heard) = heard(outbox.relay(&wilco).lease(Duration::from_secs(1)));
+        let relay = Working::start(relay);
+        send_all(&outbox, &queue, "first", 5).await;
+        heard.ids(5).await;
+        let take = "UPDATE wilco_outbox_relay SET holder = 'other', lease_until = 99999999999999";
+        place.execute(take).await;
+        // It notices when it renews the lease, in a third of its time.
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        send_all(&outbox, &queue, "second", 5).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(heard.is_empty() && counts.len() == 5, "the other one would do it");
+        let pending = outbox.pending().await.expect("asked");
+        assert!(pending.iter().all(|it| !it.is_sent && it.attempts == 0), "{pending:?}");
+        place.execute("UPDATE wilco_outbox_relay SET lease_until = 1").await;
+        heard.ids(5).await;
+        assert!(counts.are_one() && counts.len() == 10);
+        relay.stop().await;
         worker.abort();
     });
 }

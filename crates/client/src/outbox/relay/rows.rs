@@ -9,7 +9,7 @@ use sqlx::Error as SqlError;
 use crate::error::{Error, ErrorKind};
 use crate::outbox::Told;
 use crate::outbox::database::{Connection, Database, Row, Value};
-use crate::outbox::pending::{REFUSED, outcome_of, unreadable};
+use crate::outbox::pending::{REFUSED, UNREADABLE, outcome_of, unreadable};
 use crate::outbox::stored::{details_of, target_of};
 use crate::outcome::Settled;
 use crate::producer::Encoded;
@@ -215,13 +215,15 @@ impl Rows {
         // Its body stays: whoever looks may find out what is wrong with it.
         let refuse = format!(
             "UPDATE wilco_outbox SET state = '{}', told_at = {told_at}, outcome = '{REFUSED}', \
-                 last_error = $2, attempts = attempts + 1, tellings = 0, retry_at = 0 \
+                 last_error = $2, details = $3, attempts = attempts + 1, tellings = 0, retry_at = 0 \
              WHERE seq = $1 AND state = 'ready'",
             self.settled
         );
         for (seq, error) in &changes.refused {
-            let error = without_zeros(&error.to_string());
-            connection.execute(&refuse, &[(*seq).into(), error.as_str().into()]).await?;
+            let text = without_zeros(&error.to_string());
+            let details = (error.kind() == ErrorKind::Codec).then_some(UNREADABLE);
+            let values = [(*seq).into(), text.as_str().into(), Value::Text(details)];
+            connection.execute(&refuse, &values).await?;
         }
         let fail = format!(
             "UPDATE wilco_outbox SET attempts = attempts + 1, last_error = $2, \
