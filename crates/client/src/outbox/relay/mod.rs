@@ -1,9 +1,12 @@
 //! The relay: one over all processes that share an outbox, by a lease.
 //!
-//! [`rows`] is what it says to the database, [`running`] what it does, [`lanes`] how much it may have under way
-//! to each queue, [`telling`] how outcomes reach the program.
+//! [`running`] is its loop, [`carrying`] what it has under way, [`lanes`] how much that may be to each queue,
+//! [`telling`] how outcomes reach the program; [`rows`] is what it writes to the database, [`looking`] what it
+//! reads there.
 
+mod carrying;
 mod lanes;
+mod looking;
 mod rows;
 mod running;
 mod telling;
