@@ -33,12 +33,19 @@ fn scripts() -> PathBuf {
 impl Server {
     /// Starts a server of this name. `None`, after naming the skipped test, where it is not prepared.
     pub fn start(test: &str, name: &str) -> Option<Self> {
+        Self::start_with(test, name, |_| {})
+    }
+
+    /// The same, with files that `prepare` puts into its directory: a RabbitMQ reads `rabbitmq.conf` and
+    /// `enabled_plugins` there, and knows the directory as `/srv`.
+    pub fn start_with(test: &str, name: &str, prepare: impl FnOnce(&Path)) -> Option<Self> {
         let script = scripts().join(name).join("run");
         if !script.exists() {
             skip(test, &format!("{name} is not prepared; see `cargo xtask servers`"));
             return None;
         }
         let directory = tempfile::tempdir().expect("a directory");
+        prepare(directory.path());
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         drop(listener);

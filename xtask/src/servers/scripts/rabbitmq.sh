@@ -1,6 +1,7 @@
 #!/bin/sh
 # inside DIR PORT: RabbitMQ, in namespaces that `run` made for it. This shell is their first
-# process: when it ends, so does everything in them.
+# process: when it ends, so does everything in them. DIR/rabbitmq.conf and DIR/enabled_plugins are
+# its configuration, if they are there; it sees DIR as /srv.
 set -eu
 
 here=$(dirname "$(readlink -f "$0")")
@@ -48,8 +49,9 @@ ports=$(chroot "$root" perl -MSocket -e '
         RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$port" \
         RABBITMQ_DIST_PORT="${ports#* }" \
         RABBITMQ_MNESIA_BASE=/srv/data RABBITMQ_LOG_BASE=/srv/log \
-        RABBITMQ_CONF_ENV_FILE=/srv/none RABBITMQ_CONFIG_FILE=/srv/none \
-        RABBITMQ_ADVANCED_CONFIG_FILE=/srv/none RABBITMQ_ENABLED_PLUGINS_FILE=/srv/none \
+        RABBITMQ_CONF_ENV_FILE=/srv/none RABBITMQ_CONFIG_FILE=/srv/rabbitmq \
+        RABBITMQ_ADVANCED_CONFIG_FILE=/srv/none \
+        RABBITMQ_ENABLED_PLUGINS_FILE=/srv/enabled_plugins \
         RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="\
             -kernel inet_dist_use_interface {127,0,0,1} \
             +S 1:1 +SDcpu 1:1 +SDio 1" \
