@@ -12,6 +12,9 @@ pub enum ErrorKind {
     Unreachable,
     /// The broker does not let this user in, or not into this virtual host.
     Login,
+    /// The broker's certificate cannot be trusted, or the broker does not trust ours, or a file with a
+    /// certificate or key cannot be used.
+    Tls,
     /// The queue or exchange does not exist.
     NotFound,
     /// The user may not do this.

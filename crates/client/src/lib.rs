@@ -59,6 +59,7 @@
 //!   without a server, for one process or for tests: `embedded:PATH` and `memory:` instead of the URL, with
 //!   the feature `embedded`. What an engine cannot do is a [`Capability`] that it lacks.
 //! - `testing` (feature `embedded`) has a broker for tests, with a clock that is moved by hand.
+//! - `amqps://` is `amqp://` over TLS, with the feature `tls`: see [`Wilco::connect`].
 //! - What one message is has an id that is used for nothing else in its queue: a second one with the same
 //!   id is taken for the first, sent again.
 
@@ -81,6 +82,8 @@ mod story;
 mod target;
 #[cfg(feature = "embedded")]
 pub mod testing;
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
 mod transport;
 mod url;
 mod watch;

@@ -3,20 +3,34 @@
 //! `amqp://user:password@host1:5672,host2:5673/vhost?heartbeat=10&name=shop&ledger=sqlite:shop.db`:
 //! everything but the scheme may be left out. Parts are percent-encoded where needed; `%2f` is the virtual host `/`.
 //! `embedded:PATH` and `memory:` are brokers in this process.
+//!
+//! `amqps://` is the same over TLS (feature `tls`), with port 5671. Its further options are named as [RabbitMQ's
+//! clients](https://www.rabbitmq.com/docs/uri-query-parameters) name them; files are in PEM, and read at each connect:
+//!
+//! - `cacertfile=PATH`: who may have issued the broker's certificate, instead of the authorities of the system;
+//! - `certfile=PATH` and `keyfile=PATH`: our own certificate and its key, for a broker that demands one; without
+//!   `keyfile` the key is in the first file, too;
+//! - `server_name_indication=NAME`: what the broker's certificate is for, if not for the host in the URL;
+//! - `verify=verify_none`: whoever answers is taken for the broker, and each time a warning is logged; `verify_peer`
+//!   is the default;
+//! - `auth_mechanism=external`: our certificate says who we are, and no password; `plain` is the default.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::tls::TlsOptions;
 
 /// AMQP's port.
 const PORT: u16 = 5672;
+/// And with TLS.
+const TLS_PORT: u16 = 5671;
 
 /// What a URL names.
 #[derive(Debug)]
 pub(crate) enum Endpoint {
     /// A server.
-    Amqp(Address),
+    Amqp(Box<Address>),
     /// A broker in this process, with a store in a directory or in memory.
     #[cfg(feature = "embedded")]
     Embedded(Option<std::path::PathBuf>),
@@ -27,7 +41,7 @@ impl Endpoint {
         if url == "memory:" || url.starts_with("embedded:") {
             return Self::in_process(url.strip_prefix("embedded:"));
         }
-        Address::parse(url).map(Self::Amqp)
+        Address::parse(url).map(Box::new).map(Self::Amqp)
     }
 
     #[cfg(feature = "embedded")]
@@ -44,6 +58,25 @@ impl Endpoint {
     }
 }
 
+/// How a broker is to know who we are: mechanisms of SASL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mechanism {
+    /// By user and password.
+    Plain,
+    /// By our certificate.
+    External,
+}
+
+impl Mechanism {
+    /// Its name in AMQP.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::External => "EXTERNAL",
+        }
+    }
+}
+
 /// Where to connect, as whom, and how.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -56,12 +89,18 @@ pub(crate) struct Address {
     pub(crate) heartbeat: Option<Duration>,
     /// The URL of the ledger, for a broker that keeps none.
     pub(crate) ledger: Option<String>,
+    /// With TLS, and how.
+    pub(crate) tls: Option<TlsOptions>,
+    pub(crate) mechanism: Mechanism,
 }
 
 impl Address {
-    /// Reads what is behind `amqp://`.
+    /// Reads `amqp://` or `amqps://` and what is behind.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let rest = url.strip_prefix("amqp://").ok_or_else(|| unknown_scheme(url))?;
+        let (rest, tls) = match url.strip_prefix("amqps://") {
+            Some(rest) => (rest, Some(TlsOptions::new().map_err(|why| bad(&why))?)),
+            None => (url.strip_prefix("amqp://").ok_or_else(|| unknown_scheme(url))?, None),
+        };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -70,13 +109,17 @@ impl Address {
             None if credentials.is_empty() => ("guest".to_owned(), "guest".to_owned()),
             None => (decode(credentials)?, String::new()),
         };
-        let hosts = hosts.split(',').map(host).collect::<Result<_, _>>()?;
+        let port = if tls.is_some() { TLS_PORT } else { PORT };
+        let hosts = hosts.split(',').map(|text| host(text, port)).collect::<Result<_, _>>()?;
         let virtual_host = if path.is_empty() { "/".to_owned() } else { decode(path)? };
         let (name, heartbeat, ledger) = (None, None, None);
-        let mut address = Self { user, password, hosts, virtual_host, name, heartbeat, ledger };
+        let mechanism = Mechanism::Plain;
+        let mut address =
+            Self { user, password, hosts, virtual_host, name, heartbeat, ledger, tls, mechanism };
         for option in query.split('&').filter(|option| !option.is_empty()) {
             address.set(option)?;
         }
+        address.check()?;
         Ok(address)
     }
 
@@ -91,13 +134,48 @@ impl Address {
             }
             "name" => self.name = Some(decode(value)?),
             "ledger" => self.ledger = Some(decode(value)?),
+            "auth_mechanism" => {
+                self.mechanism = match &*value.to_ascii_lowercase() {
+                    "plain" => Mechanism::Plain,
+                    "external" => Mechanism::External,
+                    _ => return Err(bad(&format!("auth_mechanism={value:?}: plain or external"))),
+                }
+            }
+            "cacertfile" | "certfile" | "keyfile" | "server_name_indication" | "verify" => {
+                let value = decode(value)?;
+                let Some(tls) = &mut self.tls else {
+                    return Err(bad(&format!("{name} is for amqps:// only")));
+                };
+                tls.set(name, value).map_err(|why| bad(&why))?;
+            }
             _ => {
                 return Err(bad(&format!(
-                    "the option {name:?} is unknown; there are heartbeat, ledger and name"
+                    "the option {name:?} is unknown; there are auth_mechanism, heartbeat, ledger and \
+                     name, and for amqps:// cacertfile, certfile, keyfile, server_name_indication and \
+                     verify"
                 )));
             }
         }
         Ok(())
+    }
+
+    /// Whether the options go together.
+    fn check(&self) -> Result<(), Error> {
+        if let Some(tls) = &self.tls {
+            tls.check().map_err(|why| bad(&why))?;
+        }
+        let has_certificate = self.tls.as_ref().is_some_and(TlsOptions::has_certificate);
+        if self.mechanism == Mechanism::External && !has_certificate {
+            return Err(bad(
+                "auth_mechanism=external needs amqps:// and certfile, which says who we are",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the URL says `amqp:` where TLS is likely.
+    pub(crate) fn may_want_tls(&self) -> bool {
+        self.tls.is_none() && self.hosts.iter().any(|(_, port)| *port == TLS_PORT)
     }
 
     /// What the broker shows in its list of connections.
@@ -113,7 +191,11 @@ impl Address {
 /// Without the password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "amqp://{}@", self.user)?;
+        f.write_str(if self.tls.is_some() { "amqps://" } else { "amqp://" })?;
+        // The broker is not told of the user if a certificate says who we are.
+        if self.mechanism == Mechanism::Plain {
+            write!(f, "{}@", self.user)?;
+        }
         for (at, (host, port)) in self.hosts.iter().enumerate() {
             write!(f, "{}{host}:{port}", if at == 0 { "" } else { "," })?;
         }
@@ -128,13 +210,13 @@ impl fmt::Debug for Address {
     }
 }
 
-fn host(text: &str) -> Result<(String, u16), Error> {
+fn host(text: &str, default_port: u16) -> Result<(String, u16), Error> {
     let (host, port) = match text.rsplit_once(':') {
         // A colon inside brackets belongs to an IPv6 address.
         Some((host, port)) if !port.contains(']') => {
             (host, port.parse().map_err(|_| bad(&format!("{port:?} is not a port")))?)
         }
-        _ => (text, PORT),
+        _ => (text, default_port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     Ok((if host.is_empty() { "127.0.0.1".to_owned() } else { host.to_owned() }, port))
@@ -171,7 +253,7 @@ fn unknown_scheme(url: &str) -> Error {
     let is_scheme = !scheme.is_empty() && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric());
     match is_scheme {
         true => bad(&format!("'{scheme}:' is not supported")),
-        false => bad("it does not begin with amqp://"),
+        false => bad("it begins neither with amqp:// nor with amqps://"),
     }
 }
 
@@ -215,6 +297,16 @@ mod tests {
             "amqp://u:geheim@h/?x=1",
             "amqp://u:geheim@h/?heartbeat=0",
             "amqp://u:geheim@h/?heartbeat=x",
+            "amqp://u:geheim@h/?verify=verify_peer",
+            "amqp://u:geheim@h/?cacertfile=ca.pem",
+            "amqp://u:geheim@h/?auth_mechanism=external",
+            "amqp://u:geheim@h/?auth_mechanism=amqplain",
+            "amqps://u:geheim@h/?verify=no",
+            "amqps://u:geheim@h/?cacertfile=",
+            "amqps://u:geheim@h/?cacertfile=%4",
+            "amqps://u:geheim@h/?keyfile=key.pem",
+            "amqps://u:geheim@h/?auth_mechanism=external",
+            "amqps://u:geheim@h/?password=x",
         ] {
             let error = Address::parse(text).expect_err(text);
             assert_eq!(error.kind(), ErrorKind::Url, "{text}");
@@ -222,5 +314,34 @@ mod tests {
         }
         let address = Address::parse("amqp://u:geheim@h").expect("a good one");
         assert!(!format!("{address} {address:?}").contains("geheim"));
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn tls_has_a_port_and_options_of_its_own() {
+        let address =
+            Address::parse("amqps://a,b:1/v?cacertfile=my%20ca.pem&heartbeat=5&verify=verify_none");
+        let address = address.expect("a good one");
+        assert_eq!(address.hosts, [("a".to_owned(), 5671), ("b".to_owned(), 1)]);
+        assert_eq!(address.to_string(), "amqps://guest@a:5671,b:1/v");
+        let mut expected = TlsOptions::new().expect("there is TLS");
+        expected.set("cacertfile", "my ca.pem".to_owned()).expect("a path");
+        expected.set("verify", "verify_none".to_owned()).expect("one of two");
+        assert_eq!(address.tls, Some(expected));
+        let address =
+            Address::parse("amqps://h?certfile=c.pem&auth_mechanism=EXTERNAL").expect("a good one");
+        assert_eq!(address.mechanism, Mechanism::External);
+        assert_eq!(address.to_string(), "amqps://h:5671/%2f");
+        assert_eq!(Address::parse("amqp://h").expect("a good one").tls, None);
+        let is_likely = |url: &str| Address::parse(url).expect("a good one").may_want_tls();
+        assert!(is_likely("amqp://h:5671") && !is_likely("amqp://h") && !is_likely("amqps://h"));
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn tls_without_its_feature_says_so() {
+        let error = Address::parse("amqps://u:geheim@h").expect_err("no TLS");
+        assert_eq!(error.kind(), ErrorKind::Url);
+        assert!(error.to_string().contains("feature tls"), "{error}");
     }
 }

@@ -37,14 +37,22 @@ impl Wilco {
     ///
     /// - `amqp://user:password@host:5672/vhost`: a wilco server, which makes the outcomes, or RabbitMQ,
     ///   where this library makes them; `amqp://host1,host2,host3` for several nodes of a cluster;
+    /// - `amqps://user:password@host/vhost`: the same over TLS 1.2 or 1.3 (feature `tls`), with port 5671 and
+    ///   options named as RabbitMQ's clients name them. `cacertfile=PATH` is who may have issued the broker's
+    ///   certificate, else the authorities of the system are asked; `certfile=PATH` and `keyfile=PATH` are
+    ///   our own, for a broker that demands one, and with `auth_mechanism=external` it says who we are;
+    ///   `server_name_indication=NAME` is what the broker's is for, if not for the host. With
+    ///   `verify=verify_none` whoever answers is taken for the broker, so that anybody in between can read
+    ///   and change all, and a warning is logged each time. Files are in PEM, and read again at each connect;
     /// - `embedded:PATH`: a broker in this process, with its store in that directory, which no other
     ///   process may use meanwhile (feature `embedded`);
     /// - `memory:`: the same with a store in memory, gone with the process.
     ///
     /// # Errors
     /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable),
-    /// [`ErrorKind::Login`](crate::ErrorKind::Login), [`ErrorKind::Store`](crate::ErrorKind::Store). Each
-    /// address is tried once: a program that may start before its broker tries again.
+    /// [`ErrorKind::Login`](crate::ErrorKind::Login), [`ErrorKind::Tls`](crate::ErrorKind::Tls),
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store). Each address is tried once: a program that may start
+    /// before its broker tries again.
     pub async fn connect(url: &str) -> Result<Self, Error> {
         let awaited = Arc::new(Awaited::default());
         let outcomes = Arc::clone(&awaited) as _;
@@ -52,7 +60,7 @@ impl Wilco {
             Endpoint::Amqp(address) => {
                 let mut times = Times::default();
                 times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
-                AmqpTransport::connect(address, times, outcomes).await?
+                AmqpTransport::connect(*address, times, outcomes).await?
             }
             #[cfg(feature = "embedded")]
             Endpoint::Embedded(path) => EmbeddedTransport::connect(path, outcomes).await?,

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::super::Taken;
@@ -18,11 +17,13 @@ use super::link::{
     ConsumerId, Delivery, Down, Event, Link, Login, Published, Refusal, Reply, Settlement, Times,
     Token,
 };
+use super::socket::{self, Socket};
 use super::{Error, refused};
+use crate::tls::TlsOptions;
 use crate::url::Address;
 use crate::window::Permits;
 
-/// How long opening a socket may take.
+/// How long opening a socket may take, with all of the handshake of TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last words may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -99,6 +100,7 @@ struct Shared {
     state: watch::Sender<State>,
     handler: Arc<dyn Handler>,
     addresses: Vec<(String, u16)>,
+    tls: Option<TlsOptions>,
     /// Which of the addresses is used: the same for all links of a connection.
     at: Arc<AtomicUsize>,
 }
@@ -115,6 +117,7 @@ impl Driver {
         let login = Login {
             user: address.user.clone(),
             password: address.password.clone(),
+            mechanism: address.mechanism,
             virtual_host: address.virtual_host.clone(),
             connection_name: format!("{} {purpose}", address.connection_name()),
         };
@@ -125,6 +128,7 @@ impl Driver {
             state: sender,
             handler,
             addresses: address.hosts.clone(),
+            tls: address.tls.clone(),
             at,
         });
         tokio::spawn(Shared::run(End(Arc::clone(&shared))));
@@ -140,8 +144,10 @@ impl Driver {
                 State::Up => return Ok(()),
                 State::Down(down) => {
                     attempts -= 1;
-                    // Other addresses have the same users.
-                    if attempts == 0 || !matches!(down, Down::Socket(_) | Down::Silent(_)) {
+                    // Other addresses have the same users, but certificates of their own.
+                    let may_differ =
+                        matches!(down, Down::Socket(_) | Down::Silent(_) | Down::Tls(_));
+                    if attempts == 0 || !may_differ {
                         self.with(|link, now| link.close(now));
                         return Err(down.clone());
                     }
@@ -223,42 +229,46 @@ impl Shared {
                 () = this.wake.notified() => continue,
             }
             let attempt = this.at.load(Ordering::Relaxed);
-            let why = match this.connect(attempt).await {
-                Ok(stream) if !this.link.lock().is_closing() => this.serve(&stream).await,
-                Ok(_) => io::ErrorKind::ConnectionAborted.into(),
-                Err(error) => {
-                    // The next one, unless another link has moved on already.
-                    let (next, order) = (attempt + 1, Ordering::Relaxed);
-                    let _ = this.at.compare_exchange(attempt, next, order, order);
-                    error
-                }
+            let (why, is_connected) = match this.connect(attempt).await {
+                Ok(socket) if !this.link.lock().is_closing() => (this.serve(socket).await, true),
+                Ok(_) => (io::ErrorKind::ConnectionAborted.into(), true),
+                Err(error) => (error, false),
             };
-            this.link.lock().disconnected(Down::Socket(why.to_string()), Instant::now());
+            let why = socket::down(&why);
+            // A broker may refuse our certificate once we are through.
+            if !is_connected || matches!(why, Down::Tls(_)) {
+                // The next one, unless another link has moved on already.
+                let (next, order) = (attempt + 1, Ordering::Relaxed);
+                let _ = this.at.compare_exchange(attempt, next, order, order);
+            }
+            this.link.lock().disconnected(why, Instant::now());
             this.hand_over(&mut Vec::new());
         }
     }
 
-    async fn connect(&self, attempt: usize) -> io::Result<TcpStream> {
+    async fn connect(&self, attempt: usize) -> io::Result<Socket> {
         let (host, port) = &self.addresses[attempt % self.addresses.len()];
-        let connecting = TcpStream::connect((host.as_str(), *port));
+        let connecting = Socket::connect(host, *port, self.tls.as_ref());
         let closing = async {
             while !self.link.lock().is_closing() {
                 self.wake.notified().await;
             }
         };
         tokio::select! {
-            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => {
-                connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-            }
+            connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting) => match connected {
+                Ok(connected) => connected,
+                Err(_) if self.tls.is_some() => {
+                    let text = format!("no TLS within {CONNECT_TIMEOUT:?}, so there may be none on this port");
+                    Err(io::Error::new(io::ErrorKind::TimedOut, text))
+                }
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
             () = closing => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 
     /// The life of one socket; returns why it ended.
-    async fn serve(&self, stream: &TcpStream) -> io::Error {
-        if let Err(error) = stream.set_nodelay(true) {
-            return error;
-        }
+    async fn serve(&self, mut socket: Socket) -> io::Error {
         self.link.lock().connected(Instant::now());
         let mut chunk = vec![0; READ_BYTES];
         let (mut writing, mut written) = (Vec::new(), 0);
@@ -274,12 +284,12 @@ impl Shared {
                 (link.failure().is_some(), link.wake_at())
             };
             if has_failed {
-                let farewell = write_all(stream, &writing[written..]);
+                let farewell = socket.farewell(&writing[written..]);
                 let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
                 return io::ErrorKind::ConnectionAborted.into();
             }
-            if written < writing.len() {
-                match stream.try_write(&writing[written..]) {
+            if written < writing.len() || socket.is_writing() {
+                match socket.write(&writing[written..]) {
                     Ok(count) => {
                         written += count;
                         continue;
@@ -288,7 +298,7 @@ impl Shared {
                     Err(error) => return error,
                 }
             }
-            let interest = match written < writing.len() {
+            let interest = match written < writing.len() || socket.is_writing() {
                 true => Interest::READABLE | Interest::WRITABLE,
                 false => Interest::READABLE,
             };
@@ -299,13 +309,15 @@ impl Shared {
                 }
             };
             tokio::select! {
-                ready = stream.ready(interest) => match ready {
-                    Ok(ready) if ready.is_readable() => match stream.try_read(&mut chunk) {
-                        Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
-                        Ok(count) => self.link.lock().received(&chunk[..count], Instant::now()),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(error) => return error,
-                    },
+                ready = socket.tcp().ready(interest) => match ready {
+                    Ok(ready) if ready.is_readable() => {
+                        let take = |bytes: &[u8]| self.link.lock().received(bytes, Instant::now());
+                        match socket.read(&mut chunk, take) {
+                            Ok(()) => {}
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                            Err(error) => return error,
+                        }
+                    }
                     Ok(_) => {}
                     Err(error) => return error,
                 },
@@ -374,16 +386,4 @@ fn taken(result: Result<Published, Refusal>) -> Result<Taken, Error> {
         Ok(Published { is_routed: false }) => Ok(Taken::Unroutable),
         Err(refusal) => Err(refused("the broker refuses the message", &refusal)),
     }
-}
-
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -14,6 +14,7 @@ mod link;
 mod made;
 mod questions;
 mod retries;
+mod socket;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -43,7 +44,7 @@ use crate::ledger;
 use crate::progress::Progress;
 use crate::target::Target;
 use crate::transport::making::Maker;
-use crate::url::Address;
+use crate::url::{Address, Mechanism};
 use crate::window::Permits;
 
 pub(crate) use self::link::Times;
@@ -431,15 +432,30 @@ impl Transport for AmqpTransport {
 
 fn unreachable(address: &Address, down: &Down) -> Error {
     let (kind, advice) = match down {
-        Down::Login(_) | Down::VirtualHost(_) => {
-            (ErrorKind::Login, "check user, password and virtual host in the URL")
+        Down::Login(_) if address.mechanism == Mechanism::External => {
+            let advice = "; check that the broker knows a user by this certificate";
+            (ErrorKind::Login, advice)
         }
-        Down::NotAmqp(_) => (ErrorKind::Url, "check host and port in the URL"),
+        Down::Login(_) | Down::VirtualHost(_) => {
+            (ErrorKind::Login, "; check user, password and virtual host in the URL")
+        }
+        Down::NotAmqp(_) => (ErrorKind::Url, "; check host and port in the URL"),
+        Down::NotTls => {
+            let advice =
+                "; check the port in the URL (TLS has 5671 as a rule), or begin it with amqp://";
+            (ErrorKind::Url, advice)
+        }
+        // It says itself what to do.
+        Down::Tls(_) => (ErrorKind::Tls, ""),
+        Down::Socket(_) if address.may_want_tls() => {
+            let advice = "; port 5671 is for TLS as a rule, for which the URL begins with amqps://";
+            (ErrorKind::Unreachable, advice)
+        }
         Down::Socket(_) | Down::Closed(_) | Down::Silent(_) => {
-            (ErrorKind::Unreachable, "check that the broker runs, and host and port in the URL")
+            (ErrorKind::Unreachable, "; check that the broker runs, and host and port in the URL")
         }
     };
-    Error::new(kind, format!("cannot connect to {address}: {down}; {advice}"))
+    Error::new(kind, format!("cannot connect to {address}: {down}{advice}"))
 }
 
 fn refused(what: &str, refusal: &Refusal) -> Error {

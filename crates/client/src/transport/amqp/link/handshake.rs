@@ -8,6 +8,7 @@ use amqp::{
 };
 
 use super::{CALLS, Down, Event, Link, Phase, Refusal, Token};
+use crate::url::Mechanism;
 
 /// The largest frame that we ask for.
 const FRAME_MAX: u32 = 128 << 10;
@@ -19,6 +20,8 @@ const ACCESS_REFUSED: u16 = 403;
 pub(crate) struct Login {
     pub user: String,
     pub password: String,
+    /// How the broker is to know who it is.
+    pub mechanism: Mechanism,
     pub virtual_host: String,
     /// Shown by brokers in their lists of connections.
     pub connection_name: String,
@@ -64,14 +67,24 @@ impl<P: Token, C: Token> Link<P, C> {
             return self.unexpected("connection.start");
         }
         self.server = Some(Server::of(&start.server_properties));
-        let response = format!("\0{}\0{}", self.login.user, self.login.password);
+        let mechanism = self.login.mechanism.name();
+        if !start.mechanisms.split(|octet| *octet == b' ').any(|one| one == mechanism.as_bytes()) {
+            let offered = String::from_utf8_lossy(start.mechanisms);
+            let text = format!("it has no login by {mechanism}, but by {offered}");
+            return self.fail(Down::Login(text));
+        }
+        let response = match self.login.mechanism {
+            Mechanism::Plain => format!("\0{}\0{}", self.login.user, self.login.password),
+            // The certificate says it.
+            Mechanism::External => String::new(),
+        };
         let client_properties = client_properties(&self.login.connection_name);
         self.phase = Phase::LoggingIn;
         self.send(
             0,
             ConnectionStartOk {
                 client_properties,
-                mechanism: "PLAIN",
+                mechanism,
                 response: response.as_bytes(),
                 locale: "en_US",
             },

@@ -122,6 +122,12 @@ pub(crate) enum Down {
     /// What came is not AMQP 0-9-1.
     #[error("the other side does not speak AMQP 0-9-1: {0}")]
     NotAmqp(String),
+    /// TLS is wanted, and what came is something else.
+    #[error("the other side does not speak TLS")]
+    NotTls,
+    /// One side does not trust the other; what to do about it is in the text.
+    #[error("{0}")]
+    Tls(String),
 }
 
 /// What a link has to tell.
@@ -429,10 +435,13 @@ impl<P: Token, C: Token> Link<P, C> {
     }
 
     fn not_amqp(&self, input: &[u8], error: &str) -> Down {
-        match input.starts_with(b"AMQP") {
-            true => Down::NotAmqp("it wants another version of the protocol".to_owned()),
-            false => Down::NotAmqp(error.to_owned()),
-        }
+        let why = match input {
+            [b'A', b'M', b'Q', b'P', ..] => "it wants another version of the protocol",
+            // How an alert of TLS begins: the type of the record, the first half of the version.
+            [21, 3, ..] => "it speaks TLS, for which the URL begins with amqps://",
+            _ => error,
+        };
+        Down::NotAmqp(why.to_owned())
     }
 
     fn frame(&mut self, kind: FrameKind, channel: u16, payload: &[u8]) {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use self::peer::Peer;
 use super::*;
+use crate::url::Mechanism;
 
 type TestLink = Link<u32, &'static str>;
 
@@ -64,6 +65,7 @@ impl World {
         let login = Login {
             user: "guest".to_owned(),
             password: "guest".to_owned(),
+            mechanism: Mechanism::Plain,
             virtual_host: "/".to_owned(),
             connection_name: "test".to_owned(),
         };
@@ -289,6 +291,35 @@ fn a_broker_that_hangs_up_on_a_login_may_have_refused_it() {
     world.take_events();
     let [down] = &world.downs[..] else { panic!("{:?}", world.downs) };
     assert!(down.to_string().contains("password may be wrong"), "{down}");
+}
+
+#[test]
+fn a_login_that_is_not_offered_is_not_tried() {
+    let mut world = World::new();
+    world.link.login.mechanism = Mechanism::External;
+    world.link.connected(world.now);
+    world.peer.connected();
+    let mut header = Vec::new();
+    world.link.take_output(&mut header, world.now);
+    world.peer.received(&header);
+    world.link.received(&world.peer.take_output(), world.now);
+    let Some(Down::Login(why)) = world.link.failure() else { panic!("{:?}", world.link.failure()) };
+    assert!(why.contains("EXTERNAL") && why.contains("PLAIN"), "{why}");
+}
+
+#[test]
+fn what_is_not_amqp_is_told_apart() {
+    for (answer, expected) in [
+        (&b"AMQP\0\x01\0\0"[..], "another version"),
+        (&[21, 3, 1, 0, 2, 2, 70][..], "amqps://"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "frame"),
+    ] {
+        let mut world = World::new();
+        world.link.connected(world.now);
+        world.link.received(answer, world.now);
+        let Some(Down::NotAmqp(why)) = world.link.failure() else { panic!("{answer:?}") };
+        assert!(why.contains(expected), "{why}");
+    }
 }
 
 #[test]
