@@ -8,6 +8,7 @@ mod outbox;
 mod outcomes;
 mod proxy;
 mod testing;
+mod tls;
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use super::{AT_ONCE, block};
 
 /// Passes on what comes, until so many bytes have gone one way: then that connection is cut, or nothing
 /// passes on it any more while it stays open.
-struct Proxy {
+pub(super) struct Proxy {
     port: u16,
     faults: Arc<Faults>,
 }
@@ -27,7 +27,7 @@ struct Faults {
 const ENDLESS: i64 = -1;
 
 impl Proxy {
-    fn start(target: String, stalls: bool) -> Self {
+    pub(super) fn start(target: String, stalls: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         let left = [AtomicI64::new(ENDLESS), AtomicI64::new(ENDLESS)];
@@ -47,12 +47,16 @@ impl Proxy {
         Self { port, faults }
     }
 
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn url(&self) -> String {
         format!("amqp://127.0.0.1:{}/?heartbeat=1", self.port)
     }
 
     /// One connection, the next that gets there, fails after so many bytes this way.
-    fn fail_after(&self, way: usize, bytes: u64) {
+    pub(super) fn fail_after(&self, way: usize, bytes: u64) {
         self.faults.left[way].store(bytes as i64, Ordering::SeqCst);
     }
 }
@@ -88,8 +92,14 @@ impl Faults {
 }
 
 /// Sends and works while connections fail; everything is answered, and rightly.
-async fn go_on(proxy: &Proxy, rounds: u32, bytes_max: u64, random: &mut Random) {
-    let wilco = Wilco::connect(&proxy.url()).await.expect("it passes");
+pub(super) async fn go_on(
+    proxy: &Proxy,
+    url: &str,
+    rounds: u32,
+    bytes_max: u64,
+    random: &mut Random,
+) {
+    let wilco = Wilco::connect(url).await.expect("it passes");
     let queue: Queue<u32, u32> = Queue::named(unique("proxied"));
     let count = Arc::new(AtomicU32::new(0));
     let handler = {
@@ -132,7 +142,7 @@ fn whatever_byte_a_connection_is_cut_at_everything_is_answered() {
     let proxy = Proxy::start(broker.address().to_owned(), false);
     let mut random = Random::seeded();
     println!("WILCO_TEST_SEED={}", random.state());
-    block(go_on(&proxy, 60, 3000, &mut random));
+    block(go_on(&proxy, &proxy.url(), 60, 3000, &mut random));
 }
 
 #[test]
@@ -142,6 +152,6 @@ fn a_connection_that_falls_silent_is_given_up() {
     let mut random = Random::seeded();
     println!("WILCO_TEST_SEED={}", random.state());
     let began = std::time::Instant::now();
-    block(go_on(&proxy, 4, 1500, &mut random));
+    block(go_on(&proxy, &proxy.url(), 4, 1500, &mut random));
     assert!(began.elapsed() > Duration::from_secs(1), "nothing fell silent");
 }
