@@ -103,9 +103,11 @@ impl ManualClock {
         SystemTime::UNIX_EPOCH + Duration::from_millis(self.now_ms.load(Ordering::SeqCst))
     }
 
-    pub(crate) fn advance(&self, by: Duration) {
+    /// Moves it. What is done first is done before anybody wakes.
+    pub(crate) fn advance(&self, by: Duration, first: impl FnOnce()) {
         let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX / 2);
         self.now_ms.fetch_add(by_ms, Ordering::SeqCst);
+        first();
         self.moved.notify_waiters();
     }
 

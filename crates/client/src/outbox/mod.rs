@@ -45,6 +45,8 @@ pub use self::pending::{OutboxState, Pending, Told};
 pub use self::relay::{Relay, RelayReport};
 pub use self::within::{OutboxTransaction, Within};
 
+/// How long to wait before a file is opened again that somebody else has locked.
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How long a file may be locked by others.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to a file: one writes at a time.
@@ -109,6 +111,22 @@ impl Outbox {
     /// not there.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
+        let began = tokio::time::Instant::now();
+        loop {
+            // Who makes a file wants all of it for a moment, and for that SQLite lets others not wait.
+            match Self::try_open(path).await {
+                Err(error)
+                    if error.kind() == ErrorKind::OutboxInUse
+                        && began.elapsed() < IN_USE_TIMEOUT =>
+                {
+                    tokio::time::sleep(OPEN_AGAIN).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn try_open(path: &Path) -> Result<Self, Error> {
         let place = Place(format!("the outbox {}", path.display()));
         let options = SqliteConnectOptions::new().filename(path).busy_timeout(IN_USE_TIMEOUT);
         // Before anything is changed in it: a mode is, too.

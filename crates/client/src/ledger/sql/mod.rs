@@ -39,6 +39,8 @@ const KEEP_OPEN: Duration = Duration::from_secs(30 * 24 * 3600);
 const BATCH: usize = 256;
 /// Changes that may wait for the database.
 const WAITING_MAX: usize = 4096;
+/// How long to wait before a file is opened again that somebody else has locked.
+const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How long to wait for a connection to the database.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -77,25 +79,43 @@ fn failed(error: &sqlx::Error) -> Error {
     Error::new(ErrorKind::Ledger, format!("the ledger: {error}"))
 }
 
+/// Never with the URL, which may hold a password.
+fn cannot_open(error: sqlx::Error) -> Error {
+    let text = format!(
+        "the ledger of the URL cannot be opened: {error}; check that the database runs, or that the file's \
+         directory is there"
+    );
+    Error::new(ErrorKind::Ledger, text)
+}
+
+/// Whether somebody else has the file, for now.
+fn is_locked(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message().contains("database is locked"))
+}
+
 impl SqlLedger {
     /// Opens it, and makes its table if there is none.
     pub(crate) async fn open(url: &str) -> Result<Self, Error> {
+        let began = tokio::time::Instant::now();
+        loop {
+            match Self::try_open(url).await {
+                // Who makes a file wants all of it for a moment, and for that SQLite lets others not wait.
+                Err(error) if is_locked(&error) && began.elapsed() < CONNECT_TIMEOUT => {
+                    tokio::time::sleep(OPEN_AGAIN).await;
+                }
+                opened => return opened.map_err(cannot_open),
+            }
+        }
+    }
+
+    async fn try_open(url: &str) -> Result<Self, sqlx::Error> {
         sqlx::any::install_default_drivers();
         let is_sqlite = url.starts_with("sqlite:");
-        let cannot = |error: sqlx::Error| {
-            // Never the URL, which may hold a password.
-            let text = format!(
-                "the ledger of the URL cannot be opened: {error}; check that the database runs, or \
-                 that the file's directory is there"
-            );
-            Error::new(ErrorKind::Ledger, text)
-        };
         let options: AnyConnectOptions = match is_sqlite {
             // Made if it is not there.
             true => format!("{url}{}mode=rwc", if url.contains('?') { '&' } else { '?' }).parse(),
             false => url.parse(),
-        }
-        .map_err(cannot)?;
+        }?;
         let pool = AnyPoolOptions::new().max_connections(3).acquire_timeout(CONNECT_TIMEOUT);
         let pool = pool.after_connect(move |connection, _| {
             Box::pin(async move {
@@ -110,11 +130,11 @@ impl SqlLedger {
         });
         // A pool would try until its time is up.
         let trying = tokio::time::timeout(CONNECT_TIMEOUT, AnyConnection::connect_with(&options));
-        let tried = trying.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map_err(cannot)?;
+        let tried = trying.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
         drop(tried.close().await);
-        let pool = pool.connect_with(options).await.map_err(cannot)?;
+        let pool = pool.connect_with(options).await?;
         let statements = Arc::new(Statements::new(is_sqlite));
-        statements.create(&pool).await.map_err(cannot)?;
+        statements.create(&pool).await?;
         let (changes, waiting) = mpsc::channel(WAITING_MAX);
         let (given_back, returned) = mpsc::unbounded_channel();
         let writer = Writer {

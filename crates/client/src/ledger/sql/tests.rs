@@ -42,6 +42,21 @@ fn a_file_is_a_ledger_that_processes_share() {
 }
 
 #[test]
+fn many_open_a_new_file_at_the_same_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let url = sqlite(&directory);
+    let opening: Vec<_> = (0..8)
+        .map(|_| {
+            let url = url.clone();
+            std::thread::spawn(move || block(async { drop(open(&url).await) }))
+        })
+        .collect();
+    for opening in opening {
+        opening.join().expect("it opens");
+    }
+}
+
+#[test]
 fn names_of_any_bytes_are_told_apart() {
     let directory = tempfile::tempdir().expect("a directory");
     let url = sqlite(&directory);

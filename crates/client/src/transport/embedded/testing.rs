@@ -37,8 +37,8 @@ impl EmbeddedTransport {
 impl Controls {
     pub(crate) fn advance(&self, by: Duration) {
         let node = Arc::clone(&self.transport.shared.state.lock().node);
-        self.clock.advance(by);
-        node.time_has_passed();
+        // What the broker does at a time it has done before a worker that woke then.
+        self.clock.advance(by, || node.time_has_passed());
         self.transport.shared.wake.0.notify_one();
     }
 
