@@ -8,6 +8,11 @@
 //! With `WILCO_TEST_AMQP=amqp://...` the tests run against that broker instead; tests that need a
 //! process of their own are then skipped, and say so by name.
 
+/// What it says of Rust compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 pub mod broker;
 mod bystander;
 pub mod client;

@@ -67,7 +67,7 @@ enum What {
     Settle(Box<OutcomeMessage<'static>>),
 }
 
-/// An id as the database has it: text without zero bytes.
+/// A name or an id as the database has it: text without zero bytes.
 fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.contains('\0') => text.to_owned(),
@@ -148,7 +148,7 @@ impl SqlLedger {
 
     async fn change(&self, key: Key<'_>, what: What) -> Result<Option<Claim>, Error> {
         let (done, is_done) = oneshot::channel();
-        let (queue, id) = (key.queue.to_owned(), readable(key.id));
+        let (queue, id) = (readable(key.queue.as_bytes()), readable(key.id));
         let ended = || Error::new(ErrorKind::Closed, "the ledger is closed");
         let change = Change { queue, id, what, done };
         self.changes.send(change).await.map_err(|_| ended())?;
@@ -173,7 +173,7 @@ impl Ledger for SqlLedger {
 
     fn give_back(&self, key: Key<'_>) {
         // If the task has ended, the claim ends by itself.
-        let _ = self.given_back.send((key.queue.to_owned(), readable(key.id)));
+        let _ = self.given_back.send((readable(key.queue.as_bytes()), readable(key.id)));
     }
 
     async fn settle(&self, outcome: &OutcomeMessage<'static>) -> Result<(), Error> {
@@ -182,12 +182,13 @@ impl Ledger for SqlLedger {
     }
 
     async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error> {
-        let subscribed = self.statements.subscribe(&self.pool, topic, queue).await;
+        let subscribed =
+            self.statements.subscribe(&self.pool, &readable(topic.as_bytes()), queue).await;
         subscribed.map_err(|error| failed(&error))
     }
 
     async fn subscribers(&self, topic: &str) -> Result<Vec<String>, Error> {
-        let queues = self.statements.subscribers(&self.pool, topic).await;
+        let queues = self.statements.subscribers(&self.pool, &readable(topic.as_bytes())).await;
         queues.map_err(|error| failed(&error))
     }
 

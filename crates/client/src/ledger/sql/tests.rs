@@ -64,7 +64,7 @@ fn names_of_any_bytes_are_told_apart() {
         let ledger = open(&url).await;
         let ids: [&[u8]; 7] =
             [b"a", b"A", b"\0", b"\xff", b"\xfe", "ä".as_bytes(), b"'; DROP TABLE"];
-        for queue in ["q", "p'\"\u{202e}"] {
+        for queue in ["q", "\0", "p'\"\u{202e}"] {
             for id in ids {
                 let claim = ledger.claim(Key { queue, id }, 1, "w\0w").await.expect("asked");
                 assert_eq!(claim, Claim::Ours, "{queue:?} {id:?}");

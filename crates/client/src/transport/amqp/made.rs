@@ -14,6 +14,8 @@ use crate::transport::making::{Admitted, Maker, Origin};
 
 /// How long to wait before an outcome message that was refused is sent again: its queue is full.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is sent: a producer that does not read its outcomes holds up no worker for ever.
+const TELL_ATTEMPTS: u32 = 5;
 
 impl AmqpTransport {
     /// Whether a delivery is to be worked on; what is known of it already is told again.
@@ -59,6 +61,7 @@ impl AmqpTransport {
                 self.delay(&origin.queue, &delivery.properties, body, attempt, after).await;
             let settlement = match delayed {
                 Ok(()) => Settlement::Ack,
+                Err(error) if error.kind() == ErrorKind::Closed => return false,
                 Err(error) => {
                     tracing::debug!("a message waits in its worker: {error}");
                     tokio::time::sleep(after).await;
@@ -112,12 +115,14 @@ impl AmqpTransport {
             properties: properties.into(),
             body: Bytes::copy_from_slice(outcome.body()),
         };
+        let mut attempts_left = TELL_ATTEMPTS;
         loop {
+            attempts_left -= 1;
             let confirm = self.publish_raw(publish.clone(), None).await;
             match confirm.map_err(|_| Error::closed())? {
                 // If its queue is gone, its producer is.
                 Ok(Taken::Stored | Taken::Unroutable) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Refused => {
+                Err(error) if error.kind() == ErrorKind::Refused && attempts_left > 0 => {
                     tokio::time::sleep(TELL_AGAIN).await;
                 }
                 Err(error) => return Err(error),
