@@ -161,7 +161,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
                 "'{}' cannot be the name of a queue or topic: it has 1 to 255 bytes and no line ends",
                 name.escape_debug()
             );
-            Err(Error::new(ErrorKind::Refused, text))
+            Err(Error::new(ErrorKind::Invalid, text))
         }
     }
 }

@@ -259,3 +259,36 @@ fn layers_made_for_tower_are_put_around_handlers() {
         assert_eq!(seen.load(Ordering::SeqCst), 17, "with the quotation marks");
     });
 }
+
+#[test]
+fn a_stream_is_sent_with_no_more_under_way_than_the_window_has_room_for() {
+    use futures_util::{StreamExt, stream};
+
+    const WINDOW: u32 = 10;
+    over_each(|wilco| async move {
+        let queue: Queue<u32, u32> = Queue::named(unique("stream"));
+        let handler = async |number: u32| match number % 7 {
+            3 => Err(Failure::permanent(number)),
+            _ => Ok(number),
+        };
+        let _worker = wilco.worker().handle(queue.clone(), handler).spawn();
+        let producer = wilco.producer(queue).window(WINDOW as usize);
+        let producer = producer.build().await.expect("a producer");
+        let (taken, told) = (AtomicU32::new(0), AtomicU32::new(0));
+        let numbers = stream::iter(0..500_u32).inspect(|_| {
+            let taken = taken.fetch_add(1, Ordering::SeqCst) + 1;
+            assert!(taken - told.load(Ordering::SeqCst) <= WINDOW + 1, "{taken} were taken");
+        });
+        let mut outcomes = std::pin::pin!(producer.send_all(numbers));
+        let (mut sum, mut failed) = (0, 0);
+        while let Some(outcome) = outcomes.next().await {
+            told.fetch_add(1, Ordering::SeqCst);
+            match outcome.expect("known") {
+                Outcome::Processed(done) => sum += done.result().expect("a number"),
+                Outcome::Failed(why) => failed += why.error.parse::<u32>().expect("a number"),
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!((sum + failed, told.load(Ordering::SeqCst)), ((0..500).sum(), 500));
+    });
+}

@@ -90,7 +90,7 @@ impl<'t> Entering<'t> {
         {
             if text.contains('\0') {
                 let text = format!("{what} has a zero byte, which a database cannot keep");
-                return Err(Error::new(ErrorKind::Refused, text));
+                return Err(Error::new(ErrorKind::Invalid, text));
             }
         }
         if key.is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {

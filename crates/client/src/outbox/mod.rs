@@ -179,7 +179,7 @@ impl Outbox {
     ///
     /// # Errors
     /// [`ErrorKind::Codec`](crate::ErrorKind::Codec), [`ErrorKind::TooLarge`](crate::ErrorKind::TooLarge) and
-    /// [`ErrorKind::Refused`](crate::ErrorKind::Refused) for what no engine would take;
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for what no engine would take;
     /// [`ErrorKind::Outbox`](crate::ErrorKind::Outbox),
     /// [`ErrorKind::OutboxInUse`](crate::ErrorKind::OutboxInUse),
     /// [`ErrorKind::OutboxDamaged`](crate::ErrorKind::OutboxDamaged).

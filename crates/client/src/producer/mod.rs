@@ -13,11 +13,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{Stream, StreamExt};
 use tokio::sync::Semaphore;
 
 use crate::codec::Encode;
 use crate::connection::Connection;
 use crate::error::{Error, ErrorKind};
+use crate::outcome::Outcome;
 use crate::queue::check_name;
 use crate::target::Target;
 
@@ -176,6 +178,41 @@ impl<In, Out, C> Producer<In, Out, C> {
         C: Encode<In>,
     {
         self.send(message).without_waiting()
+    }
+
+    /// Sends all that a stream has, or an iterator by [`stream::iter`](futures_util::stream::iter), in its
+    /// order, and tells what became of each as that becomes known, in any order: the id is among an outcome's
+    /// details. As many are under way as the window has room for, until their outcomes are known, so however
+    /// much there is, so much memory it takes. Who takes no more outcomes sends no more.
+    ///
+    /// ```no_run
+    /// # use wilco::{Producer, Error};
+    /// use futures_util::{StreamExt, stream};
+    ///
+    /// # async fn example(stock: Producer<u32>) -> Result<(), Error> {
+    /// let mut outcomes = std::pin::pin!(stock.send_all(stream::iter(0..1_000_000)));
+    /// while let Some(outcome) = outcomes.next().await {
+    ///     println!("{}", outcome?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Of each message by itself, as [`send`](Self::send) and [`Receipt::outcome`] have them; the others go on.
+    pub fn send_all<S>(&self, messages: S) -> impl Stream<Item = Result<Outcome<Out, C>, Error>>
+    where
+        S: Stream<Item = In>,
+        C: Encode<In> + 'static,
+        Out: 'static,
+    {
+        let window = self.inner.settings.window;
+        let told = |message: In| {
+            let sending = self.send(&message);
+            async move { sending.await?.outcome().await }
+        };
+        // Polled first in the order in which they came, so they are sent in it.
+        messages.map(told).buffer_unordered(window)
     }
 
     /// The name of its queue or topic.

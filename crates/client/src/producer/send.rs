@@ -254,7 +254,7 @@ pub(crate) fn check_headers(headers: &[(String, String)]) -> Result<(), Error> {
             "'{}' cannot be the name of a header: it has 1 to 255 bytes and does not begin with x-",
             name.escape_debug()
         );
-        return Err(Error::new(ErrorKind::Refused, text));
+        return Err(Error::new(ErrorKind::Invalid, text));
     }
     let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
     if bytes > HEADER_BYTES_MAX {

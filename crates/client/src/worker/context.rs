@@ -110,8 +110,8 @@ impl Context {
     }
 
     /// Tells the producer how far the work has got, from 0 to 1, and what is being done: it sees that with
-    /// [`Receipt::progress`](crate::Receipt::progress). At most ten a second are passed on; those between
-    /// are not, so it costs nothing to say it often.
+    /// [`Receipt::progress`](crate::Receipt::progress). At most ten a second are passed on to it, and some tens
+    /// in all go into the message's story on a wilco server; those between are forgotten.
     pub fn progress(&self, fraction: f64, text: impl AsRef<str>) {
         let ProgressReporter { connection, incoming, last } = &*self.progress;
         let now = Instant::now();

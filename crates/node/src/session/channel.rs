@@ -25,6 +25,27 @@ pub(super) struct Channel {
     pub transaction: Option<Transaction>,
     /// Reports about messages that this channel holds, by delivery tag.
     pub reports: BTreeMap<u64, Report>,
+    /// Deliveries whose progress is noted, by delivery tag.
+    pub progress: BTreeMap<u64, NotedProgress>,
+}
+
+/// When the progress of a delivery was noted, ms since the epoch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NotedProgress {
+    pub first_at_ms: u64,
+    pub last_at_ms: u64,
+}
+
+impl NotedProgress {
+    /// Whether it is to be noted again: once a second at first, and the longer it goes on the more rarely, so
+    /// that some tens of notes are all there ever are. A message's story is not to consist of them.
+    pub(super) fn is_due(self, now_ms: u64) -> bool {
+        const EVERY_MS: u64 = 1000;
+        const OF_THE_TIME: u64 = 4;
+        let since_first_ms = now_ms.saturating_sub(self.first_at_ms);
+        let since_last_ms = now_ms.saturating_sub(self.last_at_ms);
+        since_last_ms >= EVERY_MS.max(since_first_ms / OF_THE_TIME)
+    }
 }
 
 /// A consumer of this channel.
@@ -72,6 +93,30 @@ impl Channel {
             confirms: None,
             transaction: None,
             reports: BTreeMap::new(),
+            progress: BTreeMap::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::NotedProgress;
+
+    #[test]
+    fn of_progress_some_tens_of_notes_are_all_there_ever_are() {
+        let notes = |duration_ms: u64| {
+            let mut noted = NotedProgress { first_at_ms: 0, last_at_ms: 0 };
+            let due = (0..duration_ms).step_by(100).filter(|now_ms| {
+                let is_due = noted.is_due(*now_ms);
+                if is_due {
+                    noted.last_at_ms = *now_ms;
+                }
+                is_due
+            });
+            due.count()
+        };
+        assert_eq!(notes(4000), 3);
+        assert!((10..20).contains(&notes(60_000)), "{}", notes(60_000));
+        assert!(notes(7 * 24 * 3_600_000) < 70, "{}", notes(7 * 24 * 3_600_000));
     }
 }

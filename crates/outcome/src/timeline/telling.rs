@@ -62,11 +62,13 @@ impl Teller {
                 }
                 index
             }
-            // Nothing follows from it; one of which nothing else is known is forgotten, too.
-            What::Progress { queue, .. } => match self.there(queue) {
-                Some(index) => index,
-                None => return,
-            },
+            What::Progress { queue, .. } => {
+                let index = self.there(queue).unwrap_or_else(|| self.begin(at, queue, false));
+                if let Some(story) = self.told[index].queue(queue) {
+                    stand(story, Stage::Delivered);
+                }
+                index
+            }
             What::Settled(settled) => self.settle(at, time_ms, settled),
             What::Received { queue } => match self.notified(queue) {
                 Some(index) => {

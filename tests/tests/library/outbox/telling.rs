@@ -169,8 +169,8 @@ pub(super) fn looked_at(place: &Place) {
             ("x".repeat(256), "k".to_owned(), ErrorKind::TooLarge),
             (String::new(), "k".to_owned(), ErrorKind::TooLarge),
             ("x".to_owned(), String::new(), ErrorKind::TooLarge),
-            ("\0".to_owned(), "k".to_owned(), ErrorKind::Refused),
-            ("x".to_owned(), "\0".to_owned(), ErrorKind::Refused),
+            ("\0".to_owned(), "k".to_owned(), ErrorKind::Invalid),
+            ("x".to_owned(), "\0".to_owned(), ErrorKind::Invalid),
         ] {
             let send = outbox.send(queue.clone(), &"x".to_owned()).id(&id).key(&key);
             let error = send.await.expect_err("it cannot be");

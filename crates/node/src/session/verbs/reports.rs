@@ -11,6 +11,7 @@ use outcome::{DEADLINE_MS_DEFAULT, IdHash, REPORT_BYTES_MAX, Report};
 use crate::auth::Access;
 use crate::names::REPORT_EXCHANGE;
 use crate::registry::report_key;
+use crate::session::channel::NotedProgress;
 use crate::session::headers::Headers;
 use crate::session::publishes::Publish;
 use crate::session::state::Session;
@@ -52,7 +53,7 @@ impl Session {
             return self.refuse_in_turn(number);
         };
         if let Some(permille) = progress {
-            self.note_progress((number, tag), id, permille, publish.body);
+            self.note_progress((number, tag), id, permille, publish.body)?;
             return self.confirm_in_turn(number);
         }
         let bytes_published = publish.body.len() as u64;
@@ -83,10 +84,25 @@ impl Session {
         Ok(())
     }
 
-    /// Notes how far a worker has got. Short of disk or memory, it does not: nothing depends on it.
-    fn note_progress(&self, (number, tag): (u16, u64), id: u128, permille: u16, text: &[u8]) {
+    /// Notes how far a worker has got: not each time, and not short of disk or memory, since nothing depends
+    /// on it.
+    fn note_progress(
+        &mut self,
+        (number, tag): (u16, u64),
+        id: u128,
+        permille: u16,
+        text: &[u8],
+    ) -> Result<(), BrokerError> {
+        let now_ms = self.engine.now_ms();
+        let noted = &mut self.channel(number)?.progress;
+        let before = noted.get(&tag).copied();
+        if before.is_some_and(|before| !before.is_due(now_ms)) {
+            return Ok(());
+        }
+        let first_at_ms = before.map_or(now_ms, |before| before.first_at_ms);
+        noted.insert(tag, NotedProgress { first_at_ms, last_at_ms: now_ms });
         if self.engine.holds_publishers() {
-            return;
+            return Ok(());
         }
         let outbox = self.outbox.lock();
         let channel = outbox.channels.get(&number);
@@ -96,9 +112,10 @@ impl Session {
             Some((Arc::clone(queue), unsettled.id.attempt()))
         });
         drop(outbox);
-        let Some((queue, attempt)) = found else { return };
+        let Some((queue, attempt)) = found else { return Ok(()) };
         let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_BYTES_MAX)]);
         self.engine.note_progress(&queue, id, attempt, permille, &text);
+        Ok(())
     }
 
     /// Forgets a report that will reach nobody.

@@ -179,6 +179,9 @@ fn by(channel: &mut Channel, unsettled: &Unsettled, name: &WorkerName) -> Option
     if unsettled.report == 0 {
         return None;
     }
+    if !channel.progress.is_empty() {
+        channel.progress.remove(&unsettled.tag);
+    }
     let report = match channel.reports.is_empty() {
         true => None,
         false => channel.reports.remove(&unsettled.tag),

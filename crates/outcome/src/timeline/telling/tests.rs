@@ -99,7 +99,7 @@ fn each_story_is_told_as_it_was() {
     check("publish a, deliver a w, settle a processed", "settled=processed a:settled=processed");
     check("publish a, move, deliver a w", "delivered a:delivered");
     check("publish a, deliver a w, progress a", "delivered a:delivered");
-    check("progress a", "");
+    check("progress a", "delivered a:delivered");
     // A fan-out is settled when all of it is; the worst counts.
     check("publish a b, settle a failed", "queued a:settled=failed b:queued");
     check(
