@@ -53,7 +53,7 @@ impl Engine for InProcess {
     }
 
     fn kill_and_restart(&self) -> bool {
-        // It would take the test with it: `embedded.rs` has a process for that.
+        // It would take the test with it: `library/crashes.rs` has a process for that.
         false
     }
 }

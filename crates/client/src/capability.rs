@@ -15,7 +15,7 @@ pub enum Capability {
     Retry,
     /// A message that waits can be taken out by its id.
     Cancel,
-    /// A message is found by its id from other processes.
+    /// A message is found by its id from other processes; where the engine lives in this one, from all of it.
     Attach,
     /// Whoever may sees what becomes of everybody's messages.
     Watch,

@@ -61,7 +61,14 @@
 //! - `testing` (feature `embedded`) has a broker for tests, with a clock that is moved by hand.
 //! - `amqps://` is `amqp://` over TLS, with the feature `tls`: see [`Wilco::connect`].
 //! - What one message is has an id that is used for nothing else in its queue: a second one with the same
-//!   id is taken for the first, sent again.
+//!   id is taken for the first, sent again. How far that reaches, over several workers and restarts, says
+//!   [`Capability::SharedIds`].
+//!
+//! | feature | |
+//! |---|---|
+//! | `embedded` | a broker in the process: `embedded:PATH`, `memory:`, and the one for tests |
+//! | `sql` | a ledger for engines that keep none, and the outbox: SQLite, PostgreSQL |
+//! | `tls` | `amqps://` |
 
 mod attached;
 mod awaited;

@@ -149,11 +149,11 @@ impl Address {
                 tls.set(name, value).map_err(|why| bad(&why))?;
             }
             _ => {
-                return Err(bad(&format!(
-                    "the option {name:?} is unknown; there are auth_mechanism, heartbeat, ledger and \
-                     name, and for amqps:// cacertfile, certfile, keyfile, server_name_indication and \
-                     verify"
-                )));
+                // Without it: of a password that is not percent-encoded, it may be a part.
+                return Err(bad(
+                    "an option is unknown; there are auth_mechanism, heartbeat, ledger and name, and for \
+                     amqps:// cacertfile, certfile, keyfile, server_name_indication and verify",
+                ));
             }
         }
         Ok(())
@@ -214,7 +214,7 @@ fn host(text: &str, default_port: u16) -> Result<(String, u16), Error> {
     let (host, port) = match text.rsplit_once(':') {
         // A colon inside brackets belongs to an IPv6 address.
         Some((host, port)) if !port.contains(']') => {
-            (host, port.parse().map_err(|_| bad(&format!("{port:?} is not a port")))?)
+            (host, port.parse().map_err(|_| bad("a port is a number up to 65535, and of a password all but letters and digits is percent-encoded"))?)
         }
         _ => (text, default_port),
     };
@@ -297,6 +297,9 @@ mod tests {
             "amqp://u:geheim@h/?x=1",
             "amqp://u:geheim@h/?heartbeat=0",
             "amqp://u:geheim@h/?heartbeat=x",
+            "amqp://u:geheim/x@h",
+            "amqp://u:ab?geheim@h/",
+            "amqp://u:ab?geheim=1@h/",
             "amqp://u:geheim@h/?verify=verify_peer",
             "amqp://u:geheim@h/?cacertfile=ca.pem",
             "amqp://u:geheim@h/?auth_mechanism=external",

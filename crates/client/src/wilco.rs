@@ -24,9 +24,9 @@ use crate::worker::WorkerBuilder;
 /// the last one and everything made from it are gone, or with [`close`](Self::close).
 ///
 /// It reconnects by itself. While there is no connection, sending waits, and so does working; what had
-/// been handed over is sent again under its id, so nothing is lost and nothing is queued twice. A worker
-/// that dies, or loses its connection, before the broker knows that it is done may see its message again,
-/// as with every queue: what it does should bear that.
+/// been handed over is sent again under its id, so nothing is lost. A worker that dies, or loses its
+/// connection, before the broker knows that it is done may see its message again, as with every queue: what
+/// it does should bear that.
 #[derive(Clone)]
 pub struct Wilco {
     connection: Arc<Connection>,
@@ -47,6 +47,10 @@ impl Wilco {
     /// - `embedded:PATH`: a broker in this process, with its store in that directory, which no other
     ///   process may use meanwhile (feature `embedded`);
     /// - `memory:`: the same with a store in memory, gone with the process.
+    ///
+    /// Options of `amqp://` and `amqps://`, behind a `?`, percent-encoded: `heartbeat=SECONDS`; `name=NAME`, for
+    /// the broker's list of connections; `ledger=URL`, where the engine keeps none (`sqlite:FILE` or
+    /// `postgres://user:password@host/database`, feature `sql`): producers and workers name the same.
     ///
     /// # Errors
     /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable),
@@ -180,7 +184,7 @@ impl Wilco {
     }
 
     /// Removes the messages of a queue that no worker has; returns how many. The outcome of each is
-    /// [`Dropped`](crate::Outcome::Dropped).
+    /// [`Dropped`](crate::Outcome::Dropped), if the engine tells it ([`Capability::Dropped`]).
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound), [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).
@@ -190,7 +194,7 @@ impl Wilco {
     }
 
     /// Removes a queue with its messages; returns how many there were. Their outcome is
-    /// [`Dropped`](crate::Outcome::Dropped).
+    /// [`Dropped`](crate::Outcome::Dropped), if the engine tells it ([`Capability::Dropped`]).
     ///
     /// # Errors
     /// [`ErrorKind::Forbidden`](crate::ErrorKind::Forbidden).

@@ -107,6 +107,10 @@ impl Ledger for MemoryLedger {
         Ok(())
     }
 
+    async fn unsubscribe(&self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
     async fn subscribers(&self, _: &str) -> Result<Vec<String>, Error> {
         let text = "this broker does not say which queues a topic has, so nobody would know how many \
                     outcomes there will be: name a ledger in the URL of producers and workers, such as \

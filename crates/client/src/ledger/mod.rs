@@ -79,6 +79,9 @@ pub(crate) trait Ledger: Send + Sync + 'static {
     /// Has a queue be one of a topic.
     async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error>;
 
+    /// Has a queue be in no topic any more.
+    async fn unsubscribe(&self, queue: &str) -> Result<(), Error>;
+
     /// The queues of a topic.
     ///
     /// # Errors

@@ -164,9 +164,10 @@ impl Entry<'_> {
             let known = "DELETE FROM wilco_outbox WHERE target = $1 AND id = $2 \
                          AND state IN ('settled', 'told')";
             let values = [self.target.as_str().into(), self.id.into()];
-            if connection.execute(known, &values).await? > 0 {
-                self.insert(connection, now).await?;
-            }
+            connection.execute(known, &values).await?;
+            // Also if there was none: the relay may just have forgotten it. If there is one still, it is
+            // under way.
+            self.insert(connection, now).await?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Inner;
 use crate::awaited::Interest;
 use crate::error::{Error, ErrorKind};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Settled};
 use crate::progress::Progress;
 use crate::transport::Outgoing;
 
@@ -107,23 +107,38 @@ impl<Out, C> Receipt<Out, C> {
     /// Puts the message in again, under the same id. If the broker has lost it, it is a new one with a
     /// new deadline. If it still waits for a worker or is being worked on, it stays where it is, and
     /// what becomes of it is told, late as it may be; what has become of it already is told again. So it
-    /// is never processed twice.
+    /// is not processed twice, as far as the engine knows its id ([`Capability::SharedIds`](crate::Capability::SharedIds)).
     ///
     /// # Errors
     /// As [`Producer::send`](super::Producer::send).
     pub async fn send_again(&self) -> Result<(), Error> {
         let timeout = self.sent.producer.settings.send_timeout;
-        let known = self.sent.interest.begin_again();
+        let interest = &self.sent.interest;
+        let mut known = Known { interest, outcomes: Some(interest.begin_again()) };
         let sending = async {
             let permits = self.sent.producer.room(self.sent.message.body.len(), true).await?;
             self.sent.hand_over(&Arc::new(permits)).await
         };
         let sent = tokio::time::timeout(timeout, sending).await;
         let sent = sent.unwrap_or_else(|_| Err(self.sent.not_confirmed(timeout)));
-        if sent.is_err() {
-            self.sent.interest.restore(known);
+        if sent.is_ok() {
+            known.outcomes = None;
         }
         sent
+    }
+}
+
+/// What is known of a message while it is put in again: it still is, unless that succeeds.
+struct Known<'a> {
+    interest: &'a Interest,
+    outcomes: Option<Vec<Settled>>,
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        if let Some(outcomes) = self.outcomes.take() {
+            self.interest.restore(outcomes);
+        }
     }
 }
 

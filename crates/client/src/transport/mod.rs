@@ -223,6 +223,9 @@ pub(crate) trait Transport: Send + Sync + 'static {
         false
     }
 
+    /// Whether a delivery can still be settled: else it is in its queue again.
+    fn holds(&self, delivery: &Incoming) -> bool;
+
     /// Asks whether a delivery is to be worked on; `attempt` counts from 1 on. Waits while somebody else
     /// works on a message with the same id.
     async fn admit(&self, _delivery: &Incoming, _attempt: u32) -> Admission {

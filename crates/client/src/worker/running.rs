@@ -130,6 +130,8 @@ impl Running {
             };
             while tasks.try_join_next().is_some() {}
             match next {
+                // It came on a connection that is gone, and will come again.
+                Some(Ok(incoming)) if !transport.holds(&incoming) => {}
                 Some(Ok(incoming)) => {
                     let attempt = Attempt::new(self, route, incoming);
                     tasks.spawn(async move {

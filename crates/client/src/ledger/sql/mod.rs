@@ -39,6 +39,8 @@ const KEEP_OPEN: Duration = Duration::from_secs(30 * 24 * 3600);
 const BATCH: usize = 256;
 /// Changes that may wait for the database.
 const WAITING_MAX: usize = 4096;
+/// How long the database may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to wait before a file is opened again that somebody else has locked.
 const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How long to wait for a connection to the database.
@@ -58,7 +60,31 @@ struct Change {
     queue: String,
     id: String,
     what: What,
-    done: oneshot::Sender<Result<Option<Claim>, Error>>,
+    done: oneshot::Sender<Result<Changed, Error>>,
+}
+
+/// What was done.
+enum Changed {
+    /// It is noted.
+    Noted,
+    /// The claim is granted.
+    Granted(Grant),
+    /// It is not.
+    Denied(Claim),
+}
+
+/// A claim on its way to who asked for it: given back if that does not wait any more.
+struct Grant {
+    key: Option<(String, String)>,
+    given_back: mpsc::UnboundedSender<(String, String)>,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            let _ = self.given_back.send(key);
+        }
+    }
 }
 
 enum What {
@@ -91,6 +117,11 @@ fn cannot_open(error: sqlx::Error) -> Error {
 /// Whether somebody else has the file, for now.
 fn is_locked(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|error| error.message().contains("database is locked"))
+}
+
+/// A database that vanishes without a word is not waited for for ever.
+async fn within<T>(asking: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(ANSWER_TIMEOUT, asking).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 impl SqlLedger {
@@ -141,12 +172,21 @@ impl SqlLedger {
             pool: pool.clone(),
             statements: Arc::clone(&statements),
             claimant: uuid::Uuid::now_v7().to_string(),
+            given_back: given_back.downgrade(),
         };
         tokio::spawn(writer.run(waiting, returned));
         Ok(Self { pool, statements, changes, given_back })
     }
 
-    async fn change(&self, key: Key<'_>, what: What) -> Result<Option<Claim>, Error> {
+    /// Of a database that does not answer, the error is that.
+    async fn bounded<T>(
+        &self,
+        asking: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Error> {
+        within(asking).await.map_err(|error| failed(&error))
+    }
+
+    async fn change(&self, key: Key<'_>, what: What) -> Result<Changed, Error> {
         let (done, is_done) = oneshot::channel();
         let (queue, id) = (readable(key.queue.as_bytes()), readable(key.id));
         let ended = || Error::new(ErrorKind::Closed, "the ledger is closed");
@@ -168,7 +208,14 @@ impl Ledger for SqlLedger {
 
     async fn claim(&self, key: Key<'_>, attempt: u32, worker: &str) -> Result<Claim, Error> {
         let what = What::Claim { attempt, worker: worker.to_owned() };
-        Ok(self.change(key, what).await?.unwrap_or(Claim::Theirs))
+        Ok(match self.change(key, what).await? {
+            Changed::Granted(mut grant) => {
+                grant.key = None;
+                Claim::Ours
+            }
+            Changed::Denied(claim) => claim,
+            Changed::Noted => Claim::Theirs,
+        })
     }
 
     fn give_back(&self, key: Key<'_>) {
@@ -182,19 +229,22 @@ impl Ledger for SqlLedger {
     }
 
     async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error> {
-        let subscribed =
-            self.statements.subscribe(&self.pool, &readable(topic.as_bytes()), queue).await;
-        subscribed.map_err(|error| failed(&error))
+        let topic = readable(topic.as_bytes());
+        self.bounded(self.statements.subscribe(&self.pool, &topic, queue)).await
+    }
+
+    async fn unsubscribe(&self, queue: &str) -> Result<(), Error> {
+        self.bounded(self.statements.unsubscribe(&self.pool, queue)).await
     }
 
     async fn subscribers(&self, topic: &str) -> Result<Vec<String>, Error> {
-        let queues = self.statements.subscribers(&self.pool, &readable(topic.as_bytes())).await;
-        queues.map_err(|error| failed(&error))
+        let topic = readable(topic.as_bytes());
+        self.bounded(self.statements.subscribers(&self.pool, &topic)).await
     }
 
     async fn story(&self, id: &str) -> Result<Option<Value>, Error> {
-        let rows = self.statements.rows(&self.pool, &readable(id.as_bytes())).await;
-        Ok(story::of(id, &rows.map_err(|error| failed(&error))?))
+        let readable = readable(id.as_bytes());
+        Ok(story::of(id, &self.bounded(self.statements.rows(&self.pool, &readable)).await?))
     }
 }
 
@@ -204,6 +254,7 @@ struct Writer {
     statements: Arc<Statements>,
     /// This process, in its claims.
     claimant: String,
+    given_back: mpsc::WeakUnboundedSender<(String, String)>,
 }
 
 impl Writer {
@@ -218,6 +269,17 @@ impl Writer {
         loop {
             tokio::select! {
                 biased;
+                // First: claims must not run out because there is much to do.
+                _ = renew.tick() => {
+                    let renewed = within(self.statements.renew(&self.pool, &self.claimant)).await;
+                    self.log("claims could not be renewed", renewed);
+                    continue;
+                }
+                _ = forget.tick() => {
+                    let forgotten = within(self.statements.forget(&self.pool)).await;
+                    self.log("old outcomes could not be deleted", forgotten);
+                    continue;
+                }
                 count = waiting.recv_many(&mut batch, BATCH) => {
                     if count == 0 {
                         break;
@@ -228,16 +290,6 @@ impl Writer {
                         break;
                     }
                 }
-                _ = renew.tick() => {
-                    let renewed = self.statements.renew(&self.pool, &self.claimant).await;
-                    self.log("claims could not be renewed", renewed);
-                    continue;
-                }
-                _ = forget.tick() => {
-                    let forgotten = self.statements.forget(&self.pool).await;
-                    self.log("old outcomes could not be deleted", forgotten);
-                    continue;
-                }
             }
             // What was given back before something was asked for is there for it.
             while let Ok(more) = returned.try_recv() {
@@ -245,12 +297,14 @@ impl Writer {
             }
             batch.sort_by(|a, b| (&a.queue, &a.id).cmp(&(&b.queue, &b.id)));
             given_back.sort();
-            match self.carry_out(&batch, &given_back).await {
+            match within(self.carry_out(&batch, &given_back)).await {
                 Ok(results) => {
+                    given_back.clear();
                     for (change, result) in batch.drain(..).zip(results) {
                         let _ = change.done.send(Ok(result));
                     }
                 }
+                // What was to be given back still is, with the next.
                 Err(error) => {
                     let error = failed(&error);
                     for change in batch.drain(..) {
@@ -258,7 +312,6 @@ impl Writer {
                     }
                 }
             }
-            given_back.clear();
         }
     }
 
@@ -272,7 +325,7 @@ impl Writer {
         &self,
         batch: &[Change],
         given_back: &[(String, String)],
-    ) -> Result<Vec<Option<Claim>>, sqlx::Error> {
+    ) -> Result<Vec<Changed>, sqlx::Error> {
         let mut connection = self.pool.acquire().await?;
         let mut transaction = connection.begin_with(self.statements.begin()).await?;
         let mut results = Vec::with_capacity(batch.len());
@@ -290,27 +343,29 @@ impl Writer {
         &self,
         connection: &mut AnyConnection,
         Change { queue, id, what, .. }: &Change,
-    ) -> Result<Option<Claim>, sqlx::Error> {
+    ) -> Result<Changed, sqlx::Error> {
         let statements = &self.statements;
         match what {
             What::Sent { published_at_ms } => {
                 statements.sent(connection, queue, id, *published_at_ms).await?;
-                Ok(None)
+                Ok(Changed::Noted)
             }
             What::Settle(outcome) => {
                 statements.settle(connection, queue, id, outcome).await?;
-                Ok(None)
+                Ok(Changed::Noted)
             }
             What::Claim { attempt, worker } => {
                 let claimant = self.claimant.as_str();
                 let is_ours =
                     statements.claim(connection, queue, id, *attempt, worker, claimant).await?;
-                if is_ours {
-                    return Ok(Some(Claim::Ours));
+                if is_ours && let Some(given_back) = self.given_back.upgrade() {
+                    let key = Some((queue.clone(), id.clone()));
+                    return Ok(Changed::Granted(Grant { key, given_back }));
                 }
                 let row = statements.row(connection, queue, id).await?;
                 let settled = row.and_then(|row| row.outcome_message());
-                Ok(Some(settled.map_or(Claim::Theirs, |it| Claim::Settled(Box::new(it)))))
+                let claim = settled.map_or(Claim::Theirs, |it| Claim::Settled(Box::new(it)));
+                Ok(Changed::Denied(claim))
             }
         }
     }

@@ -221,6 +221,11 @@ impl Statements {
         sqlx::query(subscribe).bind(topic).bind(queue).execute(pool).await.map(drop)
     }
 
+    pub(super) async fn unsubscribe(&self, pool: &AnyPool, queue: &str) -> Result<(), sqlx::Error> {
+        let unsubscribe = "DELETE FROM wilco_subscriptions WHERE queue = $1";
+        sqlx::query(unsubscribe).bind(queue).execute(pool).await.map(drop)
+    }
+
     pub(super) async fn subscribers(
         &self,
         pool: &AnyPool,

@@ -49,6 +49,8 @@ pub(super) struct Running {
     pub(super) events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     pub(super) lease_ends: Instant,
     pub(super) renew_at: Instant,
+    /// The target that was handed over from last.
+    last_target: Option<Arc<str>>,
     pub(super) forget_at: Instant,
     pub(super) is_closed: bool,
     pub(super) report: RelayReport,
@@ -96,6 +98,7 @@ impl Running {
             events: mpsc::channel(EVENTS),
             lease_ends: now,
             renew_at: now,
+            last_target: None,
             forget_at: now,
             is_closed: false,
             report: RelayReport::default(),
@@ -236,7 +239,17 @@ impl Running {
             self.written();
         }
         if is_working {
-            for target in self.rows.targets().await? {
+            let mut targets = self.rows.targets().await?;
+            // The last round may have been cut short: this one goes on behind it.
+            let last = targets.iter().position(|target| Some(target) == self.last_target.as_ref());
+            targets.rotate_left(last.map_or(0, |last| last + 1));
+            for target in targets {
+                // Many targets, or large bodies, must not cost the lease.
+                if Instant::now() >= self.renew_at {
+                    has_more = true;
+                    break;
+                }
+                self.last_target = Some(Arc::clone(&target));
                 has_more |= self.hand_over(target).await?;
             }
             self.tell().await?;

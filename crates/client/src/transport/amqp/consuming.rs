@@ -13,7 +13,7 @@ use super::super::properties::{self, OUTCOMES_PREFETCH, Told};
 use super::super::{Incoming, OutcomeSink, Source, Subscription, Token, Transport};
 use super::driver::{Handler, Then};
 use super::link::{Consumer, ConsumerId, Delivery, Refusal, Settlement};
-use super::{AmqpTransport, DeliveryToken, refused};
+use super::{AmqpTransport, DeliveryToken, NOT_FOUND, refused};
 use crate::error::Error;
 use crate::outcome::Settled;
 
@@ -165,8 +165,8 @@ impl Handler for Consumptions {
         let mut consumers = self.consumers.lock();
         if consumers.of_outcomes == Some(consumer) {
             drop(consumers);
-            // Somebody has deleted it: as if the broker had lost it, but for a new consumer.
-            return self.restore_outcomes(None);
+            // Deleted: as if the broker had lost it, but for a new consumer.
+            return self.restore_outcomes(None, why);
         }
         if consumers.of_answers == Some(consumer) {
             // The next question makes another.
@@ -186,7 +186,7 @@ impl Handler for Consumptions {
         let consumers = self.consumers.lock();
         if consumers.of_outcomes == Some(consumer) {
             drop(consumers);
-            return self.restore_outcomes(Some(consumer));
+            return self.restore_outcomes(Some(consumer), None);
         }
         let lost = consumers.workers.get(&consumer);
         let Some((queue, source)) = lost.map(|it| (Arc::clone(&it.queue), it.source.clone()))
@@ -248,10 +248,20 @@ impl Handler for Consumptions {
 
 impl Consumptions {
     /// Outcomes have been lost with their queue: it is made anew, and what has none is published again.
-    fn restore_outcomes(&self, consumer: Option<ConsumerId>) {
+    fn restore_outcomes(&self, consumer: Option<ConsumerId>, why: Option<Refusal>) {
         let Some(transport) = self.transport() else { return };
-        tracing::warn!("the broker has lost the queue for outcomes, which is made again");
+        let refusal = why.filter(|why| !matches!(why.code, 0 | NOT_FOUND));
+        match &refusal {
+            None => {
+                tracing::warn!("the broker has lost the queue for outcomes, which is made again")
+            }
+            Some(why) => tracing::error!("no outcomes can be told for now: {why}"),
+        }
         tokio::spawn(async move {
+            if refusal.is_some() {
+                // It would be refused again at once.
+                tokio::time::sleep(transport.times.reconnect_max).await;
+            }
             while let Err(error) = transport.restore_outcomes(consumer).await {
                 if error.kind() == crate::ErrorKind::Closed {
                     return;

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -101,6 +101,8 @@ struct Shared {
     handler: Arc<dyn Handler>,
     addresses: Vec<(String, u16)>,
     tls: Option<TlsOptions>,
+    /// Somebody relies on it: else its end is nobody's business.
+    is_adopted: AtomicBool,
     /// Which of the addresses is used: the same for all links of a connection.
     at: Arc<AtomicUsize>,
 }
@@ -129,6 +131,7 @@ impl Driver {
             handler,
             addresses: address.hosts.clone(),
             tls: address.tls.clone(),
+            is_adopted: AtomicBool::new(false),
             at,
         });
         tokio::spawn(Shared::run(End(Arc::clone(&shared))));
@@ -159,6 +162,11 @@ impl Driver {
                 return Err(Down::Socket("closed".to_owned()));
             }
         }
+    }
+
+    /// Says that somebody relies on it from now on: when it ends, its handler is told.
+    pub(super) fn adopt(&self) {
+        self.shared.is_adopted.store(true, Ordering::Release);
     }
 
     /// Why there is no connection, if there is none.
@@ -214,7 +222,9 @@ impl Drop for End {
         };
         drop(forgotten);
         self.0.state.send_replace(State::Closed);
-        self.0.handler.closed();
+        if self.0.is_adopted.load(Ordering::Acquire) {
+            self.0.handler.closed();
+        }
     }
 }
 

@@ -36,6 +36,8 @@ impl AmqpTransport {
                 // The ledger knows what became of it, and not who asked.
                 let asked = origin.correlation_id.clone();
                 outcome.correlation_id = asked.map(|it| Cow::Owned(it.into()));
+                outcome.details.message_id = Cow::Owned(origin.id.clone().into());
+                outcome.queue = Cow::Owned(origin.queue.clone());
                 outcome.verdict.queue_count = origin.queue_count;
                 // Else its worker may have ended before it told anybody.
                 if !delivery.is_redelivered {

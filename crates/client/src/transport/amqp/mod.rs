@@ -97,6 +97,7 @@ impl AmqpTransport {
         let handler = Arc::clone(&consumptions) as _;
         let publishing = Driver::start(&address, times, "publishes", Arc::clone(&at), handler);
         publishing.ready().await.map_err(|down| unreachable(&address, &down))?;
+        publishing.adopt();
         let makes_outcomes = publishing.with(|link, _| match link.server() {
             Some(server) => server.wilco.is_some(),
             None => true,
@@ -137,7 +138,9 @@ impl AmqpTransport {
             driver.ready().await.map_err(|down| unreachable(&self.address, &down))?;
             Ok(driver)
         };
-        self.consuming.get_or_try_init(connect).await
+        let driver = self.consuming.get_or_try_init(connect).await?;
+        driver.adopt();
+        Ok(driver)
     }
 
     /// Asks, and waits for the answer.
@@ -171,7 +174,13 @@ impl AmqpTransport {
     async fn ensure_topic(&self, topic: &str) -> Result<(), Error> {
         if let Some(maker) = &self.maker {
             // Without a ledger nobody would know how many outcomes there will be.
-            maker.subscribers(topic).await?;
+            for queue in maker.subscribers(topic).await? {
+                // One that was deleted by others is in the ledger still.
+                let inspected = self.try_call(Call::Inspect(queue.clone())).await?;
+                if inspected.is_err_and(|refusal| refusal.code == NOT_FOUND) {
+                    maker.unsubscribe(&queue).await?;
+                }
+            }
         }
         let call = Call::DeclareTopic(topic.to_owned());
         self.call(call, &format!("topic '{topic}'")).await.map(drop)
@@ -286,7 +295,11 @@ impl Transport for AmqpTransport {
 
     async fn delete_queue(&self, queue: &str) -> Result<u64, Error> {
         let call = Call::Delete(queue.to_owned());
-        Ok(self.call(call, &format!("queue '{queue}'")).await?.messages.into())
+        let deleted = self.call(call, &format!("queue '{queue}'")).await?.messages;
+        if let Some(maker) = &self.maker {
+            maker.unsubscribe(queue).await?;
+        }
+        Ok(deleted.into())
     }
 
     async fn ensure_outcomes(&self) -> Result<(), Error> {
@@ -354,6 +367,13 @@ impl Transport for AmqpTransport {
         self.maker.is_some()
     }
 
+    fn holds(&self, delivery: &Incoming) -> bool {
+        let (Some(consuming), Some(token)) = (self.consuming.get(), delivery.token.amqp()) else {
+            return false;
+        };
+        consuming.with(|link, _| link.holds(token.0))
+    }
+
     async fn admit(&self, delivery: &Incoming, attempt: u32) -> Admission {
         match (&self.maker, delivery.token.amqp()) {
             (Some(maker), Some(token)) => self.admit_made(maker, token, delivery, attempt).await,
@@ -379,6 +399,10 @@ impl Transport for AmqpTransport {
             consuming.with(|link, _| link.report(token.0, &delivery.id, &properties, text));
         }
         if self.is_progress_refused.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.publishing.trouble().is_some() {
+            // It would be stale by then.
             return;
         }
         let Some(message) = properties::of_progress(&delivery.origin, attempt, progress) else {

@@ -21,8 +21,12 @@ use crate::error::{Error, ErrorKind};
 /// Delays below are as this one, ms.
 const DELAY_MIN_MS: u64 = 64;
 
+/// The longest delay, ms: RabbitMQ lets messages live for 2^32 - 1 ms.
+const DELAY_MAX_MS: u64 = 1 << 31;
+
 /// Headers that the broker adds when it delivers or dead-letters: not the copy's.
-const BROKERS_HEADERS: [&str; 3] = ["x-delivery-count", "x-acquired-count", "x-death"];
+/// And those that would send the copy elsewhere, too.
+const DROPPED_HEADERS: [&str; 5] = ["x-delivery-count", "x-acquired-count", "x-death", "CC", "BCC"];
 
 /// The queues that are known to be there.
 #[derive(Default)]
@@ -32,7 +36,7 @@ pub(super) struct Retries {
 
 /// The delay, rounded up to two significant binary digits: at most half as long again.
 fn rounded_ms(delay: Duration) -> u64 {
-    let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).clamp(DELAY_MIN_MS, 1 << 40);
+    let ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX).clamp(DELAY_MIN_MS, DELAY_MAX_MS);
     // 64, 96, 128, 192, and so on.
     let unit = 1_u64 << (ms.ilog2() - 1);
     ms.div_ceil(unit) * unit
@@ -79,7 +83,7 @@ impl AmqpTransport {
         let mut headers: FieldTable = headers
             .into_iter()
             .filter(|(name, _)| {
-                BROKERS_HEADERS.iter().all(|other| name != other) && name != ATTEMPTS
+                DROPPED_HEADERS.iter().all(|other| name != other) && name != ATTEMPTS
             })
             .collect();
         headers.push(ATTEMPTS, i64::from(attempts));
@@ -87,6 +91,8 @@ impl AmqpTransport {
         properties.delivery_mode = Some(2);
         // That of the original has not passed: it was delivered.
         properties.expiration = None;
+        // It was the producer's: this user may not pass for it.
+        properties.user_id = None;
         let mut encoded = Vec::new();
         properties.encode(&mut encoded);
         let publish = Publish {
@@ -129,6 +135,6 @@ mod tests {
         for ms in (64..600_000).step_by(13) {
             assert!((ms..=ms + ms / 2).contains(&rounded(ms)), "{ms}");
         }
-        assert_eq!(rounded_ms(Duration::MAX), 1 << 40);
+        assert_eq!(rounded_ms(Duration::MAX), 1 << 31);
     }
 }

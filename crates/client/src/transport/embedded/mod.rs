@@ -394,6 +394,14 @@ impl Transport for EmbeddedTransport {
         let _ = tokio::time::timeout(RELEASE_TIMEOUT, durable).await;
     }
 
+    fn holds(&self, delivery: &Incoming) -> bool {
+        let Token::Embedded(DeliveryToken { epoch, subscription, .. }) = delivery.token else {
+            return false;
+        };
+        let state = self.shared.state.lock();
+        state.epoch == epoch && state.subscriptions.contains_key(&subscription)
+    }
+
     async fn settle(&self, delivery: &Incoming, _: u32, verdict: Verdict) -> bool {
         let Token::Embedded(DeliveryToken { epoch, subscription, tag }) = delivery.token else {
             return false;

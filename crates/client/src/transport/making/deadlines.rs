@@ -81,8 +81,12 @@ impl Deadlines {
     /// A message is sent now.
     pub(super) fn begin(&self, message: &Outgoing) {
         let end = message.deadline.and_then(|deadline| Instant::now().checked_add(deadline));
-        let Some(end) = end else { return };
         let place = (message.key.clone(), message.target.name().into());
+        let Some(end) = end else {
+            // An earlier one may have had one.
+            self.shared.running.lock().by_place.remove(&place);
+            return;
+        };
         let deadline = Deadline {
             end,
             began: SystemTime::now(),

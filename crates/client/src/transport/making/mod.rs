@@ -124,6 +124,11 @@ impl Maker {
         self.ledger.subscribe(topic, queue).await
     }
 
+    /// Has a queue be in no topic any more.
+    pub(crate) async fn unsubscribe(&self, queue: &str) -> Result<(), Error> {
+        self.ledger.unsubscribe(queue).await
+    }
+
     /// A message is sent: its deadline runs from now on.
     pub(crate) fn sent(&self, message: &Outgoing) {
         self.deadlines.begin(message);

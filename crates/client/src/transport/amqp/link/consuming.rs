@@ -293,6 +293,10 @@ impl<P: Token, C: Token> Link<P, C> {
     }
 
     /// Whether the delivery can still be settled.
+    pub(crate) fn holds(&self, tag: DeliveryTag) -> bool {
+        self.is_held(tag)
+    }
+
     fn is_held(&self, tag: DeliveryTag) -> bool {
         self.is_open()
             && tag.epoch == self.epoch
