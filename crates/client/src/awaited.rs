@@ -92,7 +92,9 @@ impl Message {
         let known = {
             let mut state = self.state.lock();
             state.take_in(settled);
-            state.settled().cloned().map(|known| (known, std::mem::take(&mut state.callbacks)))
+            let is_called_back = !state.callbacks.is_empty();
+            let known = state.settled().filter(|_| is_called_back).cloned();
+            known.map(|known| (known, std::mem::take(&mut state.callbacks)))
         };
         self.changed.notify_waiters();
         let Some((known, callbacks)) = known else { return };

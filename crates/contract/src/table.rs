@@ -29,18 +29,8 @@ const SERVER: &[Capability] = &[
 
 /// The engines.
 pub const COLUMNS: &[Column] = &[
-    Column {
-        name: "memory:",
-        can: &[
-            Capability::Dropped,
-            Capability::Retry,
-            Capability::Cancel,
-            Capability::Attach,
-            Capability::Watch,
-            Capability::Topics,
-            Capability::SharedIds,
-        ],
-    },
+    // The same, but for what comes first.
+    Column { name: "memory:", can: SERVER.split_at(1).1 },
     Column { name: "embedded:", can: SERVER },
     Column { name: "wilco server", can: SERVER },
     Column { name: "RabbitMQ", can: &[Capability::Durable, Capability::Delay] },

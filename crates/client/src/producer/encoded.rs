@@ -4,18 +4,16 @@
 //! serve many queues of which some do not move.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::receipt::Sent;
+use super::send::Encoded;
 use super::{Inner, OUTCOME_TIMEOUT, SEND_TIMEOUT, Settings, UNIT_BYTES};
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::outcome::Settled;
 use crate::target::Target;
-use crate::transport::Outgoing;
 use crate::window::Permits;
 
 /// See the module's documentation.
@@ -23,17 +21,6 @@ pub(crate) struct EncodedProducer {
     inner: Arc<Inner>,
     /// Whether its queue or topic is there, and outcomes come.
     is_ready: OnceCell<()>,
-}
-
-/// A message as the engine gets it.
-#[derive(Debug)]
-pub(crate) struct Encoded {
-    pub(crate) id: Arc<str>,
-    pub(crate) content_type: String,
-    /// From now on.
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Bytes,
 }
 
 /// The engine has the message on disk. Its place in the window is free again when this is dropped.
@@ -90,20 +77,8 @@ impl EncodedProducer {
         message: Encoded,
         permits: Permits,
     ) -> Result<HandedOver, Error> {
-        let Encoded { id, content_type, deadline, headers, body } = message;
         let Inner { connection, target, settings, .. } = &*self.inner;
-        let message = Outgoing {
-            key: target.key(&id),
-            target: target.clone(),
-            queue_count: None,
-            id,
-            content_type: content_type.into(),
-            deadline,
-            headers,
-            body,
-        };
-        let interest = connection.awaited.enter(message.clone());
-        let sent = Sent { producer: Arc::clone(&self.inner), message, interest };
+        let sent = Sent::begin(Arc::clone(&self.inner), message);
         let permits = Arc::new(permits);
         let handing_over = async {
             let prepare = async || {

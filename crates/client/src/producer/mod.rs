@@ -27,7 +27,8 @@ pub use self::receipt::{ProgressStream, Receipt};
 pub use self::send::Sending;
 #[cfg(feature = "sql")]
 pub(crate) use self::{
-    encoded::{Encoded, EncodedProducer},
+    encoded::EncodedProducer,
+    send::Encoded,
     send::{check_headers, check_id, not_written},
 };
 

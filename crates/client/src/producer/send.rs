@@ -1,5 +1,6 @@
 //! Sending one message.
 
+use std::borrow::Cow;
 use std::future::{Future, IntoFuture};
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -29,6 +30,17 @@ pub struct Sending<Out, C> {
     headers: Vec<(String, String)>,
     waits: bool,
     callback: Option<TypedCallback<Out, C>>,
+}
+
+/// A message as the engine gets it.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    pub(crate) id: Arc<str>,
+    pub(crate) content_type: Cow<'static, str>,
+    /// From now on.
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Bytes,
 }
 
 type TypedCallback<Out, C> = Box<dyn FnOnce(&str, Outcome<Out, C>) + Send>;
@@ -118,20 +130,10 @@ impl<Out, C> Sending<Out, C> {
             );
             Error::new(ErrorKind::TimedOut, text)
         })??;
-        let id: Arc<str> = id.into();
-        let message = Outgoing {
-            key: producer.target.key(&id),
-            target: producer.target.clone(),
-            queue_count: None,
-            id,
-            content_type: content_type.into(),
-            deadline,
-            headers,
-            body,
-        };
+        let id = id.into();
+        let message = Encoded { id, content_type: content_type.into(), deadline, headers, body };
         let permits = Arc::new(permits);
-        let interest = producer.connection.awaited.enter(message.clone());
-        let sent = Sent { producer, message, interest };
+        let sent = Sent::begin(producer, message);
         let handed_over = tokio::time::timeout_at(until, sent.hand_over(&permits)).await;
         handed_over.map_err(|_| sent.not_confirmed(timeout))??;
         if let Some(callback) = callback {
@@ -192,6 +194,23 @@ impl Inner {
 }
 
 impl Sent {
+    /// Begins to wait for what becomes of a message, before it is handed over.
+    pub(super) fn begin(producer: Arc<Inner>, message: Encoded) -> Self {
+        let Encoded { id, content_type, deadline, headers, body } = message;
+        let message = Outgoing {
+            key: producer.target.key(&id),
+            target: producer.target.clone(),
+            queue_count: None,
+            id,
+            content_type,
+            deadline,
+            headers,
+            body,
+        };
+        let interest = producer.connection.awaited.enter(message.clone());
+        Self { producer, message, interest }
+    }
+
     /// Hands the message to the engine; returns when it is stored.
     pub(super) async fn hand_over(&self, permits: &Arc<Permits>) -> Result<(), Error> {
         let transport = &self.producer.connection.transport;

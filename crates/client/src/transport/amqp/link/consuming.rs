@@ -231,7 +231,7 @@ impl<P: Token, C: Token> Link<P, C> {
     /// queue.
     pub(crate) fn settle(&mut self, tag: DeliveryTag, settlement: Settlement) -> bool {
         let DeliveryTag { channel, tag: delivery_tag, .. } = tag;
-        if !self.is_held(tag) {
+        if !self.holds(tag) {
             return false;
         }
         match settlement {
@@ -256,7 +256,7 @@ impl<P: Token, C: Token> Link<P, C> {
         properties: &OwnedProperties,
         body: &[u8],
     ) {
-        if self.is_held(tag) {
+        if self.holds(tag) {
             let mut encoded = Vec::new();
             properties.encode(&mut encoded);
             self.publish_on(tag.channel, (REPORTS, message_id), &encoded, body);
@@ -294,10 +294,6 @@ impl<P: Token, C: Token> Link<P, C> {
 
     /// Whether the delivery can still be settled.
     pub(crate) fn holds(&self, tag: DeliveryTag) -> bool {
-        self.is_held(tag)
-    }
-
-    fn is_held(&self, tag: DeliveryTag) -> bool {
         self.is_open()
             && tag.epoch == self.epoch
             && self.consumers.on(tag.channel) == Some(tag.consumer)
@@ -334,7 +330,7 @@ impl<P: Token, C: Token> Link<P, C> {
 
     pub(super) fn delivered(&mut self, delivery: Delivery) {
         // A consumer that was released while this was under way has given it back.
-        if self.is_held(delivery.tag) {
+        if self.holds(delivery.tag) {
             self.events.push(Event::Delivered(delivery));
         }
     }
