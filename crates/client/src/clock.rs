@@ -60,6 +60,11 @@ pub(crate) fn now_ms() -> u64 {
     millis(SystemTime::now())
 }
 
+/// So many ms after the epoch.
+pub(crate) fn at(ms: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
+}
+
 /// In ms since the epoch.
 pub(crate) fn millis(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -100,7 +105,7 @@ impl ManualClock {
     }
 
     pub(crate) fn now(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_millis(self.now_ms.load(Ordering::SeqCst))
+        at(self.now_ms.load(Ordering::SeqCst))
     }
 
     /// Moves it. What is done first is done before anybody wakes.

@@ -85,6 +85,8 @@ mod producer;
 mod progress;
 mod queue;
 mod signals;
+#[cfg(feature = "sql")]
+mod sql;
 mod story;
 mod target;
 #[cfg(feature = "embedded")]

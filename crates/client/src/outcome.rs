@@ -3,12 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ::outcome::{Outcome as Kind, OutcomeMessage, Worker};
 use amqp::ByteSlice;
 use bytes::Bytes;
 
+use crate::clock::at;
 use crate::codec::{Decode, Json};
 use crate::error::{Error, ErrorKind};
 use crate::target::Key;
@@ -329,8 +330,4 @@ impl Settled {
             error: String::new(),
         }
     }
-}
-
-fn at(ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }

@@ -7,6 +7,8 @@ use sqlx::postgres::{PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Decode, Executor as _, Row as _, Transaction, Type};
 
+use crate::sql;
+
 /// The database of an outbox.
 #[derive(Debug, Clone)]
 pub(super) enum Database {
@@ -132,10 +134,7 @@ impl Database {
 
     /// Now, in ms since the epoch, by the database's clock.
     pub(super) fn now(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-            Self::Postgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-        }
+        sql::now(self.is_sqlite())
     }
 
     /// Behind a selection of rows to be changed: leaves out those that somebody else is changing. SQLite has

@@ -38,6 +38,7 @@ use self::failure::Place;
 use crate::codec::{Codec as _, Encode};
 use crate::error::{Error, ErrorKind};
 use crate::queue::SendTo;
+use crate::sql;
 use crate::wilco::Wilco;
 
 pub use self::entering::Entering;
@@ -45,8 +46,6 @@ pub use self::pending::{OutboxState, Pending, Told};
 pub use self::relay::{Relay, RelayReport};
 pub use self::within::{OutboxTransaction, Within};
 
-/// How long to wait before a file is opened again that somebody else has locked.
-const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How long a file may be locked by others.
 const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to a file: one writes at a time.
@@ -111,19 +110,8 @@ impl Outbox {
     /// not there.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let began = tokio::time::Instant::now();
-        loop {
-            // Who makes a file wants all of it for a moment, and for that SQLite lets others not wait.
-            match Self::try_open(path).await {
-                Err(error)
-                    if error.kind() == ErrorKind::OutboxInUse
-                        && began.elapsed() < IN_USE_TIMEOUT =>
-                {
-                    tokio::time::sleep(OPEN_AGAIN).await;
-                }
-                opened => return opened,
-            }
-        }
+        let is_in_use = |error: &Error| error.kind() == ErrorKind::OutboxInUse;
+        sql::open_unlocked(IN_USE_TIMEOUT, is_in_use, async || Self::try_open(path).await).await
     }
 
     async fn try_open(path: &Path) -> Result<Self, Error> {

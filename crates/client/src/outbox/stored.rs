@@ -1,11 +1,12 @@
 //! Outcomes as rows have them, and targets.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ::outcome::{Outcome as Kind, Reason};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::at;
 use crate::outcome::{Details, Settled};
 use crate::target::Target;
 
@@ -29,10 +30,6 @@ struct Stored {
 fn ms(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn at(ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }
 
 /// What a row says of an outcome beside its name and result.

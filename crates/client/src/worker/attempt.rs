@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use ::outcome::REPORT_BYTES_MAX;
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use super::failure::{Failure, Then};
 use super::report::Report;
 use super::route::Route;
 use super::running::Running;
+use crate::clock::at;
 use crate::connection::Connection;
 use crate::transport::{Admission, Incoming, Verdict};
 
@@ -49,7 +50,7 @@ impl Attempt {
             queue: route.queue.clone(),
             attempt,
             is_redelivered: incoming.is_redelivered,
-            deadline_at: incoming.deadline_at_ms.map(time),
+            deadline_at: incoming.deadline_at_ms.map(at),
             headers: std::mem::take(&mut incoming.headers),
         };
         let (incoming, last) = (Arc::new(incoming), Mutex::new(None));
@@ -196,10 +197,6 @@ fn jittered(delay: Duration) -> Duration {
     // The last bytes of such an id are random.
     let random = uuid::Uuid::now_v7().as_bytes()[15];
     delay + delay.mul_f64(f64::from(random) / 2560.0)
-}
-
-fn time(ms: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_millis(ms)
 }
 
 /// A panic costs its message only.

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::statements::Statements;
 use super::{Claim, Key, Ledger};
 use crate::error::{Error, ErrorKind};
+use crate::sql;
 
 /// How long a claim lasts that nobody renews.
 const LEASE: Duration = Duration::from_secs(10);
@@ -41,8 +42,6 @@ const BATCH: usize = 256;
 const WAITING_MAX: usize = 4096;
 /// How long the database may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long to wait before a file is opened again that somebody else has locked.
-const OPEN_AGAIN: Duration = Duration::from_millis(20);
 /// How long to wait for a connection to the database.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -127,16 +126,9 @@ async fn within<T>(asking: impl Future<Output = Result<T, sqlx::Error>>) -> Resu
 impl SqlLedger {
     /// Opens it, and makes its table if there is none.
     pub(crate) async fn open(url: &str) -> Result<Self, Error> {
-        let began = tokio::time::Instant::now();
-        loop {
-            match Self::try_open(url).await {
-                // Who makes a file wants all of it for a moment, and for that SQLite lets others not wait.
-                Err(error) if is_locked(&error) && began.elapsed() < CONNECT_TIMEOUT => {
-                    tokio::time::sleep(OPEN_AGAIN).await;
-                }
-                opened => return opened.map_err(cannot_open),
-            }
-        }
+        let opened =
+            sql::open_unlocked(CONNECT_TIMEOUT, is_locked, async || Self::try_open(url).await);
+        opened.await.map_err(cannot_open)
     }
 
     async fn try_open(url: &str) -> Result<Self, sqlx::Error> {

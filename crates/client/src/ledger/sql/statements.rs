@@ -10,6 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _};
 
 use super::{KEEP, KEEP_OPEN, LEASE, readable};
+use crate::sql;
 
 /// See the module's documentation.
 pub(super) struct Statements {
@@ -58,10 +59,7 @@ fn ms(duration: Duration) -> i64 {
 
 impl Statements {
     pub(super) fn new(is_sqlite: bool) -> Self {
-        let now = match is_sqlite {
-            true => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
-            false => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-        };
+        let now = sql::now(is_sqlite);
         let lease = ms(LEASE);
         let (keep, keep_open) = (ms(KEEP), ms(KEEP_OPEN));
         Self {
