@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::amqp::OwnedProperties;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -64,7 +65,7 @@ pub(crate) struct Incoming {
     /// Deliveries before this one, if the engine counts them.
     pub attempts_before: Option<u32>,
     pub is_redelivered: bool,
-    pub origin: Origin,
+    pub queue: Arc<str>,
     /// As they came, encoded.
     pub properties: Bytes,
     /// Ms since the epoch: when its producer no longer waits for it.
@@ -73,6 +74,14 @@ pub(crate) struct Incoming {
     pub headers: Vec<(String, String)>,
     pub body: Bytes,
     pub token: Token,
+}
+
+impl Incoming {
+    /// Who is to be told what became of it: read when it is asked for, since engines that make the outcomes
+    /// need not know.
+    fn origin(&self) -> Origin {
+        Origin::read(&self.queue, &OwnedProperties::decode(&self.properties).unwrap_or_default())
+    }
 }
 
 /// Names a delivery for its transport.

@@ -1,6 +1,8 @@
 //! From the library's messages to AMQP's properties and headers, and back: the same on a socket and in
 //! process.
 
+use std::sync::Arc;
+
 use ::amqp::{
     BStr, ByteSlice, FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter,
 };
@@ -11,14 +13,14 @@ use super::{Incoming, Outgoing, Token};
 use crate::outcome::Settled;
 use crate::progress::{Progress, Progressed};
 use crate::target::Key;
-use crate::transport::making::Origin;
+use crate::transport::making::{self, Origin};
 
 /// Outcomes that may be under way to us at a time.
 pub(super) const OUTCOMES_PREFETCH: u16 = 1000;
 
 /// When a message was published, by its producer's clock, ms since the epoch: the deadline is measured from
 /// then.
-const PUBLISHED_AT: &str = "x-published-at";
+pub(crate) const PUBLISHED_AT: &str = "x-published-at";
 
 /// Attempts before a message was published, in copies that wait for the next one.
 pub(super) const ATTEMPTS: &str = "x-attempts";
@@ -170,14 +172,14 @@ pub(super) fn of_progress(
 /// A message for a worker. What cannot be read of its properties is taken as not given: the body may
 /// be all right.
 pub(super) fn incoming(
-    queue: &str,
+    queue: Arc<str>,
     encoded: Bytes,
     is_redelivered: bool,
     body: Bytes,
     token: Token,
 ) -> Incoming {
     let properties = OwnedProperties::decode(&encoded).unwrap_or_default();
-    let origin = Origin::read(queue, &properties);
+    let deadline_at_ms = making::deadline_at_ms(properties.headers.as_ref());
     let headers = properties.headers.unwrap_or_default();
     let number = |name: &str| {
         let number = headers.get(name).and_then(FieldValue::as_i64)?;
@@ -192,8 +194,8 @@ pub(super) fn incoming(
     };
     Incoming {
         id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
-        deadline_at_ms: origin.deadline_at_ms,
-        origin,
+        deadline_at_ms,
+        queue,
         properties: encoded,
         attempts_before,
         is_redelivered,

@@ -157,7 +157,8 @@ impl Handler for Consumptions {
         };
         let Delivery { is_redelivered, properties, body, .. } = delivery;
         let token = Token::Amqp(DeliveryToken(tag));
-        let incoming = properties::incoming(queue, properties, is_redelivered, body, token);
+        let incoming =
+            properties::incoming(Arc::clone(queue), properties, is_redelivered, body, token);
         if sender.send(Ok(incoming)).is_ok() { Then::Nothing } else { Then::Release }
     }
 

@@ -26,7 +26,7 @@ impl AmqpTransport {
         delivery: &Incoming,
         attempt: u32,
     ) -> Admission {
-        let origin = &delivery.origin;
+        let origin = &delivery.origin();
         if origin.id.is_empty() {
             return Admission::Work(None);
         }
@@ -57,7 +57,7 @@ impl AmqpTransport {
         attempt: u32,
         verdict: Verdict,
     ) -> bool {
-        let Incoming { origin, body, .. } = delivery;
+        let (origin, body) = (&delivery.origin(), &delivery.body);
         if let Verdict::Again { after } = verdict {
             let delayed =
                 self.delay(&origin.queue, &delivery.properties, body, attempt, after).await;

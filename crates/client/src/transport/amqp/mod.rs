@@ -405,7 +405,7 @@ impl Transport for AmqpTransport {
             // It would be stale by then.
             return;
         }
-        let Some(message) = properties::of_progress(&delivery.origin, attempt, progress) else {
+        let Some(message) = properties::of_progress(&delivery.origin(), attempt, progress) else {
             return;
         };
         let publish = Publish {

@@ -118,7 +118,7 @@ impl Shared {
             Some((subscription, queue, Some(sender))) => {
                 let token = Token::Embedded(DeliveryToken { epoch, subscription, tag });
                 let incoming =
-                    properties::incoming(&queue, properties.clone(), is_redelivered, body, token);
+                    properties::incoming(queue, properties.clone(), is_redelivered, body, token);
                 match sender.send(Ok(incoming)) {
                     Ok(()) => return,
                     Err(_) => Settlement::Requeue,

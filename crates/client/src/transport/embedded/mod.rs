@@ -470,7 +470,7 @@ impl Transport for EmbeddedTransport {
             }
         };
         publish((REPORTS, &delivery.id), &encoded);
-        if let Some(told) = properties::of_progress(&delivery.origin, attempt, progress) {
+        if let Some(told) = properties::of_progress(&delivery.origin(), attempt, progress) {
             publish(("", &told.reply_to), &told.properties);
         }
         self.shared.wake.0.notify_one();

@@ -37,7 +37,7 @@ use crate::outcome::Settled;
 use crate::target::Target;
 use crate::transport::{OutcomeSink, Outgoing, Verdict};
 
-pub(crate) use self::origin::Origin;
+pub(crate) use self::origin::{Origin, deadline_at_ms};
 
 /// How long to wait before the ledger is asked again: while somebody else works on the message, or when
 /// it could not be reached.

@@ -1,10 +1,10 @@
 //! Where a delivery comes from, and who is to be told what became of it: what its properties say.
 
-use ::amqp::{FieldValue, OwnedProperties};
-use ::outcome::{Notify, OutcomeMessage};
+use ::amqp::{FieldTable, OwnedProperties};
+use ::outcome::{Notify, OutcomeMessage, OutcomeRequest};
 
 use crate::ledger::Key;
-use crate::transport::properties::QUEUES;
+use crate::transport::properties::{PUBLISHED_AT, QUEUES};
 
 /// See the module's documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,27 +23,30 @@ pub(crate) struct Origin {
     notify: Option<Notify>,
 }
 
+/// When its producer no longer waits for a message, ms since the epoch. A time stamp in seconds is too coarse
+/// for that: without the precise one, the producer alone knows.
+pub(crate) fn deadline_at_ms(headers: Option<&FieldTable>) -> Option<u64> {
+    number(headers, PUBLISHED_AT)?.checked_add(number(headers, "x-deadline")?)
+}
+
+fn number(headers: Option<&FieldTable>, name: &str) -> Option<u64> {
+    u64::try_from(headers?.get(name)?.as_i64()?).ok()
+}
+
 impl Origin {
     /// Reads the properties of a delivery. What cannot be read is taken as not given.
     pub(crate) fn read(queue: &str, properties: &OwnedProperties) -> Self {
         let headers = properties.headers.as_ref();
         let header = |name: &str| headers.and_then(|headers| headers.get(name));
-        let number = |name: &str| {
-            let number = header(name).and_then(FieldValue::as_i64)?;
-            u64::try_from(number).ok()
-        };
-        let notify = match header("x-notify").and_then(FieldValue::as_str) {
-            Some("all") => Some(Notify::All),
-            Some("processed") => Some(Notify::Processed),
-            Some("failed") => Some(Notify::Failed),
-            _ => None,
-        };
-        // A time stamp in seconds is too coarse for a deadline: without this one, the producer alone knows
-        // when that passes.
-        let precisely = number("x-published-at");
+        let number = |name: &str| number(headers, name);
+        let mut request = OutcomeRequest::default();
+        if let Some(value) = header("x-notify") {
+            // What makes no sense is not asked for.
+            let _ = request.take_argument("x-notify", value);
+        }
+        let published_at_ms = number(PUBLISHED_AT);
         let published_at_ms =
-            precisely.or_else(|| properties.timestamp?.checked_mul(1000)).unwrap_or(0);
-        let deadline_ms = number("x-deadline").filter(|_| precisely.is_some());
+            published_at_ms.or_else(|| properties.timestamp?.checked_mul(1000)).unwrap_or(0);
         let text =
             |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Self {
@@ -51,10 +54,10 @@ impl Origin {
             id: properties.message_id.as_deref().map(|id| id.to_vec()).unwrap_or_default(),
             correlation_id: properties.correlation_id.as_deref().map(|id| id.to_vec()),
             published_at_ms,
-            deadline_at_ms: deadline_ms.and_then(|ms| published_at_ms.checked_add(ms)),
+            deadline_at_ms: deadline_at_ms(headers),
             queue_count: number(QUEUES).and_then(|it| u16::try_from(it).ok()).unwrap_or(1),
             reply_to: text(properties.reply_to.as_deref().map(|name| &**name)),
-            notify,
+            notify: request.notify,
         }
     }
 
@@ -77,8 +80,6 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
-    use ::amqp::FieldTable;
-
     use super::*;
 
     #[test]
