@@ -17,10 +17,10 @@ pub(crate) fn now(is_sqlite: bool) -> &'static str {
 
 /// Opens a file, again and again while somebody else has it: who makes one wants all of it for a moment, and
 /// for that SQLite lets others not wait.
-pub(crate) async fn open_unlocked<T, E>(
+pub(crate) async fn open_unlocked<T, E, F: Future<Output = Result<T, E>>>(
     patience: Duration,
     is_locked: impl Fn(&E) -> bool,
-    open: impl AsyncFn() -> Result<T, E>,
+    open: impl Fn() -> F,
 ) -> Result<T, E> {
     let began = Instant::now();
     loop {

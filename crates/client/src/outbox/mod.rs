@@ -111,7 +111,7 @@ impl Outbox {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let is_in_use = |error: &Error| error.kind() == ErrorKind::OutboxInUse;
-        sql::open_unlocked(IN_USE_TIMEOUT, is_in_use, async || Self::try_open(path).await).await
+        sql::open_unlocked(IN_USE_TIMEOUT, is_in_use, || Self::try_open(path)).await
     }
 
     async fn try_open(path: &Path) -> Result<Self, Error> {

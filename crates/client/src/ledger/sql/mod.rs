@@ -126,8 +126,7 @@ async fn within<T>(asking: impl Future<Output = Result<T, sqlx::Error>>) -> Resu
 impl SqlLedger {
     /// Opens it, and makes its table if there is none.
     pub(crate) async fn open(url: &str) -> Result<Self, Error> {
-        let opened =
-            sql::open_unlocked(CONNECT_TIMEOUT, is_locked, async || Self::try_open(url).await);
+        let opened = sql::open_unlocked(CONNECT_TIMEOUT, is_locked, || Self::try_open(url));
         opened.await.map_err(cannot_open)
     }
 
