@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use wilco::{Backoff, Context, Error, Failure, Outcome, Producer, Queue, Receipt, Report, Wilco};
+use wilco::{Backoff, Context, Failure, Outcome, Producer, Queue, Receipt, Wilco};
 
 /// How long anything that must happen may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,20 +65,5 @@ pub(crate) fn stuck(
     move |_: String, context: Context| {
         let _ = begun.send(context.attempt());
         std::future::pending()
-    }
-}
-
-/// A worker that runs until this is dropped.
-pub(crate) struct Working(JoinHandle<Result<Report, Error>>);
-
-impl Working {
-    pub(crate) fn of(worker: wilco::WorkerBuilder) -> Self {
-        Self(tokio::spawn(worker.run()))
-    }
-}
-
-impl Drop for Working {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }

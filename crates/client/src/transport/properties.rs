@@ -9,7 +9,7 @@ use ::amqp::{
 use ::outcome::{OutcomeMessage, OutcomeMessageError};
 use bytes::Bytes;
 
-use super::{Incoming, Outgoing, Token};
+use super::{Incoming, Outgoing, Token, Verdict};
 use crate::outcome::Settled;
 use crate::progress::{Progress, Progressed};
 use crate::target::Key;
@@ -64,8 +64,19 @@ pub(super) fn of_message(message: &Outgoing, reply_to: &str, now_ms: u64) -> Byt
     encoded.into()
 }
 
+/// What a worker reports to a broker that makes the outcomes, before it settles: properties and body.
+pub(super) fn report(verdict: Verdict) -> Option<(OwnedProperties, Bytes)> {
+    let (properties, body) = match verdict {
+        Verdict::Processed { result, content_type } => (of_result(content_type), result),
+        Verdict::Failed { error } => (of_error(), error.into()),
+        Verdict::Again { .. } => return None,
+    };
+    // Nothing need not be said.
+    (!body.is_empty()).then_some((properties, body))
+}
+
 /// Those of a report with a result.
-pub(super) fn of_result(content_type: &str) -> OwnedProperties {
+fn of_result(content_type: &str) -> OwnedProperties {
     OwnedProperties { content_type: Some(content_type.into()), ..OwnedProperties::default() }
 }
 
@@ -84,7 +95,7 @@ fn permille(progress: &Progress) -> i64 {
 }
 
 /// Those of a report with an error text.
-pub(super) fn of_error() -> OwnedProperties {
+fn of_error() -> OwnedProperties {
     let headers: FieldTable = [("x-outcome", "failed")].into_iter().collect();
     OwnedProperties {
         content_type: Some("text/plain; charset=utf-8".into()),

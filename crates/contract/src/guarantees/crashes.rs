@@ -10,7 +10,7 @@ use wilco::{Backoff, Capability, Context, ErrorKind, Failure};
 use super::Bench;
 use crate::process::Process;
 use crate::work::{
-    AT_ONCE, PATIENCE, Working, counting, outcome, producer, queue, send, shout, stuck, unique,
+    AT_ONCE, PATIENCE, counting, outcome, producer, queue, send, shout, stuck, unique,
 };
 
 pub(super) async fn worker(bench: Bench) {
@@ -22,7 +22,7 @@ pub(super) async fn worker(bench: Bench) {
     process.spawn(process.wilco().worker().handle(queue.clone(), stuck(&begun)).run());
     assert_eq!(begins.recv().await, Some(1));
     process.crash().await;
-    let _working = Working::of(bench.wilco.worker().handle(queue, shout));
+    let _working = bench.wilco.worker().handle(queue, shout).spawn();
     let done = outcome(&receipt).await.processed().expect("another worker takes it");
     assert_eq!(done.result().expect("a text"), "X");
 }
@@ -93,7 +93,7 @@ pub(super) async fn worker_delay(bench: Bench) {
     // Its delay has begun by then.
     tokio::time::sleep(DELAY / 4).await;
     process.crash().await;
-    let _working = Working::of(worker(&bench.wilco));
+    let _working = worker(&bench.wilco).spawn();
     assert!(outcome(&receipt).await.is_processed());
     let attempts = attempts.lock().clone();
     let waited = attempts[1].duration_since(attempts[0]);
@@ -173,7 +173,7 @@ pub(super) async fn engine(bench: Bench) {
             }
         }
     };
-    let _working = Working::of(bench.wilco.worker().handle(queue.clone(), handler));
+    let _working = bench.wilco.worker().handle(queue.clone(), handler).spawn();
     let producer = producer(&bench.wilco, &queue).await;
     // RabbitMQ forgets what is in a quorum queue that it was told to make half a second ago.
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -7,14 +7,12 @@ use wilco::{Capability, ErrorKind, Failure, MessageState, Stage};
 
 use super::Bench;
 use crate::process::Process;
-use crate::work::{
-    AT_ONCE, PATIENCE, Working, counting, outcome, producer, queue, send, shout, unique,
-};
+use crate::work::{AT_ONCE, PATIENCE, counting, outcome, producer, queue, send, shout, unique};
 
 pub(super) async fn sent_again(Bench { wilco, .. }: Bench) {
     let queue = queue("sent-again");
     let count = Arc::new(AtomicU32::new(0));
-    let _working = Working::of(wilco.worker().handle(queue.clone(), counting(&count)));
+    let _working = wilco.worker().handle(queue.clone(), counting(&count)).spawn();
     let producer = producer(&wilco, &queue).await;
     let id = unique("id");
     for number in 0..5 {
@@ -77,7 +75,7 @@ pub(super) async fn attached(bench: Bench) {
     let attached = other.wilco().attach(queue.clone(), &id).await.expect("an answer");
     assert!(matches!(attached.state(), MessageState::Queued), "{:?}", attached.state());
     let following = tokio::spawn(async move { attached.outcome_within(PATIENCE).await });
-    let _working = Working::of(bench.wilco.worker().handle(queue.clone(), shout));
+    let _working = bench.wilco.worker().handle(queue.clone(), shout).spawn();
     let done = following.await.expect("no panic").expect("known").processed().expect("processed");
     assert_eq!((done.result().expect("a text").as_str(), done.attempts), ("X", 1));
     let story = other.wilco().look_up(&id).await.expect("an answer").expect("it is known");
@@ -92,7 +90,7 @@ pub(super) async fn retried(bench: Bench) {
     {
         let fails = async |_: String| Err::<String, _>(Failure::permanent("not yet"));
         let worker = bench.wilco.worker().handle(queue.clone(), fails);
-        let _working = Working::of(worker.attempts(1, AT_ONCE));
+        let _working = worker.attempts(1, AT_ONCE).spawn();
         assert!(outcome(&receipt).await.failed().is_some());
     }
     let retried = bench.wilco.retry(receipt.id(), None).await;
@@ -102,7 +100,7 @@ pub(super) async fn retried(bench: Bench) {
         return;
     }
     retried.expect("it has failed");
-    let _working = Working::of(bench.wilco.worker().handle(queue.clone(), shout));
+    let _working = bench.wilco.worker().handle(queue.clone(), shout).spawn();
     let attached = bench.wilco.attach(queue, receipt.id()).await.expect("known");
     let followed = async {
         loop {
@@ -147,7 +145,7 @@ pub(super) async fn watched(bench: Bench) {
         "bad" => Err(Failure::permanent("no")),
         _ => Ok(body),
     };
-    let _working = Working::of(bench.wilco.worker().handle(queue.clone(), handler).concurrency(1));
+    let _working = bench.wilco.worker().handle(queue.clone(), handler).concurrency(1).spawn();
     send(&elsewhere, "x").await;
     let sent = [send(&producer, "good").await, send(&producer, "bad").await];
     for (receipt, expected) in sent.iter().zip(["processed", "failed: no"]) {

@@ -8,13 +8,11 @@ use tokio::sync::oneshot;
 use wilco::{Capability, Context, Failure, Outcome, Queue, Raw};
 
 use super::Bench;
-use crate::work::{
-    AT_ONCE, PATIENCE, Texts, Working, outcome, producer, queue, send, shout, stuck, unique,
-};
+use crate::work::{AT_ONCE, PATIENCE, Texts, outcome, producer, queue, send, shout, stuck, unique};
 
 pub(super) async fn processed(Bench { wilco, .. }: Bench) {
     let queue = queue("processed");
-    let _working = Working::of(wilco.worker().handle(queue.clone(), shout));
+    let _working = wilco.worker().handle(queue.clone(), shout).spawn();
     let producer = producer(&wilco, &queue).await;
     let id = unique("id");
     let receipt = producer.send(&"seven cups".to_owned()).id(&id).await.expect("taken");
@@ -46,7 +44,7 @@ pub(super) async fn failed(Bench { wilco, .. }: Bench) {
         _ => Err(Locked(std::io::Error::other("the shelf is locked")))?,
     };
     let worker = wilco.worker().handle::<_, String, _, _, _>(queue.clone(), handler);
-    let _working = Working::of(worker.attempts(1, AT_ONCE));
+    let _working = worker.attempts(1, AT_ONCE).spawn();
     let producer = producer(&wilco, &queue).await;
     for (body, error) in [("permanent", "sold \0 out ü"), ("chain", "no cups: the shelf is locked")]
     {
@@ -61,7 +59,7 @@ pub(super) async fn retried(Bench { wilco, .. }: Bench) {
         "in the end" if context.attempt() == 3 => Ok(context.attempt().to_string()),
         _ => Err(Failure::retry(format!("not at attempt {}", context.attempt()))),
     };
-    let _working = Working::of(wilco.worker().handle(queue.clone(), handler).attempts(4, AT_ONCE));
+    let _working = wilco.worker().handle(queue.clone(), handler).attempts(4, AT_ONCE).spawn();
     let producer = producer(&wilco, &queue).await;
     let (good, bad) = (send(&producer, "in the end").await, send(&producer, "never").await);
     let done = outcome(&good).await.processed().expect("it is processed in the end");
@@ -76,7 +74,7 @@ pub(super) async fn unreadable(Bench { wilco, .. }: Bench) {
         "panic" => panic!("a hole in the cup"),
         _ => Ok::<_, Failure>(body),
     };
-    let _working = Working::of(wilco.worker().handle(queue.clone(), handler).concurrency(1));
+    let _working = wilco.worker().handle(queue.clone(), handler).concurrency(1).spawn();
     let bytes: Queue<Vec<u8>, String, Raw> = Queue::named(queue.name());
     let bytes = wilco.producer(bytes).build().await.expect("a producer");
     let broken = bytes.send(&b"{ no text".to_vec()).await.expect("taken");
@@ -92,7 +90,7 @@ pub(super) async fn unreadable(Bench { wilco, .. }: Bench) {
 pub(super) async fn once(Bench { wilco, .. }: Bench) {
     const COUNT: usize = 300;
     let queue = queue("once");
-    let _working = Working::of(wilco.worker().handle(queue.clone(), shout));
+    let _working = wilco.worker().handle(queue.clone(), shout).spawn();
     let producer = producer(&wilco, &queue).await;
     let told = Arc::new(Mutex::new(Vec::new()));
     for number in 0..COUNT {
@@ -128,7 +126,7 @@ pub(super) async fn contents(Bench { wilco, .. }: Bench) {
             body.iter().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
         Ok::<_, Failure>(format!("{} {sum} {}", body.len(), headers.join(",")).into_bytes())
     };
-    let _working = Working::of(wilco.worker().handle(queue.clone(), handler));
+    let _working = wilco.worker().handle(queue.clone(), handler).spawn();
     let producer = wilco.producer(queue).build().await.expect("a producer");
     for bytes in [0, 1, 4096, 1 << 20] {
         let body: Vec<u8> = (0..bytes).map(|at| (at * 7 % 251) as u8).collect();
@@ -159,7 +157,7 @@ pub(super) async fn order(Bench { wilco, .. }: Bench) {
             std::future::ready(Ok::<_, Failure>(body))
         }
     };
-    let _working = Working::of(wilco.worker().handle(queue, handler).concurrency(1));
+    let _working = wilco.worker().handle(queue, handler).concurrency(1).spawn();
     for receipt in &receipts {
         assert!(outcome(receipt).await.is_processed());
     }
@@ -174,7 +172,7 @@ pub(super) async fn late(Bench { wilco, .. }: Bench) {
     let receipt = sending.await.expect("taken");
     let missed = outcome(&receipt).await;
     assert!(matches!(missed, Outcome::DeadlineMissed(_)), "{missed}");
-    let _working = Working::of(wilco.worker().handle(queue, shout));
+    let _working = wilco.worker().handle(queue, shout).spawn();
     let late = async {
         loop {
             match receipt.known_outcome() {
@@ -201,7 +199,7 @@ pub(super) async fn progress(bench: Bench) {
             Ok::<_, Failure>(body)
         }
     };
-    let _working = Working::of(wilco.worker().handle(queue.clone(), handler));
+    let _working = wilco.worker().handle(queue.clone(), handler).spawn();
     let producer = producer(&wilco, &queue).await;
     let receipt = send(&producer, "film").await;
     let mut progress = receipt.progress();
@@ -245,7 +243,7 @@ pub(super) async fn stopped(Bench { wilco, .. }: Bench) {
     stop.send(()).expect("it works");
     let report = working.await.expect("no panic").expect("no error");
     assert_eq!((report.processed, report.failed, report.given_back), (0, 0, 1), "{report}");
-    let _working = Working::of(wilco.worker().handle(queue, shout));
+    let _working = wilco.worker().handle(queue, shout).spawn();
     for receipt in &receipts {
         let outcome = outcome(receipt).await;
         assert!(outcome.is_processed(), "{outcome}");

@@ -8,7 +8,7 @@ use wilco::{Capability, ErrorKind, Failure, Outcome, Topic};
 
 use super::Bench;
 use crate::process::Process;
-use crate::work::{PATIENCE, Working, unique};
+use crate::work::{PATIENCE, unique};
 
 pub(super) async fn outcomes(bench: Bench) {
     let topic: Topic<String> = Topic::named(unique("placed"));
@@ -32,7 +32,7 @@ pub(super) async fn outcomes(bench: Bench) {
         _ => Ok(format!("{body} reserved")),
     };
     let worker = bench.wilco.worker().handle(mail, async |_: String| Ok::<_, Failure>(7));
-    let _working = Working::of(worker.handle(stock, sells));
+    let _working = worker.handle(stock, sells).spawn();
     let sent = async |body: &str| producer.send(&body.to_owned()).await.expect("taken");
     let mut receipt = sent("cup").await;
     let mut told = BTreeMap::new();
@@ -71,7 +71,7 @@ pub(super) async fn sent_again(bench: Bench) {
         };
         worker = worker.handle(queue.clone(), handler);
     }
-    let _working = Working::of(worker);
+    let _working = worker.spawn();
     let id = unique("id");
     for _ in 0..3 {
         let process = Process::start(&bench.engine).await;

@@ -80,8 +80,8 @@ fn event(at: Cursor, time_ms: u64, step: &Step) -> Option<Event<'static>> {
         0 => return Some(Event { at, ..published(at.position, time_ms, *n) }),
         1 => What::Delivered { queue: queue(), worker: "w".into(), attempt: 2 },
         2 => What::Received { queue: queue() },
-        4 => What::Progress { queue: queue(), permille: 400, text: "frames".into() },
         3 => What::Moved { position: at.position + 7 },
+        4 => What::Progress { queue: queue(), permille: 400, text: "frames".into() },
         _ => {
             let mut event = settled(at, time_ms, *n, Outcome::ALL[*outcome]);
             if let What::Settled(settled) = &mut event.what

@@ -201,19 +201,12 @@ impl AmqpTransport {
 
     /// Tells a wilco server what it is to tell the producer, and settles.
     fn settle_reported(&self, tag: DeliveryTag, id: &str, verdict: Verdict) -> bool {
-        let (report, settlement) = match verdict {
-            Verdict::Processed { result, content_type } => {
-                let report =
-                    (!result.is_empty()).then(|| (properties::of_result(content_type), result));
-                (report, Settlement::Ack)
-            }
-            Verdict::Failed { error } => {
-                let report =
-                    (!error.is_empty()).then(|| (properties::of_error(), Bytes::from(error)));
-                (report, Settlement::Reject)
-            }
-            Verdict::Again { .. } => (None, Settlement::Requeue),
+        let settlement = match &verdict {
+            Verdict::Processed { .. } => Settlement::Ack,
+            Verdict::Failed { .. } => Settlement::Reject,
+            Verdict::Again { .. } => Settlement::Requeue,
         };
+        let report = properties::report(verdict);
         let Some(consuming) = self.consuming.get() else { return false };
         consuming.with(|link, _| {
             // In one write, so that one does not go without the other.

@@ -42,6 +42,17 @@ pub(super) struct State {
     pub(super) is_closed: bool,
 }
 
+impl State {
+    /// Session, channel and tag of a delivery that can still be settled.
+    pub(super) fn held(&mut self, token: &Token) -> Option<(&mut Session, u16, u64)> {
+        let Token::Embedded(DeliveryToken { epoch, subscription, tag }) = token else {
+            return None;
+        };
+        let it = self.subscriptions.get(subscription).filter(|_| *epoch == self.epoch)?;
+        Some((self.session.as_mut()?, it.channel, *tag))
+    }
+}
+
 pub(super) struct Subscribed {
     pub(super) channel: u16,
     pub(super) queue: Arc<str>,

@@ -7,6 +7,7 @@
 mod driving;
 mod inbox;
 mod publishing;
+mod setup;
 mod testing;
 
 use std::collections::HashMap;
@@ -15,24 +16,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ::amqp::{FieldTable, OwnedProperties, ReplyCode};
+use ::amqp::ReplyCode;
 use async_trait::async_trait;
 use broker::BrokerError;
-use bytes::Bytes;
 use management::{Management, Queries, Query, ports::User};
-use node::{
-    Consume, DeclareExchange, DeclareQueue, Destination, MemoryDisk, Node, Publish, Session,
-    Settlement, StoreOptions,
-};
+use node::{DeclareQueue, MemoryDisk, Node, Publish, Session, Settlement};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::driving::{Driving, Shared, State, Subscribed};
-use self::inbox::Inbox;
 use self::publishing::Publishing;
+use self::setup::{
+    ensure_queue, ensure_subscribed, ensure_topic, open_in_memory, open_session, start_consumer,
+};
 use super::{
-    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Source, Subscription, Token,
-    Transport, Verdict, properties, queues,
+    Answer, Confirm, Incoming, OutcomeSink, Outgoing, Question, Source, Subscription, Transport,
+    Verdict, properties, queues,
 };
 use crate::capability::Capability;
 use crate::clock::{Clock, millis};
@@ -199,82 +198,6 @@ impl EmbeddedTransport {
     }
 }
 
-fn ensure_queue(session: &mut Session, queue: &str) -> Result<(), BrokerError> {
-    let passive = DeclareQueue { passive: true, ..DeclareQueue::default() };
-    match session.declare_queue(queue, &passive) {
-        Err(error) if error.reply_code() == ReplyCode::NotFound => {
-            let arguments = queues::arguments();
-            let made = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
-            session.declare_queue(queue, &made).map(drop)
-        }
-        there => there.map(drop),
-    }
-}
-
-fn ensure_subscribed(
-    session: &mut Session,
-    queue: &str,
-    source: &Source,
-) -> Result<(), BrokerError> {
-    let destination = Destination::queue(queue);
-    match source {
-        Source::Itself => ensure_queue(session, queue),
-        Source::Topic(topic) => {
-            ensure_queue(session, queue)?;
-            ensure_topic(session, topic)?;
-            session.bind(topic, &destination, "", &FieldTable::new())
-        }
-        Source::Outcomes(of) => {
-            let arguments = queues::watching_arguments();
-            let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
-            session.declare_queue(queue, &options)?;
-            let key = queues::outcomes_key(of.as_deref());
-            session.bind(queues::OUTCOMES, &destination, &key, &FieldTable::new())
-        }
-    }
-}
-
-fn ensure_topic(session: &mut Session, topic: &str) -> Result<(), BrokerError> {
-    let options = DeclareExchange { durable: true, ..DeclareExchange::default() };
-    session.declare_exchange(topic, "fanout", &options)
-}
-
-fn open_in_memory(disk: MemoryDisk, clock: &Clock) -> Result<Arc<Node>, Error> {
-    // Nothing is kept in reserve where everything is memory.
-    let store_options = StoreOptions { disk_free_bytes_min: 0, ..StoreOptions::default() };
-    let mut options = node::Options { store: store_options, ..node::Options::default() };
-    if let Clock::Manual(clock) = clock {
-        options.clock = Arc::clone(clock) as _;
-    }
-    Node::open_in_memory_on(disk, options).map_err(|error| store(&error))
-}
-
-fn open_session(node: &Node) -> Result<Session, Error> {
-    let opened = node.open_session(VHOST, USER, Box::<Inbox>::default()).and_then(|mut session| {
-        session.open_channel(PUBLISHING)?;
-        session.select_confirms(PUBLISHING)?;
-        Ok(session)
-    });
-    opened.map_err(|error| refused(&error))
-}
-
-fn start_consumer(
-    session: &mut Session,
-    channel: u16,
-    queue: &str,
-    prefetch: u16,
-) -> Result<(), Error> {
-    let started = session.open_channel(channel).and_then(|()| {
-        session.set_prefetch(channel, prefetch, false)?;
-        let options = Consume { tag: CONSUMER_TAG, ..Consume::default() };
-        session.consume(channel, queue, &options).map(drop)
-    });
-    started.map_err(|error| {
-        let _ = session.close_channel(channel);
-        refused(&error)
-    })
-}
-
 fn store(error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Store, format!("the store cannot be opened: {error}"))
 }
@@ -395,69 +318,44 @@ impl Transport for EmbeddedTransport {
     }
 
     fn holds(&self, delivery: &Incoming) -> bool {
-        let Token::Embedded(DeliveryToken { epoch, subscription, .. }) = delivery.token else {
-            return false;
-        };
-        let state = self.shared.state.lock();
-        state.epoch == epoch && state.subscriptions.contains_key(&subscription)
+        self.shared.state.lock().held(&delivery.token).is_some()
     }
 
     async fn settle(&self, delivery: &Incoming, _: u32, verdict: Verdict) -> bool {
-        let Token::Embedded(DeliveryToken { epoch, subscription, tag }) = delivery.token else {
-            return false;
-        };
         let mut state = self.shared.state.lock();
-        let state = &mut *state;
-        if state.epoch != epoch {
-            return false;
-        }
-        let (Some(session), Some(it)) =
-            (state.session.as_mut(), state.subscriptions.get(&subscription))
-        else {
-            return false;
+        let Some((session, channel, tag)) = state.held(&delivery.token) else { return false };
+        let settlement = match &verdict {
+            Verdict::Processed { .. } => Settlement::Ack,
+            Verdict::Failed { .. } => Settlement::Reject,
+            Verdict::Again { .. } => Settlement::Requeue,
         };
-        let (report, settlement) = match verdict {
-            Verdict::Processed { result, content_type } => {
-                (report_of(properties::of_result(content_type), result), Settlement::Ack)
-            }
-            Verdict::Failed { error } => {
-                (report_of(properties::of_error(), error.into()), Settlement::Reject)
-            }
-            Verdict::Again { .. } => (None, Settlement::Requeue),
-        };
-        if let Some((properties, body)) = report
+        if let Some((properties, body)) = properties::report(verdict)
             && !delivery.id.is_empty()
         {
+            let mut encoded = Vec::new();
+            properties.encode(&mut encoded);
             let publish = Publish {
                 exchange: REPORTS,
                 routing_key: delivery.id.as_str().into(),
                 mandatory: false,
-                properties: &properties,
+                properties: &encoded,
                 body: &body,
             };
-            if let Err(error) = session.publish(it.channel, &publish) {
+            if let Err(error) = session.publish(channel, &publish) {
                 tracing::warn!("a report is lost: {error}");
             }
         }
-        let is_settled = session.settle(it.channel, tag, false, settlement).is_ok();
+        let is_settled = session.settle(channel, tag, false, settlement).is_ok();
         self.shared.wake.0.notify_one();
         is_settled
     }
 
     fn report_progress(&self, delivery: &Incoming, attempt: u32, progress: &Progress) {
-        let Token::Embedded(DeliveryToken { epoch, subscription, .. }) = delivery.token else {
-            return;
-        };
-        let mut state = self.shared.state.lock();
-        let state = &mut *state;
-        let (Some(session), Some(it)) =
-            (state.session.as_mut(), state.subscriptions.get(&subscription))
-        else {
-            return;
-        };
-        if state.epoch != epoch || delivery.id.is_empty() {
+        if delivery.id.is_empty() {
             return;
         }
+        let mut state = self.shared.state.lock();
+        let Some((session, channel, _)) = state.held(&delivery.token) else { return };
         let mut encoded = Vec::new();
         properties::of_progress_report(progress).encode(&mut encoded);
         let text = progress.text.as_bytes();
@@ -465,7 +363,7 @@ impl Transport for EmbeddedTransport {
             let routing_key = key.into();
             let publish =
                 Publish { exchange, routing_key, mandatory: false, properties, body: text };
-            if let Err(error) = session.publish(it.channel, &publish) {
+            if let Err(error) = session.publish(channel, &publish) {
                 tracing::debug!("progress is not told: {error}");
             }
         };
@@ -498,15 +396,6 @@ impl Transport for EmbeddedTransport {
     async fn close(&self) {
         self.shared.close().await;
     }
-}
-
-fn report_of(properties: OwnedProperties, body: Bytes) -> Option<(Vec<u8>, Bytes)> {
-    if body.is_empty() {
-        return None;
-    }
-    let mut encoded = Vec::new();
-    properties.encode(&mut encoded);
-    Some((encoded, body))
 }
 
 /// Whoever drops the last handle wants nothing more.

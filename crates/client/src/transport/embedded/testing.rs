@@ -5,10 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::driving::State;
-use super::{
-    Asking, Clock, EmbeddedTransport, MemoryDisk, OutcomeSink, open_in_memory, open_session,
-    start_consumer,
-};
+use super::setup::{open_in_memory, open_session, start_consumer};
+use super::{Asking, Clock, EmbeddedTransport, MemoryDisk, OutcomeSink};
 use crate::clock::ManualClock;
 use crate::error::Error;
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use amqp::Properties;
+use amqp::{Properties, ValueRef};
 use broker::BrokerError;
 use outcome::{DEADLINE_MS_DEFAULT, IdHash, REPORT_BYTES_MAX, Report};
 
@@ -135,11 +135,18 @@ impl Session {
     }
 }
 
+/// A header of a report.
+fn header<'p>(
+    properties: &Properties<'p>,
+    name: &str,
+) -> Result<Option<ValueRef<'p>>, BrokerError> {
+    let Some(headers) = properties.headers else { return Ok(None) };
+    headers.get(name).map_err(|error| BrokerError::syntax_error(error.to_string()))
+}
+
 /// How far the worker has got, in thousandths, if that is what it reports.
 fn progress(properties: &Properties<'_>) -> Result<Option<u16>, BrokerError> {
-    let Some(headers) = properties.headers else { return Ok(None) };
-    let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
-    let Some(value) = headers.get("x-progress").map_err(malformed)? else { return Ok(None) };
+    let Some(value) = header(properties, "x-progress")? else { return Ok(None) };
     let permille = value.as_i64().and_then(|permille| u16::try_from(permille).ok());
     match permille.filter(|permille| *permille <= PERMILLE_MAX) {
         Some(permille) => Ok(Some(permille)),
@@ -151,10 +158,7 @@ fn progress(properties: &Properties<'_>) -> Result<Option<u16>, BrokerError> {
 
 /// Whether the body is an error text.
 fn is_error(properties: &Properties<'_>) -> Result<bool, BrokerError> {
-    let Some(headers) = properties.headers else { return Ok(false) };
-    let malformed = |error: amqp::DecodeError| BrokerError::syntax_error(error.to_string());
-    let value = headers.get("x-outcome").map_err(malformed)?;
-    match value.map(|value| value.as_str()) {
+    match header(properties, "x-outcome")?.map(|value| value.as_str()) {
         None | Some(Some("processed")) => Ok(false),
         Some(Some("failed")) => Ok(true),
         Some(_) => Err(BrokerError::precondition_failed(
