@@ -67,7 +67,8 @@ pub fn turn() -> MutexGuard<'static, ()> {
 /// Says what did not run, on the real standard error (the test runner captures the other one).
 pub fn skip(test: &str, reason: &str) {
     // Nothing can be done about a closed standard error.
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {reason}");
+    // On a line of its own, also behind `test name ... ` where tests run one at a time.
+    let _ = writeln!(std::io::stderr(), "\nskipped: {test}: {reason}");
 }
 
 /// Polls until `condition` holds; fails the test with `what` when that takes too long.

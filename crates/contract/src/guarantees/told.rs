@@ -1,5 +1,6 @@
 //! What a producer is told while nobody fails.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,11 +88,17 @@ pub(super) async fn unreadable(Bench { wilco, .. }: Bench) {
     assert!(outcome(&good).await.is_processed());
 }
 
-pub(super) async fn once(Bench { wilco, .. }: Bench) {
+pub(super) async fn once(bench: Bench) {
     const COUNT: usize = 300;
+    let wilco = &bench.wilco;
     let queue = queue("once");
+    // A callback is called once whatever comes; who watches sees what else there is.
+    let watching = match bench.can(Capability::Watch) {
+        true => Some(wilco.watch(Some(queue.name())).await.expect("it may")),
+        false => None,
+    };
     let _working = wilco.worker().handle(queue.clone(), shout).spawn();
-    let producer = producer(&wilco, &queue).await;
+    let producer = producer(wilco, &queue).await;
     let told = Arc::new(Mutex::new(Vec::new()));
     for number in 0..COUNT {
         let told = Arc::clone(&told);
@@ -113,6 +120,15 @@ pub(super) async fn once(Bench { wilco, .. }: Bench) {
     let mut told = told.lock().clone();
     told.sort_unstable();
     assert_eq!(told, (0..COUNT).collect::<Vec<_>>());
+    let Some(mut watch) = watching else { return };
+    let mut seen = BTreeSet::new();
+    while let Ok(next) = tokio::time::timeout(Duration::from_millis(300), watch.next()).await {
+        let outcome = next.expect("no error").expect("it goes on");
+        let id = outcome.details().id.clone();
+        assert!(seen.insert(id), "it has two outcomes: {outcome:?}");
+    }
+    assert_eq!(seen.len(), COUNT);
+    watch.close().await.expect("it ends");
 }
 
 pub(super) async fn contents(Bench { wilco, .. }: Bench) {
