@@ -8,13 +8,13 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Outbox;
-use super::database::{Connection, Value};
 use super::stored::column_of;
 use super::within::InTransaction;
 use crate::codec::CodecError;
 use crate::error::{Error, ErrorKind};
 use crate::producer::{check_headers, check_id, not_written};
 use crate::queue::check_name;
+use crate::sql::{Connection, Value};
 use crate::target::Target;
 
 /// A message about to be put into an outbox: await it, and it is there, or part of the transaction. What

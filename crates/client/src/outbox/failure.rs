@@ -1,27 +1,22 @@
 //! What databases refuse, as the library's errors: which kind it is, and what to do.
 
 use crate::error::{Error, ErrorKind};
+use crate::sql::{self, code};
 
 /// An outbox, as errors name it: its file, or that it is in a database.
 #[derive(Debug, Clone)]
 pub(super) struct Place(pub(super) String);
-
-/// SQLite's codes, without what they say beyond.
-const BUSY: i32 = 5;
-const LOCKED: i32 = 6;
-const CORRUPT: i32 = 11;
-const NOT_A_DATABASE: i32 = 26;
 
 impl Place {
     /// Why something could not be done.
     pub(super) fn failed(&self, error: &sqlx::Error) -> Error {
         let Self(place) = self;
         let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
-        // PostgreSQL's codes have five characters, SQLite's extended ones are numbers up to four digits.
-        let sqlite = code.parse::<i32>().ok().filter(|_| code.len() < 5).map(|code| code & 0xff);
-        match (sqlite, &*code) {
-            (Some(CORRUPT | NOT_A_DATABASE), _) | (None, "XX001" | "XX002") => self.damaged(error),
-            (Some(BUSY | LOCKED), _) | (None, "55P03") => {
+        match (sql::sqlite_code(error), &*code) {
+            (Some(code::CORRUPT | code::NOT_A_DATABASE), _) | (None, "XX001" | "XX002") => {
+                self.damaged(error)
+            }
+            (Some(code::BUSY | code::LOCKED), _) | (None, "55P03") => {
                 let text = format!(
                     "{place} is in use: somebody else has had it locked for too long ({error}). End what \
                      holds it, such as a backup or a transaction that was left open, and try again; \

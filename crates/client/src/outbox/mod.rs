@@ -16,7 +16,6 @@
 //! lost it changes nothing. Nobody is told an outcome that is not committed, and none is `told` before its
 //! callback has returned.
 
-mod database;
 mod entering;
 mod failure;
 mod pending;
@@ -27,18 +26,17 @@ mod within;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use sqlx::{PgPool, SqlitePool};
 use tokio::sync::Notify;
 
-use self::database::Database;
 use self::failure::Place;
 use crate::codec::{Codec as _, Encode};
 use crate::error::{Error, ErrorKind};
 use crate::queue::SendTo;
 use crate::sql;
+use crate::sql::Database;
 use crate::wilco::Wilco;
 
 pub use self::entering::Entering;
@@ -46,8 +44,6 @@ pub use self::pending::{OutboxState, Pending, Told};
 pub use self::relay::{Relay, RelayReport};
 pub use self::within::{OutboxTransaction, Within};
 
-/// How long a file may be locked by others.
-const IN_USE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections to a file: one writes at a time.
 const FILE_CONNECTIONS: u32 = 4;
 
@@ -111,27 +107,24 @@ impl Outbox {
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let is_in_use = |error: &Error| error.kind() == ErrorKind::OutboxInUse;
-        sql::open_unlocked(IN_USE_TIMEOUT, is_in_use, || Self::try_open(path)).await
+        sql::open_unlocked(is_in_use, || Self::try_open(path)).await
     }
 
     async fn try_open(path: &Path) -> Result<Self, Error> {
         let place = Place(format!("the outbox {}", path.display()));
-        let options = SqliteConnectOptions::new().filename(path).busy_timeout(IN_USE_TIMEOUT);
+        let options = SqliteConnectOptions::new().filename(path).busy_timeout(sql::IN_USE_TIMEOUT);
         // Before anything is changed in it: a mode is, too.
         let is_whole = match schema::check(options.clone().read_only(true), &place).await {
             Err(error) if error.kind() == ErrorKind::OutboxDamaged => return Err(error),
             checked => checked.is_ok(),
         };
-        let options = options
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
+        let options = sql::durable(options);
         if !is_whole {
             // It is new, or what a crash has left behind could not be put right by a reader.
             schema::check(options.clone(), &place).await?;
         }
         let pool = SqlitePoolOptions::new().max_connections(FILE_CONNECTIONS);
-        let pool = pool.acquire_timeout(IN_USE_TIMEOUT * 2).connect_with(options).await;
+        let pool = pool.acquire_timeout(sql::IN_USE_TIMEOUT * 2).connect_with(options).await;
         let database = Database::Sqlite(pool.map_err(|error| place.failed(&error))?);
         Self::of(database, place).await
     }

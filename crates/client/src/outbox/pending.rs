@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::Outbox;
-use super::database::{Database, Row};
 use super::failure::Place;
 use super::stored::{column_of, settled_of, target_of};
 use crate::codec::Json;
 use crate::error::{Error, ErrorKind};
 use crate::outcome::Outcome;
 use crate::queue::SendTo;
+use crate::sql::{Database, Row};
 use crate::target::Target;
 
 /// Messages on a page.

@@ -21,9 +21,9 @@
 use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 
-use super::database::{Connection, Database};
 use super::failure::Place;
 use crate::error::{Error, ErrorKind};
+use crate::sql::{Connection, Database};
 
 /// The version of the tables that this library reads and writes.
 const VERSION: i64 = 1;
@@ -57,10 +57,11 @@ async fn version(database: &Database) -> Result<Option<i64>, sqlx::Error> {
 }
 
 async fn make(database: &Database) -> Result<(), sqlx::Error> {
-    let (bytes, number) = match database.is_sqlite() {
+    let bytes = database.bytes();
+    let number = match database.is_sqlite() {
         // Numbers are not used again, even if the latest rows are deleted.
-        true => ("BLOB", "INTEGER PRIMARY KEY AUTOINCREMENT"),
-        false => ("BYTEA", "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"),
+        true => "INTEGER PRIMARY KEY AUTOINCREMENT",
+        false => "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     };
     let mut transaction = database.begin().await?;
     if !database.is_sqlite() {

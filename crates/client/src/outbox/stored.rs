@@ -1,12 +1,11 @@
 //! Outcomes as rows have them, and targets.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ::outcome::{Outcome as Kind, Reason};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::at;
+use crate::clock::{at, millis};
 use crate::outcome::{Details, Settled};
 use crate::target::Target;
 
@@ -27,11 +26,6 @@ struct Stored {
     error: String,
 }
 
-fn ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// What a row says of an outcome beside its name and result.
 pub(super) fn details_of(settled: &Settled) -> String {
     let Details { queue, attempts, reason, worker, published_at, settled_at, .. } =
@@ -41,8 +35,8 @@ pub(super) fn details_of(settled: &Settled) -> String {
         attempts: *attempts,
         reason: reason.map(str::to_owned),
         worker: worker.clone(),
-        published_at_ms: ms(*published_at),
-        settled_at_ms: ms(*settled_at),
+        published_at_ms: millis(*published_at),
+        settled_at_ms: millis(*settled_at),
         is_late: settled.details.is_late,
         is_unverified: settled.details.is_unverified,
         is_duplicate: settled.details.is_duplicate,
@@ -121,7 +115,7 @@ mod tests {
             let result = Some(settled.result.to_vec());
             let read = settled_of(&target, "id", settled.kind.name(), &details, result);
             let read = read.expect("it can be read");
-            settled.details.settled_at = at(ms(settled.details.settled_at));
+            settled.details.settled_at = at(millis(settled.details.settled_at));
             assert_eq!(format!("{read:?}"), format!("{settled:?}"));
         }
         assert_eq!(target_of("stock"), None);

@@ -3,10 +3,10 @@
 use sqlx::{Postgres, Sqlite, Transaction};
 
 use super::Outbox;
-use super::database::Connection;
 use super::entering::Entering;
 use crate::codec::Encode;
 use crate::queue::SendTo;
+use crate::sql::Connection;
 
 /// A transaction of `sqlx` that messages can be part of: `Transaction<Postgres>` and `Transaction<Sqlite>`.
 pub trait OutboxTransaction: sealed::Open {}

@@ -17,14 +17,16 @@ use std::time::Duration;
 use ::outcome::OutcomeMessage;
 use async_trait::async_trait;
 use serde_json::Value;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use sqlx::pool::PoolOptions;
+use sqlx::postgres::Postgres;
+use sqlx::sqlite::{Sqlite, SqliteConnectOptions};
+use sqlx::{Connection as _, Pool};
 use tokio::sync::{mpsc, oneshot};
 
 use self::statements::Statements;
 use super::{Claim, Key, Ledger};
 use crate::error::{Error, ErrorKind};
-use crate::sql;
+use crate::sql::{self, Connection, Database};
 
 /// How long a claim lasts that nobody renews.
 const LEASE: Duration = Duration::from_secs(10);
@@ -42,12 +44,13 @@ const BATCH: usize = 256;
 const WAITING_MAX: usize = 4096;
 /// How long the database may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections to the database: one writes at a time.
+const CONNECTIONS: u32 = 3;
 /// How long to wait for a connection to the database.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 pub(crate) struct SqlLedger {
-    pool: AnyPool,
     statements: Arc<Statements>,
     changes: mpsc::Sender<Change>,
     /// Claims that are given back: never refused, as nobody waits for them.
@@ -113,9 +116,25 @@ fn cannot_open(error: sqlx::Error) -> Error {
     Error::new(ErrorKind::Ledger, text)
 }
 
-/// Whether somebody else has the file, for now.
-fn is_locked(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|error| error.message().contains("database is locked"))
+async fn connect(url: &str) -> Result<Database, sqlx::Error> {
+    Ok(match url.starts_with("sqlite:") {
+        true => {
+            let file: SqliteConnectOptions = url.parse()?;
+            Database::Sqlite(pool::<Sqlite>(sql::durable(file)).await?)
+        }
+        false => Database::Postgres(pool::<Postgres>(url.parse()?).await?),
+    })
+}
+
+async fn pool<D: sqlx::Database>(
+    options: <D::Connection as sqlx::Connection>::Options,
+) -> Result<Pool<D>, sqlx::Error> {
+    // A pool would try until its time is up.
+    let trying = tokio::time::timeout(CONNECT_TIMEOUT, D::Connection::connect_with(&options));
+    let tried = trying.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
+    drop(tried.close().await);
+    let pool = PoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(CONNECT_TIMEOUT);
+    pool.connect_with(options).await
 }
 
 /// A database that vanishes without a word is not waited for for ever.
@@ -126,47 +145,22 @@ async fn within<T>(asking: impl Future<Output = Result<T, sqlx::Error>>) -> Resu
 impl SqlLedger {
     /// Opens it, and makes its table if there is none.
     pub(crate) async fn open(url: &str) -> Result<Self, Error> {
-        let opened = sql::open_unlocked(CONNECT_TIMEOUT, is_locked, || Self::try_open(url));
+        let opened = sql::open_unlocked(sql::is_locked, || Self::try_open(url));
         opened.await.map_err(cannot_open)
     }
 
     async fn try_open(url: &str) -> Result<Self, sqlx::Error> {
-        sqlx::any::install_default_drivers();
-        let is_sqlite = url.starts_with("sqlite:");
-        let options: AnyConnectOptions = match is_sqlite {
-            // Made if it is not there.
-            true => format!("{url}{}mode=rwc", if url.contains('?') { '&' } else { '?' }).parse(),
-            false => url.parse(),
-        }?;
-        let pool = AnyPoolOptions::new().max_connections(3).acquire_timeout(CONNECT_TIMEOUT);
-        let pool = pool.after_connect(move |connection, _| {
-            Box::pin(async move {
-                if is_sqlite {
-                    // Other processes write, too; and what is committed survives a power cut.
-                    let pragmas = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; \
-                                   PRAGMA synchronous = FULL";
-                    connection.execute(pragmas).await?;
-                }
-                Ok(())
-            })
-        });
-        // A pool would try until its time is up.
-        let trying = tokio::time::timeout(CONNECT_TIMEOUT, AnyConnection::connect_with(&options));
-        let tried = trying.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?;
-        drop(tried.close().await);
-        let pool = pool.connect_with(options).await?;
-        let statements = Arc::new(Statements::new(is_sqlite));
-        statements.create(&pool).await?;
+        let statements = Arc::new(Statements::new(connect(url).await?));
+        statements.create().await?;
         let (changes, waiting) = mpsc::channel(WAITING_MAX);
         let (given_back, returned) = mpsc::unbounded_channel();
         let writer = Writer {
-            pool: pool.clone(),
             statements: Arc::clone(&statements),
             claimant: uuid::Uuid::now_v7().to_string(),
             given_back: given_back.downgrade(),
         };
         tokio::spawn(writer.run(waiting, returned));
-        Ok(Self { pool, statements, changes, given_back })
+        Ok(Self { statements, changes, given_back })
     }
 
     /// Of a database that does not answer, the error is that.
@@ -221,27 +215,26 @@ impl Ledger for SqlLedger {
 
     async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), Error> {
         let topic = readable(topic.as_bytes());
-        self.bounded(self.statements.subscribe(&self.pool, &topic, queue)).await
+        self.bounded(self.statements.subscribe(&topic, queue)).await
     }
 
     async fn unsubscribe(&self, queue: &str) -> Result<(), Error> {
-        self.bounded(self.statements.unsubscribe(&self.pool, queue)).await
+        self.bounded(self.statements.unsubscribe(queue)).await
     }
 
     async fn subscribers(&self, topic: &str) -> Result<Vec<String>, Error> {
         let topic = readable(topic.as_bytes());
-        self.bounded(self.statements.subscribers(&self.pool, &topic)).await
+        self.bounded(self.statements.subscribers(&topic)).await
     }
 
     async fn story(&self, id: &str) -> Result<Option<Value>, Error> {
         let readable = readable(id.as_bytes());
-        Ok(story::of(id, &self.bounded(self.statements.rows(&self.pool, &readable)).await?))
+        Ok(story::of(id, &self.bounded(self.statements.rows(&readable)).await?))
     }
 }
 
 /// Carries out changes.
 struct Writer {
-    pool: AnyPool,
     statements: Arc<Statements>,
     /// This process, in its claims.
     claimant: String,
@@ -262,12 +255,12 @@ impl Writer {
                 biased;
                 // First: claims must not run out because there is much to do.
                 _ = renew.tick() => {
-                    let renewed = within(self.statements.renew(&self.pool, &self.claimant)).await;
+                    let renewed = within(self.statements.renew(&self.claimant)).await;
                     self.log("claims could not be renewed", renewed);
                     continue;
                 }
                 _ = forget.tick() => {
-                    let forgotten = within(self.statements.forget(&self.pool)).await;
+                    let forgotten = within(self.statements.forget()).await;
                     self.log("old outcomes could not be deleted", forgotten);
                     continue;
                 }
@@ -317,14 +310,14 @@ impl Writer {
         batch: &[Change],
         given_back: &[(String, String)],
     ) -> Result<Vec<Changed>, sqlx::Error> {
-        let mut connection = self.pool.acquire().await?;
-        let mut transaction = connection.begin_with(self.statements.begin()).await?;
+        let mut transaction = self.statements.begin().await?;
+        let mut connection = transaction.connection();
         let mut results = Vec::with_capacity(batch.len());
         for (queue, id) in given_back {
-            self.statements.give_back(&mut transaction, queue, id, &self.claimant).await?;
+            self.statements.give_back(&mut connection, queue, id, &self.claimant).await?;
         }
         for change in batch {
-            results.push(self.one(&mut transaction, change).await?);
+            results.push(self.one(&mut connection, change).await?);
         }
         transaction.commit().await?;
         Ok(results)
@@ -332,7 +325,7 @@ impl Writer {
 
     async fn one(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection<'_>,
         Change { queue, id, what, .. }: &Change,
     ) -> Result<Changed, sqlx::Error> {
         let statements = &self.statements;

@@ -1,20 +1,17 @@
 //! The table, and all that is said to the database.
 //!
-//! The same statements serve SQLite and PostgreSQL, but for their clocks and the type of bytes.
+//! What changes rows is said on the [`Connection`] of a transaction; the rest by itself.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use ::outcome::{Details, Flags, Outcome as Kind, OutcomeMessage, Reason, Verdict};
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _};
 
 use super::{KEEP, KEEP_OPEN, LEASE, readable};
-use crate::sql;
+use crate::sql::{self, Connection, Database, Own, Value, ms};
 
 /// See the module's documentation.
 pub(super) struct Statements {
-    is_sqlite: bool,
+    database: Database,
     sent: String,
     claim: String,
     give_back: String,
@@ -53,17 +50,12 @@ pub(super) struct Settled {
     pub(super) settled_at_ms: u64,
 }
 
-fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
-}
-
 impl Statements {
-    pub(super) fn new(is_sqlite: bool) -> Self {
-        let now = sql::now(is_sqlite);
+    pub(super) fn new(database: Database) -> Self {
+        let now = database.now();
         let lease = ms(LEASE);
         let (keep, keep_open) = (ms(KEEP), ms(KEEP_OPEN));
         Self {
-            is_sqlite,
             sent: "INSERT INTO wilco_messages (queue, id, published_at) VALUES ($1, $2, $3) \
                    ON CONFLICT (queue, id) DO NOTHING"
                 .to_owned(),
@@ -101,18 +93,18 @@ impl Statements {
             ),
             row: format!("SELECT {COLUMNS} FROM wilco_messages WHERE queue = $1 AND id = $2"),
             rows: format!("SELECT {COLUMNS} FROM wilco_messages WHERE id = $1 ORDER BY queue"),
+            database,
         }
     }
 
-    /// How a transaction that writes begins: in SQLite with the lock, since a reader that becomes a writer
-    /// is refused at once instead of waiting.
-    pub(super) fn begin(&self) -> &'static str {
-        if self.is_sqlite { "BEGIN IMMEDIATE" } else { "BEGIN" }
+    /// Begins a transaction.
+    pub(super) async fn begin(&self) -> Result<Own, sqlx::Error> {
+        self.database.begin().await
     }
 
-    /// Makes the table, if it is not there.
-    pub(super) async fn create(&self, pool: &AnyPool) -> Result<(), sqlx::Error> {
-        let bytes = if self.is_sqlite { "BLOB" } else { "BYTEA" };
+    /// Makes the tables, if there are none.
+    pub(super) async fn create(&self) -> Result<(), sqlx::Error> {
+        let bytes = self.database.bytes();
         let create = [
             format!(
                 "CREATE TABLE IF NOT EXISTS wilco_messages (queue TEXT NOT NULL, id TEXT NOT NULL, \
@@ -132,10 +124,10 @@ impl Statements {
                 .to_owned(),
         ];
         for statement in create {
-            if let Err(error) = pool.execute(AssertSqlSafe(statement.clone())).await {
+            if let Err(error) = self.database.execute(&statement, &[]).await {
                 // Two that begin together may both find no table; then one of them fails.
                 tracing::debug!("again: {error}");
-                pool.execute(AssertSqlSafe(statement)).await?;
+                self.database.execute(&statement, &[]).await?;
             }
         }
         Ok(())
@@ -143,139 +135,142 @@ impl Statements {
 
     pub(super) async fn sent(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection<'_>,
         queue: &str,
         id: &str,
         published_at_ms: u64,
     ) -> Result<(), sqlx::Error> {
-        let query = sqlx::query(AssertSqlSafe(self.sent.as_str()));
-        query.bind(queue).bind(id).bind(published_at_ms as i64).execute(connection).await.map(drop)
+        let values = [queue.into(), id.into(), number(published_at_ms)];
+        connection.execute(&self.sent, &values).await.map(drop)
     }
 
     /// Whether the claim is granted.
     pub(super) async fn claim(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection<'_>,
         queue: &str,
         id: &str,
         attempt: u32,
         worker: &str,
         claimant: &str,
     ) -> Result<bool, sqlx::Error> {
-        let query = sqlx::query(AssertSqlSafe(self.claim.as_str()));
-        let query = query.bind(queue).bind(id).bind(i64::from(attempt));
-        let query = query.bind(readable(worker.as_bytes())).bind(claimant);
-        Ok(query.execute(connection).await?.rows_affected() == 1)
+        let worker = readable(worker.as_bytes());
+        let values =
+            [queue.into(), id.into(), number(attempt.into()), (*worker).into(), claimant.into()];
+        Ok(connection.execute(&self.claim, &values).await? == 1)
     }
 
     pub(super) async fn give_back(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection<'_>,
         queue: &str,
         id: &str,
         claimant: &str,
     ) -> Result<(), sqlx::Error> {
-        let query = sqlx::query(AssertSqlSafe(self.give_back.as_str()));
-        query.bind(queue).bind(id).bind(claimant).execute(connection).await.map(drop)
+        let values = [queue.into(), id.into(), claimant.into()];
+        connection.execute(&self.give_back, &values).await.map(drop)
     }
 
-    pub(super) async fn renew(&self, pool: &AnyPool, claimant: &str) -> Result<(), sqlx::Error> {
-        let query = sqlx::query(AssertSqlSafe(self.renew.as_str()));
-        query.bind(claimant).execute(pool).await.map(drop)
+    pub(super) async fn renew(&self, claimant: &str) -> Result<(), sqlx::Error> {
+        self.database.execute(&self.renew, &[claimant.into()]).await.map(drop)
     }
 
-    pub(super) async fn forget(&self, pool: &AnyPool) -> Result<(), sqlx::Error> {
-        sqlx::query(AssertSqlSafe(self.forget.as_str())).execute(pool).await.map(drop)
+    pub(super) async fn forget(&self) -> Result<(), sqlx::Error> {
+        self.database.execute(&self.forget, &[]).await.map(drop)
     }
 
     pub(super) async fn settle(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection<'_>,
         queue: &str,
         id: &str,
         outcome: &OutcomeMessage<'_>,
     ) -> Result<(), sqlx::Error> {
         let OutcomeMessage { verdict, details, .. } = outcome;
-        let query = sqlx::query(AssertSqlSafe(self.settle.as_str()));
-        let query = query.bind(queue).bind(id).bind(verdict.published_at_ms as i64);
-        let query = query.bind(i64::from(verdict.attempts));
-        let query = query.bind(readable(details.worker.as_bytes()));
-        let query = query.bind(verdict.outcome.name()).bind(verdict.reason.map(Reason::name));
-        let query = query.bind(details.error.as_deref().map(|error| error.to_vec()));
-        let query = query.bind(details.content_type.as_deref().map(|it| readable(it)));
-        let query = query.bind(details.result.as_deref().map(<[u8]>::to_vec));
-        let query = query.bind(i64::from(verdict.is_late())).bind(outcome.settled_at_ms as i64);
-        query.execute(connection).await.map(drop)
+        let worker = readable(details.worker.as_bytes());
+        let content_type = details.content_type.as_deref().map(|it| readable(it));
+        let values = [
+            queue.into(),
+            id.into(),
+            number(verdict.published_at_ms),
+            number(verdict.attempts.into()),
+            (*worker).into(),
+            verdict.outcome.name().into(),
+            Value::Text(verdict.reason.map(Reason::name)),
+            Value::Bytes(details.error.as_deref().map(|it| &**it)),
+            Value::Text(content_type.as_deref()),
+            Value::Bytes(details.result.as_deref()),
+            number(verdict.is_late().into()),
+            number(outcome.settled_at_ms),
+        ];
+        connection.execute(&self.settle, &values).await.map(drop)
     }
 
-    pub(super) async fn subscribe(
-        &self,
-        pool: &AnyPool,
-        topic: &str,
-        queue: &str,
-    ) -> Result<(), sqlx::Error> {
+    pub(super) async fn subscribe(&self, topic: &str, queue: &str) -> Result<(), sqlx::Error> {
         let subscribe = "INSERT INTO wilco_subscriptions (topic, queue) VALUES ($1, $2) \
                          ON CONFLICT (topic, queue) DO NOTHING";
-        sqlx::query(subscribe).bind(topic).bind(queue).execute(pool).await.map(drop)
+        self.database.execute(subscribe, &[topic.into(), queue.into()]).await.map(drop)
     }
 
-    pub(super) async fn unsubscribe(&self, pool: &AnyPool, queue: &str) -> Result<(), sqlx::Error> {
+    pub(super) async fn unsubscribe(&self, queue: &str) -> Result<(), sqlx::Error> {
         let unsubscribe = "DELETE FROM wilco_subscriptions WHERE queue = $1";
-        sqlx::query(unsubscribe).bind(queue).execute(pool).await.map(drop)
+        self.database.execute(unsubscribe, &[queue.into()]).await.map(drop)
     }
 
-    pub(super) async fn subscribers(
-        &self,
-        pool: &AnyPool,
-        topic: &str,
-    ) -> Result<Vec<String>, sqlx::Error> {
+    pub(super) async fn subscribers(&self, topic: &str) -> Result<Vec<String>, sqlx::Error> {
         let queues = "SELECT queue FROM wilco_subscriptions WHERE topic = $1 ORDER BY queue";
-        sqlx::query_scalar(queues).bind(topic).fetch_all(pool).await
+        let rows = self.database.rows(queues, &[topic.into()]).await?;
+        rows.iter().map(|row| row.read("queue")).collect()
     }
 
     pub(super) async fn row(
         &self,
-        connection: &mut AnyConnection,
+        connection: &mut Connection<'_>,
         queue: &str,
         id: &str,
     ) -> Result<Option<Row>, sqlx::Error> {
-        let query = sqlx::query(AssertSqlSafe(self.row.as_str())).bind(queue).bind(id);
-        query.fetch_optional(connection).await?.as_ref().map(Row::read).transpose()
+        let rows = connection.rows(&self.row, &[queue.into(), id.into()]).await?;
+        rows.first().map(Row::read).transpose()
     }
 
     /// A message in all its queues.
-    pub(super) async fn rows(&self, pool: &AnyPool, id: &str) -> Result<Vec<Row>, sqlx::Error> {
-        let query = sqlx::query(AssertSqlSafe(self.rows.as_str())).bind(id);
-        query.fetch_all(pool).await?.iter().map(Row::read).collect()
+    pub(super) async fn rows(&self, id: &str) -> Result<Vec<Row>, sqlx::Error> {
+        let rows = self.database.rows(&self.rows, &[id.into()]).await?;
+        rows.iter().map(Row::read).collect()
     }
 }
 
+/// As columns have numbers, also those without a sign.
+fn number(number: u64) -> Value<'static> {
+    Value::Number(Some(number as i64))
+}
+
 impl Row {
-    fn read(row: &AnyRow) -> Result<Self, sqlx::Error> {
-        let number = |name: &str| row.try_get::<i64, _>(name);
-        let outcome: Option<String> = row.try_get("outcome")?;
+    fn read(row: &sql::Row) -> Result<Self, sqlx::Error> {
+        let number = |name: &str| row.read::<i64>(name);
+        let outcome: Option<String> = row.read("outcome")?;
         let settled = match outcome.as_deref().and_then(Kind::parse) {
             None => None,
             Some(outcome) => {
-                let reason: Option<String> = row.try_get("reason")?;
+                let reason: Option<String> = row.read("reason")?;
                 Some(Settled {
                     outcome,
                     reason: reason.as_deref().and_then(Reason::parse),
-                    error: row.try_get("error")?,
-                    content_type: row.try_get("content_type")?,
-                    result: row.try_get("result")?,
+                    error: row.read("error")?,
+                    content_type: row.read("content_type")?,
+                    result: row.read("result")?,
                     is_late: number("is_late")? != 0,
                     settled_at_ms: number("settled_at")? as u64,
                 })
             }
         };
-        let claimant: Option<String> = row.try_get("claimant")?;
+        let claimant: Option<String> = row.read("claimant")?;
         Ok(Self {
-            queue: row.try_get("queue")?,
-            id: row.try_get("id")?,
+            queue: row.read("queue")?,
+            id: row.read("id")?,
             published_at_ms: number("published_at")? as u64,
             attempts: u16::try_from(number("attempts")?).unwrap_or(u16::MAX),
-            worker: row.try_get("worker")?,
+            worker: row.read("worker")?,
             is_claimed: claimant.is_some(),
             settled,
         })

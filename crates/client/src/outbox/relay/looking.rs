@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use sqlx::Error as SqlError;
 
-use super::rows::{BATCH, Rows, list, ms};
+use super::rows::{BATCH, Rows, list};
 use crate::error::{Error, ErrorKind};
 use crate::outbox::Told;
-use crate::outbox::database::Row;
 use crate::outbox::pending::{outcome_of, unreadable};
 use crate::outbox::stored::target_of;
 use crate::producer::Encoded;
+use crate::sql::{Row, ms};
 
 /// A message to be handed over.
 pub(super) struct Message {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use sqlx::Error as SqlError;
 
 use crate::error::{Error, ErrorKind};
-use crate::outbox::database::{Connection, Database, Value};
 use crate::outbox::pending::{REFUSED, UNREADABLE};
 use crate::outbox::stored::details_of;
 use crate::outcome::Settled;
+use crate::sql::{Connection, Database, Value, ms};
 
 /// Rows that are sorted into their lines, or deleted, in one transaction.
 pub(super) const BATCH: usize = 500;
@@ -53,10 +53,6 @@ impl Changes {
             && untold.is_empty()
             && keys.is_empty()
     }
-}
-
-pub(super) fn ms(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
 }
 
 pub(super) fn list(numbers: impl IntoIterator<Item = i64>) -> String {

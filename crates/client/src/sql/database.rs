@@ -1,36 +1,34 @@
 //! The two databases behind one face: statements with values, rows with columns.
 //!
 //! The statements are the same for both, but for their clocks and the type of bytes. `sqlx`'s own `Any` does
-//! not do: it cannot take part in a transaction that the user has begun.
+//! not do: an outbox takes part in transactions that the user has begun.
 
 use sqlx::postgres::{PgConnection, PgPool, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool, SqliteRow};
 use sqlx::{AssertSqlSafe, Decode, Executor as _, Row as _, Transaction, Type};
 
-use crate::sql;
-
-/// The database of an outbox.
+/// A database, by its pool of connections.
 #[derive(Debug, Clone)]
-pub(super) enum Database {
+pub(crate) enum Database {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
 
 /// A transaction of our own; rolled back if it is dropped.
-pub(super) enum Own {
+pub(crate) enum Own {
     Sqlite(Transaction<'static, Sqlite>),
     Postgres(Transaction<'static, Postgres>),
 }
 
 /// A connection, or a transaction on it.
-pub(super) enum Connection<'c> {
+pub(crate) enum Connection<'c> {
     Sqlite(&'c mut SqliteConnection),
     Postgres(&'c mut PgConnection),
 }
 
 /// A value in a statement: `$1` and so on.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Value<'v> {
+pub(crate) enum Value<'v> {
     Number(Option<i64>),
     Text(Option<&'v str>),
     Bytes(Option<&'v [u8]>),
@@ -49,13 +47,13 @@ impl<'v> From<&'v str> for Value<'v> {
 }
 
 /// A row that was read.
-pub(super) enum Row {
+pub(crate) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
 }
 
 impl Row {
-    pub(super) fn read<'r, T>(&'r self, column: &str) -> Result<T, sqlx::Error>
+    pub(crate) fn read<'r, T>(&'r self, column: &str) -> Result<T, sqlx::Error>
     where
         T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, Postgres> + Type<Postgres>,
     {
@@ -84,7 +82,7 @@ macro_rules! query {
 }
 
 impl Connection<'_> {
-    pub(super) fn again(&mut self) -> Connection<'_> {
+    pub(crate) fn again(&mut self) -> Connection<'_> {
         match self {
             Self::Sqlite(connection) => Connection::Sqlite(connection),
             Self::Postgres(connection) => Connection::Postgres(connection),
@@ -92,7 +90,7 @@ impl Connection<'_> {
     }
 
     /// Carries out a statement; returns how many rows it has changed.
-    pub(super) async fn execute(
+    pub(crate) async fn execute(
         &mut self,
         sql: &str,
         values: &[Value<'_>],
@@ -108,7 +106,7 @@ impl Connection<'_> {
         })
     }
 
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &mut self,
         sql: &str,
         values: &[Value<'_>],
@@ -128,18 +126,29 @@ impl Connection<'_> {
 }
 
 impl Database {
-    pub(super) fn is_sqlite(&self) -> bool {
+    pub(crate) fn is_sqlite(&self) -> bool {
         matches!(self, Self::Sqlite(_))
     }
 
-    /// Now, in ms since the epoch, by the database's clock.
-    pub(super) fn now(&self) -> &'static str {
-        sql::now(self.is_sqlite())
+    /// Now, in ms since the epoch, by the database's clock: those of its users may differ.
+    pub(crate) fn now(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
+            Self::Postgres(_) => "CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
+    /// The type of bytes.
+    pub(crate) fn bytes(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "BLOB",
+            Self::Postgres(_) => "BYTEA",
+        }
     }
 
     /// Behind a selection of rows to be changed: leaves out those that somebody else is changing. SQLite has
     /// one writer at a time.
-    pub(super) fn unless_locked(&self) -> &'static str {
+    pub(crate) fn unless_locked(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "",
             Self::Postgres(_) => "FOR UPDATE SKIP LOCKED",
@@ -148,14 +157,14 @@ impl Database {
 
     /// Begins a transaction that writes: in SQLite with the lock, since a reader that becomes a writer is
     /// refused at once instead of waiting.
-    pub(super) async fn begin(&self) -> Result<Own, sqlx::Error> {
+    pub(crate) async fn begin(&self) -> Result<Own, sqlx::Error> {
         Ok(match self {
             Self::Sqlite(pool) => Own::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
             Self::Postgres(pool) => Own::Postgres(pool.begin().await?),
         })
     }
 
-    pub(super) async fn rows(
+    pub(crate) async fn rows(
         &self,
         sql: &str,
         values: &[Value<'_>],
@@ -170,7 +179,7 @@ impl Database {
         }
     }
 
-    pub(super) async fn execute(
+    pub(crate) async fn execute(
         &self,
         sql: &str,
         values: &[Value<'_>],
@@ -187,7 +196,7 @@ impl Database {
 }
 
 impl Own {
-    pub(super) fn connection(&mut self) -> Connection<'_> {
+    pub(crate) fn connection(&mut self) -> Connection<'_> {
         match self {
             Self::Sqlite(transaction) => Connection::Sqlite(transaction),
             Self::Postgres(transaction) => Connection::Postgres(transaction),
@@ -195,14 +204,14 @@ impl Own {
     }
 
     /// Several statements without values.
-    pub(super) async fn script(&mut self, sql: String) -> Result<(), sqlx::Error> {
+    pub(crate) async fn script(&mut self, sql: String) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(transaction) => transaction.execute(AssertSqlSafe(sql)).await.map(drop),
             Self::Postgres(transaction) => transaction.execute(AssertSqlSafe(sql)).await.map(drop),
         }
     }
 
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,
