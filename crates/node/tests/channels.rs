@@ -25,6 +25,41 @@ fn a_channel_that_closes_gives_back_what_its_transaction_was_to_settle() {
 }
 
 #[test]
+fn a_channel_that_has_settled_closes_when_that_is_durable() {
+    for is_connection in [false, true] {
+        let mut rig = Rig::new(1 << 20);
+        let mut client = rig.client();
+        client.declare("q", &[]);
+        client.publish("", "q", &["1", "2"]);
+        rig.commit();
+        client.session.barrier();
+        client.session.open_channel(2).expect("a new channel");
+        client.consume(2, "q", "consumer", false);
+        let got = client.take();
+        client.session.close_channel(2).expect("nothing was wrong");
+        assert_eq!(
+            client.session.barrier(),
+            None,
+            "nothing was settled: there is nothing to wait for"
+        );
+        client.session.open_channel(2).expect("a new channel");
+        client.consume(2, "q", "consumer", false);
+        client.take().iter().for_each(|again| client.ack(again));
+        match is_connection {
+            true => assert_eq!(client.session.close().len(), 0),
+            false => client.session.close_channel(2).expect("nothing was wrong"),
+        }
+        let barrier = client.session.barrier().expect("the reply waits");
+        assert_eq!(client.session.is_durable(barrier), Ok(false));
+        rig.commit();
+        assert_eq!(client.session.is_durable(barrier), Ok(true));
+        drop(client);
+        rig.crash();
+        assert_eq!(rig.client().bodies("q").len(), 0, "{} were settled", got.len());
+    }
+}
+
+#[test]
 fn a_channel_with_two_consumers_of_a_queue_closes() {
     let rig = Rig::new(4096);
     let mut client = rig.client();

@@ -46,6 +46,8 @@ pub struct Session {
     pub(super) settle_batch: SettleBatch,
     pub(super) taken: Vec<Unsettled>,
     pub(super) barrier: u64,
+    /// Something has been settled since the last reply that waited for it.
+    pub(super) has_settled: bool,
     pub(super) has_published: bool,
     /// Memory used by what this client has begun and not finished, bytes.
     pub(super) unfinished_bytes: u64,
@@ -131,6 +133,7 @@ impl Session {
             settle_batch: SettleBatch::default(),
             taken: Vec::new(),
             barrier: 0,
+            has_settled: false,
             has_published: false,
             unfinished_bytes: 0,
             under_way_bytes: 0,

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) publishing: Publishing,
     pub(super) subscriptions: HashMap<u64, Subscribed>,
     pub(super) next_subscription: u64,
+    /// What subscriptions that are released have settled is durable from this position on.
+    pub(super) released: u64,
     pub(super) is_closed: bool,
 }
 

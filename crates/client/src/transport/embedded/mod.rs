@@ -126,6 +126,7 @@ impl EmbeddedTransport {
             publishing: Publishing::default(),
             subscriptions: HashMap::new(),
             next_subscription: 0,
+            released: 0,
             is_closed: false,
         };
         let shared = Arc::new(Shared {
@@ -158,7 +159,14 @@ impl EmbeddedTransport {
             (done, session.barrier())
         };
         self.shared.wake.0.notify_one();
-        let Some(position) = barrier else { return Ok(done) };
+        if let Some(position) = barrier {
+            self.durable(position).await?;
+        }
+        Ok(done)
+    }
+
+    /// Waits until a position of the log is durable.
+    async fn durable(&self, position: u64) -> Result<(), Error> {
         loop {
             let flushed = self.shared.flushed.notified();
             let is_durable = {
@@ -167,7 +175,7 @@ impl EmbeddedTransport {
                 session.is_durable(position).map_err(|error| refused(&error))?
             };
             if is_durable {
-                return Ok(done);
+                return Ok(());
             }
             let _ = tokio::time::timeout(LOOK_AGAIN, flushed).await;
         }
@@ -308,13 +316,14 @@ impl Transport for EmbeddedTransport {
         {
             // Settles what was gathered, and gives back the rest.
             let _ = session.close_channel(it.channel);
+            state.released = state.released.max(session.barrier().unwrap_or(0));
         }
         self.shared.wake.0.notify_one();
     }
 
     async fn released(&self, _: u64) {
-        let durable = self.with_session(|session| session.flush_channel(PUBLISHING));
-        let _ = tokio::time::timeout(RELEASE_TIMEOUT, durable).await;
+        let position = self.shared.state.lock().released;
+        let _ = tokio::time::timeout(RELEASE_TIMEOUT, self.durable(position)).await;
     }
 
     fn holds(&self, delivery: &Incoming) -> bool {

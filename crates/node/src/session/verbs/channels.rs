@@ -30,6 +30,7 @@ impl Session {
     /// The errors on it that have not been reported yet. It is closed all the same.
     pub fn close_channel(&mut self, number: u16) -> Result<(), BrokerError> {
         self.carry_out();
+        self.wait_for_settlements();
         let told = self.failed.tell(number);
         let Some(mut channel) = self.channels.remove(&number) else { return told };
         channel.reports.values().for_each(|report| self.forget_report(report));

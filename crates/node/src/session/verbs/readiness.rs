@@ -142,6 +142,15 @@ impl Session {
         }
     }
 
+    /// Notes that the next reply must wait for what has been settled: no ack has an answer of its own, so
+    /// a worker learns only from the end of its channel that nothing of it comes again.
+    pub(super) fn wait_for_settlements(&mut self) {
+        if std::mem::take(&mut self.has_settled) {
+            let ((), end) = self.engine.store.append(Some(&self.waiter), |_| ());
+            self.wait_until_durable(end);
+        }
+    }
+
     /// Notes that the next reply must wait for this position.
     pub(super) fn wait_until_durable(&mut self, position: u64) {
         self.barrier = self.barrier.max(position);

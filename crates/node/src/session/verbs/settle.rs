@@ -55,6 +55,7 @@ impl Session {
         if self.settles.is_empty() {
             return;
         }
+        self.has_settled = true;
         let mut settles = std::mem::take(&mut self.settles);
         let mut batch = std::mem::take(&mut self.settle_batch);
         // Settlements that go into transactions: channels, and how many.
