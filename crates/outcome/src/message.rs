@@ -48,8 +48,9 @@ impl OutcomeMessage<'_> {
     pub fn event_id(&self) -> BString {
         let Self { verdict, details, queue, .. } = self;
         let late = if verdict.is_late() { "-late" } else { "" };
-        let mut id = BString::from(format!("{}{late}.{queue}.", verdict.outcome.name()));
-        id.extend_from_slice(&details.message_id);
+        let (name, queue, id) = (verdict.outcome.name(), queue.as_bytes(), &details.message_id);
+        let parts = [name.as_bytes(), late.as_bytes(), b".", queue, b".", id];
+        let mut id = BString::from(parts.concat());
         if id.len() > SHORT_STRING_BYTES_MAX {
             // Cutting must not give two events the same id.
             let rest = format!("~{:016x}", fnv1a(&id));

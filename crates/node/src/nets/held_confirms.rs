@@ -245,6 +245,8 @@ fn settle_down(rig: &Rig, mut publisher: Publisher, mut workers: [Worker; 2]) {
         publisher.session.delete_queue(queue, false, false).expect("it is there");
     }
     publisher.session.close();
+    // Whoever waits for what was settled is woken now, and not in another scenario.
+    assert!(rig.node.commit().expect("a good disk"));
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use broker::queue::ConsumerKey;
-use outcome::{Report, SettledBy};
+use outcome::SettledBy;
 
 use super::confirms::Confirms;
+use super::reports::Reports;
 use super::transaction::Transaction;
 use crate::registry::{ConsumerHandle, LiveQueue, SharedPrefetch};
 
@@ -23,8 +24,7 @@ pub(super) struct Channel {
     pub shared_prefetch: Arc<SharedPrefetch>,
     pub confirms: Option<Confirms>,
     pub transaction: Option<Transaction>,
-    /// Reports about messages that this channel holds, by delivery tag.
-    pub reports: BTreeMap<u64, Report>,
+    pub reports: Reports,
     /// Deliveries whose progress is noted, by delivery tag.
     pub progress: BTreeMap<u64, NotedProgress>,
 }
@@ -92,7 +92,7 @@ impl Channel {
             shared_prefetch: Arc::default(),
             confirms: None,
             transaction: None,
-            reports: BTreeMap::new(),
+            reports: Reports::default(),
             progress: BTreeMap::new(),
         }
     }

@@ -19,6 +19,7 @@ mod credit;
 mod failed;
 mod headers;
 mod publishes;
+mod reports;
 mod routes;
 mod settles;
 mod state;

@@ -24,16 +24,21 @@ impl Session {
     }
 
     /// Closes a channel: its consumers are cancelled, and its unsettled messages go back to their
-    /// queues.
+    /// queues. Leaves a [`Session::barrier`] if something has been settled.
     ///
     /// # Errors
     /// The errors on it that have not been reported yet. It is closed all the same.
     pub fn close_channel(&mut self, number: u16) -> Result<(), BrokerError> {
-        self.carry_out();
+        let told = self.end_channel(number);
         self.wait_for_settlements();
+        told
+    }
+
+    fn end_channel(&mut self, number: u16) -> Result<(), BrokerError> {
+        self.carry_out();
         let told = self.failed.tell(number);
         let Some(mut channel) = self.channels.remove(&number) else { return told };
-        channel.reports.values().for_each(|report| self.forget_report(report));
+        channel.reports.all().for_each(|report| self.forget_report(report));
         // All of them at once, so that messages one gives back are not assigned to the next, over
         // and over.
         channel.cancel_consumers();
@@ -48,16 +53,22 @@ impl Session {
         told
     }
 
-    /// Closes everything; exclusive queues are deleted. Returns errors that have not been reported
-    /// yet.
+    /// Closes everything; exclusive queues are deleted. Leaves a [`Session::barrier`] if something has been
+    /// settled. Returns errors that have not been reported yet.
     pub fn close(&mut self) -> Vec<ChannelError> {
+        let errors = self.end();
+        self.wait_for_settlements();
+        errors
+    }
+
+    fn end(&mut self) -> Vec<ChannelError> {
         // First of all, so that what one channel gives back does not go to another.
         self.channels.values().for_each(Channel::cancel_consumers);
         let errors = self.flush();
         let numbers: Vec<u16> = self.channels.keys().copied().collect();
         for number in numbers {
             // Nothing has been gathered since.
-            let told = self.close_channel(number);
+            let told = self.end_channel(number);
             debug_assert!(told.is_ok(), "{told:?}");
         }
         self.give_back_unfinished(self.unfinished_bytes);
@@ -70,7 +81,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        for (channel, error) in self.close() {
+        for (channel, error) in self.end() {
             tracing::debug!(channel, "nobody is left to be told: {error}");
         }
     }

@@ -41,14 +41,13 @@ impl Session {
         let progress = progress(properties)?;
         let id = IdHash::new(&self.vhost.realm, publish.routing_key).0;
         let key = report_key(id);
-        // What came first counts, even within one batch.
-        let is_open = |tag| !self.settles.iter().any(|settle| settle.covers(number, tag));
         let outbox = self.outbox.lock();
         let channel = outbox.channels.get(&number);
+        let is_open = |tag| self.is_open(number, tag);
         let tag = channel.and_then(|channel| channel.unsettled.tag_of(key, is_open));
         drop(outbox);
-        let held_bytes: usize = self.channel(number)?.reports.values().map(|r| r.body.len()).sum();
-        let Some(tag) = tag.filter(|_| held_bytes < REPORTS_BYTES_MAX) else {
+        let has_room = self.channel(number)?.reports.bytes() < REPORTS_BYTES_MAX;
+        let Some(tag) = tag.filter(|_| has_room) else {
             self.refuse_report(number, publish);
             return self.refuse_in_turn(number);
         };
@@ -77,6 +76,33 @@ impl Session {
         } else {
             self.confirm_in_turn(number)?;
         }
+        self.keep_report(number, tag, report)
+    }
+
+    /// What a worker in this process reports about a delivery to it, before it settles that; ignored if the
+    /// channel does not hold it, or nothing is known of its message later.
+    ///
+    /// # Errors
+    /// `CHANNEL_ERROR` when the channel is not open.
+    pub fn report_on(&mut self, number: u16, tag: u64, report: Report) -> Result<(), BrokerError> {
+        let outbox = self.outbox.lock();
+        let channel = outbox.channels.get(&number);
+        let unsettled = channel.and_then(|channel| channel.unsettled.get(tag));
+        // Without a key nothing is known of the message, and nobody asks.
+        let is_held = unsettled.is_some_and(|unsettled| unsettled.report != 0);
+        drop(outbox);
+        if is_held && self.is_open(number, tag) {
+            self.keep_report(number, tag, report)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a delivery has not been settled: what came first counts, even within one batch.
+    fn is_open(&self, number: u16, tag: u64) -> bool {
+        !self.settles.iter().any(|settle| settle.covers(number, tag))
+    }
+
+    fn keep_report(&mut self, number: u16, tag: u64, report: Report) -> Result<(), BrokerError> {
         if let Some(before) = self.channel(number)?.reports.insert(tag, report) {
             // The worker changed its mind.
             self.forget_report(&before);

@@ -183,10 +183,7 @@ fn by(channel: &mut Channel, unsettled: &Unsettled, name: &WorkerName) -> Option
     if !channel.progress.is_empty() {
         channel.progress.remove(&unsettled.tag);
     }
-    let report = match channel.reports.is_empty() {
-        true => None,
-        false => channel.reports.remove(&unsettled.tag),
-    };
+    let report = channel.reports.take(unsettled.tag);
     let worker = channel.settled_by(unsettled.consumer);
     match (report, worker) {
         (None, Some(worker)) => Some(Arc::clone(worker)),

@@ -113,7 +113,10 @@ impl Session {
             Some((gathered.unsettled.tag, gathered.resolved.by.as_ref()?.report.clone()?))
         });
         let reports: Vec<_> = reports.collect();
-        self.channel(number)?.reports.extend(reports);
+        let channel = self.channel(number)?;
+        for (tag, report) in reports {
+            channel.reports.insert(tag, report);
+        }
         let mut outbox = self.outbox.lock();
         if let Some(channel) = outbox.channels.get_mut(&number) {
             let back = settles.into_iter().map(|gathered| Unsettled {
