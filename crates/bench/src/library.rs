@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use wilco::{Failure, Queue, Wilco};
 
 use crate::args::BenchArgs;
-use crate::stats::now_ns;
+use crate::server_cost::Cost;
 
 /// Messages under way, unless said otherwise.
 const WINDOW: u64 = 1000;
@@ -63,14 +63,16 @@ impl fmt::Display for LibraryReport {
 pub(super) fn drive(args: &BenchArgs, url: &str) -> Result<LibraryReport> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(run(args, url))
+    // On a thread that works, not beside those that do: each message would wake another.
+    let running = runtime.spawn(run(args.clone(), url.to_owned()));
+    runtime.block_on(running)?
 }
 
-async fn run(args: &BenchArgs, url: &str) -> Result<LibraryReport> {
+async fn run(args: BenchArgs, url: String) -> Result<LibraryReport> {
     let count = args.count.unwrap_or(COUNT);
     let window = if args.confirm == 0 { WINDOW } else { args.confirm };
     let window = usize::try_from(window)?;
-    let wilco = Wilco::connect(url).await?;
+    let wilco = Wilco::connect(&url).await?;
     let queue: Queue<Order, u64> = Queue::named(args.queue.clone());
     let handler = async |order: Order| Ok::<_, Failure>(order.number);
     let worker = wilco.worker().handle(queue.clone(), handler).concurrency(CONCURRENCY).spawn();
@@ -80,15 +82,15 @@ async fn run(args: &BenchArgs, url: &str) -> Result<LibraryReport> {
     let failed = Arc::new(AtomicU64::new(0));
     let latencies = Arc::new(Mutex::new(Histogram::<u64>::new(3)?));
     let places = Arc::new(Semaphore::new(window));
-    let (began, cpu) = (Instant::now(), processor_time());
+    let (began, cpu) = (Instant::now(), Cost::own());
     for number in 0..count {
         let place = Arc::clone(&places).acquire_owned().await?;
         let (told, latencies) = (Arc::clone(&told), Arc::clone(&latencies));
-        let sent_ns = now_ns();
+        let sent = Instant::now();
         let order = Order { number, item: item.clone() };
         let sending = orders.send(&order).on_outcome(move |_, outcome| {
             if outcome.is_processed() {
-                let _ = latencies.lock().record(now_ns().saturating_sub(sent_ns) / 1000);
+                let _ = latencies.lock().record(sent.elapsed().as_micros() as u64);
                 told.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -116,7 +118,8 @@ async fn run(args: &BenchArgs, url: &str) -> Result<LibraryReport> {
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let (time, cpu) = (began.elapsed(), processor_time() - cpu);
+    let time = began.elapsed();
+    let cost = Cost::own().since(&cpu, count as f64);
     drop(worker);
     if !args.keep {
         wilco.delete_queue(&args.queue).await?;
@@ -127,14 +130,8 @@ async fn run(args: &BenchArgs, url: &str) -> Result<LibraryReport> {
         outcomes: count,
         seconds: time.as_secs_f64(),
         outcomes_per_second: count as f64 / time.as_secs_f64(),
-        cpu_us_per_outcome: cpu.as_secs_f64() * 1e6 / count as f64,
+        cpu_us_per_outcome: cost.cpu_seconds * 1e6 / count as f64,
         latency_p50_us: latencies.value_at_quantile(0.5),
         latency_p99_us: latencies.value_at_quantile(0.99),
     })
-}
-
-/// Of this process, user and system.
-fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -8,6 +8,7 @@
 //! nobody else anything.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
@@ -47,7 +48,7 @@ struct Message {
 #[derive(Default)]
 struct State {
     /// Of each queue the first, in the order in which they came.
-    outcomes: Vec<Settled>,
+    outcomes: Vec<Arc<Settled>>,
     progress: Option<Progress>,
     /// How often there was progress.
     progress_count: u64,
@@ -58,7 +59,7 @@ struct State {
 
 impl State {
     /// The worst outcome, once all are there.
-    fn settled(&self) -> Option<&Settled> {
+    fn settled(&self) -> Option<&Arc<Settled>> {
         // What became of it when it was in fewer queues may be told again.
         let expected = self.outcomes.iter().map(|settled| settled.details.queue_count).max()?;
         // Of equals, the first.
@@ -66,16 +67,17 @@ impl State {
         worst.filter(|_| self.outcomes.len() >= usize::from(expected))
     }
 
-    fn take_in(&mut self, settled: &Settled) {
+    fn take_in(&mut self, settled: Settled) {
         let queue = &settled.details.queue;
         let Some(before) = self.outcomes.iter_mut().find(|it| it.details.queue == *queue) else {
-            return self.outcomes.push(settled.clone());
+            return self.outcomes.push(Arc::new(settled));
         };
         // A late success takes the place of a missed deadline; else the first counts.
         if before.kind == Kind::DeadlineMissed && settled.kind == Kind::Processed {
-            *before = settled.clone();
+            let mut settled = settled;
             // By whose clock ever.
-            before.details.is_late = true;
+            settled.details.is_late = true;
+            *before = Arc::new(settled);
         }
     }
 }
@@ -88,7 +90,7 @@ pub(crate) struct Interest {
 
 impl Message {
     /// Notes what became of it, and calls back when all is known.
-    fn settle(&self, settled: &Settled) {
+    fn settle(&self, settled: Settled) {
         let known = {
             let mut state = self.state.lock();
             state.take_in(settled);
@@ -116,31 +118,42 @@ impl Awaited {
     /// no answer.
     pub(crate) fn enter(self: &Arc<Self>, outgoing: Outgoing) -> Interest {
         let mut messages = self.messages.lock();
-        let key = outgoing.key.clone();
-        let under_way = messages.by_key.get(&key).filter(|it| it.state.lock().settled().is_none());
-        let message = under_way.cloned().unwrap_or_else(|| {
-            let state = State { is_closed: messages.is_closed, ..State::default() };
+        let Messages { by_key, is_closed } = &mut *messages;
+        let entry = by_key.entry(outgoing.key.clone());
+        let begin = |outgoing| {
+            let state = State { is_closed: *is_closed, ..State::default() };
             let (state, changed) = (Mutex::new(state), Notify::new());
             Arc::new(Message { outgoing, state, changed })
-        });
+        };
+        let message = match entry {
+            Entry::Occupied(there) if there.get().state.lock().settled().is_none() => {
+                Arc::clone(there.get())
+            }
+            Entry::Occupied(mut there) => {
+                there.insert(begin(outgoing));
+                Arc::clone(there.get())
+            }
+            Entry::Vacant(free) => Arc::clone(free.insert(begin(outgoing))),
+        };
         message.state.lock().receipts += 1;
-        messages.by_key.insert(key, Arc::clone(&message));
         Interest { message, awaited: Arc::downgrade(self) }
     }
 
     /// Takes the entry out if nobody waits any more.
     fn leave(&self, message: &Arc<Message>) {
         let mut messages = self.messages.lock();
-        let key = &message.outgoing.key;
+        let Entry::Occupied(there) = messages.by_key.entry(message.outgoing.key.clone()) else {
+            return;
+        };
         // The id may be another message's by now.
-        if !messages.by_key.get(key).is_some_and(|there| Arc::ptr_eq(there, message)) {
+        if !Arc::ptr_eq(there.get(), message) {
             return;
         }
         let state = message.state.lock();
         let is_awaited = state.receipts > 0 || !state.callbacks.is_empty();
         drop(state);
         if !is_awaited {
-            messages.by_key.remove(key);
+            there.remove();
         }
     }
 
@@ -156,7 +169,7 @@ impl OutcomeSink for Awaited {
         let message = self.messages.lock().by_key.get(&settled.key).cloned();
         // Nobody waits: it may have been told before, on an earlier connection.
         let Some(message) = message else { return };
-        message.settle(&settled);
+        message.settle(settled);
         self.leave(&message);
     }
 
@@ -195,18 +208,18 @@ impl OutcomeSink for Awaited {
 
 impl Interest {
     /// What became of it, if that is known.
-    pub(crate) fn settled(&self) -> Option<Settled> {
+    pub(crate) fn settled(&self) -> Option<Arc<Settled>> {
         self.message.state.lock().settled().cloned()
     }
 
     /// Waits until it is known. `None`: the connection was closed before.
-    pub(crate) async fn wait(&self) -> Option<Settled> {
+    pub(crate) async fn wait(&self) -> Option<Arc<Settled>> {
         let known = |state: &State| state.settled().cloned();
         self.when(known).await
     }
 
     /// Waits for the outcome behind so many. `None`: there are no more.
-    pub(crate) async fn nth(&self, seen: usize) -> Option<Settled> {
+    pub(crate) async fn nth(&self, seen: usize) -> Option<Arc<Settled>> {
         let next = |state: &State| match (state.outcomes.get(seen), state.settled()) {
             (Some(outcome), _) => Some(Some(outcome.clone())),
             (None, Some(_)) => Some(None),
@@ -249,12 +262,12 @@ impl Interest {
     }
 
     /// Forgets what became of it, since it is put in again. Returns what is forgotten.
-    pub(crate) fn begin_again(&self) -> Vec<Settled> {
+    pub(crate) fn begin_again(&self) -> Vec<Arc<Settled>> {
         std::mem::take(&mut self.message.state.lock().outcomes)
     }
 
     /// It was not put in again: what was known still is, if nothing else is by now.
-    pub(crate) fn restore(&self, outcomes: Vec<Settled>) {
+    pub(crate) fn restore(&self, outcomes: Vec<Arc<Settled>>) {
         let mut state = self.message.state.lock();
         if state.outcomes.is_empty() {
             state.outcomes = outcomes;
@@ -277,7 +290,7 @@ impl Interest {
     }
 
     /// It is known without an outcome from the engine.
-    pub(crate) fn settle(&self, settled: &Settled) {
+    pub(crate) fn settle(&self, settled: Settled) {
         self.message.settle(settled);
     }
 }
@@ -401,7 +414,7 @@ mod tests {
         assert_eq!((worst.kind, &*worst.details.queue), (Kind::Failed, "t.three"));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let all = [0, 1, 2, 3].map(|seen| runtime.block_on(interest.nth(seen)));
-        let all = all.map(|it| it.map(|it| (it.details.queue, it.details.is_late)));
+        let all = all.map(|it| it.map(|it| (it.details.queue.clone(), it.details.is_late)));
         let expected = [("t.one", true), ("t.two", false), ("t.three", false)];
         let expected = expected.map(|(queue, is_late)| Some((queue.to_owned(), is_late)));
         assert_eq!(all[..3], expected, "the late success took the place of the missed deadline");

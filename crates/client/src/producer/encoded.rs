@@ -96,7 +96,7 @@ impl EncodedProducer {
 
 impl HandedOver {
     /// What became of it, however long that takes. `None`: the connection was closed before.
-    pub(crate) async fn settled(&self) -> Option<Settled> {
+    pub(crate) async fn settled(&self) -> Option<Arc<Settled>> {
         self.sent.interest.wait().await
     }
 }

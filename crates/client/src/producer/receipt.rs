@@ -131,7 +131,7 @@ impl<Out, C> Receipt<Out, C> {
 /// What is known of a message while it is put in again: it still is, unless that succeeds.
 struct Known<'a> {
     interest: &'a Interest,
-    outcomes: Option<Vec<Settled>>,
+    outcomes: Option<Vec<Arc<Settled>>>,
 }
 
 impl Drop for Known<'_> {

@@ -232,7 +232,7 @@ impl Sent {
                 transport.ensure(&self.message.target).await?;
             } else {
                 let Outgoing { key, id, .. } = &self.message;
-                self.interest.settle(&Settled::unroutable(key.clone(), id));
+                self.interest.settle(Settled::unroutable(key.clone(), id));
             }
         }
         Ok(())

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use ::amqp::{
-    BStr, ByteSlice, FieldTable, FieldValue, OwnedProperties, Properties, TableRef, TableWriter,
+    BStr, ByteSlice, FieldTable, OwnedProperties, Properties, TableRef, TableWriter, ValueRef,
 };
 use ::outcome::{OutcomeMessage, OutcomeMessageError};
 use bytes::Bytes;
@@ -189,12 +189,11 @@ pub(super) fn incoming(
     body: Bytes,
     token: Token,
 ) -> Incoming {
-    let properties = OwnedProperties::decode(&encoded).unwrap_or_default();
-    let deadline_at_ms = making::deadline_at_ms(properties.headers.as_ref());
-    let headers = properties.headers.unwrap_or_default();
+    let properties = Properties::decode(&encoded).unwrap_or_default();
+    let headers = properties.headers.unwrap_or(TableRef::new(&[]));
     let number = |name: &str| {
-        let number = headers.get(name).and_then(FieldValue::as_i64)?;
-        u64::try_from(number).ok()
+        let value = headers.get(name).ok().flatten()?;
+        u64::try_from(value.as_i64()?).ok()
     };
     let count = |name: &str| number(name).and_then(|count| u32::try_from(count).ok());
     let attempts_before = match (count("x-delivery-count"), count(ATTEMPTS)) {
@@ -203,27 +202,29 @@ pub(super) fn incoming(
             Some(delivered.unwrap_or_default().saturating_add(before.unwrap_or_default()))
         }
     };
+    let own = headers.iter().filter_map(|header| header.ok());
+    let own = own.filter_map(|(name, value)| text_header(name, value)).collect();
     Incoming {
-        id: properties.message_id.map(|id| id.to_string()).unwrap_or_default(),
-        deadline_at_ms,
+        id: properties.message_id.map(|id| id.to_str_lossy().into_owned()).unwrap_or_default(),
+        deadline_at_ms: making::deadline_at_ms(number),
         queue,
-        properties: encoded,
         attempts_before,
         is_redelivered,
-        headers: headers.iter().filter_map(|(name, value)| text_header(name, value)).collect(),
+        headers: own,
         body,
         token,
+        properties: encoded,
     }
 }
 
 /// A header of the producer's own, as texts; those that the broker and this library read are none.
-fn text_header(name: &BStr, value: &FieldValue) -> Option<(String, String)> {
+fn text_header(name: &BStr, value: ValueRef<'_>) -> Option<(String, String)> {
     let name = name.to_str().ok().filter(|name| !name.starts_with("x-"))?;
     let text = match value {
-        FieldValue::Bool(value) => value.to_string(),
-        FieldValue::F32(value) => value.to_string(),
-        FieldValue::F64(value) => value.to_string(),
-        FieldValue::LongString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        ValueRef::Bool(value) => value.to_string(),
+        ValueRef::F32(value) => value.to_string(),
+        ValueRef::F64(value) => value.to_string(),
+        ValueRef::LongString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         other => other.as_i64()?.to_string(),
     };
     Some((name.to_owned(), text))

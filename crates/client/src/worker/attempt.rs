@@ -21,70 +21,63 @@ use tracing::Instrument;
 
 use super::Settings;
 use super::attempts::Attempts;
-use super::context::{Context, MessageContext, ProgressReporter};
+use super::context::{Context, Surroundings};
 use super::failure::{Failure, Then};
 use super::report::Report;
 use super::route::Route;
 use super::running::Running;
-use crate::clock::at;
 use crate::connection::Connection;
 use crate::transport::{Admission, Incoming, Verdict};
 
 /// See the module's documentation.
 pub(super) struct Attempt {
-    connection: Arc<Connection>,
     route: Arc<Route>,
     settings: Arc<Settings>,
     report: Arc<Mutex<Report>>,
     attempts: Arc<Attempts>,
     stopping: watch::Receiver<bool>,
-    incoming: Arc<Incoming>,
     context: Context,
 }
 
 impl Attempt {
-    pub(super) fn new(running: &Running, route: &Arc<Route>, mut incoming: Incoming) -> Self {
-        let attempt = running.attempts.before(&incoming).saturating_add(1);
-        let message = MessageContext {
-            id: incoming.id.clone(),
-            queue: route.queue.clone(),
-            attempt,
-            is_redelivered: incoming.is_redelivered,
-            deadline_at: incoming.deadline_at_ms.map(at),
-            headers: std::mem::take(&mut incoming.headers),
-        };
-        let (incoming, last) = (Arc::new(incoming), Mutex::new(None));
-        let connection = Arc::clone(&running.connection);
-        let progress = ProgressReporter { connection, incoming: Arc::clone(&incoming), last };
-        let context = Context {
-            message: Arc::new(message),
+    pub(super) fn new(running: &Running, route: &Arc<Route>, incoming: Incoming) -> Self {
+        let surroundings = Surroundings {
+            connection: Arc::clone(&running.connection),
             states: Arc::clone(&running.states),
             stopping: running.stopping.subscribe(),
-            progress: Arc::new(progress),
+            queue: Arc::clone(&route.queue),
+            attempt: running.attempts.before(&incoming).saturating_add(1),
+            incoming,
+            progressed_at: Mutex::new(None),
         };
         Self {
-            connection: Arc::clone(&running.connection),
             route: Arc::clone(route),
             settings: Arc::clone(&running.settings),
             report: Arc::clone(&running.report),
             attempts: Arc::clone(&running.attempts),
             stopping: running.stopping.subscribe(),
-            incoming,
-            context,
+            context: Context(Arc::new(surroundings)),
         }
+    }
+
+    fn connection(&self) -> &Connection {
+        &self.context.0.connection
+    }
+
+    fn incoming(&self) -> &Incoming {
+        &self.context.0.incoming
     }
 
     /// Makes it.
     pub(super) async fn make(self) {
-        let message = &self.context.message;
         // OpenTelemetry's names for messaging.
         let span = tracing::info_span!(
             "process",
             "messaging.operation.type" = "process",
-            "messaging.destination.name" = message.queue,
-            "messaging.message.id" = message.id,
-            "messaging.message.body.size" = self.incoming.body.len(),
-            "wilco.attempt" = message.attempt,
+            "messaging.destination.name" = self.context.queue(),
+            "messaging.message.id" = self.context.id(),
+            "messaging.message.body.size" = self.incoming().body.len(),
+            "wilco.attempt" = self.context.attempt(),
             traceparent = self.context.header("traceparent"),
         );
         self.traced().instrument(span).await;
@@ -92,8 +85,8 @@ impl Attempt {
 
     async fn traced(mut self) {
         let admitted = {
-            let admitting =
-                self.connection.transport.admit(&self.incoming, self.context.message.attempt);
+            let Surroundings { connection, incoming, attempt, .. } = &*self.context.0;
+            let admitting = connection.transport.admit(incoming, *attempt);
             tokio::select! {
                 admission = admitting => Some(admission),
                 // It waits for another: whoever works on may have it.
@@ -103,7 +96,7 @@ impl Attempt {
         // Until it is settled.
         let _claimed = match admitted {
             Some(Admission::Work(claimed)) => claimed,
-            Some(Admission::Known) => return self.attempts.forget(&self.incoming),
+            Some(Admission::Known) => return self.attempts.forget(self.incoming()),
             None => {
                 self.settle(Verdict::AGAIN).await;
                 return;
@@ -111,7 +104,7 @@ impl Attempt {
         };
         match self.handled().await {
             Ok(result) => {
-                self.attempts.forget(&self.incoming);
+                self.attempts.forget(self.incoming());
                 let content_type = self.route.content_type;
                 if self.settle(Verdict::Processed { result, content_type }).await {
                     self.report.lock().processed += 1;
@@ -123,16 +116,16 @@ impl Attempt {
 
     async fn handled(&self) -> Result<Bytes, Failure> {
         let Settings { attempts, timeout, .. } = *self.settings;
-        if self.context.message.attempt > attempts {
+        if self.context.attempt() > attempts {
             let text = format!(
                 "a worker had it {attempts} times, and each time ended, or lost its connection, before \
                  it said what became of it"
             );
             return Err(Failure::permanent(text));
         }
-        let handling = self.route.handle(self.incoming.body.clone(), self.context.clone());
-        match self.connection.clock.within(timeout, AssertUnwindSafe(handling).catch_unwind()).await
-        {
+        let handling = self.route.handle(self.incoming().body.clone(), self.context.clone());
+        let handling = AssertUnwindSafe(handling).catch_unwind();
+        match self.connection().clock.within(timeout, handling).await {
             Some(Ok(handled)) => handled.and_then(small_enough),
             Some(Err(panic)) => Err(panicked(&*panic)),
             None => Err(Failure::retry("the handler took too long")),
@@ -141,15 +134,15 @@ impl Attempt {
 
     /// It did not work: somebody tries again later, or it has failed.
     async fn failed(mut self, failure: Failure) {
-        let message = Arc::clone(&self.context.message);
+        let attempt = self.context.attempt();
         let after = match failure.then() {
             Then::GiveUp => None,
-            _ if message.attempt >= self.settings.attempts => None,
-            Then::Retry => Some(jittered(self.settings.backoff.after(message.attempt))),
+            _ if attempt >= self.settings.attempts => None,
+            Then::Retry => Some(jittered(self.settings.backoff.after(attempt))),
             Then::RetryAfter(delay) => Some(delay),
         };
         let Some(after) = after else {
-            self.attempts.forget(&self.incoming);
+            self.attempts.forget(self.incoming());
             let mut error = failure.into_text();
             error.truncate(error.floor_char_boundary(REPORT_BYTES_MAX));
             tracing::debug!("failed: {error}");
@@ -159,12 +152,12 @@ impl Attempt {
             return;
         };
         tracing::debug!(?after, "tried again: {failure}");
-        self.attempts.note(&self.incoming, message.attempt);
-        if !self.connection.transport.delays_retries() {
+        self.attempts.note(self.incoming(), attempt);
+        if !self.connection().transport.delays_retries() {
             // However the waiting ends.
-            let _parked = Arc::clone(&self.connection.parked);
+            let _parked = Arc::clone(&self.connection().parked);
             tokio::select! {
-                () = self.connection.clock.sleep(after) => {}
+                () = self.context.0.connection.clock.sleep(after) => {}
                 // Whoever works on may try at once.
                 _ = self.stopping.wait_for(|is_stopping| *is_stopping) => {}
             }
@@ -175,8 +168,8 @@ impl Attempt {
     }
 
     async fn settle(&self, verdict: Verdict) -> bool {
-        let attempt = self.context.message.attempt;
-        self.connection.transport.settle(&self.incoming, attempt, verdict).await
+        let Surroundings { connection, incoming, attempt, .. } = &*self.context.0;
+        connection.transport.settle(incoming, *attempt, verdict).await
     }
 }
 

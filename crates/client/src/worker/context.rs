@@ -3,45 +3,36 @@
 use std::any::{Any, TypeId, type_name};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use crate::clock::at;
 use crate::connection::Connection;
 use crate::progress::Progress;
 use crate::transport::Incoming;
 
 /// What surrounds a message while it is worked on. Handlers take it as an argument.
 #[derive(Clone)]
-pub struct Context {
-    pub(crate) message: Arc<MessageContext>,
+pub struct Context(pub(crate) Arc<Surroundings>);
+
+/// See [`Context`].
+pub(crate) struct Surroundings {
+    pub(crate) connection: Arc<Connection>,
     pub(crate) states: Arc<States>,
     pub(crate) stopping: watch::Receiver<bool>,
-    pub(crate) progress: Arc<ProgressReporter>,
-}
-
-/// Passes on how far a worker has got.
-pub(crate) struct ProgressReporter {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) incoming: Arc<Incoming>,
-    pub(crate) last: Mutex<Option<Instant>>,
+    pub(crate) queue: Arc<str>,
+    pub(crate) attempt: u32,
+    pub(crate) incoming: Incoming,
+    /// When progress was last passed on.
+    pub(crate) progressed_at: Mutex<Option<Instant>>,
 }
 
 /// Between two reports of progress there is at least this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-
-#[derive(Debug)]
-pub(crate) struct MessageContext {
-    pub(crate) id: String,
-    pub(crate) queue: String,
-    pub(crate) attempt: u32,
-    pub(crate) is_redelivered: bool,
-    pub(crate) deadline_at: Option<SystemTime>,
-    pub(crate) headers: Vec<(String, String)>,
-}
 
 /// Values that handlers share, one of each type.
 #[derive(Default, Clone)]
@@ -64,22 +55,22 @@ impl States {
 impl Context {
     /// The message's id; empty if its producer gave it none.
     pub fn id(&self) -> &str {
-        &self.message.id
+        &self.0.incoming.id
     }
 
     /// The queue it came from.
     pub fn queue(&self) -> &str {
-        &self.message.queue
+        &self.0.queue
     }
 
     /// Which attempt this is, from 1 on, as far as the engine counts them.
     pub fn attempt(&self) -> u32 {
-        self.message.attempt
+        self.0.attempt
     }
 
     /// Whether a worker may have had it before.
     pub fn is_redelivered(&self) -> bool {
-        self.message.is_redelivered
+        self.0.incoming.is_redelivered
     }
 
     /// A header that its producer gave it.
@@ -89,13 +80,13 @@ impl Context {
 
     /// All of them; values that are no texts, as texts.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.message.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.0.incoming.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// How long its producer still waits, by the clocks of both; `None` if it waits as long as it takes.
     pub fn time_left(&self) -> Option<Duration> {
-        let deadline_at = self.message.deadline_at?;
-        Some(deadline_at.duration_since(self.progress.connection.clock.now()).unwrap_or_default())
+        let deadline_at = at(self.0.incoming.deadline_at_ms?);
+        Some(deadline_at.duration_since(self.0.connection.clock.now()).unwrap_or_default())
     }
 
     /// For handlers that look up now and then whether the work is still wanted.
@@ -113,16 +104,15 @@ impl Context {
     /// [`Receipt::progress`](crate::Receipt::progress). At most ten a second are passed on to it, and some tens
     /// in all go into the message's story on a wilco server; those between are forgotten.
     pub fn progress(&self, fraction: f64, text: impl AsRef<str>) {
-        let ProgressReporter { connection, incoming, last } = &*self.progress;
+        let Surroundings { connection, incoming, queue, attempt, progressed_at, .. } = &*self.0;
         let now = Instant::now();
         {
-            let mut last = last.lock();
+            let mut last = progressed_at.lock();
             if last.is_some_and(|last| now.duration_since(last) < PROGRESS_EVERY) {
                 return;
             }
             *last = Some(now);
         }
-        let MessageContext { queue, attempt, .. } = &*self.message;
         let progress = Progress::new(fraction, text.as_ref(), *attempt, queue);
         connection.transport.report_progress(incoming, *attempt, &progress);
     }
@@ -130,14 +120,14 @@ impl Context {
     /// Completes when the deadline passes; never if there is none.
     pub async fn deadline_passed(&self) {
         match self.time_left() {
-            Some(left) => self.progress.connection.clock.sleep(left).await,
+            Some(left) => self.0.connection.clock.sleep(left).await,
             None => std::future::pending().await,
         }
     }
 
     /// Completes when the worker is told to stop: what takes long should come to an end, or give up.
     pub async fn stopping(&self) {
-        let mut stopping = self.stopping.clone();
+        let mut stopping = self.0.stopping.clone();
         if stopping.wait_for(|is_stopping| *is_stopping).await.is_err() {
             std::future::pending().await
         }
@@ -146,7 +136,10 @@ impl Context {
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Context").field(&self.message).finish()
+        let Surroundings { queue, attempt, incoming, .. } = &*self.0;
+        let mut context = f.debug_struct("Context");
+        context.field("id", &incoming.id).field("queue", queue).field("attempt", attempt);
+        context.field("headers", &incoming.headers).finish_non_exhaustive()
     }
 }
 
@@ -181,7 +174,7 @@ pub struct State<T>(pub T);
 
 impl<T: Clone + Send + Sync + 'static> Extract for State<T> {
     fn extract(context: &Context) -> Result<Self, Failure> {
-        let state = context.states.of::<T>().map(State);
+        let state = context.0.states.of::<T>().map(State);
         state.ok_or_else(|| Failure::permanent(format!("there is no state {}", type_name::<T>())))
     }
 

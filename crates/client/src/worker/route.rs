@@ -97,7 +97,7 @@ where
 
 /// A queue and what handles its messages, without types.
 pub(crate) struct Route {
-    pub(super) queue: String,
+    pub(super) queue: Arc<str>,
     pub(super) topic: Option<String>,
     pub(super) needs: Vec<(TypeId, &'static str)>,
     pub(super) content_type: &'static str,
@@ -129,7 +129,7 @@ impl Route {
             })
         };
         Self {
-            queue: queue.name().to_owned(),
+            queue: queue.name().into(),
             topic: queue.topic().map(str::to_owned),
             needs: H::needs(),
             content_type: C::CONTENT_TYPE,

@@ -31,7 +31,7 @@ pub(super) struct UnderWay {
 pub(super) enum Event {
     HandedOver(i64),
     Failed(i64, Error),
-    Settled(i64, Box<Settled>),
+    Settled(i64, Arc<Settled>),
     /// The connection is.
     Closed,
     Told(i64, u32, Ended),
@@ -84,7 +84,7 @@ impl Running {
             }
             Event::Settled(seq, settled) => {
                 self.report.settled += 1;
-                self.changes.settled.insert(seq, *settled);
+                self.changes.settled.insert(seq, settled);
             }
             Event::Failed(seq, error) => self.failed(seq, error),
         }
@@ -165,7 +165,7 @@ impl Running {
                     // The room is free before anybody looks for it.
                     drop(handed_over);
                     match settled {
-                        Some(settled) => Event::Settled(seq, Box::new(settled)),
+                        Some(settled) => Event::Settled(seq, settled),
                         None => Event::Closed,
                     }
                 }

@@ -1,6 +1,7 @@
 //! What a relay says to the database.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Error as SqlError;
@@ -32,7 +33,7 @@ pub(super) struct Rows {
 #[derive(Default)]
 pub(super) struct Changes {
     pub(super) sent: BTreeSet<i64>,
-    pub(super) settled: BTreeMap<i64, Settled>,
+    pub(super) settled: BTreeMap<i64, Arc<Settled>>,
     pub(super) refused: BTreeMap<i64, Error>,
     /// With why, and how long until the next attempt.
     pub(super) failed: BTreeMap<i64, (String, Duration)>,

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Wake, Waker};
 
-use bytes::Bytes;
 use node::{Node, Outbox, Session, Settlement};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::inbox::{Arrived, Inbox};
+use super::inbox::{Arrived, Delivery, Inbox};
 use super::publishing::Publishing;
 use super::{DeliveryToken, LOOK_AGAIN, refused};
 use crate::error::{Error, ErrorKind};
@@ -64,6 +63,13 @@ pub(super) struct Subscribed {
     pub(super) is_cancelled: bool,
 }
 
+/// Who takes deliveries: a worker, or, without a stream, those who wait for outcomes.
+struct Taker {
+    subscription: u64,
+    queue: Arc<str>,
+    incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
+}
+
 /// Wakes the task that drives the session.
 #[derive(Default)]
 pub(super) struct WakeUp(pub(super) Notify);
@@ -95,59 +101,65 @@ impl Shared {
 
     /// Passes on what has come, with no lock held; whether there was anything.
     fn hand_over(&self, arrived: Vec<Arrived>) -> bool {
-        let has_any = !arrived.is_empty();
-        self.turns.fetch_add(has_any.into(), Ordering::Relaxed);
+        if arrived.is_empty() {
+            return false;
+        }
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        let (epoch, takers) = self.takers();
+        let mut settlements = Vec::new();
         for event in arrived {
             match event {
-                Arrived::Delivered { channel, tag, is_redelivered, properties, body } => {
-                    self.delivered(channel, tag, is_redelivered, &properties, body);
+                Arrived::Delivered(delivery) => {
+                    // Without a taker it was released meanwhile, and is back in its queue.
+                    let Some(taker) = takers.get(&delivery.channel) else { continue };
+                    let (channel, tag) = (delivery.channel, delivery.tag);
+                    let settlement = self.delivered(epoch, taker, delivery);
+                    settlements.extend(settlement.map(|settlement| (channel, tag, settlement)));
                 }
                 Arrived::Cancelled { channel } => self.cancelled(channel),
                 Arrived::Published(told) => told.tell(),
                 Arrived::Confirmed { .. } | Arrived::Returned { .. } => {}
             }
         }
-        has_any
+        self.settle(epoch, settlements);
+        true
     }
 
-    fn delivered(
-        &self,
-        channel: u16,
-        tag: u64,
-        is_redelivered: bool,
-        properties: &Bytes,
-        body: Bytes,
-    ) {
-        let epoch;
-        let found = {
-            let state = self.state.lock();
-            let found = state.subscriptions.iter().find(|(_, it)| it.channel == channel);
-            epoch = state.epoch;
-            found.map(|(id, it)| (*id, Arc::clone(&it.queue), it.incoming.clone()))
+    /// Who takes what comes on which channel, of which session.
+    fn takers(&self) -> (u64, HashMap<u16, Taker>) {
+        let state = self.state.lock();
+        let taker = |(id, it): (&u64, &Subscribed)| {
+            let (queue, incoming) = (Arc::clone(&it.queue), it.incoming.clone());
+            (it.channel, Taker { subscription: *id, queue, incoming })
         };
-        let settlement = match found {
-            // Released meanwhile: it is back in its queue.
-            None => return,
-            Some((subscription, queue, Some(sender))) => {
-                let token = Token::Embedded(DeliveryToken { epoch, subscription, tag });
-                let incoming =
-                    properties::incoming(queue, properties.clone(), is_redelivered, body, token);
-                match sender.send(Ok(incoming)) {
-                    Ok(()) => return,
-                    Err(_) => Settlement::Requeue,
-                }
-            }
-            Some((_, _, None)) => {
-                match properties::told(properties, &body) {
-                    Ok(Told::Outcome(settled)) => self.outcomes.settled(*settled),
-                    Ok(Told::Progress(progressed)) => self.outcomes.progressed(progressed),
-                    Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
-                }
-                // Once it has been told: a crash before tells it again.
-                Settlement::Ack
-            }
-        };
-        if let Some(session) = &mut self.state.lock().session {
+        (state.epoch, state.subscriptions.iter().map(taker).collect())
+    }
+
+    /// Hands a delivery to its taker; how it is settled, if it is.
+    fn delivered(&self, epoch: u64, taker: &Taker, delivery: Delivery) -> Option<Settlement> {
+        let Delivery { tag, is_redelivered, properties, body, .. } = delivery;
+        let Taker { subscription, queue, incoming } = taker;
+        if let Some(sender) = incoming {
+            let token = DeliveryToken { epoch, subscription: *subscription, tag };
+            let (queue, token) = (Arc::clone(queue), Token::Embedded(token));
+            let incoming = properties::incoming(queue, properties, is_redelivered, body, token);
+            return sender.send(Ok(incoming)).is_err().then_some(Settlement::Requeue);
+        }
+        match properties::told(&properties, &body) {
+            Ok(Told::Outcome(settled)) => self.outcomes.settled(*settled),
+            Ok(Told::Progress(progressed)) => self.outcomes.progressed(progressed),
+            Err(error) => tracing::warn!("a message in the queue for outcomes: {error}"),
+        }
+        // Once it has been told: a crash before tells it again.
+        Some(Settlement::Ack)
+    }
+
+    fn settle(&self, epoch: u64, settlements: Vec<(u16, u64, Settlement)>) {
+        let mut state = self.state.lock();
+        // What an earlier session had is back in its queues.
+        let is_current = state.epoch == epoch;
+        let Some(session) = state.session.as_mut().filter(|_| is_current) else { return };
+        for (channel, tag, settlement) in settlements {
             let _ = session.settle(channel, tag, false, settlement);
         }
     }
@@ -228,6 +240,8 @@ impl Driving {
             shared.flushed.notify_waiters();
             if !shared.hand_over(arrived) && !is_closed {
                 let _ = tokio::time::timeout(LOOK_AGAIN, shared.wake.0.notified()).await;
+                // Who woke it is seldom alone: the others go first, and one turn serves them all.
+                tokio::task::yield_now().await;
             }
         }
         shared.close().await;

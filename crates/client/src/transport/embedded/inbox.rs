@@ -14,13 +14,7 @@ pub(super) struct Inbox {
 
 /// One thing that has come.
 pub(super) enum Arrived {
-    Delivered {
-        channel: u16,
-        tag: u64,
-        is_redelivered: bool,
-        properties: Bytes,
-        body: Bytes,
-    },
+    Delivered(Delivery),
     Cancelled {
         channel: u16,
     },
@@ -36,6 +30,15 @@ pub(super) enum Arrived {
     },
     /// What that means for a message.
     Published(Told),
+}
+
+/// A delivery to one of the session's consumers.
+pub(super) struct Delivery {
+    pub(super) channel: u16,
+    pub(super) tag: u64,
+    pub(super) is_redelivered: bool,
+    pub(super) properties: Bytes,
+    pub(super) body: Bytes,
 }
 
 impl Inbox {
@@ -66,12 +69,12 @@ impl Sink for Inbox {
     }
 
     fn delivered(&mut self, delivered: &Delivered<'_>) {
-        self.arrived.push(Arrived::Delivered {
+        self.arrived.push(Arrived::Delivered(Delivery {
             channel: delivered.channel,
             tag: delivered.delivery_tag,
             is_redelivered: delivered.redelivered,
             properties: Bytes::copy_from_slice(delivered.properties),
             body: Bytes::copy_from_slice(delivered.message.body()),
-        });
+        }));
     }
 }

@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ::amqp::ReplyCode;
+use ::outcome::Report;
 use async_trait::async_trait;
 use broker::BrokerError;
 use management::{Management, Queries, Query, ports::User};
@@ -210,6 +211,21 @@ fn store(error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Store, format!("the store cannot be opened: {error}"))
 }
 
+/// What a worker reports before it settles.
+fn report(verdict: Verdict) -> Option<Report> {
+    let (is_error, content_type, body) = match verdict {
+        Verdict::Processed { result, content_type } => {
+            (false, Some(content_type.into()), result.into())
+        }
+        Verdict::Failed { error } => (true, None, error.into_bytes()),
+        Verdict::Again { .. } => return None,
+    };
+    let bytes_published = body.len() as u64;
+    let report = Report { is_error, content_type, body, bytes_published, ticket: None };
+    // Nothing need not be said.
+    (bytes_published > 0).then_some(report)
+}
+
 fn refused(error: &BrokerError) -> Error {
     let kind = match error.reply_code() {
         ReplyCode::NotFound => ErrorKind::NotFound,
@@ -338,21 +354,10 @@ impl Transport for EmbeddedTransport {
             Verdict::Failed { .. } => Settlement::Reject,
             Verdict::Again { .. } => Settlement::Requeue,
         };
-        if let Some((properties, body)) = properties::report(verdict)
-            && !delivery.id.is_empty()
+        if let Some(report) = report(verdict)
+            && let Err(error) = session.report_on(channel, tag, report)
         {
-            let mut encoded = Vec::new();
-            properties.encode(&mut encoded);
-            let publish = Publish {
-                exchange: REPORTS,
-                routing_key: delivery.id.as_str().into(),
-                mandatory: false,
-                properties: &encoded,
-                body: &body,
-            };
-            if let Err(error) = session.publish(channel, &publish) {
-                tracing::warn!("a report is lost: {error}");
-            }
+            tracing::warn!("a report is lost: {error}");
         }
         let is_settled = session.settle(channel, tag, false, settlement).is_ok();
         self.shared.wake.0.notify_one();

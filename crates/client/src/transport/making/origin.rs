@@ -1,6 +1,7 @@
 //! Where a delivery comes from, and who is to be told what became of it: what its properties say.
 
-use ::amqp::{FieldTable, OwnedProperties};
+use ::amqp::OwnedProperties;
+
 use ::outcome::{Notify, OutcomeMessage, OutcomeRequest};
 
 use crate::ledger::Key;
@@ -25,12 +26,9 @@ pub(crate) struct Origin {
 
 /// When its producer no longer waits for a message, ms since the epoch. A time stamp in seconds is too coarse
 /// for that: without the precise one, the producer alone knows.
-pub(crate) fn deadline_at_ms(headers: Option<&FieldTable>) -> Option<u64> {
-    number(headers, PUBLISHED_AT)?.checked_add(number(headers, "x-deadline")?)
-}
-
-fn number(headers: Option<&FieldTable>, name: &str) -> Option<u64> {
-    u64::try_from(headers?.get(name)?.as_i64()?).ok()
+/// `number` is the number in a header.
+pub(crate) fn deadline_at_ms(number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    number(PUBLISHED_AT)?.checked_add(number("x-deadline")?)
 }
 
 impl Origin {
@@ -38,7 +36,7 @@ impl Origin {
     pub(crate) fn read(queue: &str, properties: &OwnedProperties) -> Self {
         let headers = properties.headers.as_ref();
         let header = |name: &str| headers.and_then(|headers| headers.get(name));
-        let number = |name: &str| number(headers, name);
+        let number = |name: &str| u64::try_from(header(name)?.as_i64()?).ok();
         let mut request = OutcomeRequest::default();
         if let Some(value) = header("x-notify") {
             // What makes no sense is not asked for.
@@ -54,7 +52,7 @@ impl Origin {
             id: properties.message_id.as_deref().map(|id| id.to_vec()).unwrap_or_default(),
             correlation_id: properties.correlation_id.as_deref().map(|id| id.to_vec()),
             published_at_ms,
-            deadline_at_ms: deadline_at_ms(headers),
+            deadline_at_ms: deadline_at_ms(number),
             queue_count: number(QUEUES).and_then(|it| u16::try_from(it).ok()).unwrap_or(1),
             reply_to: text(properties.reply_to.as_deref().map(|name| &**name)),
             notify: request.notify,
@@ -80,6 +78,8 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
+    use ::amqp::FieldTable;
+
     use super::*;
 
     #[test]
