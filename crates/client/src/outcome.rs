@@ -61,6 +61,9 @@ pub struct Details {
     pub is_duplicate: bool,
     /// Over how many queues the message was spread: so many outcomes there are.
     pub queue_count: u16,
+    /// The header `traceparent` that its producer gave it (W3C Trace Context), to go on with the trace in
+    /// which it was worked on; `None` also where the outcome is told once more.
+    pub traceparent: Option<String>,
 }
 
 /// A message was processed; with what the worker gave back.
@@ -277,6 +280,7 @@ impl Settled {
                 is_unverified: verdict.is_unverified(),
                 is_duplicate: verdict.is_duplicate(),
                 queue_count: verdict.queue_count,
+                traceparent: message.traceparent.as_deref().map(str::to_owned),
             },
             result: Bytes::copy_from_slice(details.result.as_deref().unwrap_or_default()),
             cut_from: *result_bytes,
@@ -324,6 +328,7 @@ impl Settled {
                 is_unverified: false,
                 is_duplicate: false,
                 queue_count: 0,
+                traceparent: None,
             },
             result: Bytes::new(),
             cut_from: None,

@@ -171,6 +171,7 @@ impl QueueView {
                 is_unverified: self.unverified,
                 is_duplicate: false,
                 queue_count: 0,
+                traceparent: None,
             },
             result: result.unwrap_or_default().into(),
             cut_from: None,

@@ -35,7 +35,7 @@ pub use event::{
     Cursor, CursorError, Event, NAMELESS_QUEUE, Published, PublishedQueue, Settled, What,
 };
 pub use id::IdHash;
-pub use message::{ERROR_BYTES_MAX, OutcomeMessage, OutcomeMessageError};
+pub use message::{ERROR_BYTES_MAX, OutcomeMessage, OutcomeMessageError, traceparent};
 pub use outcome::Outcome;
 pub use query::{OutcomeQuery, OutcomesPage};
 pub use reason::Reason;

@@ -19,6 +19,11 @@ const SHORT_STRING_BYTES_MAX: usize = 255;
 /// have negotiated frames of 4096 bytes.
 pub const ERROR_BYTES_MAX: usize = 1024;
 
+/// The header with which a message says of which trace it is (W3C Trace Context).
+const TRACEPARENT: &str = "traceparent";
+/// Bytes of it that are passed on: today's form has 55, later ones may have more.
+const TRACEPARENT_BYTES_MAX: usize = 128;
+
 /// `content_type` of a body that is an error text.
 const ERROR_CONTENT_TYPE: &str = "text/plain; charset=utf-8";
 
@@ -41,6 +46,17 @@ pub struct OutcomeMessage<'a> {
     pub settled_at_ms: u64,
     /// `x-result-bytes`: the full size of a report of which only the beginning was kept.
     pub result_bytes: Option<u64>,
+    /// `traceparent`: the message's own, so that whoever is told goes on with its trace.
+    pub traceparent: Option<Cow<'a, str>>,
+}
+
+/// The trace that a message says it belongs to; what cannot be one is none.
+pub fn traceparent<'a>(properties: &Properties<'a>) -> Option<&'a str> {
+    let value = properties.headers?.get(TRACEPARENT).ok()??;
+    let is_one = |text: &&str| {
+        text.len() <= TRACEPARENT_BYTES_MAX && text.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    value.as_str().filter(is_one).filter(|text| !text.is_empty())
 }
 
 impl OutcomeMessage<'_> {
@@ -116,6 +132,9 @@ impl OutcomeMessage<'_> {
         for (name, _) in flags.into_iter().filter(|(_, is_set)| *is_set) {
             headers.boolean(name, true);
         }
+        if let Some(traceparent) = &self.traceparent {
+            headers.text(TRACEPARENT, traceparent);
+        }
     }
 
     /// The body.
@@ -143,6 +162,7 @@ impl OutcomeMessage<'_> {
             queue: Cow::Owned(self.queue.into_owned()),
             settled_at_ms: self.settled_at_ms,
             result_bytes: self.result_bytes,
+            traceparent: self.traceparent.map(|it| Cow::Owned(it.into_owned())),
         }
     }
 }

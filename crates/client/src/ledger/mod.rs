@@ -133,6 +133,7 @@ pub(crate) mod tests {
             // What is old is forgotten.
             settled_at_ms: crate::clock::now_ms(),
             result_bytes: None,
+            traceparent: None,
         }
     }
 

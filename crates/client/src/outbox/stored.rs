@@ -24,6 +24,8 @@ struct Stored {
     queue_count: u16,
     cut_from: Option<u64>,
     error: String,
+    #[serde(default)]
+    traceparent: Option<String>,
 }
 
 /// What a row says of an outcome beside its name and result.
@@ -43,6 +45,7 @@ pub(super) fn details_of(settled: &Settled) -> String {
         queue_count: settled.details.queue_count,
         cut_from: settled.cut_from,
         error: settled.error.clone(),
+        traceparent: settled.details.traceparent.clone(),
     };
     serde_json::json!(stored).to_string()
 }
@@ -71,6 +74,7 @@ pub(super) fn settled_of(
             is_unverified: stored.is_unverified,
             is_duplicate: stored.is_duplicate,
             queue_count: stored.queue_count,
+            traceparent: stored.traceparent,
         },
         result: result.unwrap_or_default().into(),
         cut_from: stored.cut_from,

@@ -15,7 +15,6 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::amqp::OwnedProperties;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -80,7 +79,7 @@ impl Incoming {
     /// Who is to be told what became of it: read when it is asked for, since engines that make the outcomes
     /// need not know.
     fn origin(&self) -> Origin {
-        Origin::read(&self.queue, &OwnedProperties::decode(&self.properties).unwrap_or_default())
+        Origin::read(&self.queue, &self.properties)
     }
 }
 

@@ -152,6 +152,8 @@ pub(super) async fn contents(Bench { wilco, .. }: Bench) {
             producer.send(&body).header("traceparent", "00-ab-cd-01").header("größe", "ü\"\n");
         let receipt = sending.await.expect("taken");
         let outcome = receipt.outcome_within(PATIENCE).await.expect("known");
+        let trace = outcome.details().traceparent.as_deref();
+        assert_eq!(trace, Some("00-ab-cd-01"), "who is told goes on with the trace");
         let done = outcome.processed().expect("it is processed");
         let expected = format!("{bytes} {sum} größe=ü\"\n,traceparent=00-ab-cd-01");
         assert_eq!(String::from_utf8_lossy(done.body()), expected);

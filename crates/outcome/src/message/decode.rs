@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use amqp::{BStr, ByteSlice, DecodeError, Properties, TableRef, ValueRef};
 
-use super::{ERROR_CONTENT_TYPE, OutcomeMessage, error_header, fits_header};
+use super::{ERROR_CONTENT_TYPE, OutcomeMessage, error_header, fits_header, traceparent};
 use crate::{Details, Flags, Outcome, Reason, Verdict, Worker};
 
 /// Why a message cannot be read as an outcome message.
@@ -66,6 +66,7 @@ impl<'a> OutcomeMessage<'a> {
             queue: headers.queue.unwrap_or_default().into(),
             settled_at_ms: headers.settled_at_ms,
             result_bytes: headers.result_bytes,
+            traceparent: traceparent(properties).map(Cow::Borrowed),
         })
     }
 }

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Flags, Outcome, Reason};
 
+/// The example of the specification.
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 /// Everything that can be said.
 fn full() -> OutcomeMessage<'static> {
     OutcomeMessage {
@@ -30,6 +33,7 @@ fn full() -> OutcomeMessage<'static> {
         queue: "orders".into(),
         settled_at_ms: 1_700_000_001_999,
         result_bytes: Some(70_000),
+        traceparent: Some(TRACE.into()),
     }
 }
 
@@ -45,7 +49,13 @@ fn least() -> OutcomeMessage<'static> {
         ..least.verdict
     };
     least.details = Details { message_id: BStr::new("m-1").into(), ..Details::default() };
-    OutcomeMessage { correlation_id: None, queue: "".into(), result_bytes: None, ..least }
+    OutcomeMessage {
+        correlation_id: None,
+        queue: "".into(),
+        result_bytes: None,
+        traceparent: None,
+        ..least
+    }
 }
 
 /// The same message with other details.
@@ -108,6 +118,7 @@ fn an_outcome_message_says_all_there_is_to_say() {
     };
     assert_eq!(properties, expected);
     let expected = texts([
+        ("traceparent", TRACE),
         ("x-attempts", "65535"),
         ("x-dead-letter-exchange", "dlx"),
         ("x-duplicate", "true"),
@@ -275,15 +286,22 @@ fn details() -> impl Strategy<Value = Details<'static>> {
 }
 
 fn message() -> impl Strategy<Value = OutcomeMessage<'static>> {
-    let times = (0..=i64::MAX as u64, prop::option::of(0..=i64::MAX as u64));
-    (verdict(), details(), prop::option::of(any_bytes(255)), text(255), times).prop_map(
-        |(verdict, details, correlation_id, queue, (settled_at_ms, result_bytes))| OutcomeMessage {
-            verdict,
-            details,
-            correlation_id,
-            queue,
-            settled_at_ms,
-            result_bytes,
+    let rest = (
+        0..=i64::MAX as u64,
+        prop::option::of(0..=i64::MAX as u64),
+        prop::option::of("[!-~]{1,128}".prop_map(Cow::Owned)),
+    );
+    (verdict(), details(), prop::option::of(any_bytes(255)), text(255), rest).prop_map(
+        |(verdict, details, correlation_id, queue, (settled_at_ms, result_bytes, traceparent))| {
+            OutcomeMessage {
+                verdict,
+                details,
+                correlation_id,
+                queue,
+                settled_at_ms,
+                result_bytes,
+                traceparent,
+            }
         },
     )
 }
@@ -387,6 +405,26 @@ fn what_a_newer_server_says_does_not_hide_the_outcome() {
         queue: "".into(),
         settled_at_ms: 0,
         result_bytes: None,
+        traceparent: None,
     };
     assert_eq!(read, Ok(expected));
+}
+
+#[test]
+fn what_cannot_be_a_trace_is_not_passed_on() {
+    let long = "a".repeat(128);
+    let of = |value: FieldValue| {
+        let headers = [("traceparent", value)].into_iter().collect();
+        let properties = OwnedProperties { headers: Some(headers), ..OwnedProperties::default() };
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let properties = Properties::decode(&encoded).expect("just encoded");
+        traceparent(&properties).map(str::to_owned)
+    };
+    assert_eq!(of(TRACE.into()).as_deref(), Some(TRACE));
+    assert_eq!(of(long.as_str().into()), Some(long.clone()));
+    let none = ["", "00-a b-c", "00-ü-01", "a\nb", "a\0b"].map(FieldValue::from);
+    for value in none.into_iter().chain([format!("{long}a").as_str().into(), FieldValue::I64(1)]) {
+        assert_eq!(of(value.clone()), None, "{value:?}");
+    }
 }

@@ -301,6 +301,7 @@ impl Row {
             queue: queue.into(),
             settled_at_ms: settled.settled_at_ms,
             result_bytes: None,
+            traceparent: None,
         })
     }
 }

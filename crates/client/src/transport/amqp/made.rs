@@ -39,6 +39,7 @@ impl AmqpTransport {
                 outcome.details.message_id = Cow::Owned(origin.id.clone().into());
                 outcome.queue = Cow::Owned(origin.queue.clone());
                 outcome.verdict.queue_count = origin.queue_count;
+                outcome.traceparent = origin.traceparent.clone().map(Cow::Owned);
                 // Else its worker may have ended before it told anybody.
                 if !delivery.is_redelivered {
                     outcome.verdict.flags.insert(Flags::DUPLICATE);

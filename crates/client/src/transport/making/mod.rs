@@ -215,6 +215,7 @@ impl Maker {
             queue: Cow::Owned(origin.queue.clone()),
             settled_at_ms,
             result_bytes: None,
+            traceparent: origin.traceparent.clone().map(Cow::Owned),
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Where a delivery comes from, and who is to be told what became of it: what its properties say.
 
-use ::amqp::OwnedProperties;
+use ::amqp::{ByteSlice, Properties, TableRef};
 
-use ::outcome::{Notify, OutcomeMessage, OutcomeRequest};
+use ::outcome::{Notify, OutcomeMessage, OutcomeRequest, traceparent};
 
 use crate::ledger::Key;
 use crate::transport::properties::{PUBLISHED_AT, QUEUES};
@@ -20,6 +20,8 @@ pub(crate) struct Origin {
     pub(crate) deadline_at_ms: Option<u64>,
     /// Over how many queues its producer has spread it.
     pub(crate) queue_count: u16,
+    /// Of which trace it says it is.
+    pub(crate) traceparent: Option<String>,
     reply_to: Option<String>,
     notify: Option<Notify>,
 }
@@ -33,28 +35,28 @@ pub(crate) fn deadline_at_ms(number: impl Fn(&str) -> Option<u64>) -> Option<u64
 
 impl Origin {
     /// Reads the properties of a delivery. What cannot be read is taken as not given.
-    pub(crate) fn read(queue: &str, properties: &OwnedProperties) -> Self {
-        let headers = properties.headers.as_ref();
-        let header = |name: &str| headers.and_then(|headers| headers.get(name));
+    pub(crate) fn read(queue: &str, encoded: &[u8]) -> Self {
+        let properties = Properties::decode(encoded).unwrap_or_default();
+        let headers = properties.headers.unwrap_or(TableRef::new(&[]));
+        let header = |name: &str| headers.get(name).ok().flatten();
         let number = |name: &str| u64::try_from(header(name)?.as_i64()?).ok();
         let mut request = OutcomeRequest::default();
-        if let Some(value) = header("x-notify") {
+        if let Some(Ok(value)) = header("x-notify").map(|value| value.to_owned()) {
             // What makes no sense is not asked for.
-            let _ = request.take_argument("x-notify", value);
+            let _ = request.take_argument("x-notify", &value);
         }
         let published_at_ms = number(PUBLISHED_AT);
         let published_at_ms =
             published_at_ms.or_else(|| properties.timestamp?.checked_mul(1000)).unwrap_or(0);
-        let text =
-            |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Self {
             queue: queue.to_owned(),
-            id: properties.message_id.as_deref().map(|id| id.to_vec()).unwrap_or_default(),
-            correlation_id: properties.correlation_id.as_deref().map(|id| id.to_vec()),
+            id: properties.message_id.map(|id| id.to_vec()).unwrap_or_default(),
+            correlation_id: properties.correlation_id.map(|id| id.to_vec()),
             published_at_ms,
             deadline_at_ms: deadline_at_ms(number),
             queue_count: number(QUEUES).and_then(|it| u16::try_from(it).ok()).unwrap_or(1),
-            reply_to: text(properties.reply_to.as_deref().map(|name| &**name)),
+            traceparent: traceparent(&properties).map(str::to_owned),
+            reply_to: properties.reply_to.map(|name| name.to_str_lossy().into_owned()),
             notify: request.notify,
         }
     }
@@ -78,13 +80,13 @@ impl Origin {
 
 #[cfg(test)]
 mod tests {
-    use ::amqp::FieldTable;
+    use ::amqp::{FieldTable, OwnedProperties};
 
     use super::*;
 
     #[test]
     fn what_is_missing_or_of_another_type_is_not_given() {
-        let nothing = Origin::read("q", &OwnedProperties::default());
+        let nothing = Origin::read("q", b"no properties");
         assert!(nothing.id.is_empty());
         assert_eq!((nothing.published_at_ms, nothing.deadline_at_ms), (0, None));
         let mut headers = FieldTable::new();
@@ -98,7 +100,9 @@ mod tests {
             timestamp: Some(7),
             ..OwnedProperties::default()
         };
-        let origin = Origin::read("q", &properties);
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        let origin = Origin::read("q", &encoded);
         assert_eq!((origin.published_at_ms, origin.deadline_at_ms), (7000, None));
         assert_eq!(
             (origin.notify, origin.reply_to.as_deref()),

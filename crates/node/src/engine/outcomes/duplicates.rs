@@ -276,6 +276,7 @@ impl Engine {
             queue: Cow::Borrowed(&settled.queue),
             settled_at_ms,
             result_bytes: None,
+            traceparent: None,
         };
         let (id, outcome_of) = (duplicate.id.0, Some(duplicate.queue.id));
         let tracking = Tracking { id, outcome_of, ..Tracking::default() };

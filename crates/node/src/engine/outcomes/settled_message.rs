@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use amqp::BStr;
 use broker::{Message, Position, Tracking};
-use outcome::{Details, Notify, Outcome, OutcomeMessage, Report, SettledBy, Verdict};
+use outcome::{Details, Notify, Outcome, OutcomeMessage, Report, SettledBy, Verdict, traceparent};
 
 use crate::store::outcome_records::OutcomeEntry;
 
@@ -87,6 +87,8 @@ impl SettledMessage {
             queue: queue.into(),
             settled_at_ms: now_ms,
             result_bytes: self.report().and_then(Report::cut_from_bytes),
+            traceparent: traceparent(&self.message.properties().unwrap_or_default())
+                .map(Into::into),
         }
     }
 }
