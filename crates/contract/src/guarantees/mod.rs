@@ -2,6 +2,7 @@
 
 mod crashes;
 mod ids;
+mod outbox;
 mod told;
 mod topics;
 
@@ -92,11 +93,14 @@ guarantees! {
     Nobody [Watch] "whoever watches a queue sees what becomes of everybody's messages" => ids::watched;
     Nobody [Topics] "one message to a topic has an outcome in each of its queues" => topics::outcomes;
     Nobody [Topics] "an id that another process sends to a topic again is told in all its queues" => topics::sent_again;
+    Nobody [] "what is put into an outbox is processed, and that is told" => outbox::told;
     Worker [] "what a worker had when it ended is worked on by another" => crashes::worker;
     Worker [] "a message that ends its worker each time fails in the end" => crashes::poison;
     Worker [SharedIds] "what a worker has processed is not processed again after its end" => crashes::worker_between;
     Worker [Delay] "what was to be tried again later still is, at its time" => crashes::worker_delay;
     Producer [] "what was confirmed is processed" => crashes::producer_crash;
     Producer [Attach] "what became of it is known by its id" => crashes::producer_attach;
+    Producer [] "what is in an outbox is processed once, whichever relay ends, and that is told" => outbox::relay_ended;
     Engine [Durable] "nothing confirmed is lost, and every outcome is told" => crashes::engine;
+    Engine [Durable] "what is in an outbox is processed, and that is told" => outbox::engine;
 }
