@@ -108,7 +108,7 @@ impl Broker {
     /// [`ErrorKind::TimedOut`]: not after 30 s, in real time. What waits for the clock waits for ever.
     pub async fn drain(&self) -> Result<(), Error> {
         let drained = async {
-            while self.controls.message_count() > 0 {
+            while !self.controls.is_drained() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };

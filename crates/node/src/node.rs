@@ -19,7 +19,7 @@ use crate::auth::{Accounts, Identity};
 use crate::definitions::DefinitionStore;
 use crate::engine::Engine;
 use crate::ledger_writer::LedgerWriter;
-use crate::locks::Mutex;
+use crate::locks::{Mutex, Rank};
 use crate::maintenance::Maintenance;
 use crate::one_at_a_time::OneAtATime;
 use crate::options::Options;
@@ -43,8 +43,8 @@ pub struct Node {
     pub(crate) by_id_turns: OneAtATime<u128>,
     recovered: RecoverySummary,
     threads: Mutex<Option<Threads>>,
-    /// Held open for its lock.
-    _lock: Option<std::fs::File>,
+    /// Held open for its lock, until the node is closed.
+    lock: Mutex<Option<std::fs::File>>,
 }
 
 struct Threads {
@@ -130,7 +130,7 @@ impl Node {
             by_id_turns: OneAtATime::default(),
             recovered: summary,
             threads: Mutex::default(),
-            _lock: lock,
+            lock: Mutex::new(Rank::Leaf, lock),
         });
         if definitions.vhosts.is_empty() && definitions.users.is_empty() {
             node.add_defaults()?;
@@ -153,7 +153,8 @@ impl Node {
         Ok(())
     }
 
-    /// Writes and syncs what is left, and stops the threads. Sessions should be closed before.
+    /// Writes and syncs what is left, stops the threads, and lets go of the store: whoever still has a handle
+    /// changes nothing in it any more, and it can be opened again. Sessions should be closed before.
     pub fn close(&self) {
         let engine = &self.engine;
         let threads = self.threads.lock().take();
@@ -167,6 +168,9 @@ impl Node {
         if let Err(error) = engine.store.apply_definitions() {
             tracing::error!("the definitions stay in the log until the next start: {error}");
         }
+        self.writer.close();
+        engine.store.close_definitions();
+        *self.lock.lock() = None;
     }
 
     /// Makes everything appended so far durable. Only for a node without threads.
@@ -263,6 +267,12 @@ impl Node {
         let queues = self.engine.registry.all_queues();
         let depths = queues.iter().map(|queue| queue.state.lock().core.depth());
         depths.map(|depth| depth.ready_count + depth.unsettled_count + depth.delayed_count).sum()
+    }
+
+    /// Whether everything that has come to pass is in the queues, and nothing on its way between them. No
+    /// session may be at work meanwhile.
+    pub fn is_settled_down(&self) -> bool {
+        self.engine.is_settled_down()
     }
 
     /// Of these, how many nobody gets for now: they wait for their time, or their queue has no consumer.

@@ -181,15 +181,8 @@ fn a_store_in_process_is_closed_with_its_runtime_and_opened_again() {
     let directory = tempfile::tempdir().expect("a directory");
     let url = format!("embedded:{}", directory.path().join("store").display());
     let queue: Queue<String> = Queue::new("kept");
-    let open = async |url: &str| {
-        let mut opened = wilco::Wilco::connect(url).await;
-        // The last one may still be on its way out.
-        while opened.as_ref().is_err_and(|error| error.kind() == wilco::ErrorKind::Store) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            opened = wilco::Wilco::connect(url).await;
-        }
-        opened.expect("nobody uses it any more")
-    };
+    // One that is on its way out is waited for.
+    let open = async |url: &str| wilco::Wilco::connect(url).await.expect("nobody uses it any more");
     for number in 0..3 {
         // The runtime ends with everything in it, and nobody has said good-bye.
         block(async {
@@ -210,6 +203,24 @@ fn a_store_in_process_is_closed_with_its_runtime_and_opened_again() {
         }
         worker.abort();
         wilco.close().await;
+    });
+    // Closed is closed, whoever still has a handle and goes on.
+    block(async {
+        let mut handles = Vec::new();
+        for _ in 0..5 {
+            let wilco = open(&url).await;
+            let producer = wilco.producer(queue.clone()).build().await.expect("a producer");
+            let sending = {
+                let producer = producer.clone();
+                tokio::spawn(async move { while producer.send(&"x".to_owned()).await.is_ok() {} })
+            };
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            wilco.clone().close().await;
+            let closed = wilco.look_up("0").await.expect_err("it is closed");
+            assert_eq!(closed.kind(), wilco::ErrorKind::Closed);
+            handles.push((wilco, producer, sending));
+        }
+        wilco::Wilco::connect(&url).await.expect("all have let go of it").close().await;
     });
 }
 

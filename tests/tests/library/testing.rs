@@ -133,3 +133,54 @@ fn nothing_is_lost_whatever_is_done_to_the_broker() {
         drop(worker);
     });
 }
+
+#[test]
+fn what_the_clock_brings_about_is_told_when_it_has_been_moved() {
+    block(async {
+        let broker = Broker::start();
+        let producer = broker.producer(JOBS).deadline(HOUR).build().await.expect("a producer");
+        for _ in 0..300 {
+            let receipt = producer.send(&"x".to_owned()).await.expect("stored");
+            broker.advance(HOUR + Duration::from_secs(1)).await;
+            let outcome = receipt.known_outcome().expect("nobody works, and its time is over");
+            assert_eq!(outcome.name(), "deadline-missed");
+        }
+    });
+}
+
+#[test]
+fn drained_is_what_has_been_told() {
+    block(async {
+        for round in 0..100_u32 {
+            let broker = Broker::start();
+            let handler = async |_: String| Ok::<_, Failure>(1);
+            let _worker = broker.worker().handle(JOBS, handler).spawn();
+            let producer = broker.producer(JOBS).build().await.expect("a producer");
+            let mut receipts = Vec::new();
+            for number in 0..40 {
+                receipts.push(producer.send(&number.to_string()).await.expect("stored"));
+                match round % 4 {
+                    1 if number == 20 => broker.disconnect(),
+                    2 if number == 20 => broker.restart(),
+                    // Answered from the ledger, or by what becomes of the first.
+                    3 => {
+                        receipts.push(producer.send(&"x".to_owned()).id("same").await.expect("ok"))
+                    }
+                    _ => {}
+                }
+            }
+            broker.drain().await.expect("all are processed");
+            let known = receipts.iter().filter(|receipt| receipt.known_outcome().is_some());
+            assert_eq!(known.count(), receipts.len(), "in round {round}");
+        }
+    });
+}
+
+#[test]
+fn a_broker_is_restarted_again_and_again() {
+    block(async {
+        let broker = Broker::start();
+        (0..20).for_each(|_| broker.restart());
+        broker.producer(JOBS).build().await.expect("it is there");
+    });
+}

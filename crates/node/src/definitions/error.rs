@@ -30,6 +30,12 @@ pub enum DefinitionError {
         /// The format this version reads and writes.
         supported: u64,
     },
+    /// The store has been closed.
+    #[error("the definitions {name} are closed")]
+    Closed {
+        /// The file, by the name given to the store.
+        name: String,
+    },
     /// The disk refused an operation.
     #[error("the definitions {name} cannot be read or written: {source}")]
     Io {

@@ -43,6 +43,7 @@ pub struct DefinitionStore {
     database: Mutex<Option<Database>>,
     open_again: Open,
     sync_failed: Arc<AtomicBool>,
+    is_closed: AtomicBool,
     name: String,
     applied_position: AtomicU64,
 }
@@ -120,6 +121,7 @@ impl DefinitionStore {
             database: Mutex::new(Some(database)),
             open_again: Box::new(open),
             sync_failed,
+            is_closed: AtomicBool::new(false),
             name,
             applied_position: AtomicU64::new(applied_position),
         })
@@ -142,13 +144,21 @@ impl DefinitionStore {
     /// Applies changes, in order, in one transaction that is on disk when this returns.
     /// `applied_position` is the log position after the last of them.
     ///
+    /// # Errors
     /// [`DefinitionError::Io`] or [`DefinitionError::Damaged`]: the same changes may be applied
     /// again later, for either none of them or all of them took effect.
-    /// later, as nothing or all of them was.
+    /// [`DefinitionError::Closed`].
     pub fn apply(&self, changes: &[Change], applied_position: u64) -> Result<(), DefinitionError> {
         self.with_database(|database| write(database, changes, applied_position))?;
         self.applied_position.store(applied_position, Ordering::Release);
         Ok(())
+    }
+
+    /// Lets go of the file, whoever still has this handle: another may be opened.
+    pub fn close(&self) {
+        let mut database = self.database.lock();
+        self.is_closed.store(true, Ordering::Release);
+        *database = None;
     }
 
     /// Works on the database, after opening it again if the last work failed for want of room.
@@ -157,6 +167,9 @@ impl DefinitionStore {
         work: impl FnOnce(&Database) -> Result<R, redb::Error>,
     ) -> Result<R, DefinitionError> {
         let mut guard = self.database.lock();
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(DefinitionError::Closed { name: self.name.clone() });
+        }
         let database = match guard.take() {
             Some(database) => database,
             None if self.sync_failed.load(Ordering::Acquire) => {

@@ -69,6 +69,7 @@ impl Engine {
     /// Looks at the queues whose time has come.
     pub(crate) fn look_at_due_queues(&self) {
         let now_ms = self.now_ms();
+        let _errand = self.under_way.begin();
         for queue in self.deadlines.take_due(now_ms) {
             queue.timer_at_ms.store(u64::MAX, Ordering::Release);
             let tick = self.with_queue(&queue, now_ms, |core, effects| core.tick(now_ms, effects));

@@ -26,6 +26,7 @@ pub(crate) mod outcomes;
 mod publisher_hold;
 mod settings;
 pub(crate) mod started;
+mod under_way;
 pub(crate) mod whereabouts;
 
 use std::sync::atomic::AtomicU64;
@@ -49,6 +50,7 @@ pub(crate) use deadlines::Deadlines;
 pub(crate) use dispatch::CoreQueue;
 pub(crate) use effects::{DeadLetter, append_effects};
 pub(crate) use publisher_hold::PublisherHold;
+pub(crate) use under_way::UnderWay;
 
 /// See the module's documentation.
 pub(crate) struct Engine {
@@ -59,6 +61,7 @@ pub(crate) struct Engine {
     pub outcomes: Outcomes,
     pub bodies: BodyCache,
     pub deadlines: Deadlines,
+    pub under_way: UnderWay,
     pub hold: PublisherHold,
     pub limits: Limits,
     /// The start after which all this goes on.
@@ -88,6 +91,7 @@ impl Engine {
             outcomes: Outcomes::default(),
             bodies: BodyCache::new(body_cache_bytes),
             deadlines: Deadlines::default(),
+            under_way: UnderWay::default(),
             hold: PublisherHold::default(),
             limits,
             unfinished_bytes: AtomicU64::new(0),

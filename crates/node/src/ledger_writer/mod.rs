@@ -60,6 +60,8 @@ struct Progress {
     cannot_flush: bool,
     /// The log could not be read, and that has been logged.
     cannot_follow: bool,
+    /// The store is somebody else's by now.
+    is_closed: bool,
     names: HashMap<QueueId, QueueNames>,
 }
 
@@ -72,6 +74,7 @@ impl LedgerWriter {
             flushed_at: Instant::now(),
             cannot_flush: false,
             cannot_follow: false,
+            is_closed: false,
             names: HashMap::default(),
         };
         let (engine, changed) = (Arc::clone(engine), Event::new());
@@ -116,6 +119,9 @@ impl LedgerWriter {
     fn progress(&self, flush: bool) -> (u64, u64) {
         let mut progress = self.progress.lock();
         let progress = &mut *progress;
+        if progress.is_closed {
+            return (progress.followed, 0);
+        }
         if progress.unflushed_count > UNFLUSHED_MAX {
             self.flush_ledger(progress);
             if progress.unflushed_count > 0 {
@@ -150,6 +156,11 @@ impl LedgerWriter {
         }
         self.engine.store.committed_records.give_back(taken.bytes);
         (progress.followed, count)
+    }
+
+    /// Nothing is written from now on.
+    pub(crate) fn close(&self) {
+        self.progress.lock().is_closed = true;
     }
 
     /// Follows everything in the log, once, before the node does anything else.

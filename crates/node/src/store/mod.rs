@@ -286,6 +286,11 @@ impl Store {
         Ok(applied?)
     }
 
+    /// Lets go of the definitions' file.
+    pub(crate) fn close_definitions(&self) {
+        self.definitions.close();
+    }
+
     /// Notes that a thread runs [`Store::run_committer`] from now on.
     pub(crate) fn expect_committer(&self) {
         self.has_committer.store(true, Ordering::Release);

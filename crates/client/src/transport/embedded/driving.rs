@@ -8,7 +8,7 @@ use std::task::{Context, Wake, Waker};
 
 use node::{Node, Outbox, Session, Settlement};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::inbox::{Arrived, Delivery, Inbox};
 use super::publishing::Publishing;
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) flushed: Notify,
     /// How often there was something to hand over.
     pub(super) turns: AtomicU64,
+    /// Whether the store is closed.
+    pub(super) down: watch::Sender<bool>,
 }
 
 pub(super) struct State {
@@ -177,22 +179,25 @@ impl Shared {
         }
     }
 
+    /// Returns when the store can be opened again, whoever closes it.
     pub(super) async fn close(&self) {
-        let ended = self.end();
+        let mut down = self.down.subscribe();
+        self.end();
         self.wake.0.notify_one();
-        if let Some((session, node)) = ended {
-            let _ = close_node(session, node).await;
-        }
+        // The sender is part of this.
+        let _ = down.wait_for(|is_down| *is_down).await;
     }
 
-    /// Tells everybody that it is over. Returns session and node, the first time.
-    fn end(&self) -> Option<(Session, Arc<Node>)> {
-        let (ended, publishing, subscriptions) = {
+    /// Tells everybody that it is over, and has the store closed.
+    fn end(&self) {
+        let (session, node, publishing, subscriptions) = {
             let mut state = self.state.lock();
             state.is_closed = true;
+            let Some(session) = state.session.take() else { return };
             let subscriptions = std::mem::take(&mut state.subscriptions);
-            let ended = (state.session.take()?, Arc::clone(&state.node));
-            (ended, std::mem::take(&mut state.publishing), subscriptions)
+            let (node, publishing) =
+                (Arc::clone(&state.node), std::mem::take(&mut state.publishing));
+            (session, node, publishing, subscriptions)
         };
         for (_, it) in subscriptions {
             if let Some(sender) = it.incoming {
@@ -201,23 +206,20 @@ impl Shared {
         }
         drop(publishing);
         self.outcomes.closed();
-        Some(ended)
+        close_node(session, node, self.down.clone());
     }
 }
 
 /// Gives back what is unsettled, and writes what is left: on a thread of its own, which goes on when the
 /// runtime ends.
-fn close_node(mut session: Session, node: Arc<Node>) -> oneshot::Receiver<()> {
-    let (done, closed) = oneshot::channel();
+fn close_node(mut session: Session, node: Arc<Node>, down: watch::Sender<bool>) {
     std::thread::spawn(move || {
         session.close();
         drop(session);
         node.close();
         drop(node);
-        // Nobody may wait for it.
-        let _ = done.send(());
+        down.send_replace(true);
     });
-    closed
 }
 
 /// The task that drives the session: however it ends, even with its runtime, the store is closed.
@@ -250,8 +252,6 @@ impl Driving {
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        if let Some((session, node)) = self.0.end() {
-            drop(close_node(session, node));
-        }
+        self.0.end();
     }
 }

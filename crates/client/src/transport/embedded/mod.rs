@@ -11,19 +11,19 @@ mod setup;
 mod testing;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::amqp::ReplyCode;
 use ::outcome::Report;
 use async_trait::async_trait;
 use broker::BrokerError;
 use management::{Management, Queries, Query, ports::User};
-use node::{DeclareQueue, MemoryDisk, Node, Publish, Session, Settlement};
+use node::{DeclareQueue, MemoryDisk, Node, NodeError, Publish, Session, Settlement};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::driving::{Driving, Shared, State, Subscribed};
 use self::publishing::Publishing;
@@ -52,6 +52,10 @@ const CONSUMER_TAG: &str = "wilco";
 const REPORTS: &str = "amq.wilco.report";
 /// How long a worker waits until what it has settled is on disk.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a store may be in use by others.
+const IN_USE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before a store is opened again that somebody else has.
+const OPEN_AGAIN: Duration = Duration::from_millis(10);
 /// The longest sleep: what waits for time only (deadlines, retries) is looked at this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
@@ -100,10 +104,7 @@ impl EmbeddedTransport {
         let is_durable = path.is_some();
         let clock = Clock::System;
         let opening = tokio::task::spawn_blocking(move || match path {
-            Some(data) => {
-                let options = node::Options { data, ..node::Options::default() };
-                Node::open(options).map_err(|error| store(&error))
-            }
+            Some(data) => open_file(&data),
             None => open_in_memory(MemoryDisk::new(), &Clock::System),
         });
         let node = opening.await.map_err(|error| store(&error))??;
@@ -136,6 +137,7 @@ impl EmbeddedTransport {
             wake: Arc::default(),
             flushed: Notify::new(),
             turns: AtomicU64::new(0),
+            down: watch::Sender::new(false),
         });
         tokio::spawn(Driving(Arc::clone(&shared)).run());
         Ok(Arc::new(Self {
@@ -204,6 +206,27 @@ impl EmbeddedTransport {
         state.subscriptions.insert(id, subscribed);
         self.shared.wake.0.notify_one();
         Ok(id)
+    }
+}
+
+/// Opens a store in a directory. One whose user is about to end is waited for, in this process or another.
+fn open_file(data: &Path) -> Result<Arc<Node>, Error> {
+    let began = Instant::now();
+    loop {
+        let options = node::Options { data: data.to_owned(), ..node::Options::default() };
+        match Node::open(options) {
+            Err(NodeError::StoreInUse { .. }) if began.elapsed() < IN_USE_TIMEOUT => {
+                std::thread::sleep(OPEN_AGAIN);
+            }
+            Err(NodeError::StoreInUse { path }) => {
+                let text = format!(
+                    "the store {path} is in use, by another process or by a Wilco of this one that has not \
+                     been closed: close that, or choose another directory"
+                );
+                return Err(Error::new(ErrorKind::Store, text));
+            }
+            opened => return opened.map_err(|error| store(&error)),
+        }
     }
 }
 
@@ -389,6 +412,9 @@ impl Transport for EmbeddedTransport {
     }
 
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error> {
+        if self.shared.state.lock().is_closed {
+            return Err(Error::closed());
+        }
         let asking = Arc::clone(&self.asking.lock());
         let query = Query {
             user: asking.user.clone(),

@@ -40,22 +40,31 @@ impl Controls {
         self.transport.shared.wake.0.notify_one();
     }
 
+    /// Whether each message has its outcome, and each outcome has been told.
+    pub(crate) fn is_drained(&self) -> bool {
+        // The session is not at work meanwhile.
+        let state = self.transport.shared.state.lock();
+        state.publishing.len() == 0
+            && state.node.is_settled_down()
+            && state.node.message_count() == 0
+    }
+
     /// Messages that wait or are worked on, outcomes that have not been told among them.
     pub(crate) fn message_count(&self) -> u64 {
         let node = Arc::clone(&self.transport.shared.state.lock().node);
         node.message_count()
     }
 
-    /// Messages that wait for the clock or for a consumer; all messages; how often there was something to
-    /// tell.
+    /// Messages that wait for the clock or for a consumer; all messages, with what is on its way between
+    /// queues as at least one; how often there was something to tell.
     pub(crate) fn activity(&self) -> (u64, u64, u64) {
         let shared = &self.transport.shared;
+        // The session is not at work meanwhile.
         let state = shared.state.lock();
-        let publishing = state.publishing.len() as u64;
-        let node = Arc::clone(&state.node);
-        drop(state);
-        let turns = shared.turns.load(Ordering::Relaxed);
-        (node.unattended_message_count(), node.message_count() + publishing, turns)
+        let (publishing, node) = (state.publishing.len() as u64, &state.node);
+        let under_way = publishing + u64::from(!node.is_settled_down());
+        let (unattended, count) = (node.unattended_message_count(), node.message_count());
+        (unattended, count + under_way, shared.turns.load(Ordering::Relaxed))
     }
 
     /// What was under way is lost, and begun again; what workers had goes back to its queue.

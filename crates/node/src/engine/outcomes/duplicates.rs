@@ -115,6 +115,11 @@ impl Duplicates {
         self.waiting.lock().asked.push_back((end, key));
     }
 
+    /// Whether none waits for the ledger.
+    pub(crate) fn are_answered(&self) -> bool {
+        self.waiting.lock().asked.is_empty()
+    }
+
     /// The next original to look up, if the ledger has got that far: its key, id and queue.
     /// Originals for which nobody waits any more are skipped.
     fn pop_due(&self, followed: u64) -> Option<(u128, IdHash, Arc<LiveQueue>)> {
@@ -198,6 +203,7 @@ impl Engine {
 
     /// Answers duplicates whose originals have an outcome, as far as the ledger can know.
     pub(crate) fn answer_duplicates(&self, followed: u64) {
+        let _errand = self.under_way.begin();
         while let Some((key, id, queue)) = self.outcomes.duplicates.pop_due(followed) {
             match self.ledger.events(id) {
                 Ok(events) => match last_outcome(&events, Some(queue.id.0), &queue.name) {

@@ -71,6 +71,11 @@ impl OutcomeNotifications {
         due.map(|(_, notification)| notification).collect()
     }
 
+    /// Whether none waits for the store.
+    pub(crate) fn are_delivered(&self) -> bool {
+        self.waiting.lock().is_empty()
+    }
+
     /// The position that must be durable for the next of them.
     fn next_end(&self) -> Option<u64> {
         self.waiting.lock().iter().map(|(end, _)| *end).min()
@@ -129,8 +134,10 @@ impl Engine {
             if notifications.delivering.swap(true, Ordering::AcqRel) {
                 return;
             }
+            let errand = self.under_way.begin();
             let due = notifications.take_due(self.store.durable());
             self.put_into_queues(due, agenda);
+            drop(errand);
             notifications.delivering.swap(false, Ordering::AcqRel);
             // The wait ends with the next commit, which after a full disk is not yet the right one.
             let waiter: Arc<dyn Waiter> = self.outcomes.notifications.clone();
