@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use end_to_end::{Broker, Session, broker, eventually, int, shared, table, text, unique};
+use end_to_end::{Broker, Client, Session, broker, eventually, int, shared, table, text, unique};
 
 /// What a worker of these tests does: `bad…` fails, `later…` only works the second time, all others are
 /// echoed with what is known of them.
@@ -114,6 +114,87 @@ fn many_messages_are_counted_and_failures_listed() {
 }
 
 #[test]
+fn a_line_that_is_refused_hides_no_other() {
+    let (broker, queue) = start();
+    let input = format!("one\n{}\nthree\nfour\n", "b".repeat((16 << 20) + 1));
+    let sent = run_with(&broker, &["send", &queue, "--lines", "-"], &input);
+    let (stdout, stderr) =
+        (String::from_utf8_lossy(&sent.stdout), String::from_utf8_lossy(&sent.stderr));
+    assert_eq!(stdout.lines().count(), 3, "{stdout}");
+    assert!(stderr.starts_with("wilco: line 2: "), "{stderr}");
+    assert!(stderr.ends_with("wilco: 1 messages were not sent\n"), "{stderr}");
+    assert_eq!(sent.status.code(), Some(1));
+    let purged = run(&broker, &["queue", "purge", &queue]);
+    check(&purged, 0, &format!("queue {queue} purged: 3 messages removed\n"));
+    let _worker = Worker::start(&broker, &queue, &[], SCRIPT);
+    let told = run_with(&broker, &["send", &queue, "--lines", "-", "--wait"], &input);
+    let stdout = String::from_utf8_lossy(&told.stdout);
+    assert!(stdout.starts_with("line 2  ") && stdout.contains("  not sent: "), "{stdout}");
+    assert!(stdout.ends_with("\n3 processed, 0 not, 1 not sent\n"), "{stdout}");
+    assert_eq!(told.status.code(), Some(1));
+    let told = run_with(&broker, &["send", &queue, "--lines", "-", "--wait", "--json"], &input);
+    let stdout = String::from_utf8_lossy(&told.stdout);
+    assert_eq!(stdout.matches("\"outcome\":\"processed\"").count(), 3, "{stdout}");
+    assert_eq!(stdout.matches("{\"line\":2,").count(), 1, "{stdout}");
+    assert!(stdout.contains("\"outcome\":null,\"error\":\""), "{stdout}");
+}
+
+#[test]
+fn who_is_interrupted_is_told_what_is_under_way() {
+    let (broker, queue) = start();
+    assert!(run(&broker, &["queue", "declare", &queue]).status.success());
+    let client = Client::connect(&broker.uri());
+    let interrupted = |arguments: &[&str], input: &str, count: u32| {
+        let mut child = wilco(&broker, arguments).stdin(Stdio::piped()).spawn().expect("it runs");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(input.as_bytes()).expect("it reads");
+        client.await_ready(&queue, count);
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().expect("it runs").success());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(130), "{output:?}");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (_, stderr) = interrupted(&["send", &queue, "x", "--wait", "--id", "left"], "", 1);
+    assert_eq!(stderr, "wilco: message left is under way: see wilco status left\n");
+    let lines = &["send", &queue, "--lines", "-", "--wait"];
+    let (stdout, _) = interrupted(lines, "a\nb\n", 3);
+    assert_eq!(stdout.matches("  not known yet\n").count(), 2, "{stdout}");
+    assert!(stdout.ends_with("2 not known yet\n0 processed, 0 not\n"), "{stdout}");
+    let lines = &["send", &queue, "--lines", "-", "--wait", "--json"];
+    let (stdout, _) = interrupted(lines, "a\n", 4);
+    assert!(stdout.contains("\"outcome\":null"), "{stdout}");
+}
+
+#[test]
+fn a_command_is_done_when_it_ends_whoever_it_has_started() {
+    let (broker, queue) = start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = directory.path().join("log");
+    let script = format!("echo ran >> {}; sleep 30 & echo done", log.display());
+    let options = ["--timeout", "5s", "--attempts", "3", "--backoff", "1ms"];
+    let _worker = Worker::start(&broker, &queue, &options, &script);
+    check(&run(&broker, &["send", &queue, "x", "--wait"]), 0, "done\n");
+    assert_eq!(std::fs::read_to_string(&log).expect("it ran"), "ran\n");
+}
+
+#[test]
+fn a_worker_whose_terminal_is_closed_finishes_what_it_has_begun() {
+    let (broker, queue) = start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name);
+    let at = directory.path().display();
+    let script = format!("touch {at}/begun; sleep 1; touch {at}/done");
+    let worker = Worker::start(&broker, &queue, &[], &script);
+    assert!(run(&broker, &["send", &queue, "x"]).status.success());
+    eventually("it begins", || file("begun").exists());
+    worker.signal("-HUP");
+    check(&worker.end(), 0, "1 processed, 0 failed, 0 retried, 0 given back\n");
+    assert!(file("done").exists());
+}
+
+#[test]
 fn lines_are_sent_as_they_come() {
     let (broker, queue) = start();
     let _worker = Worker::start(&broker, &queue, &[], "cat");
@@ -185,6 +266,8 @@ fn mistakes_are_one_line_and_a_code() {
         (&["send", &queue, "x", "--id", ""], 1, "an id has 1 to 255 bytes"),
         (&["work", &queue], 2, "COMMAND"),
         (&["work", &queue, "--", "/no/such"], 2, "there is no command /no/such"),
+        (&["work", &queue, "--", "/"], 2, "/ is a directory, not a command"),
+        (&["work", &queue, "--", "/etc/passwd"], 2, "not executable"),
         (&["send", &"q".repeat(256), "x"], 1, "cannot be the name of a queue"),
         (&["queue", "declare", "q\nm"], 1, "cannot be the name of a queue"),
         (&["work", &queue, "--concurrency", "0", "--", "cat"], 2, "0 is not in"),

@@ -191,7 +191,7 @@ pub(crate) struct WorkArguments {
     /// How long the command may take before it is killed and the message tried again
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(crate) timeout: Option<Duration>,
-    /// How long what has begun may take after Ctrl-C or SIGTERM
+    /// How long what has begun may take after Ctrl-C, SIGTERM or SIGHUP
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     pub(crate) grace: Duration,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use crate::visible::visible;
 pub(crate) enum Failure {
     /// The request makes no sense: arguments, environment or configuration. Exit code 2.
     Usage(String),
-    /// Somebody has interrupted it, twice. Exit code 130, as shells have it; they know why.
+    /// Somebody has interrupted it. Exit code 130, as shells have it; they know why.
     Interrupted,
     /// It made sense but did not work: store in use, port in use, no such user. Exit code 1.
     Runtime(String),

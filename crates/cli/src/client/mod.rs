@@ -10,12 +10,19 @@ mod send;
 mod watch;
 mod work;
 
+use std::time::{Duration, Instant};
+
 use wilco::{Error, ErrorKind, Wilco};
 
 use crate::arguments::{
     MessageArguments, QueueCommand, Remote, SendArguments, WatchArguments, WorkArguments,
 };
 use crate::failure::Failure;
+
+/// How long a broker takes to start.
+const STARTING: Duration = Duration::from_secs(2);
+/// How long to wait before trying again to connect.
+const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 
 /// `wilco send`
 pub(crate) fn send(arguments: &SendArguments) -> Result<(), Failure> {
@@ -66,8 +73,30 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     runtime.block_on(command)
 }
 
+/// Connects; a broker that is just being started is waited for.
 async fn connect(remote: &Remote) -> Result<Wilco, Failure> {
-    Wilco::connect(&remote.url).await.map_err(failure)
+    connect_within(remote, STARTING).await
+}
+
+/// The same, waiting as long as it takes, for what goes on for ever.
+async fn connect_patiently(remote: &Remote) -> Result<Wilco, Failure> {
+    connect_within(remote, Duration::MAX).await
+}
+
+async fn connect_within(remote: &Remote, patience: Duration) -> Result<Wilco, Failure> {
+    let began = Instant::now();
+    let mut has_warned = false;
+    loop {
+        match Wilco::connect(&remote.url).await {
+            Err(error) if error.kind() == ErrorKind::Unreachable && began.elapsed() < patience => {
+                if began.elapsed() > STARTING && !std::mem::replace(&mut has_warned, true) {
+                    tracing::warn!("waits for the broker: {error}");
+                }
+                tokio::time::sleep(CONNECT_AGAIN).await;
+            }
+            connected => return connected.map_err(failure),
+        }
+    }
 }
 
 /// A URL that cannot be used is a mistake in the request; everything else went wrong.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use wilco::{Outcome, Raw};
 
-use super::{connect, failure};
+use super::{connect_patiently, failure};
 use crate::arguments::WatchArguments;
 use crate::failure::Failure;
 use crate::output;
@@ -14,7 +14,7 @@ use crate::visible::visible;
 
 pub(super) async fn run(arguments: &WatchArguments) -> Result<(), Failure> {
     let WatchArguments { queue, failures, remote } = arguments;
-    let wilco = connect(remote).await?;
+    let wilco = connect_patiently(remote).await?;
     let mut watch = wilco.watch(queue.as_deref()).await.map_err(failure)?;
     let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut stop = std::pin::pin!(wilco::signals());

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use wilco::{Backoff, Context, Failure as WorkFailure, Queue, Raw};
 
 use super::progress::Progress;
-use super::{connect, failure};
+use super::{connect_patiently, failure};
 use crate::arguments::WorkArguments;
 use crate::failure::Failure;
 use crate::output;
@@ -23,6 +26,9 @@ const NOT_NOW: i32 = 75;
 const OUTPUT_BYTES_MAX: usize = 64 << 10;
 /// How long to wait before a command that could not be run is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How long what a command has printed is read after its end, if somebody whom it has started still has its
+/// output open.
+const READ_ON: Duration = Duration::from_millis(100);
 /// How often the counts on a terminal are shown anew.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
@@ -36,7 +42,7 @@ struct Counts {
 
 pub(super) async fn run(arguments: &WorkArguments) -> Result<(), Failure> {
     check_command(arguments)?;
-    let wilco = connect(&arguments.remote).await?;
+    let wilco = connect_patiently(&arguments.remote).await?;
     let queue: Queue<Bytes, Bytes, Raw> = Queue::named(&arguments.queue);
     let counts = Arc::new(Counts::default());
     let handler = {
@@ -59,11 +65,11 @@ pub(super) async fn run(arguments: &WorkArguments) -> Result<(), Failure> {
         .concurrency(arguments.concurrency)
         .attempts(arguments.attempts, Backoff::exponential(arguments.backoff))
         .grace(arguments.grace)
-        .until(wilco::signals());
+        .until(told_to_stop());
     // The second signal: what has begun is killed with the tasks that wait for it.
     let at_once = async {
-        wilco::signals().await;
-        wilco::signals().await;
+        told_to_stop().await;
+        told_to_stop().await;
     };
     let progress = Progress::new(None, true);
     let show = async {
@@ -140,17 +146,29 @@ async fn run_command(
             let _ = stdin.write_all(&body).await;
         }
     };
-    let ((), (result, result_bytes), (error, _), status) =
-        tokio::join!(write, kept(stdout), kept(stderr), child.wait());
-    group.0 = None;
-    let status = status.map_err(|error| WorkFailure::retry(format!("cannot wait: {error}")))?;
-    let said = || String::from_utf8_lossy(error.trim_ascii()).into_owned();
+    let (mut printed, mut error) = (Printed::default(), Printed::default());
+    let status = {
+        let talk = async { tokio::join!(write, printed.read(stdout), error.read(stderr)) };
+        let mut talk = std::pin::pin!(talk.fuse());
+        // Its end says what became of the message, whoever else has its output open.
+        let status = tokio::select! {
+            status = child.wait() => status,
+            _ = &mut talk => child.wait().await,
+        };
+        group.0 = None;
+        if !talk.is_terminated() {
+            let _ = tokio::time::timeout(READ_ON, talk).await;
+        }
+        status.map_err(|error| WorkFailure::retry(format!("cannot wait: {error}")))?
+    };
+    let said = || String::from_utf8_lossy(error.kept.trim_ascii()).into_owned();
     let or_status = |text: String| if text.is_empty() { described(status) } else { text };
     match status.code() {
-        Some(0) if result_bytes > result.len() => Err(WorkFailure::permanent(format!(
-            "it was done, but printed {result_bytes} bytes, and {OUTPUT_BYTES_MAX} are passed on at most"
+        Some(0) if printed.bytes > printed.kept.len() => Err(WorkFailure::permanent(format!(
+            "it was done, but printed {} bytes, and {OUTPUT_BYTES_MAX} are passed on at most",
+            printed.bytes
         ))),
-        Some(0) => Ok(result),
+        Some(0) => Ok(printed.kept),
         Some(NOT_NOW) => Err(WorkFailure::retry(or_status(said()))),
         _ => Err(WorkFailure::permanent(or_status(said()))),
     }
@@ -168,32 +186,71 @@ impl Drop for Group {
     }
 }
 
-/// Reads to the end, and keeps the beginning; how many bytes there were.
-async fn kept(pipe: Option<impl AsyncRead + Unpin>) -> (Vec<u8>, usize) {
-    let Some(mut pipe) = pipe else { return (Vec::new(), 0) };
-    let (mut kept, mut bytes) = (Vec::new(), 0);
-    let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-        let room = OUTPUT_BYTES_MAX - kept.len();
-        kept.extend_from_slice(&chunk[..count.min(room)]);
-        bytes += count;
+/// What a command has printed.
+#[derive(Default)]
+struct Printed {
+    /// The beginning.
+    kept: Vec<u8>,
+    /// How much there was.
+    bytes: usize,
+}
+
+impl Printed {
+    /// Reads to the end.
+    async fn read(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
+        let Some(mut pipe) = pipe else { return };
+        let mut chunk = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+            let room = OUTPUT_BYTES_MAX - self.kept.len();
+            self.kept.extend_from_slice(&chunk[..count.min(room)]);
+            self.bytes += count;
+        }
     }
-    (kept, bytes)
+}
+
+/// Completes when the worker is told to stop, also by a terminal that is closed.
+async fn told_to_stop() {
+    tokio::select! {
+        () = wilco::signals() => {}
+        () = hung_up() => {}
+    }
+}
+
+/// Completes with SIGHUP; never if whoever has started this wants it to be ignored, as nohup does.
+async fn hung_up() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    if ignored.is_some_and(|mask| mask & 1 != 0) {
+        return std::future::pending().await;
+    }
+    match signal(SignalKind::hangup()) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// A command that is not there would fail every message of the queue.
 fn check_command(arguments: &WorkArguments) -> Result<(), Failure> {
     let Some(program) = arguments.command.first() else { return Ok(()) };
     let path = Path::new(program);
+    let can_be_run = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
     let is_there = match path.components().count() {
         1 => {
             let paths = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&paths).any(|directory| directory.join(path).is_file())
+            std::env::split_paths(&paths).any(|directory| can_be_run(&directory.join(path)))
         }
-        _ => path.is_file(),
+        _ => can_be_run(path),
     };
     match is_there {
         true => Ok(()),
+        false if path.is_dir() => {
+            Err(Failure::Usage(format!("{} is a directory, not a command", path.display())))
+        }
+        false if path.is_file() => {
+            Err(Failure::Usage(format!("{} may not be run: it is not executable", path.display())))
+        }
         false => Err(Failure::Usage(format!("there is no command {}", path.display()))),
     }
 }
