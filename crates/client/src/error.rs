@@ -21,7 +21,7 @@ pub enum ErrorKind {
     Forbidden,
     /// The broker takes the message for none of its queues: one is full.
     Refused,
-    /// No engine would take it: a name, an id or a header that there cannot be.
+    /// No engine would take it: a name, an id, a key, a header or a deadline that there cannot be.
     Invalid,
     /// It is too large for the broker, or for the window of the producer.
     TooLarge,

@@ -148,17 +148,21 @@ impl<In, C> SendTo for Topic<In, C> {
     }
 }
 
+/// Names that brokers take for the reply to somebody.
+const REPLIES: &str = "amq.rabbitmq.reply-to";
+
 /// Whether there can be a queue of this name: brokers would take another for it, or the reply to
 /// nobody.
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     let is_good = (1..=255).contains(&name.len())
         && !name.contains(['\r', '\n'])
-        && !name.starts_with("amq.rabbitmq.reply-to");
+        && !name.starts_with(REPLIES);
     match is_good {
         true => Ok(()),
         false => {
             let text = format!(
-                "'{}' cannot be the name of a queue or topic: it has 1 to 255 bytes and no line ends",
+                "'{}' cannot be the name of a queue or topic: it has 1 to 255 bytes and no line \
+                 ends, and does not begin with {REPLIES}",
                 name.escape_debug()
             );
             Err(Error::new(ErrorKind::Invalid, text))

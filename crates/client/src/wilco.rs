@@ -147,7 +147,7 @@ impl Wilco {
     }
 
     /// Has a message that has failed, expired or was dropped tried again, in this queue or, if none is
-    /// named, in the only one where that can be.
+    /// named, in the only one of those into which it was put last where that can be.
     ///
     /// # Errors
     /// As [`Attached::retry`].

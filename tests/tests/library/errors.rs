@@ -76,6 +76,9 @@ fn what_is_sent_after_the_end_says_so() {
         let error = producer.send(&"x".to_owned()).await.expect_err("it is closed");
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
         let id = producer.send(&"x".to_owned()).id("x".repeat(256)).await.expect_err("too long");
-        assert_eq!(id.kind(), ErrorKind::TooLarge, "{id}");
+        assert_eq!(id.kind(), ErrorKind::Invalid, "{id}");
+        let far = Duration::from_secs(11 * 365 * 24 * 3600);
+        let far = producer.send(&"x".to_owned()).deadline(far).await.expect_err("too far");
+        assert_eq!(far.kind(), ErrorKind::Invalid, "{far}");
     });
 }

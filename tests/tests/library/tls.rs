@@ -95,6 +95,8 @@ fn a_certificate_that_is_not_good_is_refused_and_why_is_told() {
     let (good, other) = (Authority::new("good"), Authority::new("other"));
     let expired = open_to_all(&version::TLS13, &good.issue_until("localhost", 2020));
     let identity = good.issue("localhost");
+    let openssl = Authority::new("openssl");
+    let authority = open_to_all(&version::TLS13, &openssl.issue_authority("localhost"));
     for version in VERSIONS {
         let terminator = open_to_all(version, &identity);
         let port = terminator.port();
@@ -110,6 +112,8 @@ fn a_certificate_that_is_not_good_is_refused_and_why_is_told() {
             let named = format!("{by_address}&server_name_indication=localhost");
             Wilco::connect(&named).await.expect("it is for that name").close().await;
             refused(&url(expired.port(), &trusting_good), ErrorKind::Tls, "expired").await;
+            let by_authority = url(authority.port(), &trusting(&openssl));
+            refused(&by_authority, ErrorKind::Tls, "basicConstraints=CA:FALSE").await;
             // Whoever asks for it gets it.
             for port in [port, expired.port()] {
                 let anybody = url(port, "verify=verify_none&server_name_indication=x.example");

@@ -12,7 +12,7 @@ use super::stored::column_of;
 use super::within::InTransaction;
 use crate::codec::CodecError;
 use crate::error::{Error, ErrorKind};
-use crate::producer::{check_headers, check_id, not_written};
+use crate::producer::{check_deadline, check_headers, check_id, not_written};
 use crate::queue::check_name;
 use crate::sql::{Connection, Value};
 use crate::target::Target;
@@ -84,6 +84,7 @@ impl<'t> Entering<'t> {
         check_name(target.name())?;
         check_id(&id)?;
         check_headers(&self.headers)?;
+        check_deadline(self.deadline)?;
         let key = self.key.as_deref();
         for (what, text) in
             [("a queue", target.name()), ("a message's id", &id), ("a key", key.unwrap_or("-"))]
@@ -95,7 +96,7 @@ impl<'t> Entering<'t> {
         }
         if key.is_some_and(|key| key.is_empty() || key.len() > KEY_BYTES_MAX) {
             let text = format!("a key has 1 to {KEY_BYTES_MAX} bytes");
-            return Err(Error::new(ErrorKind::TooLarge, text));
+            return Err(Error::new(ErrorKind::Invalid, text));
         }
         let entry = Entry {
             target: column_of(&target),

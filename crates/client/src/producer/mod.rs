@@ -29,7 +29,7 @@ pub use self::send::Sending;
 pub(crate) use self::{
     encoded::EncodedProducer,
     send::Encoded,
-    send::{check_headers, check_id, not_written},
+    send::{check_deadline, check_headers, check_id, not_written},
 };
 
 /// Messages under way, unless said otherwise.

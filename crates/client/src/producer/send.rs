@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::outcome::DURATION_MS_MAX;
 use bytes::Bytes;
 use tokio::sync::TryAcquireError;
 use uuid::Uuid;
@@ -118,10 +119,11 @@ impl<Out, C> Sending<Out, C> {
         let id = id.unwrap_or_else(|| Uuid::now_v7().to_string());
         check_id(&id)?;
         check_headers(&headers)?;
+        let deadline = deadline.or(producer.settings.deadline);
+        check_deadline(deadline)?;
         let timeout = producer.settings.send_timeout;
         let until = tokio::time::Instant::now().checked_add(timeout);
         let until = until.unwrap_or_else(|| tokio::time::Instant::now() + FAR);
-        let deadline = deadline.or(producer.settings.deadline);
         let room = producer.room(body.len(), waits);
         let permits = tokio::time::timeout_at(until, room).await.map_err(|_| {
             let text = format!(
@@ -261,7 +263,17 @@ pub(crate) fn not_written(content_type: &str, error: &CodecError) -> Error {
 pub(crate) fn check_id(id: &str) -> Result<(), Error> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         let text = format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len());
-        return Err(Error::new(ErrorKind::TooLarge, text));
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
+    Ok(())
+}
+
+/// Whether a message can have this deadline.
+pub(crate) fn check_deadline(deadline: Option<Duration>) -> Result<(), Error> {
+    if deadline.is_some_and(|it| it.as_millis() > u128::from(DURATION_MS_MAX)) {
+        let text =
+            "a deadline is at most ten years (of 365 days) away; leave it out to wait for ever";
+        return Err(Error::new(ErrorKind::Invalid, text));
     }
     Ok(())
 }

@@ -55,6 +55,12 @@ fn certificate(why: &Certificate) -> String {
         Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
             "connect to a name that it is for, or say which with server_name_indication=NAME in the URL"
         }
+        Certificate::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            return "the broker's certificate cannot be accepted: it is an authority's own, made to issue \
+                    others (openssl req -x509 makes such); the broker needs one that is made with \
+                    basicConstraints=CA:FALSE"
+                .to_owned();
+        }
         _ => "the broker needs another one",
     };
     format!("the broker's certificate cannot be accepted: {why}; {remedy}")

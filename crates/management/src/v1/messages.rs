@@ -142,7 +142,7 @@ fn only_queue(newest: &Publication, fits: impl Fn(&QueueStory) -> bool) -> Answe
         several => {
             let names: Vec<&str> = several.iter().map(|queue| queue.name.as_str()).collect();
             let names = names.join("', '");
-            let detail = format!("name one of '{names}' with the query parameter queue");
+            let detail = format!("say which queue is meant, one of '{names}'");
             Err(Problem::new(Kind::AmbiguousQueue, detail))
         }
     }

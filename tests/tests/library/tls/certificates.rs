@@ -48,10 +48,20 @@ impl Authority {
     }
 
     pub(super) fn issue_until(&self, name: &str, year: i32) -> Identity {
+        self.issue_as(name, year, IsCa::NoCa)
+    }
+
+    /// One that may issue others, as `openssl req -x509` makes them.
+    pub(super) fn issue_authority(&self, name: &str) -> Identity {
+        self.issue_as(name, 2100, IsCa::Ca(BasicConstraints::Unconstrained))
+    }
+
+    fn issue_as(&self, name: &str, year: i32, is_ca: IsCa) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         params.distinguished_name.push(DnType::CommonName, name);
         params.not_before = date_time_ymd(2000, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
+        params.is_ca = is_ca;
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let identity = Identity::of(self.directory.path(), name);

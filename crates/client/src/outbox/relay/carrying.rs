@@ -94,7 +94,7 @@ impl Running {
         let Some(it) = self.under_way.get(&seq) else { return };
         match error.kind() {
             ErrorKind::Closed => self.is_closed = true,
-            ErrorKind::TooLarge | ErrorKind::Codec => {
+            ErrorKind::TooLarge | ErrorKind::Codec | ErrorKind::Invalid => {
                 tracing::error!("a message cannot be sent: {error}");
                 self.report.refused += 1;
                 self.changes.refused.insert(seq, error);
