@@ -52,6 +52,10 @@ impl Wilco {
     /// the broker's list of connections; `ledger=URL`, where the engine keeps none (`sqlite:FILE` or
     /// `postgres://user:password@host/database`, feature `sql`): producers and workers name the same.
     ///
+    /// On a server whose users may not do everything, a producer needs the permission to configure, write and
+    /// read `wilco.outcomes.*`, its queue for outcomes, besides those for its own queues, and who
+    /// [watches](Self::watch) the same for `wilco.watch.*`.
+    ///
     /// # Errors
     /// [`ErrorKind::Url`](crate::ErrorKind::Url), [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable),
     /// [`ErrorKind::Login`](crate::ErrorKind::Login), [`ErrorKind::Tls`](crate::ErrorKind::Tls),

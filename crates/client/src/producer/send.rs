@@ -242,8 +242,7 @@ impl Sent {
 
     pub(super) fn not_confirmed(&self, timeout: Duration) -> Error {
         let trouble = self.producer.connection.transport.trouble();
-        let trouble =
-            trouble.map_or_else(String::new, |trouble| format!(" (no connection: {trouble})"));
+        let trouble = trouble.map_or_else(String::new, |trouble| format!(" ({trouble})"));
         let text = format!(
             "the broker did not confirm message {} within {timeout:?}{trouble}; it may have it all \
              the same. Sending it again under the same id is harmless",

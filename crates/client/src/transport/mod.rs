@@ -249,7 +249,7 @@ pub(crate) trait Transport: Send + Sync + 'static {
     /// Asks about a message.
     async fn ask(&self, question: Question, timeout: Duration) -> Result<Answer, Error>;
 
-    /// Why there is no connection, if there is none.
+    /// Why the engine takes no messages for now: there is no connection, or it does not want any.
     fn trouble(&self) -> Option<String>;
 
     /// Ends everything.

@@ -84,6 +84,8 @@ pub(super) enum Then {
 enum State {
     Connecting,
     Up,
+    /// There is, and the broker takes no messages, for this reason.
+    Held(String),
     Down(Down),
     Closed,
 }
@@ -144,7 +146,7 @@ impl Driver {
         let mut attempts = self.shared.addresses.len();
         loop {
             match &*state.borrow_and_update() {
-                State::Up => return Ok(()),
+                State::Up | State::Held(_) => return Ok(()),
                 State::Down(down) => {
                     attempts -= 1;
                     // Other addresses have the same users, but certificates of their own.
@@ -173,7 +175,15 @@ impl Driver {
     pub(super) fn trouble(&self) -> Option<String> {
         match &*self.state.borrow() {
             State::Down(down) => Some(down.to_string()),
-            State::Connecting | State::Up | State::Closed => None,
+            State::Connecting | State::Up | State::Held(_) | State::Closed => None,
+        }
+    }
+
+    /// Why the broker takes no messages for now, if it does not.
+    pub(super) fn held(&self) -> Option<String> {
+        match &*self.state.borrow() {
+            State::Held(why) => Some(why.clone()),
+            _ => None,
         }
     }
 
@@ -353,7 +363,7 @@ impl Shared {
                     let before = self.state.send_replace(State::Down(down.clone()));
                     // Who has just asked for a connection is told by an error.
                     let is_news = match before {
-                        State::Up => true,
+                        State::Up | State::Held(_) => true,
                         State::Down(before) => before != down,
                         State::Connecting | State::Closed => false,
                     };
@@ -374,10 +384,14 @@ impl Shared {
                 Event::Cancelled { consumer, why } => self.handler.cancelled(consumer, why),
                 Event::Missing(consumer) => self.handler.missing(consumer),
                 Event::Released(consumer) => self.handler.released(consumer),
-                Event::Blocked(why) => match why {
-                    Some(why) => tracing::warn!("the broker takes no messages for now: {why}"),
-                    None => tracing::info!("the broker takes messages again"),
-                },
+                Event::Blocked(Some(why)) => {
+                    tracing::warn!("the broker takes no messages for now: {why}");
+                    self.state.send_replace(State::Held(why));
+                }
+                Event::Blocked(None) => {
+                    tracing::info!("the broker takes messages again");
+                    self.state.send_replace(State::Up);
+                }
             }
         }
         if !settled.is_empty() || !abandoned.is_empty() {

@@ -394,7 +394,7 @@ impl Transport for AmqpTransport {
         if self.is_progress_refused.load(Ordering::Relaxed) {
             return;
         }
-        if self.publishing.trouble().is_some() {
+        if self.trouble().is_some() {
             // It would be stale by then.
             return;
         }
@@ -428,11 +428,12 @@ impl Transport for AmqpTransport {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.publishing.trouble()
+        let down = self.publishing.trouble().map(|why| format!("no connection: {why}"));
+        down.or_else(|| Some(format!("it takes no messages for now: {}", self.publishing.held()?)))
     }
 
     async fn close(&self) {
-        if self.has_outcomes.get().is_some() && self.publishing.trouble().is_none() {
+        if self.has_outcomes.get().is_some() && self.trouble().is_none() {
             // Else it is gone by itself, later.
             self.consumptions.forget_outcomes();
             let delete = self.try_call(Call::Delete(self.outcome_queue.clone()));

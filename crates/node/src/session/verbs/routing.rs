@@ -87,11 +87,23 @@ fn copies(headers: TableRef<'_>) -> Result<Vec<BString>, BrokerError> {
     Ok(keys)
 }
 
+/// The type of a value, in a word.
+fn kind_of(value: &amqp::FieldValue) -> &'static str {
+    match value {
+        amqp::FieldValue::LongString(_) => "a string",
+        amqp::FieldValue::Table(_) => "a table",
+        amqp::FieldValue::Bool(_) => "a boolean",
+        value if value.as_i64().is_some() => "a number",
+        _ => "another value",
+    }
+}
+
 fn check_copy_keys(table: &amqp::FieldTable, name: &str) -> Result<Vec<BString>, BrokerError> {
     match table.get(name) {
         None | Some(amqp::FieldValue::Array(_)) => Ok(copy_keys(table, name)),
         Some(other) => Err(BrokerError::precondition_failed(format!(
-            "unexpected type of '{name}' header: {other:?}, an array of strings is needed"
+            "unexpected type of '{name}' header: an array of strings is needed, not {}",
+            kind_of(other)
         ))),
     }
 }
