@@ -99,6 +99,14 @@ impl Token {
             Self::Embedded(_) => None,
         }
     }
+
+    #[cfg(feature = "embedded")]
+    fn embedded(&self) -> Option<embedded::DeliveryToken> {
+        match self {
+            Self::Embedded(token) => Some(*token),
+            Self::Amqp(_) => None,
+        }
+    }
 }
 
 /// What a worker says of a delivery.

@@ -47,12 +47,12 @@ pub(super) struct State {
 
 impl State {
     /// Session, channel and tag of a delivery that can still be settled.
-    pub(super) fn held(&mut self, token: &Token) -> Option<(&mut Session, u16, u64)> {
-        let Token::Embedded(DeliveryToken { epoch, subscription, tag }) = token else {
-            return None;
-        };
-        let it = self.subscriptions.get(subscription).filter(|_| *epoch == self.epoch)?;
-        Some((self.session.as_mut()?, it.channel, *tag))
+    pub(super) fn held(
+        &mut self,
+        DeliveryToken { epoch, subscription, tag }: DeliveryToken,
+    ) -> Option<(&mut Session, u16, u64)> {
+        let it = self.subscriptions.get(&subscription).filter(|_| epoch == self.epoch)?;
+        Some((self.session.as_mut()?, it.channel, tag))
     }
 }
 
@@ -63,6 +63,15 @@ pub(super) struct Subscribed {
     /// `None`: outcomes.
     pub(super) incoming: Option<mpsc::UnboundedSender<Result<Incoming, Error>>>,
     pub(super) is_cancelled: bool,
+}
+
+/// What a turn has brought, and who takes it: as it was then, since the number of a channel may be another's
+/// a moment later.
+struct Brought {
+    arrived: Vec<Arrived>,
+    epoch: u64,
+    /// By channel.
+    takers: HashMap<u16, Taker>,
 }
 
 /// Who takes deliveries: a worker, or, without a stream, those who wait for outcomes.
@@ -83,11 +92,9 @@ impl Wake for WakeUp {
 }
 
 impl Shared {
-    /// Flushes what was gathered, and takes what has come.
-    fn turn(&self, state: &mut State, waker: &Waker) -> Vec<Arrived> {
-        let State { session: Some(session), publishing, outbox, .. } = state else {
-            return Vec::new();
-        };
+    /// Flushes what was gathered, and takes what has come. `None`: nothing.
+    fn turn(&self, state: &mut State, waker: &Waker) -> Option<Brought> {
+        let State { session: Some(session), publishing, outbox, .. } = state else { return None };
         session.after_write(0);
         publishing.publish(session, &mut Context::from_waker(waker));
         for error in session.flush() {
@@ -96,53 +103,58 @@ impl Shared {
         session.release_confirms();
         let taken =
             outbox.with_sink::<Inbox, _>(|inbox, room| (inbox.take(), std::mem::take(room)));
-        let Some((arrived, room)) = taken else { return Vec::new() };
+        let (arrived, room) = taken?;
         session.after_write(room);
-        publishing.confirm(arrived)
+        let arrived = publishing.confirm(arrived);
+        if arrived.is_empty() {
+            return None;
+        }
+        let taker = |(id, it): (&u64, &Subscribed)| {
+            let (queue, incoming) = (Arc::clone(&it.queue), it.incoming.clone());
+            (it.channel, Taker { subscription: *id, queue, incoming })
+        };
+        let takers = state.subscriptions.iter().map(taker).collect();
+        Some(Brought { arrived, epoch: state.epoch, takers })
     }
 
-    /// Passes on what has come, with no lock held; whether there was anything.
-    fn hand_over(&self, arrived: Vec<Arrived>) -> bool {
-        if arrived.is_empty() {
-            return false;
-        }
+    /// Passes on what has come, with no lock held.
+    fn hand_over(&self, Brought { arrived, epoch, takers }: Brought) {
         self.turns.fetch_add(1, Ordering::Relaxed);
-        let (epoch, takers) = self.takers();
         let mut settlements = Vec::new();
         for event in arrived {
             match event {
                 Arrived::Delivered(delivery) => {
                     // Without a taker it was released meanwhile, and is back in its queue.
                     let Some(taker) = takers.get(&delivery.channel) else { continue };
-                    let (channel, tag) = (delivery.channel, delivery.tag);
-                    let settlement = self.delivered(epoch, taker, delivery);
-                    settlements.extend(settlement.map(|settlement| (channel, tag, settlement)));
+                    let tag = delivery.tag;
+                    let token = DeliveryToken { epoch, subscription: taker.subscription, tag };
+                    let settlement = self.delivered(token, taker, delivery);
+                    settlements.extend(settlement.map(|settlement| (token, settlement)));
                 }
                 Arrived::Cancelled { channel } => self.cancelled(channel),
                 Arrived::Published(told) => told.tell(),
                 Arrived::Confirmed { .. } | Arrived::Returned { .. } => {}
             }
         }
-        self.settle(epoch, settlements);
-        true
-    }
-
-    /// Who takes what comes on which channel, of which session.
-    fn takers(&self) -> (u64, HashMap<u16, Taker>) {
-        let state = self.state.lock();
-        let taker = |(id, it): (&u64, &Subscribed)| {
-            let (queue, incoming) = (Arc::clone(&it.queue), it.incoming.clone());
-            (it.channel, Taker { subscription: *id, queue, incoming })
-        };
-        (state.epoch, state.subscriptions.iter().map(taker).collect())
+        let mut state = self.state.lock();
+        for (token, settlement) in settlements {
+            // What an earlier session or another subscription had is back in its queue.
+            if let Some((session, channel, tag)) = state.held(token) {
+                let _ = session.settle(channel, tag, false, settlement);
+            }
+        }
     }
 
     /// Hands a delivery to its taker; how it is settled, if it is.
-    fn delivered(&self, epoch: u64, taker: &Taker, delivery: Delivery) -> Option<Settlement> {
-        let Delivery { tag, is_redelivered, properties, body, .. } = delivery;
-        let Taker { subscription, queue, incoming } = taker;
+    fn delivered(
+        &self,
+        token: DeliveryToken,
+        taker: &Taker,
+        delivery: Delivery,
+    ) -> Option<Settlement> {
+        let Delivery { is_redelivered, properties, body, .. } = delivery;
+        let Taker { queue, incoming, .. } = taker;
         if let Some(sender) = incoming {
-            let token = DeliveryToken { epoch, subscription: *subscription, tag };
             let (queue, token) = (Arc::clone(queue), Token::Embedded(token));
             let incoming = properties::incoming(queue, properties, is_redelivered, body, token);
             return sender.send(Ok(incoming)).is_err().then_some(Settlement::Requeue);
@@ -154,16 +166,6 @@ impl Shared {
         }
         // Once it has been told: a crash before tells it again.
         Some(Settlement::Ack)
-    }
-
-    fn settle(&self, epoch: u64, settlements: Vec<(u16, u64, Settlement)>) {
-        let mut state = self.state.lock();
-        // What an earlier session had is back in its queues.
-        let is_current = state.epoch == epoch;
-        let Some(session) = state.session.as_mut().filter(|_| is_current) else { return };
-        for (channel, tag, settlement) in settlements {
-            let _ = session.settle(channel, tag, false, settlement);
-        }
     }
 
     /// A queue is gone, and with it a worker's stream.
@@ -232,7 +234,7 @@ impl Driving {
         let waker = Waker::from(Arc::clone(&shared.wake));
         let mut is_closed = false;
         while !is_closed {
-            let arrived = {
+            let brought = {
                 let mut state = shared.state.lock();
                 state.outbox.register(&waker);
                 state.outbox.take_dirty();
@@ -240,7 +242,9 @@ impl Driving {
                 shared.turn(&mut state, &waker)
             };
             shared.flushed.notify_waiters();
-            if !shared.hand_over(arrived) && !is_closed {
+            if let Some(brought) = brought {
+                shared.hand_over(brought);
+            } else if !is_closed {
                 let _ = tokio::time::timeout(LOOK_AGAIN, shared.wake.0.notified()).await;
                 // Who woke it is seldom alone: the others go first, and one turn serves them all.
                 tokio::task::yield_now().await;

@@ -366,12 +366,14 @@ impl Transport for EmbeddedTransport {
     }
 
     fn holds(&self, delivery: &Incoming) -> bool {
-        self.shared.state.lock().held(&delivery.token).is_some()
+        let held = |token| self.shared.state.lock().held(token).is_some();
+        delivery.token.embedded().is_some_and(held)
     }
 
     async fn settle(&self, delivery: &Incoming, _: u32, verdict: Verdict) -> bool {
+        let Some(token) = delivery.token.embedded() else { return false };
         let mut state = self.shared.state.lock();
-        let Some((session, channel, tag)) = state.held(&delivery.token) else { return false };
+        let Some((session, channel, tag)) = state.held(token) else { return false };
         let settlement = match &verdict {
             Verdict::Processed { .. } => Settlement::Ack,
             Verdict::Failed { .. } => Settlement::Reject,
@@ -391,8 +393,9 @@ impl Transport for EmbeddedTransport {
         if delivery.id.is_empty() {
             return;
         }
+        let Some(token) = delivery.token.embedded() else { return };
         let mut state = self.shared.state.lock();
-        let Some((session, channel, _)) = state.held(&delivery.token) else { return };
+        let Some((session, channel, _)) = state.held(token) else { return };
         let mut encoded = Vec::new();
         properties::of_progress_report(progress).encode(&mut encoded);
         let text = progress.text.as_bytes();
