@@ -198,7 +198,16 @@ impl Handler for Consumptions {
         let Some(transport) = self.transport() else { return };
         tracing::warn!(queue = &*queue, "the broker has lost the queue, which is made again");
         tokio::spawn(async move {
-            match transport.ensure_subscribed(&queue, &source).await {
+            let mut made = transport.ensure_subscribed(&queue, &source).await;
+            while let Err(error) = &made
+                && error.is_temporary()
+                && transport.consumptions.consumers.lock().workers.contains_key(&consumer)
+            {
+                tracing::warn!(queue = &*queue, "the queue cannot be made: {error}");
+                tokio::time::sleep(transport.times.reconnect_max).await;
+                made = transport.ensure_subscribed(&queue, &source).await;
+            }
+            match made {
                 Ok(()) => {
                     if let Some(consuming) = transport.consuming.get() {
                         consuming.with(|link, _| link.resume(consumer));
@@ -288,13 +297,21 @@ impl AmqpTransport {
         let unsettled = self.consumptions.outcomes.unsettled();
         // Their queues may be lost as well.
         let targets: HashSet<_> = unsettled.iter().map(|it| &it.target).collect();
+        let mut gone = HashSet::new();
         for target in targets {
-            self.ensure(target).await?;
+            match self.ensure(target).await {
+                Ok(()) => {}
+                Err(error) if error.is_temporary() => return Err(error),
+                Err(error) => {
+                    tracing::error!("what had been sent to {target} is not sent again: {error}");
+                    gone.insert(target);
+                }
+            }
         }
-        for message in unsettled {
+        for message in unsettled.iter().filter(|message| !gone.contains(&message.target)) {
             // One after the other: there may be many, and nobody waits for them now. What cannot be sent
             // again is known to its sender as not known in time.
-            for part in self.prepare(&message).await? {
+            for part in self.prepare(message).await? {
                 let _ = self.publish(part, None).await;
             }
         }

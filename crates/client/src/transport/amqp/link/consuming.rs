@@ -22,6 +22,8 @@ const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 const CONSUMER_TAG: &str = "wilco";
 /// `NOT_FOUND`
 const NOT_FOUND: u16 = 404;
+/// `PRECONDITION_FAILED`
+const PRECONDITION_FAILED: u16 = 406;
 
 /// A consumer of this link, on every socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -67,6 +69,8 @@ pub(crate) struct DeliveryTag {
     pub(super) epoch: u64,
     pub(super) channel: u16,
     pub(super) consumer: ConsumerId,
+    /// How often the consumer had been started on that socket.
+    pub(super) start: u32,
     pub(super) tag: u64,
 }
 
@@ -99,10 +103,19 @@ pub(crate) enum Settlement {
     Requeue,
 }
 
+impl Refusal {
+    /// Whether a delivery has been unsettled for longer than the broker lets it be.
+    fn is_delivery_timeout(&self) -> bool {
+        self.code == PRECONDITION_FAILED && self.text.contains("timed out")
+    }
+}
+
 struct Slot {
     id: ConsumerId,
     consumer: Consumer,
     state: State,
+    /// How often it was started.
+    starts: u32,
     /// It has consumed before, on whatever socket.
     has_consumed: bool,
 }
@@ -145,8 +158,9 @@ impl Consumers {
         self.by_channel.iter().find(|(_, slot)| slot.id == id).map(|(channel, _)| *channel)
     }
 
-    pub(super) fn on(&self, channel: u16) -> Option<ConsumerId> {
-        self.by_channel.get(&channel).map(|slot| slot.id)
+    /// Who consumes on a channel, and how often it was started.
+    pub(super) fn on(&self, channel: u16) -> Option<(ConsumerId, u32)> {
+        self.by_channel.get(&channel).map(|slot| (slot.id, slot.starts))
     }
 }
 
@@ -156,7 +170,7 @@ impl<P: Token, C: Token> Link<P, C> {
         let channel = self.consumers.free_channel(self.channel_max)?;
         let id = ConsumerId(self.consumers.next_id);
         self.consumers.next_id += 1;
-        let slot = Slot { id, consumer, state: State::Starting, has_consumed: false };
+        let slot = Slot { id, consumer, state: State::Starting, starts: 0, has_consumed: false };
         self.consumers.by_channel.insert(channel, slot);
         if self.is_open() {
             self.start_consumer(channel);
@@ -296,7 +310,7 @@ impl<P: Token, C: Token> Link<P, C> {
     pub(crate) fn holds(&self, tag: DeliveryTag) -> bool {
         self.is_open()
             && tag.epoch == self.epoch
-            && self.consumers.on(tag.channel) == Some(tag.consumer)
+            && self.consumers.on(tag.channel) == Some((tag.consumer, tag.start))
     }
 
     pub(super) fn start_consumers(&mut self) {
@@ -309,6 +323,7 @@ impl<P: Token, C: Token> Link<P, C> {
     fn start_consumer(&mut self, channel: u16) {
         let Some(slot) = self.consumers.by_channel.get_mut(&channel) else { return };
         slot.state = State::Starting;
+        slot.starts += 1;
         let consumer = slot.consumer.clone();
         self.send(channel, amqp::ChannelOpen {});
         let prefetch_count = consumer.prefetch;
@@ -347,6 +362,10 @@ impl<P: Token, C: Token> Link<P, C> {
             slot.state = State::Missing;
             return self.events.push(Event::Missing(id));
         }
+        if slot.state == State::Consuming && is_channel_closed && why.is_delivery_timeout() {
+            // What it had goes back to its queue, and comes again: a worker that takes long is none the worse.
+            return self.start_consumer(channel);
+        }
         self.consumers.by_channel.remove(&channel);
         if !is_channel_closed {
             self.close_channel(channel, id);
@@ -356,7 +375,7 @@ impl<P: Token, C: Token> Link<P, C> {
 
     /// It gets nothing more, as was asked for. Its channel stays for what it has not settled.
     pub(super) fn consumer_cancelled(&mut self, channel: u16) {
-        if let Some(consumer) = self.consumers.on(channel) {
+        if let Some((consumer, _)) = self.consumers.on(channel) {
             self.events.push(Event::Cancelled { consumer, why: None });
         }
     }

@@ -87,8 +87,8 @@ impl<P: Token, C: Token> Link<P, C> {
         match of {
             Of::Delivery { tag, is_redelivered } if channel >= CONSUMING => {
                 // Nobody's, if its consumer was released meanwhile.
-                let Some(consumer) = self.consumers.on(channel) else { return };
-                let tag = DeliveryTag { epoch: self.epoch, channel, consumer, tag };
+                let Some((consumer, start)) = self.consumers.on(channel) else { return };
+                let tag = DeliveryTag { epoch: self.epoch, channel, consumer, start, tag };
                 let body = body.freeze();
                 self.delivered(Delivery { tag, is_redelivered, properties, body });
             }

@@ -42,6 +42,8 @@ struct World {
     cancelled: Vec<Option<Refusal>>,
     missing: Vec<ConsumerId>,
     released: Vec<ConsumerId>,
+    /// What is delivered is not settled.
+    takes_long: bool,
 }
 
 const NEVER: usize = usize::MAX;
@@ -83,6 +85,7 @@ impl World {
             cancelled: Vec::new(),
             missing: Vec::new(),
             released: Vec::new(),
+            takes_long: false,
         }
     }
 
@@ -129,7 +132,9 @@ impl World {
                 Event::Published { token, result } => self.published.push((token, result)),
                 Event::Called { token, result } => self.called.push((token, result)),
                 Event::Delivered(delivery) => {
-                    self.link.settle(delivery.tag, Settlement::Ack);
+                    if !self.takes_long {
+                        self.link.settle(delivery.tag, Settlement::Ack);
+                    }
                     self.delivered.push(delivery);
                 }
                 Event::Cancelled { why, .. } => self.cancelled.push(why),
@@ -334,6 +339,32 @@ fn a_consumer_of_a_missing_queue_ends_alone() {
     let [Some(refusal)] = &world.cancelled[..] else { panic!("{:?}", world.cancelled) };
     assert_eq!(refusal.code, 404);
     assert_eq!((world.delivered.len(), world.downs.len()), (1, 0));
+}
+
+#[test]
+fn what_takes_too_long_for_the_broker_comes_again() {
+    let mut world = World::new();
+    world.takes_long = true;
+    world.link.consume(Consumer::of("q", 2)).expect("a channel");
+    (1..=3).for_each(|number| world.link.publish(publish(number, "q"), number));
+    world.settle();
+    assert_eq!(world.delivered.len(), 2);
+    for times in 2..4 {
+        world.peer.time_out();
+        world.settle();
+        assert_eq!((world.delivered.len(), world.cancelled.len()), (2 * times, 0));
+    }
+    let (stale, held) = world.delivered.split_at(4);
+    // The same numbers on the same channel.
+    for delivery in stale {
+        assert!(!world.link.settle(delivery.tag, Settlement::Ack), "{delivery:?}");
+    }
+    for delivery in held {
+        assert!(world.link.settle(delivery.tag, Settlement::Ack));
+    }
+    world.takes_long = false;
+    world.settle();
+    assert_eq!((world.delivered.len(), world.peer.unsettled()), (7, 0));
 }
 
 #[test]

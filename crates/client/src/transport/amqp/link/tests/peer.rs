@@ -204,10 +204,24 @@ impl Peer {
 
     /// Closes a channel because of an error: what comes on it is ignored until it is opened again.
     fn refuse(&mut self, number: u16, reply_code: u16) {
+        self.close(number, reply_code, "no");
+    }
+
+    fn close(&mut self, number: u16, reply_code: u16, reply_text: &str) {
         if let Some(channel) = self.channels.remove(&number) {
             channel.unsettled.into_values().rev().for_each(|it| self.ready.push_front(it));
-            let close = amqp::ChannelClose { reply_code, reply_text: "no", ..Default::default() };
+            let close = amqp::ChannelClose { reply_code, reply_text, ..Default::default() };
             self.say(number, close);
+        }
+    }
+
+    /// Closes all channels on which deliveries are unsettled, as RabbitMQ does after half an hour.
+    pub(super) fn time_out(&mut self) {
+        let holding = self.channels.iter().filter(|(_, channel)| !channel.unsettled.is_empty());
+        let numbers: Vec<u16> = holding.map(|(number, _)| *number).collect();
+        for number in numbers {
+            let text = "PRECONDITION_FAILED - delivery acknowledgement on channel 3 timed out";
+            self.close(number, 406, text);
         }
     }
 
