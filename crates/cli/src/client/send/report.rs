@@ -171,7 +171,7 @@ impl<'a> Report<'a> {
         self.summary()?;
         let Self { not_processed, not_sent, listed, stopped, .. } = self;
         if let Some(why) = stopped {
-            let text = format!("no more is sent, what comes later neither: {why}");
+            let text = format!("what follows was not sent: {why}");
             return Err(Failure::Runtime(text));
         }
         match (not_sent, not_processed, &listed[..]) {
