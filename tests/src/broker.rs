@@ -385,10 +385,17 @@ pub fn is_external() -> bool {
     external_uri().is_some()
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and none of those that the kernel gives to whoever connects: that could
+/// take it before a server does.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+    use std::hash::{BuildHasher, RandomState};
+    loop {
+        let random = RandomState::new().hash_one(std::process::id());
+        let port = 20_000 + (random % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A command of the binary, independent of the tests' environment.

@@ -3,13 +3,14 @@
 //! Their launch scripts are in the directory that `WILCO_TEST_SERVERS` names, else where that command puts
 //! them: `NAME/run DIRECTORY PORT` runs one server in the foreground, with all it has in the directory.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::broker::free_port;
 use crate::skip;
 
 /// How long a server may take to start, on a machine that does much else.
@@ -46,9 +47,7 @@ impl Server {
         }
         let directory = tempfile::tempdir().expect("a directory");
         prepare(directory.path());
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut server = Self { script, directory, address, process: None };
         server.launch();
         Some(server)

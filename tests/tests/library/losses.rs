@@ -237,3 +237,33 @@ fn a_queue_that_was_deleted_is_made_again_by_who_sends() {
         worker.abort();
     });
 }
+
+#[test]
+fn a_worker_that_ends_leaves_nothing_to_the_next() {
+    block(async {
+        let wilco = wilco::Wilco::connect("memory:").await.expect("a broker");
+        let handler = async |body: String| Ok::<_, Failure>(body);
+        for round in 0..300 {
+            let crowded: Queue<String, String> = Queue::named(unique("crowded"));
+            let producer = wilco.producer(crowded.clone()).build().await.expect("a producer");
+            for number in 0..20 {
+                producer.send(&number.to_string()).await.expect("stored");
+            }
+            // It has taken some, and may have begun none.
+            let worker = wilco.worker().handle(crowded.clone(), handler).concurrency(16).spawn();
+            if round % 2 == 0 {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(Duration::from_micros(200 * (round % 10))).await;
+            }
+            drop(worker);
+            let lonely: Queue<String, String> = Queue::named(unique("lonely"));
+            let _worker = wilco.worker().handle(lonely.clone(), handler).spawn();
+            let producer = wilco.producer(lonely).build().await.expect("a producer");
+            let receipt = producer.send(&"x".to_owned()).await.expect("stored");
+            let outcome = receipt.outcome_within(Duration::from_secs(10)).await;
+            assert!(outcome.expect("it is worked on").is_processed(), "in round {round}");
+            wilco.delete_queue(crowded.name()).await.expect("it is there");
+        }
+    });
+}

@@ -42,6 +42,16 @@ pub(super) struct Delivery {
 }
 
 impl Inbox {
+    /// Forgets what came on a channel that is closed: its number may be another's next.
+    pub(super) fn forget(&mut self, closed: u16) {
+        self.arrived.retain(|arrived| match arrived {
+            Arrived::Delivered(Delivery { channel, .. }) | Arrived::Cancelled { channel } => {
+                *channel != closed
+            }
+            _ => true,
+        });
+    }
+
     pub(super) fn take(&mut self) -> Vec<Arrived> {
         std::mem::take(&mut self.arrived)
     }

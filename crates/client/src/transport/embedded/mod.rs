@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::driving::{Driving, Shared, State, Subscribed};
+use self::inbox::Inbox;
 use self::publishing::Publishing;
 use self::setup::{
     ensure_queue, ensure_subscribed, ensure_topic, open_in_memory, open_session, start_consumer,
@@ -355,6 +356,7 @@ impl Transport for EmbeddedTransport {
         {
             // Settles what was gathered, and gives back the rest.
             let _ = session.close_channel(it.channel);
+            state.outbox.with_sink::<Inbox, _>(|inbox, _| inbox.forget(it.channel));
             state.released = state.released.max(session.barrier().unwrap_or(0));
         }
         self.shared.wake.0.notify_one();
