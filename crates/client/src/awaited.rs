@@ -67,14 +67,13 @@ impl State {
         worst.filter(|_| self.outcomes.len() >= usize::from(expected))
     }
 
-    fn take_in(&mut self, settled: Settled) {
+    fn take_in(&mut self, mut settled: Settled) {
         let queue = &settled.details.queue;
         let Some(before) = self.outcomes.iter_mut().find(|it| it.details.queue == *queue) else {
             return self.outcomes.push(Arc::new(settled));
         };
         // A late success takes the place of a missed deadline; else the first counts.
         if before.kind == Kind::DeadlineMissed && settled.kind == Kind::Processed {
-            let mut settled = settled;
             // By whose clock ever.
             settled.details.is_late = true;
             *before = Arc::new(settled);

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::outcome::Report;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -123,6 +124,21 @@ pub(crate) enum Verdict {
 impl Verdict {
     /// Somebody is to try again at once.
     pub(crate) const AGAIN: Self = Self::Again { after: Duration::ZERO };
+
+    /// What a worker reports to a broker that makes the outcomes, before it settles.
+    fn into_report(self) -> Option<Report> {
+        let (is_error, content_type, body) = match self {
+            Self::Processed { result, content_type } => {
+                (false, Some(content_type.into()), result.into())
+            }
+            Self::Failed { error } => (true, None, error.into_bytes()),
+            Self::Again { .. } => return None,
+        };
+        let bytes_published = body.len() as u64;
+        let report = Report { is_error, content_type, body, bytes_published, ticket: None };
+        // Nothing need not be said.
+        (bytes_published > 0).then_some(report)
+    }
 }
 
 /// Whether a delivery is to be worked on.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use ::amqp::{
     BStr, ByteSlice, FieldTable, OwnedProperties, Properties, TableRef, TableWriter, ValueRef,
 };
-use ::outcome::{OutcomeMessage, OutcomeMessageError};
+use ::outcome::{OutcomeMessage, OutcomeMessageError, Report};
 use bytes::Bytes;
 
-use super::{Incoming, Outgoing, Token, Verdict};
+use super::{Incoming, Outgoing, Token};
 use crate::outcome::Settled;
 use crate::progress::{Progress, Progressed};
 use crate::target::Key;
@@ -64,20 +64,15 @@ pub(super) fn of_message(message: &Outgoing, reply_to: &str, now_ms: u64) -> Byt
     encoded.into()
 }
 
-/// What a worker reports to a broker that makes the outcomes, before it settles: properties and body.
-pub(super) fn report(verdict: Verdict) -> Option<(OwnedProperties, Bytes)> {
-    let (properties, body) = match verdict {
-        Verdict::Processed { result, content_type } => (of_result(content_type), result),
-        Verdict::Failed { error } => (of_error(), error.into()),
-        Verdict::Again { .. } => return None,
-    };
-    // Nothing need not be said.
-    (!body.is_empty()).then_some((properties, body))
-}
-
-/// Those of a report with a result.
-fn of_result(content_type: &str) -> OwnedProperties {
-    OwnedProperties { content_type: Some(content_type.into()), ..OwnedProperties::default() }
+/// Those of a report.
+pub(super) fn of_report(report: &Report) -> OwnedProperties {
+    match report.is_error {
+        true => of_error(),
+        false => OwnedProperties {
+            content_type: report.content_type.clone(),
+            ..OwnedProperties::default()
+        },
+    }
 }
 
 /// Those of a report on progress, which goes into the message's story.

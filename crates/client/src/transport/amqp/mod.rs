@@ -206,14 +206,14 @@ impl AmqpTransport {
             Verdict::Failed { .. } => Settlement::Reject,
             Verdict::Again { .. } => Settlement::Requeue,
         };
-        let report = properties::report(verdict);
+        let report = verdict.into_report();
         let Some(consuming) = self.consuming.get() else { return false };
         consuming.with(|link, _| {
             // In one write, so that one does not go without the other.
-            if let Some((properties, body)) = report
+            if let Some(report) = report
                 && !id.is_empty()
             {
-                link.report(tag, id, &properties, &body);
+                link.report(tag, id, &properties::of_report(&report), &report.body);
             }
             link.settle(tag, settlement)
         })

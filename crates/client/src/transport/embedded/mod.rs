@@ -17,7 +17,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use ::amqp::ReplyCode;
-use ::outcome::Report;
 use async_trait::async_trait;
 use broker::BrokerError;
 use management::{Management, Queries, Query, ports::User};
@@ -235,21 +234,6 @@ fn store(error: &dyn std::fmt::Display) -> Error {
     Error::new(ErrorKind::Store, format!("the store cannot be opened: {error}"))
 }
 
-/// What a worker reports before it settles.
-fn report(verdict: Verdict) -> Option<Report> {
-    let (is_error, content_type, body) = match verdict {
-        Verdict::Processed { result, content_type } => {
-            (false, Some(content_type.into()), result.into())
-        }
-        Verdict::Failed { error } => (true, None, error.into_bytes()),
-        Verdict::Again { .. } => return None,
-    };
-    let bytes_published = body.len() as u64;
-    let report = Report { is_error, content_type, body, bytes_published, ticket: None };
-    // Nothing need not be said.
-    (bytes_published > 0).then_some(report)
-}
-
 fn refused(error: &BrokerError) -> Error {
     let kind = match error.reply_code() {
         ReplyCode::NotFound => ErrorKind::NotFound,
@@ -381,7 +365,7 @@ impl Transport for EmbeddedTransport {
             Verdict::Failed { .. } => Settlement::Reject,
             Verdict::Again { .. } => Settlement::Requeue,
         };
-        if let Some(report) = report(verdict)
+        if let Some(report) = verdict.into_report()
             && let Err(error) = session.report_on(channel, tag, report)
         {
             tracing::warn!("a report is lost: {error}");

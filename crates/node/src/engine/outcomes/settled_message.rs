@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use amqp::BStr;
+use amqp::{BStr, Properties};
 use broker::{Message, Position, Tracking};
 use outcome::{Details, Notify, Outcome, OutcomeMessage, Report, SettledBy, Verdict, traceparent};
 
@@ -46,8 +46,7 @@ impl SettledMessage {
         self.by.as_ref()?.report.as_ref()
     }
 
-    fn details(&self) -> Details<'_> {
-        let properties = self.message.properties().unwrap_or_default();
+    fn details<'a>(&'a self, properties: &Properties<'a>) -> Details<'a> {
         let report = self.report();
         Details {
             message_id: properties.message_id.unwrap_or_default().into(),
@@ -64,7 +63,7 @@ impl SettledMessage {
             position: self.position,
             settles: self.settles,
             verdict: self.verdict,
-            details: self.details(),
+            details: self.details(&self.message.properties().unwrap_or_default()),
             message: self.content.as_deref(),
         }
     }
@@ -80,15 +79,15 @@ impl SettledMessage {
             // A message that reached no queue has one outcome, too.
             verdict.queue_count = 1;
         }
+        let properties = self.message.properties().unwrap_or_default();
         OutcomeMessage {
             verdict,
-            details: self.details(),
+            details: self.details(&properties),
             correlation_id: correlation_id.map(Into::into),
             queue: queue.into(),
             settled_at_ms: now_ms,
             result_bytes: self.report().and_then(Report::cut_from_bytes),
-            traceparent: traceparent(&self.message.properties().unwrap_or_default())
-                .map(Into::into),
+            traceparent: traceparent(&properties).map(Into::into),
         }
     }
 }
