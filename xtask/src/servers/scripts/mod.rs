@@ -15,6 +15,12 @@ const RUN: &str = include_str!("run.sh");
 pub(super) const RABBITMQ: &str = include_str!("rabbitmq.sh");
 /// For PostgreSQL.
 pub(super) const POSTGRESQL: &str = include_str!("postgresql.sh");
+/// For every Kafka.
+pub(super) const KAFKA: &str = concat!(include_str!("java.sh"), include_str!("kafka.sh"));
+/// For Artemis.
+pub(super) const ARTEMIS: &str = concat!(include_str!("java.sh"), include_str!("artemis.sh"));
+/// For every ActiveMQ Classic.
+pub(super) const ACTIVEMQ: &str = concat!(include_str!("java.sh"), include_str!("activemq.sh"));
 
 /// Writes both scripts and returns the path of `run`.
 pub(super) fn write(directory: &Path, inside: &str) -> Result<PathBuf> {
