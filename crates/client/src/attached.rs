@@ -60,7 +60,7 @@ impl<R, C> Attached<R, C> {
         queue: String,
         id: String,
     ) -> Result<Self, Error> {
-        let story = story::look_up(&connection, &id).await?;
+        let story = story::look_up(&connection, &id, Some(&queue)).await?;
         let state = MessageState::of(story.as_ref(), &queue);
         let is_elsewhere = story.as_ref().is_some_and(Story::is_in_several_queues);
         Ok(Self { connection, queue, id, state, is_elsewhere })
@@ -76,7 +76,7 @@ impl<R, C> Attached<R, C> {
     /// # Errors
     /// [`ErrorKind::Unreachable`].
     pub async fn look_again(&mut self) -> Result<&MessageState<R, C>, Error> {
-        let story = story::look_up(&self.connection, &self.id).await?;
+        let story = story::look_up(&self.connection, &self.id, Some(&self.queue)).await?;
         self.state = MessageState::of(story.as_ref(), &self.queue);
         Ok(&self.state)
     }
@@ -102,7 +102,7 @@ impl<R, C> Attached<R, C> {
             // queues as well, the broker would wait for those, too.
             let left = timeout.saturating_sub(began.elapsed());
             let wait = if is_elsewhere { Duration::ZERO } else { left };
-            let asked = story::settled_within(connection, id, wait);
+            let asked = story::settled_within(connection, id, queue, wait);
             let asked = tokio::time::timeout(left, asked).await;
             let timed_out = || {
                 let text = format!(

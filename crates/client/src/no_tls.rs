@@ -10,7 +10,7 @@ pub(crate) enum TlsOptions {}
 
 impl TlsOptions {
     pub(crate) fn new() -> Result<Self, String> {
-        Err("amqps:// needs the feature tls of the crate wilco".to_owned())
+        Err("TLS needs the feature tls of the crate wilco".to_owned())
     }
 
     pub(crate) fn set(&mut self, _: &str, _: String) -> Result<(), String> {
@@ -18,6 +18,11 @@ impl TlsOptions {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
+        match *self {}
+    }
+
+    #[cfg(feature = "kafka")]
+    pub(crate) fn for_kafka(&self) -> krafka::auth::TlsConfig {
         match *self {}
     }
 

@@ -190,13 +190,17 @@ fn can_be(id: &str) -> bool {
     (1..=255).contains(&id.len())
 }
 
-/// Asks for a message's story; `None` if nothing is known of the id.
-pub(crate) async fn look_up(connection: &Connection, id: &str) -> Result<Option<Story>, Error> {
+/// Asks for a message's story, and the more for a queue that is named; `None` if nothing is known of the id.
+pub(crate) async fn look_up(
+    connection: &Connection,
+    id: &str,
+    queue: Option<&str>,
+) -> Result<Option<Story>, Error> {
     if !can_be(id) {
         return Ok(None);
     }
-    let question =
-        Question { subject: "message", parameters: json!({ "id": id }), is_repeatable: true };
+    let (parameters, queue) = (json!({ "id": id }), queue.map(str::to_owned));
+    let question = Question { subject: "message", parameters, queue, is_repeatable: true };
     read(&connection.transport.ask(question, ANSWER_TIMEOUT).await?, id)
 }
 
@@ -204,6 +208,7 @@ pub(crate) async fn look_up(connection: &Connection, id: &str) -> Result<Option<
 pub(crate) async fn settled_within(
     connection: &Connection,
     id: &str,
+    queue: &str,
     wait: Duration,
 ) -> Result<Option<Story>, Error> {
     if !can_be(id) {
@@ -212,7 +217,8 @@ pub(crate) async fn settled_within(
     let is_waiting = !wait.is_zero();
     let wait_s = wait.as_secs().saturating_add(u64::from(is_waiting)).min(WAIT_S_MAX);
     let parameters = json!({ "id": id, "wait": wait_s });
-    let question = Question { subject: "outcome", parameters, is_repeatable: true };
+    let queue = Some(queue.to_owned());
+    let question = Question { subject: "outcome", parameters, queue, is_repeatable: true };
     let timeout = ANSWER_TIMEOUT + Duration::from_secs(wait_s);
     read(&connection.transport.ask(question, timeout).await?, id)
 }
@@ -242,7 +248,8 @@ pub(crate) async fn change(
         Some(queue) => json!({ "id": id, "queue": queue }),
         None => json!({ "id": id }),
     };
-    let question = Question { subject, parameters, is_repeatable: false };
+    let queue = queue.map(str::to_owned);
+    let question = Question { subject, parameters, queue, is_repeatable: false };
     let answer = connection.transport.ask(question, ANSWER_TIMEOUT).await?;
     if answer.status == 204 { Ok(()) } else { Err(refused(&answer)) }
 }

@@ -4,8 +4,13 @@
 //! everything but the scheme may be left out. Parts are percent-encoded where needed; `%2f` is the virtual host `/`.
 //! `embedded:PATH` and `memory:` are brokers in this process.
 //!
-//! `amqps://` is the same over TLS (feature `tls`), with port 5671. Its further options are named as [RabbitMQ's
-//! clients](https://www.rabbitmq.com/docs/uri-query-parameters) name them; files are in PEM, and read at each connect:
+//! `kafka://user:password@host1:9092,host2` (feature `kafka`) and `activemq://user:password@host1:5672,host2` (AMQP 1.0,
+//! feature `activemq`) have neither virtual host nor heartbeat. Kafka's own options are `partitions=COUNT`, of topics that
+//! are made, and `groups=classic` or `groups=share`.
+//!
+//! `amqps://`, `kafkas://` and `activemqs://` are the same over TLS (feature `tls`), with AMQP's port 5671. Their further
+//! options are named as [RabbitMQ's clients](https://www.rabbitmq.com/docs/uri-query-parameters) name them; files are in
+//! PEM, and read at each connect:
 //!
 //! - `cacertfile=PATH`: who may have issued the broker's certificate, instead of the authorities of the system;
 //! - `certfile=PATH` and `keyfile=PATH`: our own certificate and its key, for a broker that demands one; without
@@ -13,7 +18,8 @@
 //! - `server_name_indication=NAME`: what the broker's certificate is for, if not for the host in the URL;
 //! - `verify=verify_none`: whoever answers is taken for the broker, and each time a warning is logged; `verify_peer`
 //!   is the default;
-//! - `auth_mechanism=external`: our certificate says who we are, and no password; `plain` is the default.
+//! - `auth_mechanism=external`: our certificate says who we are, and no password; `plain` is the default, and Kafka
+//!   also has `scram-sha-256` and `scram-sha-512`.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,16 +27,11 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind};
 use crate::tls::TlsOptions;
 
-/// AMQP's port.
-const PORT: u16 = 5672;
-/// And with TLS.
-const TLS_PORT: u16 = 5671;
-
 /// What a URL names.
 #[derive(Debug)]
 pub(crate) enum Endpoint {
     /// A server.
-    Amqp(Box<Address>),
+    Server(Box<Address>),
     /// A broker in this process, with a store in a directory or in memory.
     #[cfg(feature = "embedded")]
     Embedded(Option<std::path::PathBuf>),
@@ -41,20 +42,81 @@ impl Endpoint {
         if url == "memory:" || url.starts_with("embedded:") {
             return Self::in_process(url.strip_prefix("embedded:"));
         }
-        Address::parse(url).map(Box::new).map(Self::Amqp)
+        Address::parse(url).map(Box::new).map(Self::Server)
     }
 
     #[cfg(feature = "embedded")]
     fn in_process(path: Option<&str>) -> Result<Self, Error> {
         if path == Some("") {
-            return Err(bad("embedded: needs the directory of its store, such as embedded:orders"));
+            return Err(bad("embedded: needs the directory of its store", "embedded:orders"));
         }
         Ok(Self::Embedded(path.map(Into::into)))
     }
 
     #[cfg(not(feature = "embedded"))]
     fn in_process(_: Option<&str>) -> Result<Self, Error> {
-        Err(bad("embedded: and memory: need the feature embedded of the crate wilco"))
+        let why = "embedded: and memory: need the feature embedded of the crate wilco";
+        Err(bad(why, Scheme::Amqp.example()))
+    }
+}
+
+/// How to speak to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// AMQP 0-9-1: a wilco server, or RabbitMQ.
+    Amqp,
+    /// Kafka's protocol.
+    Kafka,
+    /// AMQP 1.0: ActiveMQ Artemis and Classic.
+    Activemq,
+}
+
+impl Scheme {
+    /// The scheme with or without TLS, and what is behind.
+    fn split(url: &str) -> Option<(Self, bool, &str)> {
+        let (scheme, rest) = url.split_once("://")?;
+        let schemes = [("amqp", Self::Amqp), ("kafka", Self::Kafka), ("activemq", Self::Activemq)];
+        schemes.into_iter().find_map(|(name, this)| match scheme.strip_prefix(name)? {
+            "" => Some((this, false, rest)),
+            "s" => Some((this, true, rest)),
+            _ => None,
+        })
+    }
+
+    fn name(self, is_tls: bool) -> &'static str {
+        match (self, is_tls) {
+            (Self::Amqp, false) => "amqp",
+            (Self::Amqp, true) => "amqps",
+            (Self::Kafka, false) => "kafka",
+            (Self::Kafka, true) => "kafkas",
+            (Self::Activemq, false) => "activemq",
+            (Self::Activemq, true) => "activemqs",
+        }
+    }
+
+    fn port(self, is_tls: bool) -> u16 {
+        match self {
+            Self::Kafka => 9092,
+            Self::Amqp | Self::Activemq if is_tls => 5671,
+            Self::Amqp | Self::Activemq => 5672,
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Self::Amqp => "amqp://user:password@host:5672/%2f",
+            Self::Kafka => "kafka://user:password@host1:9092,host2:9092",
+            Self::Activemq => "activemq://user:password@host:5672",
+        }
+    }
+
+    /// The feature of the crate without which there is none.
+    fn missing_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Kafka if cfg!(not(feature = "kafka")) => Some("kafka"),
+            Self::Activemq if cfg!(not(feature = "activemq")) => Some("activemq"),
+            _ => None,
+        }
     }
 }
 
@@ -65,6 +127,9 @@ pub(crate) enum Mechanism {
     Plain,
     /// By our certificate.
     External,
+    /// By user and password, which the broker does not get to see (RFC 5802, RFC 7677).
+    ScramSha256,
+    ScramSha512,
 }
 
 impl Mechanism {
@@ -73,13 +138,42 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::External => "EXTERNAL",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
         }
     }
+
+    fn parse(text: &str, scheme: Scheme) -> Result<Self, String> {
+        let all = [Self::Plain, Self::External, Self::ScramSha256, Self::ScramSha512];
+        // Kafka has a mechanism of its own for certificates, that needs no name here.
+        let has = |it: &Self| match it {
+            Self::Plain => true,
+            Self::External => scheme != Scheme::Kafka,
+            Self::ScramSha256 | Self::ScramSha512 => scheme == Scheme::Kafka,
+        };
+        let mut had = all.into_iter().filter(has);
+        had.find(|it| it.name().eq_ignore_ascii_case(text)).ok_or_else(|| {
+            let names: Vec<_> =
+                all.iter().filter(|it| has(it)).map(|it| it.name().to_ascii_lowercase()).collect();
+            format!("auth_mechanism={text:?}: {}", names.join(" or "))
+        })
+    }
+}
+
+/// How workers share the messages of a topic, on Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Groups {
+    /// Each partition has one worker at a time.
+    Classic,
+    /// Each message has one worker at a time.
+    Share,
 }
 
 /// Where to connect, as whom, and how.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
+    pub(crate) scheme: Scheme,
+    /// Empty: nobody in particular.
     pub(crate) user: String,
     pub(crate) password: String,
     /// At least one.
@@ -92,30 +186,57 @@ pub(crate) struct Address {
     /// With TLS, and how.
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) mechanism: Mechanism,
+    /// Of topics that are made, on Kafka.
+    pub(crate) partitions: Option<u16>,
+    /// Else whatever the broker has.
+    pub(crate) groups: Option<Groups>,
 }
 
 impl Address {
-    /// Reads `amqp://` or `amqps://` and what is behind.
+    /// Reads a URL of a server.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let (rest, tls) = match url.strip_prefix("amqps://") {
-            Some(rest) => (rest, Some(TlsOptions::new().map_err(|why| bad(&why))?)),
-            None => (url.strip_prefix("amqp://").ok_or_else(|| unknown_scheme(url))?, None),
-        };
+        let (scheme, is_tls, rest) = Scheme::split(url).ok_or_else(|| unknown_scheme(url))?;
+        Self::read(scheme, is_tls, rest).map_err(|why| bad(&why, scheme.example()))
+    }
+
+    /// Reads what is behind the scheme.
+    fn read(scheme: Scheme, is_tls: bool, rest: &str) -> Result<Self, String> {
+        if let Some(feature) = scheme.missing_feature() {
+            return Err(format!("{feature}:// needs the feature {feature} of the crate wilco"));
+        }
+        let tls = is_tls.then(TlsOptions::new).transpose()?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = match credentials.split_once(':') {
             Some((user, password)) => (decode(user)?, decode(password)?),
-            None if credentials.is_empty() => ("guest".to_owned(), "guest".to_owned()),
+            None if credentials.is_empty() && scheme == Scheme::Amqp => {
+                ("guest".to_owned(), "guest".to_owned())
+            }
             None => (decode(credentials)?, String::new()),
         };
-        let port = if tls.is_some() { TLS_PORT } else { PORT };
+        let port = scheme.port(is_tls);
         let hosts = hosts.split(',').map(|text| host(text, port)).collect::<Result<_, _>>()?;
+        if scheme != Scheme::Amqp && !path.is_empty() {
+            return Err(
+                "behind the hosts there is nothing but options, as in ?name=shop".to_owned()
+            );
+        }
         let virtual_host = if path.is_empty() { "/".to_owned() } else { decode(path)? };
-        let (name, heartbeat, ledger) = (None, None, None);
-        let mechanism = Mechanism::Plain;
-        let mut address =
-            Self { user, password, hosts, virtual_host, name, heartbeat, ledger, tls, mechanism };
+        let mut address = Self {
+            scheme,
+            user,
+            password,
+            hosts,
+            virtual_host,
+            name: None,
+            heartbeat: None,
+            ledger: None,
+            tls,
+            mechanism: Mechanism::Plain,
+            partitions: None,
+            groups: None,
+        };
         for option in query.split('&').filter(|option| !option.is_empty()) {
             address.set(option)?;
         }
@@ -123,36 +244,51 @@ impl Address {
         Ok(address)
     }
 
-    fn set(&mut self, option: &str) -> Result<(), Error> {
+    fn set(&mut self, option: &str) -> Result<(), String> {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        match name {
-            "heartbeat" => {
+        match (name, self.scheme) {
+            ("heartbeat", Scheme::Amqp) => {
                 let seconds = value.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
-                let seconds = seconds
-                    .ok_or_else(|| bad(&format!("heartbeat={value:?}: 1 to 3600 seconds")))?;
+                let seconds =
+                    seconds.ok_or_else(|| format!("heartbeat={value:?}: 1 to 3600 seconds"))?;
                 self.heartbeat = Some(Duration::from_secs(seconds));
             }
-            "name" => self.name = Some(decode(value)?),
-            "ledger" => self.ledger = Some(decode(value)?),
-            "auth_mechanism" => {
-                self.mechanism = match &*value.to_ascii_lowercase() {
-                    "plain" => Mechanism::Plain,
-                    "external" => Mechanism::External,
-                    _ => return Err(bad(&format!("auth_mechanism={value:?}: plain or external"))),
-                }
+            ("name", _) => self.name = Some(decode(value)?),
+            ("ledger", _) => self.ledger = Some(decode(value)?),
+            ("auth_mechanism", _) => self.mechanism = Mechanism::parse(value, self.scheme)?,
+            ("partitions", Scheme::Kafka) => {
+                let count = value.parse().ok().filter(|count| (1..=10_000).contains(count));
+                self.partitions =
+                    Some(count.ok_or_else(|| format!("partitions={value:?}: 1 to 10000"))?);
             }
-            "cacertfile" | "certfile" | "keyfile" | "server_name_indication" | "verify" => {
+            ("groups", Scheme::Kafka) => {
+                self.groups = Some(match value {
+                    "classic" => Groups::Classic,
+                    "share" => Groups::Share,
+                    _ => return Err(format!("groups={value:?}: classic or share")),
+                });
+            }
+            (
+                "cacertfile" | "certfile" | "keyfile" | "server_name_indication" | "verify",
+                scheme,
+            ) => {
                 let value = decode(value)?;
                 let Some(tls) = &mut self.tls else {
-                    return Err(bad(&format!("{name} is for amqps:// only")));
+                    return Err(format!("{name} is for {}:// only", scheme.name(true)));
                 };
-                tls.set(name, value).map_err(|why| bad(&why))?;
+                tls.set(name, value)?;
             }
-            _ => {
-                // Without it: of a password that is not percent-encoded, it may be a part.
-                return Err(bad(
-                    "an option is unknown; there are auth_mechanism, heartbeat, ledger and name, and for \
-                     amqps:// cacertfile, certfile, keyfile, server_name_indication and verify",
+            // Without it: of a password that is not percent-encoded, it may be a part.
+            (_, scheme) => {
+                let own = match scheme {
+                    Scheme::Amqp => ", heartbeat",
+                    Scheme::Kafka => ", groups, partitions",
+                    Scheme::Activemq => "",
+                };
+                return Err(format!(
+                    "an option is unknown; there are auth_mechanism, ledger, name{own}, and for {}:// \
+                     cacertfile, certfile, keyfile, server_name_indication and verify",
+                    scheme.name(true)
                 ));
             }
         }
@@ -160,22 +296,26 @@ impl Address {
     }
 
     /// Whether the options go together.
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self) -> Result<(), String> {
         if let Some(tls) = &self.tls {
-            tls.check().map_err(|why| bad(&why))?;
+            tls.check()?;
         }
         let has_certificate = self.tls.as_ref().is_some_and(TlsOptions::has_certificate);
         if self.mechanism == Mechanism::External && !has_certificate {
-            return Err(bad(
-                "auth_mechanism=external needs amqps:// and certfile, which says who we are",
+            let tls = self.scheme.name(true);
+            return Err(format!(
+                "auth_mechanism=external needs {tls}:// and certfile, which says who we are"
             ));
         }
         Ok(())
     }
 
-    /// Whether the URL says `amqp:` where TLS is likely.
+    /// Whether the URL names no TLS where TLS is likely.
     pub(crate) fn may_want_tls(&self) -> bool {
-        self.tls.is_none() && self.hosts.iter().any(|(_, port)| *port == TLS_PORT)
+        let port = self.scheme.port(true);
+        self.tls.is_none()
+            && port != self.scheme.port(false)
+            && self.hosts.iter().any(|(_, it)| *it == port)
     }
 
     /// What the broker shows in its list of connections.
@@ -191,15 +331,18 @@ impl Address {
 /// Without the password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.tls.is_some() { "amqps://" } else { "amqp://" })?;
+        write!(f, "{}://", self.scheme.name(self.tls.is_some()))?;
         // The broker is not told of the user if a certificate says who we are.
-        if self.mechanism == Mechanism::Plain {
+        if self.mechanism != Mechanism::External && !self.user.is_empty() {
             write!(f, "{}@", self.user)?;
         }
         for (at, (host, port)) in self.hosts.iter().enumerate() {
             write!(f, "{}{host}:{port}", if at == 0 { "" } else { "," })?;
         }
-        write!(f, "/{}", self.virtual_host.replace('/', "%2f"))
+        match self.scheme {
+            Scheme::Amqp => write!(f, "/{}", self.virtual_host.replace('/', "%2f")),
+            Scheme::Kafka | Scheme::Activemq => Ok(()),
+        }
     }
 }
 
@@ -210,11 +353,13 @@ impl fmt::Debug for Address {
     }
 }
 
-fn host(text: &str, default_port: u16) -> Result<(String, u16), Error> {
+fn host(text: &str, default_port: u16) -> Result<(String, u16), String> {
     let (host, port) = match text.rsplit_once(':') {
         // A colon inside brackets belongs to an IPv6 address.
         Some((host, port)) if !port.contains(']') => {
-            (host, port.parse().map_err(|_| bad("a port is a number up to 65535, and of a password all but letters and digits is percent-encoded"))?)
+            let why = "a port is a number up to 65535, and of a password all but letters and digits is \
+                       percent-encoded";
+            (host, port.parse().map_err(|_| why)?)
         }
         _ => (text, default_port),
     };
@@ -222,7 +367,7 @@ fn host(text: &str, default_port: u16) -> Result<(String, u16), Error> {
     Ok((if host.is_empty() { "127.0.0.1".to_owned() } else { host.to_owned() }, port))
 }
 
-fn decode(text: &str) -> Result<String, Error> {
+fn decode(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -233,28 +378,30 @@ fn decode(text: &str) -> Result<String, Error> {
         }
         let digit = |at: usize| tail.get(at).and_then(|octet| char::from(*octet).to_digit(16));
         let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return Err(bad("behind each % there are two hexadecimal digits"));
+            return Err("behind each % there are two hexadecimal digits".to_owned());
         };
         bytes.push((high * 16 + low) as u8);
         rest = &tail[2..];
     }
-    String::from_utf8(bytes).map_err(|_| bad("what is percent-encoded is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| "what is percent-encoded is not UTF-8".to_owned())
 }
 
 /// Never repeats the URL, which may hold a password.
-fn bad(why: &str) -> Error {
-    let text =
-        format!("the URL cannot be used: {why}; it looks like amqp://user:password@host:5672/%2f");
+fn bad(why: &str, example: &str) -> Error {
+    let text = format!("the URL cannot be used: {why}; it looks like {example}");
     Error::new(ErrorKind::Url, text)
 }
 
 fn unknown_scheme(url: &str) -> Error {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     let is_scheme = !scheme.is_empty() && scheme.bytes().all(|octet| octet.is_ascii_alphanumeric());
-    match is_scheme {
-        true => bad(&format!("'{scheme}:' is not supported")),
-        false => bad("it begins neither with amqp:// nor with amqps://"),
-    }
+    let why = match is_scheme {
+        true => format!("'{scheme}:' is not supported"),
+        false => {
+            "it begins neither with amqp:// nor with amqps://, kafka:// or activemq://".to_owned()
+        }
+    };
+    bad(&why, Scheme::Amqp.example())
 }
 
 #[cfg(test)]

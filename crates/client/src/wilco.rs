@@ -12,11 +12,15 @@ use crate::producer::ProducerBuilder;
 use crate::queue::{Queue, SendTo, check_name};
 use crate::story::{self, Story};
 use crate::target::Target;
+#[cfg(feature = "activemq")]
+use crate::transport::activemq::ActivemqTransport;
 use crate::transport::amqp::{AmqpTransport, Times};
 #[cfg(feature = "embedded")]
 use crate::transport::embedded::EmbeddedTransport;
+#[cfg(feature = "kafka")]
+use crate::transport::kafka::KafkaTransport;
 use crate::transport::{Source, Transport};
-use crate::url::Endpoint;
+use crate::url::{Endpoint, Scheme};
 use crate::watch::Watch;
 use crate::worker::WorkerBuilder;
 
@@ -65,11 +69,19 @@ impl Wilco {
         let awaited = Arc::new(Awaited::default());
         let outcomes = Arc::clone(&awaited) as _;
         let transport: Arc<dyn Transport> = match Endpoint::parse(url)? {
-            Endpoint::Amqp(address) => {
-                let mut times = Times::default();
-                times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
-                AmqpTransport::connect(*address, times, outcomes).await?
-            }
+            Endpoint::Server(address) => match address.scheme {
+                Scheme::Amqp => {
+                    let mut times = Times::default();
+                    times.heartbeat = address.heartbeat.unwrap_or(times.heartbeat);
+                    AmqpTransport::connect(*address, times, outcomes).await?
+                }
+                #[cfg(feature = "kafka")]
+                Scheme::Kafka => KafkaTransport::connect(*address, outcomes).await?,
+                #[cfg(feature = "activemq")]
+                Scheme::Activemq => ActivemqTransport::connect(*address, outcomes).await?,
+                #[cfg(not(all(feature = "kafka", feature = "activemq")))]
+                _ => unreachable!("what has no feature is refused as a URL"),
+            },
             #[cfg(feature = "embedded")]
             Endpoint::Embedded(path) => EmbeddedTransport::connect(path, outcomes).await?,
         };
@@ -147,7 +159,7 @@ impl Wilco {
     /// # Errors
     /// [`ErrorKind::Unreachable`](crate::ErrorKind::Unreachable).
     pub async fn look_up(&self, id: &str) -> Result<Option<Story>, Error> {
-        story::look_up(&self.connection, id).await
+        story::look_up(&self.connection, id, None).await
     }
 
     /// Has a message that has failed, expired or was dropped tried again, in this queue or, if none is

@@ -6,6 +6,8 @@
 mod memory;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(any(feature = "kafka", feature = "sql"))]
+pub(crate) mod story;
 
 use std::sync::Arc;
 

@@ -1,14 +1,37 @@
 //! What is known of an id, in the words in which a wilco server tells it.
 
-use ::outcome::Outcome as Kind;
+use ::outcome::{Outcome as Kind, Reason};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::statements::{Row, Settled};
+/// A message in a queue.
+#[derive(Debug)]
+pub(crate) struct InQueue {
+    pub(crate) queue: String,
+    #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "a database has it in each row"))]
+    pub(crate) id: String,
+    pub(crate) published_at_ms: u64,
+    pub(crate) attempts: u16,
+    pub(crate) worker: String,
+    pub(crate) is_claimed: bool,
+    pub(crate) settled: Option<Settled>,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    pub(crate) outcome: Kind,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) error: Option<Vec<u8>>,
+    pub(crate) content_type: Option<String>,
+    pub(crate) result: Option<Vec<u8>>,
+    pub(crate) is_late: bool,
+    pub(crate) settled_at_ms: u64,
+}
 
 /// `None`: nothing is known.
-pub(super) fn of(id: &str, rows: &[Row]) -> Option<Value> {
+pub(crate) fn of(id: &str, rows: &[InQueue]) -> Option<Value> {
     let published_at_ms = rows.iter().map(|row| row.published_at_ms).min()?;
     let is_settled = rows.iter().all(|row| row.settled.is_some());
     let is_delivered = rows.iter().any(|row| row.settled.is_none() && row.is_claimed);
@@ -30,7 +53,7 @@ pub(super) fn of(id: &str, rows: &[Row]) -> Option<Value> {
     Some(story)
 }
 
-fn queue(row: &Row) -> Value {
+fn queue(row: &InQueue) -> Value {
     let state = match (&row.settled, row.is_claimed) {
         (Some(_), _) => "settled",
         (None, true) => "delivered",

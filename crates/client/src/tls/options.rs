@@ -56,6 +56,28 @@ impl TlsOptions {
         }
     }
 
+    /// The same in the words of Kafka's client, which reads the files.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn for_kafka(&self) -> krafka::auth::TlsConfig {
+        use krafka::auth::TlsConfig;
+
+        let Self { cacertfile, certfile, keyfile, server_name, verifies } = self;
+        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+        let mut config = match (verifies, cacertfile) {
+            (false, _) => TlsConfig::insecure(),
+            (true, Some(path)) => TlsConfig::new().with_ca_cert(text(path)),
+            (true, None) => TlsConfig::new().with_native_roots(),
+        };
+        if let Some(certificate) = certfile {
+            let key = keyfile.as_ref().unwrap_or(certificate);
+            config = config.with_client_cert(text(certificate), text(key));
+        }
+        match server_name {
+            Some(name) => config.with_sni_hostname(name),
+            None => config,
+        }
+    }
+
     /// Whether we have a certificate of our own.
     pub(crate) fn has_certificate(&self) -> bool {
         self.certfile.is_some()

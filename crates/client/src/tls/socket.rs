@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConnection;
 use tokio_rustls::rustls::{self, pki_types::ServerName};
 
@@ -26,6 +27,16 @@ pub(crate) struct TlsSocket {
 impl TlsSocket {
     /// Reads the files, opens the socket, and gets through the handshake.
     pub(crate) async fn connect(host: &str, port: u16, options: &TlsOptions) -> io::Result<Self> {
+        let (tcp, tls) = Self::open(host, port, options).await?.into_inner();
+        Ok(Self { tcp, tls, has_certificate: options.has_certificate(), has_heard: false })
+    }
+
+    /// The same, for those who have a loop of their own.
+    pub(crate) async fn open(
+        host: &str,
+        port: u16,
+        options: &TlsOptions,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let name = options.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             TlsError::Failed(format!("{name:?} is no name that a certificate could be for"))
@@ -45,8 +56,7 @@ impl TlsSocket {
                 "verify=verify_none: who has answered at {host}:{port} is taken for the broker, unverified"
             );
         }
-        let (tcp, tls) = stream.into_inner();
-        Ok(Self { tcp, tls, has_certificate, has_heard: false })
+        Ok(stream)
     }
 
     /// The socket to wait for.

@@ -4,9 +4,13 @@
 //! it. It never waits for the user's code: deliveries and outcomes go into queues that are bounded by
 //! what was asked for.
 
+#[cfg(feature = "activemq")]
+pub(crate) mod activemq;
 pub(crate) mod amqp;
 #[cfg(feature = "embedded")]
 pub(crate) mod embedded;
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
 pub(crate) mod making;
 pub(crate) mod properties;
 pub(crate) mod queues;
@@ -90,23 +94,31 @@ pub(crate) enum Token {
     Amqp(amqp::DeliveryToken),
     #[cfg(feature = "embedded")]
     Embedded(embedded::DeliveryToken),
+    #[cfg(feature = "kafka")]
+    Kafka(kafka::DeliveryToken),
+    #[cfg(feature = "activemq")]
+    Activemq(activemq::DeliveryToken),
 }
 
 impl Token {
     fn amqp(&self) -> Option<&amqp::DeliveryToken> {
-        match self {
-            Self::Amqp(token) => Some(token),
-            #[cfg(feature = "embedded")]
-            Self::Embedded(_) => None,
-        }
+        #[allow(irrefutable_let_patterns, reason = "without features there is one")]
+        if let Self::Amqp(token) = self { Some(token) } else { None }
     }
 
     #[cfg(feature = "embedded")]
     fn embedded(&self) -> Option<embedded::DeliveryToken> {
-        match self {
-            Self::Embedded(token) => Some(*token),
-            Self::Amqp(_) => None,
-        }
+        if let Self::Embedded(token) = self { Some(*token) } else { None }
+    }
+
+    #[cfg(feature = "kafka")]
+    fn kafka(&self) -> Option<&kafka::DeliveryToken> {
+        if let Self::Kafka(token) = self { Some(token) } else { None }
+    }
+
+    #[cfg(feature = "activemq")]
+    fn activemq(&self) -> Option<&activemq::DeliveryToken> {
+        if let Self::Activemq(token) = self { Some(token) } else { None }
     }
 }
 
@@ -155,6 +167,9 @@ pub(crate) enum Admission {
 pub(crate) struct Question {
     pub subject: &'static str,
     pub parameters: serde_json::Value,
+    /// In which queue the message is, if who asks knows: for an engine that would have to search.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "the others know"))]
+    pub queue: Option<String>,
     /// Asking twice does no more than asking once.
     pub is_repeatable: bool,
 }

@@ -31,7 +31,7 @@ pub(crate) const QUEUES: &str = "x-queues";
 /// `type` of a message that tells how far a worker has got.
 const PROGRESS: &str = "progress";
 /// How far that is, in thousandths.
-const PERMILLE: &str = "x-progress";
+pub(super) const PERMILLE: &str = "x-progress";
 
 /// Those of a message that asks for its outcome.
 pub(super) fn of_message(message: &Outgoing, reply_to: &str, now_ms: u64) -> Bytes {

@@ -22,9 +22,11 @@ pub(super) fn outcome_queue_name() -> String {
     format!("wilco.outcomes.{}", uuid::Uuid::now_v7())
 }
 
-/// The arguments of that queue.
-pub(super) fn outcome_queue_arguments() -> FieldTable {
-    [("x-expires", OUTCOMES_EXPIRE.as_millis() as i64)].into_iter().collect()
+/// The arguments of that queue; on a cluster it is there as long as most of the nodes are.
+pub(super) fn outcome_queue_arguments(is_cluster: bool) -> FieldTable {
+    let mut arguments = if is_cluster { arguments() } else { FieldTable::new() };
+    arguments.push("x-expires", OUTCOMES_EXPIRE.as_millis() as i64);
+    arguments
 }
 
 /// The exchange through which all outcomes go.

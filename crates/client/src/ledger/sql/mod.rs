@@ -9,7 +9,6 @@
 //! cannot wait for each other in a circle.
 
 mod statements;
-mod story;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +23,7 @@ use sqlx::{Connection as _, Pool};
 use tokio::sync::{mpsc, oneshot};
 
 use self::statements::Statements;
-use super::{Claim, Key, Ledger};
+use super::{Claim, Key, Ledger, story};
 use crate::error::{Error, ErrorKind};
 use crate::sql::{self, Connection, Database};
 

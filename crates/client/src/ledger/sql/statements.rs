@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use ::outcome::{Details, Flags, Outcome as Kind, OutcomeMessage, Reason, Verdict};
 
 use super::{KEEP, KEEP_OPEN, LEASE, readable};
+use crate::ledger::story::{InQueue, Settled};
 use crate::sql::{self, Connection, Database, Own, Value, ms};
 
 /// See the module's documentation.
@@ -25,30 +26,6 @@ pub(super) struct Statements {
 /// What is read of a row.
 const COLUMNS: &str = "queue, id, published_at, attempts, worker, claimant, outcome, reason, error, \
                        content_type, result, is_late, settled_at";
-
-/// A message in a queue.
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) queue: String,
-    pub(super) id: String,
-    pub(super) published_at_ms: u64,
-    pub(super) attempts: u16,
-    pub(super) worker: String,
-    pub(super) is_claimed: bool,
-    pub(super) settled: Option<Settled>,
-}
-
-/// What became of it.
-#[derive(Debug)]
-pub(super) struct Settled {
-    pub(super) outcome: Kind,
-    pub(super) reason: Option<Reason>,
-    pub(super) error: Option<Vec<u8>>,
-    pub(super) content_type: Option<String>,
-    pub(super) result: Option<Vec<u8>>,
-    pub(super) is_late: bool,
-    pub(super) settled_at_ms: u64,
-}
 
 impl Statements {
     pub(super) fn new(database: Database) -> Self {
@@ -228,15 +205,15 @@ impl Statements {
         connection: &mut Connection<'_>,
         queue: &str,
         id: &str,
-    ) -> Result<Option<Row>, sqlx::Error> {
+    ) -> Result<Option<InQueue>, sqlx::Error> {
         let rows = connection.rows(&self.row, &[queue.into(), id.into()]).await?;
-        rows.first().map(Row::read).transpose()
+        rows.first().map(InQueue::read).transpose()
     }
 
     /// A message in all its queues.
-    pub(super) async fn rows(&self, id: &str) -> Result<Vec<Row>, sqlx::Error> {
+    pub(super) async fn rows(&self, id: &str) -> Result<Vec<InQueue>, sqlx::Error> {
         let rows = self.database.rows(&self.rows, &[id.into()]).await?;
-        rows.iter().map(Row::read).collect()
+        rows.iter().map(InQueue::read).collect()
     }
 }
 
@@ -245,7 +222,7 @@ fn number(number: u64) -> Value<'static> {
     Value::Number(Some(number as i64))
 }
 
-impl Row {
+impl InQueue {
     fn read(row: &sql::Row) -> Result<Self, sqlx::Error> {
         let number = |name: &str| row.read::<i64>(name);
         let outcome: Option<String> = row.read("outcome")?;

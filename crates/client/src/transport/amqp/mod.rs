@@ -194,7 +194,8 @@ impl AmqpTransport {
 
     /// Makes the queue to which outcomes come; it is our own.
     async fn declare_outcome_queue(&self) -> Result<(), Error> {
-        let arguments = queues::outcome_queue_arguments();
+        let is_cluster = self.maker.is_some() && self.address.hosts.len() > 1;
+        let arguments = queues::outcome_queue_arguments(is_cluster);
         let call = Call::Declare { queue: self.outcome_queue.clone(), arguments };
         self.call(call, "the queue for outcomes").await.map(drop)
     }
@@ -368,17 +369,17 @@ impl Transport for AmqpTransport {
     }
 
     async fn admit(&self, delivery: &Incoming, attempt: u32) -> Admission {
-        match (&self.maker, delivery.token.amqp()) {
-            (Some(maker), Some(token)) => self.admit_made(maker, token, delivery, attempt).await,
-            _ => Admission::Work(None),
+        match &self.maker {
+            Some(maker) => maker.admit_delivery(self, delivery, attempt).await,
+            None => Admission::Work(None),
         }
     }
 
     async fn settle(&self, delivery: &Incoming, attempt: u32, verdict: Verdict) -> bool {
-        let Some(token) = delivery.token.amqp() else { return false };
-        match &self.maker {
-            Some(maker) => self.settle_made(maker, token, delivery, attempt, verdict).await,
-            None => self.settle_reported(token.0, &delivery.id, verdict),
+        match (&self.maker, delivery.token.amqp()) {
+            (Some(maker), _) => maker.settle_delivery(self, delivery, attempt, verdict).await,
+            (None, Some(token)) => self.settle_reported(token.0, &delivery.id, verdict),
+            (None, None) => false,
         }
     }
 

@@ -284,7 +284,7 @@ impl Transport for EmbeddedTransport {
 
     async fn ensure_outcomes(&self) -> Result<(), Error> {
         let begin = async || {
-            let arguments = queues::outcome_queue_arguments();
+            let arguments = queues::outcome_queue_arguments(false);
             let options = DeclareQueue { durable: true, arguments, ..DeclareQueue::default() };
             let queue = self.outcome_queue.as_str();
             self.with_session(|session| session.declare_queue(queue, &options).map(drop)).await?;

@@ -39,7 +39,7 @@ impl Maker {
             let is_open = story.as_ref().is_some_and(|story| story["state"] != "settled");
             let now = Instant::now();
             if !is_open || now >= until {
-                return Ok(answer(story));
+                return Ok(Answer::of_story(story));
             }
             tokio::time::sleep(look_again.min(until - now)).await;
             look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
@@ -47,9 +47,12 @@ impl Maker {
     }
 }
 
-fn answer(story: Option<Value>) -> Answer {
-    match story {
-        Some(story) => Answer { status: 200, body: story.to_string().into() },
-        None => Answer { status: 404, body: Bytes::new() },
+impl Answer {
+    /// What is known of a message, if anything is.
+    pub(crate) fn of_story(story: Option<Value>) -> Self {
+        match story {
+            Some(story) => Self { status: 200, body: story.to_string().into() },
+            None => Self { status: 404, body: Bytes::new() },
+        }
     }
 }

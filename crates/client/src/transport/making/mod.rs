@@ -19,6 +19,7 @@
 mod answers;
 mod deadlines;
 mod origin;
+mod settling;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::target::Target;
 use crate::transport::{OutcomeSink, Outgoing, Verdict};
 
 pub(crate) use self::origin::{Origin, deadline_at_ms};
+pub(crate) use self::settling::{Ending, Settling, Telling};
 
 /// How long to wait before the ledger is asked again: while somebody else works on the message, or when
 /// it could not be reached.
@@ -53,7 +55,7 @@ pub(crate) struct Maker {
 }
 
 /// What is to be done about a delivery before it is worked on.
-pub(crate) enum Admitted {
+enum Admitted {
     Work(Claimed),
     /// This became of it before.
     Known(Box<OutcomeMessage<'static>>),
@@ -141,7 +143,7 @@ impl Maker {
 
     /// Whether a delivery is to be worked on. Waits while somebody else works on the same message, and
     /// while the ledger cannot be reached.
-    pub(crate) async fn admit(&self, origin: &Origin, attempt: u32) -> Admitted {
+    async fn admit(&self, origin: &Origin, attempt: u32) -> Admitted {
         let mut wait = ASK_AGAIN;
         loop {
             match self.ledger.claim(origin.key(), attempt, &self.worker).await {
@@ -164,7 +166,7 @@ impl Maker {
 
     /// Notes what became of a message. Waits while the ledger cannot be reached: an outcome that is not
     /// in the ledger is none.
-    pub(crate) async fn note(&self, outcome: &OutcomeMessage<'static>) {
+    async fn note(&self, outcome: &OutcomeMessage<'static>) {
         let mut wait = ASK_AGAIN;
         while let Err(error) = self.ledger.settle(outcome).await {
             tracing::warn!("an outcome waits, since the ledger cannot be written: {error}");
@@ -174,7 +176,7 @@ impl Maker {
     }
 
     /// What became of a message, in the words of an outcome message. `None`: it is to be tried again.
-    pub(crate) fn outcome(
+    fn outcome(
         &self,
         origin: &Origin,
         attempts: u32,

@@ -76,7 +76,8 @@ impl<P: Token, C: Token> Link<P, C> {
         let response = match self.login.mechanism {
             Mechanism::Plain => format!("\0{}\0{}", self.login.user, self.login.password),
             // The certificate says it.
-            Mechanism::External => String::new(),
+            // The others are for other schemes.
+            Mechanism::External | Mechanism::ScramSha256 | Mechanism::ScramSha512 => String::new(),
         };
         let client_properties = client_properties(&self.login.connection_name);
         self.phase = Phase::LoggingIn;

@@ -1,0 +1,204 @@
+//! What is done is committed, together with what is to be told of it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use krafka::consumer::{OffsetAndMetadata, TopicPartition};
+use krafka::producer::TransactionalProducer;
+use krafka::{CloseOptions, KrafkaError, Record};
+use tokio::sync::mpsc;
+
+use super::held::Owned;
+use super::{AGAIN, AGAIN_MAX, Group, NOTING, Place, until_true};
+use crate::error::Error;
+
+/// How long others wait for the transaction of a member that has ended: they read no further than that.
+const TRANSACTION: Duration = Duration::from_secs(15);
+/// How long a record of a transaction may be under way.
+const DELIVERY: Duration = Duration::from_secs(12);
+/// So many are committed at once, and so many wait for that.
+pub(super) const COMMIT_MAX: usize = 1000;
+
+/// A message that is done.
+pub(super) struct Done {
+    pub(super) place: Place,
+    /// What goes out together with that.
+    pub(super) records: Vec<Record>,
+}
+
+impl Group {
+    /// Commits what is done, in batches, until this member has left.
+    pub(super) async fn commit_all(self: Arc<Self>, mut finished: mpsc::UnboundedReceiver<Done>) {
+        let mut producer = None;
+        let mut released = self.is_released.subscribe();
+        loop {
+            let first = tokio::select! {
+                biased;
+                done = finished.recv() => done,
+                () = until_true(&mut released) => finished.try_recv().ok(),
+            };
+            let Some(first) = first else { break };
+            let mut done = vec![first];
+            while done.len() < COMMIT_MAX
+                && let Ok(next) = finished.try_recv()
+            {
+                done.push(next);
+            }
+            self.commit(&mut producer, done).await;
+            self.note().await;
+        }
+        if let Some(producer) = producer {
+            let options = CloseOptions::new().timeout(NOTING);
+            let _ = TransactionalProducer::close_with(&producer, options).await;
+        }
+    }
+
+    /// Commits what is done, however often it takes.
+    async fn commit(&self, producer: &mut Option<TransactionalProducer>, mut done: Vec<Done>) {
+        let mut again = AGAIN;
+        loop {
+            // The others are counted no more.
+            done.retain(|it| self.holds(it.place));
+            if done.is_empty() {
+                return;
+            }
+            let Err(error) = self.transact(producer, &mut done).await else { return };
+            // Once in a while is nothing: the group was rearranged, or a broker is away.
+            match again < AGAIN_MAX {
+                true => tracing::debug!(topic = self.topic, "committed again: {error}"),
+                false => tracing::warn!(topic = self.topic, "it cannot be committed: {error}"),
+            }
+            if let Some(failed) = producer.take_if(|_| !matches!(error, Broken::Again)) {
+                let _ = failed.close_with(CloseOptions::new().timeout(AGAIN)).await;
+            }
+            tokio::time::sleep(again).await;
+            again = (again * 2).min(AGAIN_MAX);
+        }
+    }
+
+    /// One attempt at one transaction. A record that no broker takes is left out of the next.
+    async fn transact(
+        &self,
+        producer: &mut Option<TransactionalProducer>,
+        done: &mut [Done],
+    ) -> Result<(), Broken> {
+        let producer = match producer {
+            Some(producer) => producer,
+            None => producer.insert(self.producer().await?),
+        };
+        producer.begin()?;
+        let sent = self.send(producer, done).await;
+        let _committing = self.committing.lock().await;
+        let committed = match sent {
+            Ok(()) => producer.commit().await.map_err(Broken::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = committed {
+            // Whatever it was, nothing of it is to be seen.
+            producer.abort().await?;
+            return Err(error);
+        }
+        self.held.finish(done);
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        producer: &TransactionalProducer,
+        done: &mut [Done],
+    ) -> Result<(), Broken> {
+        let mut deliveries = Vec::new();
+        for (at, it) in done.iter().enumerate() {
+            for (number, record) in it.records.iter().enumerate() {
+                deliveries.push((at, number, producer.enqueue(record.clone()).await));
+            }
+        }
+        let mut failed: Result<(), Broken> = Ok(());
+        let mut refused = HashSet::new();
+        for (at, number, delivery) in deliveries {
+            let delivered = match delivery {
+                Ok(delivery) => delivery.await.map(drop),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = delivered {
+                if is_for_good(&error) {
+                    let topic = &done[at].records[number].topic;
+                    tracing::warn!(topic, "what is to be told cannot be: {error}");
+                    refused.insert((at, number));
+                }
+                failed = Err(error.into());
+            }
+        }
+        for (at, it) in done.iter_mut().enumerate() {
+            let mut number = 0..;
+            it.records
+                .retain(|_| number.next().is_none_or(|number| !refused.contains(&(at, number))));
+        }
+        failed?;
+        let Some(member) = self.consumer.group_metadata().await else { return Err(Broken::Again) };
+        producer.send_offsets(&self.held.to_commit(done), &member).await?;
+        Ok(())
+    }
+
+    async fn producer(&self) -> Result<TransactionalProducer, Broken> {
+        let id = format!("wilco.{}.{}", self.topic, uuid::Uuid::now_v7());
+        let producer = self.clients.connect().await?.producer().transaction_timeout(TRANSACTION);
+        let producer = producer.linger(Duration::ZERO).delivery_timeout(DELIVERY).max_block(NOTING);
+        Ok(producer.build_transactional(id).await?)
+    }
+
+    /// Notes beside the committed offsets what is begun, and what is done behind them. If that does not work, only
+    /// the count of attempts may be wrong, should this process end.
+    pub(super) async fn note(&self) {
+        let _committing = self.committing.lock().await;
+        let notes: Vec<(TopicPartition, OffsetAndMetadata)> = {
+            let mut state = self.held.state.lock();
+            let changed = state.partitions.iter_mut().filter(|(_, owned)| !owned.is_noted);
+            let note = |(partition, owned): (&i32, &mut Owned)| {
+                owned.is_noted = true;
+                // Without one there is nothing to be said: a transaction has left none.
+                let text = owned.offsets.text()?;
+                let at = OffsetAndMetadata::with_metadata(owned.offsets.committed(), text);
+                Some((TopicPartition::new(&*self.topic, *partition), at))
+            };
+            changed.filter_map(note).collect()
+        };
+        if notes.is_empty() {
+            return;
+        }
+        let noted = tokio::time::timeout(NOTING, self.consumer.commit_offsets(notes)).await;
+        if let Ok(Err(error)) = noted {
+            tracing::debug!(topic = self.topic, "it is not noted what is begun: {error}");
+        }
+    }
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the group is being rearranged")]
+    Again,
+    #[error(transparent)]
+    Kafka(#[from] KrafkaError),
+    #[error(transparent)]
+    Unreachable(#[from] Error),
+}
+
+/// Whether a record cannot be sent at all, whoever tries.
+fn is_for_good(error: &KrafkaError) -> bool {
+    use krafka::error::ErrorCode as Code;
+    match error {
+        KrafkaError::Broker { code, .. } => matches!(
+            code,
+            Code::UnknownTopicOrPartition
+                | Code::UnknownTopicId
+                | Code::MessageTooLarge
+                | Code::RecordListTooLarge
+                | Code::InvalidTopic
+                | Code::TopicAuthorizationFailed
+        ),
+        KrafkaError::Protocol { .. } | KrafkaError::Config { .. } => !error.is_retriable(),
+        _ => false,
+    }
+}
