@@ -16,8 +16,10 @@ struct Readme;
 pub mod broker;
 mod bystander;
 pub mod client;
+mod cluster;
 pub mod http;
 pub mod json;
+mod kafka_cluster;
 pub mod outcome;
 mod random;
 pub mod raw;
@@ -28,7 +30,9 @@ pub mod table;
 pub use broker::{Broker, Session, shared};
 pub use bystander::Bystander;
 pub use client::{Channel, Client, Consumer, Level, Refusal};
+pub use cluster::Cluster;
 pub use json::Json;
+pub use kafka_cluster::KafkaCluster;
 pub use outcome::Told;
 pub use random::Random;
 pub use server::Server;
@@ -55,6 +59,12 @@ pub fn unique(stem: &str) -> String {
         .map_or(0, |since| since.subsec_nanos());
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{stem}-{:x}-{nanos:x}-{count}", std::process::id())
+}
+
+/// How often a test of a cluster does what it does: once, or as `WILCO_TEST_ROUNDS` says.
+pub fn rounds() -> usize {
+    let rounds = std::env::var("WILCO_TEST_ROUNDS").ok();
+    rounds.map_or(1, |rounds| rounds.parse().expect("WILCO_TEST_ROUNDS is a number"))
 }
 
 /// Held by tests of one file that measure time or memory: they run one after the other.

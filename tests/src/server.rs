@@ -21,6 +21,8 @@ pub struct Server {
     script: PathBuf,
     directory: TempDir,
     address: SocketAddr,
+    /// The network namespace in which it runs, if it has one of its own.
+    namespace: Option<String>,
     process: Option<Child>,
 }
 
@@ -40,6 +42,18 @@ impl Server {
     /// The same, with files that `prepare` puts into its directory: a RabbitMQ reads `rabbitmq.conf` and
     /// `enabled_plugins` there, and knows the directory as `/srv`.
     pub fn start_with(test: &str, name: &str, prepare: impl FnOnce(&Path)) -> Option<Self> {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self::start_in(test, name, None, address, prepare)
+    }
+
+    /// The same in a network namespace, at this address.
+    pub(crate) fn start_in(
+        test: &str,
+        name: &str,
+        namespace: Option<String>,
+        address: SocketAddr,
+        prepare: impl FnOnce(&Path),
+    ) -> Option<Self> {
         let script = scripts().join(name).join("run");
         if !script.exists() {
             skip(test, &format!("{name} is not prepared; see `cargo xtask servers`"));
@@ -47,8 +61,7 @@ impl Server {
         }
         let directory = tempfile::tempdir().expect("a directory");
         prepare(directory.path());
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
-        let mut server = Self { script, directory, address, process: None };
+        let mut server = Self { script, directory, address, namespace, process: None };
         server.launch();
         Some(server)
     }
@@ -60,17 +73,37 @@ impl Server {
 
     /// Kills it at once, and starts it again with what it had on disk.
     pub fn kill_and_restart(&mut self) {
-        let pid = std::fs::read_to_string(self.directory.path().join("pid")).expect("its pid");
-        let killed = Command::new("kill").args(["-9", pid.trim()]).status().expect("kill");
-        assert!(killed.success(), "it ran");
-        if let Some(mut process) = self.process.take() {
-            process.wait().expect("it ends");
-        }
+        self.kill();
         self.launch();
     }
 
-    fn launch(&mut self) {
-        let mut command = Command::new(&self.script);
+    /// Kills it at once, if it runs.
+    pub fn kill(&mut self) {
+        if self.process.is_some() {
+            self.signal("KILL");
+        }
+        if let Some(mut process) = self.process.take() {
+            process.wait().expect("it ends");
+        }
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.directory.path().join("pid")).expect("its pid");
+        let sent = Command::new("kill").args(["-s", name, pid.trim()]).status().expect("kill");
+        assert!(sent.success(), "it runs");
+    }
+
+    /// Starts it again with what it has on disk.
+    pub fn launch(&mut self) {
+        let mut command = match &self.namespace {
+            None => Command::new(&self.script),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(&self.script);
+                command
+            }
+        };
         command.arg(self.directory.path()).arg(self.address.port().to_string());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = command.spawn().expect("its script runs");

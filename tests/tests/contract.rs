@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use contract::{COLUMNS, Capability, Engine, GUARANTEES};
-use end_to_end::{Broker, Server};
+use end_to_end::{Broker, Cluster, Server};
 use futures_util::FutureExt;
 use wilco::Wilco;
 
@@ -168,4 +168,128 @@ fn rabbitmq_4_3_with_a_ledger_in_postgresql() {
     let Some(database) = Server::start(test, "postgresql") else { return };
     let ledger = format!("/?ledger=postgres://postgres@{}/postgres", database.address());
     rabbitmq(test, "rabbitmq-4.3", LEDGER, &ledger);
+}
+
+/// Kafka, with what this adds to its URL.
+fn kafka(test: &str, name: &str, column: &str, options: &str) {
+    let Some(server) = Server::start(test, name) else { return };
+    let url = format!("kafka://{}{options}", server.address());
+    let kill = Server::kill_and_restart;
+    block(check(column, Arc::new(Killable { server: Mutex::new(server), url, kill })));
+}
+
+/// With share groups, as it has them.
+#[test]
+fn kafka_4_4() {
+    kafka("kafka_4_4", "kafka-4.4", "Kafka", "");
+}
+
+#[test]
+fn kafka_4_4_with_classic_groups() {
+    kafka("kafka_4_4_with_classic_groups", "kafka-4.4", "Kafka", "?groups=classic");
+}
+
+#[test]
+fn kafka_3_9() {
+    kafka("kafka_3_9", "kafka-3.9", "Kafka", "");
+}
+
+#[test]
+fn kafka_4_4_with_a_ledger_in_postgresql() {
+    let test = "kafka_4_4_with_a_ledger_in_postgresql";
+    let Some(database) = Server::start(test, "postgresql") else { return };
+    let ledger = format!("?ledger=postgres://postgres@{}/postgres", database.address());
+    kafka(test, "kafka-4.4", "Kafka with a ledger", &ledger);
+}
+
+#[test]
+fn kafka_3_9_with_a_ledger_in_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ledger = format!("?ledger=sqlite:{}", directory.path().join("ledger.db").display());
+    kafka("kafka_3_9_with_a_ledger_in_a_file", "kafka-3.9", "Kafka with a ledger", &ledger);
+}
+
+/// Three nodes, of which another one is killed each time.
+#[test]
+fn rabbitmq_4_3_cluster() {
+    let Some(cluster) = Cluster::start("rabbitmq_4_3_cluster", "rabbitmq-4.3") else { return };
+    let url = cluster.uri();
+    let kill = |(cluster, next): &mut (Cluster, usize)| {
+        cluster.node(*next).kill_and_restart();
+        *next = (*next + 1) % cluster.node_count();
+    };
+    block(check(PLAIN, Arc::new(Killable { server: Mutex::new((cluster, 0)), url, kill })));
+}
+
+/// ActiveMQ, either of the two.
+struct Activemq {
+    broker: Killable<Server>,
+    counts_each_crash: bool,
+}
+
+#[async_trait]
+impl Engine for Activemq {
+    fn url(&self) -> String {
+        self.broker.url()
+    }
+
+    async fn connect(&self) -> Wilco {
+        self.broker.connect().await
+    }
+
+    fn kill_and_restart(&self) -> bool {
+        self.broker.kill_and_restart()
+    }
+
+    fn counts_each_crash(&self) -> bool {
+        self.counts_each_crash
+    }
+}
+
+fn activemq(test: &str, name: &str, column: &str, ledger: &str) {
+    activemq_with(test, name, column, ledger, "");
+}
+
+/// With options of Classic's AMQP.
+fn activemq_with(test: &str, name: &str, column: &str, ledger: &str, options: &str) {
+    let prepare = |directory: &std::path::Path| {
+        std::fs::write(directory.join("amqp.options"), options).expect("a file");
+    };
+    let Some(server) = Server::start_with(test, name, prepare) else { return };
+    let url = format!("activemq://admin:admin@{}{ledger}", server.address());
+    let kill = Server::kill_and_restart;
+    let broker = Killable { server: Mutex::new(server), url, kill };
+    // When a connection breaks, Artemis counts some of its deliveries as none.
+    let counts_each_crash = !name.starts_with("artemis");
+    block(check(column, Arc::new(Activemq { broker, counts_each_crash })));
+}
+
+#[test]
+fn artemis_2_56() {
+    activemq("artemis_2_56", "artemis-2.56", "ActiveMQ", "");
+}
+
+#[test]
+fn activemq_6_3() {
+    activemq("activemq_6_3", "activemq-6.3", "ActiveMQ", "");
+}
+
+/// With messages that the broker takes apart, so that clients of other protocols can read them.
+#[test]
+fn activemq_6_3_with_messages_of_jms() {
+    let test = "activemq_6_3_with_messages_of_jms";
+    activemq_with(test, "activemq-6.3", "ActiveMQ", "", "transport.transformer=jms");
+}
+
+#[test]
+fn activemq_5_18() {
+    activemq("activemq_5_18", "activemq-5.18", "ActiveMQ", "");
+}
+
+#[test]
+fn artemis_2_56_with_a_ledger_in_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let ledger = format!("?ledger=sqlite:{}", directory.path().join("ledger.db").display());
+    let test = "artemis_2_56_with_a_ledger_in_a_file";
+    activemq(test, "artemis-2.56", "ActiveMQ with a ledger", &ledger);
 }

@@ -30,4 +30,10 @@ pub trait Engine: Send + Sync {
     /// Kills the engine at once, and starts it again with what it had on disk; returns when it answers.
     /// `false`: that cannot be had here, and what needs it is not tested.
     fn kill_and_restart(&self) -> bool;
+
+    /// Whether it counts each delivery that ended with its worker. Where some are not counted, a message that
+    /// ends its worker each time fails in the end all the same, after more tries.
+    fn counts_each_crash(&self) -> bool {
+        true
+    }
 }

@@ -44,6 +44,28 @@ pub const COLUMNS: &[Column] = &[
             Capability::Delay,
         ],
     },
+    Column { name: "ActiveMQ", can: &[Capability::Durable, Capability::Delay] },
+    Column {
+        name: "ActiveMQ with a ledger",
+        can: &[
+            Capability::Durable,
+            Capability::Attach,
+            Capability::Topics,
+            Capability::SharedIds,
+            Capability::Delay,
+        ],
+    },
+    Column { name: "Kafka", can: &[Capability::Durable, Capability::Attach, Capability::Delay] },
+    Column {
+        name: "Kafka with a ledger",
+        can: &[
+            Capability::Durable,
+            Capability::Attach,
+            Capability::Topics,
+            Capability::SharedIds,
+            Capability::Delay,
+        ],
+    },
 ];
 
 /// Who fails, in words.

@@ -5,6 +5,7 @@
 //! `N passed, N failed, N skipped`, the sum over all parts.
 
 mod broker;
+mod clusters;
 mod deny;
 mod fuzz;
 mod package;
@@ -59,6 +60,10 @@ pub(crate) trait Part: Sync {
     fn about(&self) -> &'static str;
     /// What must be built first.
     fn needs(&self) -> Needs;
+    /// Whether it is run only if it is named.
+    fn is_by_name_only(&self) -> bool {
+        false
+    }
     /// Whether its tests mostly wait, so that it may run alongside others of that kind.
     fn mostly_waits(&self) -> bool {
         false
@@ -109,6 +114,7 @@ fn parts() -> Vec<Box<dyn Part>> {
     let mut parts: Vec<Box<dyn Part>> =
         vec![Box::new(rules::Tidy), Box::new(deny::Deny), Box::new(package::Packages)];
     parts.push(Box::new(rust::Rust));
+    parts.push(Box::new(clusters::Clusters));
     parts.extend(python::suites().into_iter().map(|suite| Box::new(suite) as Box<dyn Part>));
     parts.push(Box::new(fuzz::Fuzz));
     // Not next to the suites: those who mostly wait would run alongside, and a first build does not.
@@ -129,7 +135,8 @@ pub(crate) fn run(arguments: &TestArgs) -> Result<bool> {
         ensure!(parts.iter().any(|part| part.name() == only), "no part `{only}`; see --list");
     }
     parts.retain(|part| {
-        arguments.only.is_empty() || arguments.only.iter().any(|only| only == part.name())
+        let is_named = arguments.only.iter().any(|only| only == part.name());
+        is_named || (arguments.only.is_empty() && !part.is_by_name_only())
     });
 
     let mut context = Context {

@@ -49,7 +49,7 @@ impl Part for Rust {
 }
 
 /// Adds up the `test result:` lines; the lines of single tests only supply names.
-fn count(output: &str) -> Tally {
+pub(super) fn count(output: &str) -> Tally {
     let mut tally = Tally::default();
     let mut names = Tally::default();
     for line in output.lines() {
