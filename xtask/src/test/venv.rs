@@ -1,7 +1,8 @@
 //! The Python virtual environment and the foreign suites' sources, both under target/xtask.
 //!
-//! Versions and hashes are in tests/python: requirements.txt for what is installed, suites.txt for
-//! the source packages whose tests are run. A copy of the list, kept beside what was made from it,
+//! Versions and hashes are in tests/python: requirements.txt for what is installed, requirements-built.txt
+//! for what has to be built for that and may be missing, suites.txt for the source packages whose tests
+//! are run. A copy of the list, kept beside what was made from it,
 //! tells whether that is still current.
 
 use std::{
@@ -53,7 +54,14 @@ impl Venv {
         remove(&directory)?;
         let log = context.log("venv");
         run(Command::new(system).args(["-m", "venv"]).arg(&directory), &log)?;
-        run(self.pip().args(["install", "--require-hashes", "-r"]).arg(&requirements), &log)?;
+        let install = |list: &Path| {
+            run(self.pip().args(["install", "--require-hashes", "-r"]).arg(list), &log)
+        };
+        install(&requirements)?;
+        // The tests that need it say that it is missing.
+        if let Err(error) = install(&python_tests(context).join("requirements-built.txt")) {
+            println!("python-qpid-proton cannot be built: {error:#}");
+        }
         mark_current(&directory, &requirements)
     }
 
