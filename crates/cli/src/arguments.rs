@@ -120,7 +120,8 @@ WILCO_ATTEMPT and each header as WILCO_HEADER_NAME. Its exit code says what beca
 /// Which broker.
 #[derive(Args, Debug)]
 pub(crate) struct Remote {
-    /// The broker; over TLS amqps://HOST, with ?cacertfile=PATH and RabbitMQ's other options
+    /// The broker: amqp://, kafka:// or activemq://HOST1,HOST2; over TLS amqps:// and so on, with
+    /// ?cacertfile=PATH and RabbitMQ's other options
     #[arg(
         long,
         env = "WILCO_URL",

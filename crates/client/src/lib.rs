@@ -55,20 +55,24 @@
 //!   known what became of it.
 //! - Everything that waits is bounded, and says what to do when it has waited for too long.
 //! - When the connection is lost, it is made again, and what was under way goes on.
-//! - The same program runs on a wilco server and on RabbitMQ, where this library makes the outcomes, and
-//!   without a server, for one process or for tests: `embedded:PATH` and `memory:` instead of the URL, with
-//!   the feature `embedded`. What an engine cannot do is a [`Capability`] that it lacks.
+//! - The same program runs on a wilco server; on RabbitMQ, Kafka (feature `kafka`) and ActiveMQ (feature
+//!   `activemq`), on one node or a cluster, where this library makes the outcomes; and without a server, for
+//!   one process or for tests: `embedded:PATH` and `memory:` instead of the URL, with the feature `embedded`.
+//!   What an engine cannot do is a [`Capability`] that it lacks.
 //! - `testing` (feature `embedded`) has a broker for tests, with a clock that is moved by hand.
-//! - `amqps://` is `amqp://` over TLS, with the feature `tls`: see [`Wilco::connect`].
+//! - `amqps://`, `kafkas://` and `activemqs://` are the same over TLS, with the feature `tls`: see
+//!   [`Wilco::connect`].
 //! - What one message is has an id that is used for nothing else in its queue: a second one with the same
 //!   id is taken for the first, sent again. How far that reaches, over several workers and restarts, says
 //!   [`Capability::SharedIds`].
 //!
 //! | feature | |
 //! |---|---|
+//! | `activemq` | `activemq://`: Artemis and Classic, over AMQP 1.0 |
 //! | `embedded` | a broker in the process: `embedded:PATH`, `memory:`, and the one for tests |
+//! | `kafka` | `kafka://`: share groups, or classic ones |
 //! | `sql` | a ledger for engines that keep none, and the outbox: SQLite, PostgreSQL |
-//! | `tls` | `amqps://` |
+//! | `tls` | `amqps://`, `kafkas://`, `activemqs://` |
 
 mod attached;
 mod awaited;

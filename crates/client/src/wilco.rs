@@ -48,11 +48,17 @@ impl Wilco {
     ///   `server_name_indication=NAME` is what the broker's is for, if not for the host. With
     ///   `verify=verify_none` whoever answers is taken for the broker, so that anybody in between can read
     ///   and change all, and a warning is logged each time. Files are in PEM, and read again at each connect;
+    /// - `kafka://user:password@host1:9092,host2` (feature `kafka`): queues are topics; without a user nobody logs
+    ///   in. `groups=classic` has each partition read by one worker at a time, where share groups would be
+    ///   used; `partitions=COUNT` is what topics get that are made; `auth_mechanism=scram-sha-256` or
+    ///   `scram-sha-512` instead of `plain`;
+    /// - `activemq://user:password@host1:5672,host2` (feature `activemq`): Artemis or Classic, over AMQP 1.0;
+    /// - `kafkas://` and `activemqs://`: the same over TLS, with the options of `amqps://`;
     /// - `embedded:PATH`: a broker in this process, with its store in that directory, which no other
     ///   process may use meanwhile (feature `embedded`);
     /// - `memory:`: the same with a store in memory, gone with the process.
     ///
-    /// Options of `amqp://` and `amqps://`, behind a `?`, percent-encoded: `heartbeat=SECONDS`; `name=NAME`, for
+    /// Options of servers, behind a `?`, percent-encoded: `heartbeat=SECONDS`, for `amqp://`; `name=NAME`, for
     /// the broker's list of connections; `ledger=URL`, where the engine keeps none (`sqlite:FILE` or
     /// `postgres://user:password@host/database`, feature `sql`): producers and workers name the same.
     ///

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{Context, Needs, Note, Part, Tally, print_output, venv::Venv};
 use crate::command;
 
-const LIMIT: Duration = Duration::from_secs(40 * 60);
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Unit, property, simulator, documentation and end-to-end tests of all crates.
 pub(crate) struct Rust;
