@@ -307,6 +307,11 @@ impl Address {
                 "auth_mechanism=external needs {tls}:// and certfile, which says who we are"
             ));
         }
+        let is_scram = matches!(self.mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha512);
+        if is_scram && self.user.is_empty() {
+            let name = self.mechanism.name().to_ascii_lowercase();
+            return Err(format!("auth_mechanism={name} needs a user and a password"));
+        }
         Ok(())
     }
 
@@ -485,6 +490,32 @@ mod tests {
         assert_eq!(Address::parse("amqp://h").expect("a good one").tls, None);
         let is_likely = |url: &str| Address::parse(url).expect("a good one").may_want_tls();
         assert!(is_likely("amqp://h:5671") && !is_likely("amqp://h") && !is_likely("amqps://h"));
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn kafka_has_options_of_its_own() {
+        let address = Address::parse("kafka://u:p@a,b:1?groups=share&partitions=6&name=x");
+        let address = address.expect("a good one");
+        assert_eq!(address.hosts, [("a".to_owned(), 9092), ("b".to_owned(), 1)]);
+        assert_eq!((address.groups, address.partitions), (Some(Groups::Share), Some(6)));
+        assert_eq!(address.to_string(), "kafka://u@a:9092,b:1");
+        assert_eq!(Address::parse("kafka://h").expect("a good one").user, "");
+        for text in [
+            "kafka://h/v",
+            "kafka://h?heartbeat=5",
+            "kafka://h?groups=some",
+            "kafka://h?partitions=0",
+            "kafka://h?auth_mechanism=external",
+            "kafka://h?auth_mechanism=scram-sha-256",
+            "kafka://u:geheim@h?x=1",
+        ] {
+            let error = Address::parse(text).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::Url, "{text}");
+            assert!(
+                error.to_string().contains("kafka://user") && !error.to_string().contains("geheim")
+            );
+        }
     }
 
     #[cfg(not(feature = "tls"))]

@@ -66,7 +66,8 @@ pub(crate) fn queue(command: &QueueCommand) -> Result<(), Failure> {
 
 fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     // What the library has to say while it goes on, such as that the broker is away.
-    crate::log::to_stderr("warn")?;
+    // What a command cannot do it says itself, once.
+    crate::log::to_stderr("warn,krafka=error")?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|error| Failure::runtime(format!("cannot begin: {error}")))?;

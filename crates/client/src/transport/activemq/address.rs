@@ -5,6 +5,7 @@
 //! `queue://` in Classic, which also cuts off blanks at the ends. There is no way to quote them, so a name that has
 //! any of these is refused. *Invariant:* a name of a queue never means another queue.
 
+use super::management::MANAGEMENT;
 use crate::error::{Error, ErrorKind};
 
 /// What has a meaning of its own in an address.
@@ -20,6 +21,7 @@ fn is_plain(name: &str) -> bool {
     let is_blank = |octet: &u8| *octet <= b' ';
     let (first, last) = (name.as_bytes().first(), name.as_bytes().last());
     !name.is_empty()
+        && name != MANAGEMENT
         && !name.contains(SPECIAL)
         && !SPECIAL_SEQUENCES.iter().any(|sequence| name.contains(sequence))
         && !first.is_some_and(is_blank)
@@ -32,8 +34,8 @@ pub(super) fn check(name: &str) -> Result<(), Error> {
         return Ok(());
     }
     let text = format!(
-        "'{}' cannot be the name of a queue on ActiveMQ: *, #, >, a comma, ?, :: and :// mean other queues there, and \
-         blanks at the ends nothing",
+        "'{}' cannot be the name of a queue on ActiveMQ: *, #, >, a comma, ?, :: and :// mean other queues there, \
+         blanks at the ends nothing, and {MANAGEMENT} takes orders",
         name.escape_debug()
     );
     Err(Error::new(ErrorKind::Invalid, text))
@@ -65,6 +67,7 @@ mod tests {
         }
         let refused = [
             "",
+            MANAGEMENT,
             "*",
             "a.*",
             "a.#",

@@ -1,5 +1,6 @@
 //! Opening links: each with a session of its own, within a bounded time.
 
+use std::future::Future;
 use std::time::Duration;
 
 use fe2o3_amqp::link::CreditMode;
@@ -8,6 +9,7 @@ use fe2o3_amqp::types::definitions::SenderSettleMode;
 use fe2o3_amqp::types::messaging::{Source, Target};
 use fe2o3_amqp::types::primitives::{Array, Symbol};
 use fe2o3_amqp::{Receiver, Sender};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::address;
@@ -28,20 +30,58 @@ pub(super) struct Opened<L> {
     pub(super) session: SessionHandle<()>,
 }
 
-impl Opened<Sender> {
+/// A link of either kind.
+pub(super) trait Link: Send + 'static {
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+impl Link for Sender {
+    async fn close(self) {
+        let _ = timeout(CLOSE_TIMEOUT, Self::close(self)).await;
+    }
+}
+
+impl Link for Receiver {
+    async fn close(self) {
+        let _ = timeout(CLOSE_TIMEOUT, Self::close(self)).await;
+    }
+}
+
+impl<L: Link> Opened<L> {
     pub(super) async fn close(self) {
         let Self { link, session } = self;
-        let _ = timeout(CLOSE_TIMEOUT, link.close()).await;
+        Link::close(link).await;
         end(session).await;
     }
 }
 
-impl Opened<Receiver> {
-    pub(super) async fn close(self) {
-        let Self { link, session } = self;
-        let _ = timeout(CLOSE_TIMEOUT, link.close()).await;
-        end(session).await;
-    }
+/// Attaches a link in a task of its own: whoever does not wait for it any more leaves no half of one behind, which
+/// would cost the connection with all that goes over it.
+async fn whole<L: Link>(
+    attaching: impl Future<Output = (Result<L, Lost>, SessionHandle<()>)> + Send + 'static,
+) -> Result<Opened<L>, Lost> {
+    let (done, opened) = oneshot::channel();
+    tokio::spawn(async move {
+        let opened = match attaching.await {
+            (Ok(link), session) => Ok(Opened { link, session }),
+            (Err(lost), session) => {
+                end(session).await;
+                Err(lost)
+            }
+        };
+        if let Err(Ok(unwanted)) = done.send(opened) {
+            unwanted.close().await;
+        }
+    });
+    opened.await.unwrap_or(Err(Lost::Closed))
+}
+
+/// Within a bounded time.
+async fn bounded<L, E: Into<Lost>>(
+    attaching: impl Future<Output = Result<L, E>>,
+) -> Result<L, Lost> {
+    let attached = timeout(ATTACH_TIMEOUT, attaching).await;
+    attached.map_or_else(|_| Err(silent()), |attached| attached.map_err(Into::into))
 }
 
 async fn end(mut session: SessionHandle<()>) {
@@ -71,14 +111,12 @@ pub(super) async fn sender(driver: &Driver, address: &str) -> Result<Opened<Send
         ..Target::default()
     };
     let source = Source { outcomes: Some(symbols(&OUTCOMES)), ..Source::default() };
-    let attaching = Sender::builder()
+    let builder = Sender::builder()
         .name(name())
         .source(source)
         .target(target)
-        .sender_settle_mode(SenderSettleMode::Unsettled)
-        .attach(&mut session);
-    let link = timeout(ATTACH_TIMEOUT, attaching).await.map_err(|_| silent())??;
-    Ok(Opened { link, session })
+        .sender_settle_mode(SenderSettleMode::Unsettled);
+    whole(Box::pin(async move { (bounded(builder.attach(&mut session)).await, session) })).await
 }
 
 /// A link to receive from a queue, without credit; waits for a connection.
@@ -104,13 +142,8 @@ pub(super) async fn temporary(driver: &Driver) -> Result<Opened<Receiver>, Lost>
 
 async fn receiver_from(driver: &Driver, source: Source) -> Result<Opened<Receiver>, Lost> {
     let mut session = driver.session().await.map_err(|_| Lost::Closed)?;
-    let attaching = Receiver::builder()
-        .name(name())
-        .source(source)
-        .credit_mode(CreditMode::Manual)
-        .attach(&mut session);
-    let link = timeout(ATTACH_TIMEOUT, attaching).await.map_err(|_| silent())??;
-    Ok(Opened { link, session })
+    let builder = Receiver::builder().name(name()).source(source).credit_mode(CreditMode::Manual);
+    whole(Box::pin(async move { (bounded(builder.attach(&mut session)).await, session) })).await
 }
 
 fn silent() -> Lost {

@@ -25,8 +25,10 @@ const PURGE_TIME: Duration = Duration::from_secs(60);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Messages under way while a queue is emptied.
 const PURGE_CREDIT: u32 = 500;
+/// How long to wait before a broken connection is used again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// Where Artemis takes orders.
-const MANAGEMENT: &str = "activemq.management";
+pub(super) const MANAGEMENT: &str = "activemq.management";
 /// How long it may take for one.
 const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -41,11 +43,18 @@ fn lost(lost: Lost, what: &str) -> Error {
     }
 }
 
-/// Whether a queue can be had: it is made if the broker does that.
+/// Whether a queue can be had: it is made if the broker does that. A connection that breaks meanwhile is made again.
 pub(super) async fn ensure(driver: &Driver, queue: &str) -> Result<(), Error> {
-    let opened = links::sender(driver, queue).await;
-    opened.map_err(|it| lost(it, &format!("queue '{queue}'")))?.close().await;
-    Ok(())
+    loop {
+        match links::sender(driver, queue).await {
+            Ok(opened) => {
+                opened.close().await;
+                return Ok(());
+            }
+            Err(Lost::Connection) => tokio::time::sleep(ASK_AGAIN).await,
+            Err(other) => return Err(lost(other, &format!("queue '{queue}'"))),
+        }
+    }
 }
 
 /// Takes all that is in a queue and that no worker has; returns how much.

@@ -78,7 +78,8 @@ pub(crate) struct ActivemqTransport {
     driver: OnceCell<Arc<Driver>>,
     consuming: Consuming,
     outcome_queue: String,
-    has_outcomes: OnceCell<()>,
+    /// The subscription to our outcomes.
+    outcomes_taken: OnceCell<u64>,
     outcomes: Arc<dyn OutcomeSink>,
     maker: Arc<Maker>,
     this: Weak<Self>,
@@ -103,7 +104,7 @@ impl ActivemqTransport {
             driver: OnceCell::new(),
             consuming: Consuming::new(),
             outcome_queue: queues::outcome_queue_name(),
-            has_outcomes: OnceCell::new(),
+            outcomes_taken: OnceCell::new(),
             outcomes,
             maker: Arc::new(maker),
             this: Weak::clone(this),
@@ -233,10 +234,9 @@ impl Transport for ActivemqTransport {
             self.ensure_queue(&self.outcome_queue).await?;
             let driver = self.driver().await?;
             let (queue, taker) = (&self.outcome_queue, self.telling());
-            self.consuming.start(driver, queue, OUTCOMES_PREFETCH, taker, self.often());
-            Ok(())
+            Ok(self.consuming.start(driver, queue, OUTCOMES_PREFETCH, taker, self.often()))
         };
-        self.has_outcomes.get_or_try_init(begin).await.copied()
+        self.outcomes_taken.get_or_try_init(begin).await.map(drop)
     }
 
     async fn prepare(&self, message: &Outgoing) -> Result<Vec<Outgoing>, Error> {
@@ -325,7 +325,10 @@ impl Transport for ActivemqTransport {
     }
 
     async fn close(&self) {
-        if self.has_outcomes.get().is_some() {
+        if let Some(taken) = self.outcomes_taken.get() {
+            // Else its end would be a fault.
+            self.consuming.release(*taken);
+            let _ = tokio::time::timeout(FAREWELL_TIMEOUT, self.consuming.released(*taken)).await;
             self.forget_outcomes().await;
         }
         let consuming = async {

@@ -47,13 +47,21 @@ impl Offsets {
         Self { marks: BTreeMap::new(), end: committed, earlier }
     }
 
-    /// A message is about to be handed out.
-    pub(super) fn begin(&mut self, offset: i64) -> Handed {
+    fn earlier(&self, offset: i64) -> Option<Mark> {
         let at = self.earlier.partition_point(|(first, ..)| *first <= offset);
         let run = at.checked_sub(1).map(|at| self.earlier[at]);
-        let mark = run.filter(|(_, behind, _)| offset < *behind).map(|(.., mark)| mark);
+        run.filter(|(_, behind, _)| offset < *behind).map(|(.., mark)| mark)
+    }
+
+    /// Whether somebody has begun a message who had the partition before, and not finished it.
+    pub(super) fn was_begun(&self, offset: i64) -> bool {
+        matches!(self.earlier(offset), Some(Mark::Begun(_)))
+    }
+
+    /// A message is about to be handed out.
+    pub(super) fn begin(&mut self, offset: i64) -> Handed {
         self.end = self.end.max(offset + 1);
-        match mark {
+        match self.earlier(offset) {
             Some(Mark::Done) => {
                 self.marks.insert(offset, Mark::Done);
                 self.forget();

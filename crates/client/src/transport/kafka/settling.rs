@@ -92,7 +92,7 @@ impl KafkaTransport {
         }
         if let Some(error) = error {
             let dead = dead_topic(queue);
-            match self.topics.ensure(&dead).await {
+            match self.topics.ensure_beside(&dead).await {
                 Ok(()) => {
                     let attempts = records::number(&delivery.record, properties::ATTEMPTS);
                     let attempts = attempts.and_then(|it| u32::try_from(it).ok()).unwrap_or(0);

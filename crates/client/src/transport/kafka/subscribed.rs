@@ -1,9 +1,11 @@
 //! A worker's place in a queue, and the messages it has from there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use krafka::ConsumerRecord;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use super::clients::Clients;
 use super::group::{self, Group};
@@ -12,7 +14,7 @@ use super::records;
 use super::retries;
 use super::share::{self, Share};
 use super::topics::Topics;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::transport::{Incoming, Token, properties};
 use crate::url::Groups;
 
@@ -52,6 +54,7 @@ pub(super) struct Subscribed {
     pub(super) workers: Workers,
     /// Brings back what is to be tried again.
     retries: Arc<Group>,
+    watching: AbortHandle,
 }
 
 pub(super) enum Workers {
@@ -92,6 +95,7 @@ impl Subscribed {
         prefetch: u16,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Result<Incoming, Error>>), Error> {
         let (sender, incoming) = mpsc::unbounded_channel();
+        let watching = watch_topic(Arc::clone(topics), queue.to_owned(), sender.clone());
         let name: Arc<str> = queue.into();
         let prefetch = usize::from(prefetch).max(1);
         let joining = async || match topics.groups {
@@ -130,10 +134,12 @@ impl Subscribed {
                 return Err(error);
             }
         };
-        Ok((Self { workers, retries }, incoming))
+        let watching = tokio::spawn(watching).abort_handle();
+        Ok((Self { workers, retries, watching }, incoming))
     }
 
     pub(super) fn release(&self) {
+        self.watching.abort();
         self.retries.release();
         self.workers.release();
     }
@@ -141,6 +147,33 @@ impl Subscribed {
     pub(super) async fn released(&self) {
         self.workers.released().await;
         self.retries.released().await;
+    }
+}
+
+/// How often it is looked whether a topic is still there.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Says when the topic of a queue is deleted: its readers are not told, nor do they read one that is made again.
+async fn watch_topic(
+    topics: Arc<Topics>,
+    queue: String,
+    sender: mpsc::UnboundedSender<Result<Incoming, Error>>,
+) {
+    let mut first = None;
+    loop {
+        // Whoever cannot be asked now is asked again.
+        match (topics.identity_of(&queue).await, first) {
+            (Ok(Some(identity)), None) => first = Some(identity),
+            (Ok(now), Some(_)) if now != first => {
+                topics.lost(&queue);
+                let text =
+                    format!("queue '{queue}' was deleted; a worker that begins now makes it anew");
+                let _ = sender.send(Err(Error::new(ErrorKind::NotFound, text)));
+                return;
+            }
+            _ => {}
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 

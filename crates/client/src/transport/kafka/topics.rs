@@ -58,21 +58,32 @@ pub(super) fn dead_topic(queue: &str) -> String {
     format!("{queue}{DEAD}")
 }
 
-/// Whether a topic can have this name, and those beside it theirs.
+/// Whether a queue can have this name: a topic can, and those beside it, and it is none that Kafka or this library
+/// has for itself.
 pub(super) fn check_name(queue: &str) -> Result<(), Error> {
-    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let is_own = queue == OUTCOMES || queue.ends_with(RETRY) || queue.ends_with(DEAD);
     let text = if queue.len() + RETRY.len() > NAME_BYTES_MAX {
-        format!(
-            "it has {} bytes, and on Kafka {} are the most",
-            queue.len(),
-            NAME_BYTES_MAX - RETRY.len()
-        )
+        let most = NAME_BYTES_MAX - RETRY.len();
+        format!("it has {} bytes, and on Kafka {most} are the most", queue.len())
     } else if !queue.bytes().all(is_legal) || queue.chars().all(|it| it == '.') {
         "on Kafka, names have letters of the Latin alphabet, digits, dots, _ and - only".to_owned()
+    } else if is_internal(queue) {
+        "names that begin with __ are Kafka's own".to_owned()
+    } else if is_own {
+        "this topic is made for what comes of other queues".to_owned()
     } else {
         return Ok(());
     };
     Err(Error::new(ErrorKind::Invalid, format!("queue '{}': {text}", queue.escape_debug())))
+}
+
+fn is_legal(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
+}
+
+/// Whether a topic is one in which brokers keep what they need themselves.
+fn is_internal(topic: &str) -> bool {
+    topic.starts_with("__")
 }
 
 impl Topics {
@@ -99,13 +110,18 @@ impl Topics {
     /// Makes a queue's topic, if it is not there.
     pub(super) async fn ensure(&self, queue: &str) -> Result<(), Error> {
         check_name(queue)?;
-        self.ensure_topic(queue, self.partitions.map_or(-1, i32::from)).await
+        self.ensure_beside(queue).await
+    }
+
+    /// Makes a topic that is beside a queue's, if it is not there.
+    pub(super) async fn ensure_beside(&self, topic: &str) -> Result<(), Error> {
+        self.ensure_topic(topic, self.partitions.map_or(-1, i32::from)).await
     }
 
     /// Makes all that workers on a queue need.
     pub(super) async fn ensure_worked_on(&self, queue: &str) -> Result<(), Error> {
         self.ensure(queue).await?;
-        self.ensure(&retry_topic(queue)).await?;
+        self.ensure_beside(&retry_topic(queue)).await?;
         if self.groups == Groups::Share {
             // Else the first worker would begin behind what is there already, and read what a transaction takes back.
             let changes = vec![
@@ -169,7 +185,7 @@ impl Topics {
             ErrorKind::NotFound => {
                 tracing::warn!(topic, "the topic is lost, and made again");
                 self.lost(topic);
-                if let Err(error) = self.ensure(topic).await {
+                if let Err(error) = self.ensure_beside(topic).await {
                     tracing::warn!(topic, "it cannot be made: {error}");
                 }
             }
@@ -199,8 +215,24 @@ impl Topics {
         }
     }
 
-    /// How many partitions a topic has, or had when it was looked at last.
+    /// Which topic has this name now: another one, if it was deleted and made again.
+    pub(super) async fn identity_of(&self, topic: &str) -> Result<Option<[u8; 16]>, Error> {
+        let described = self.admin.describe_topics([topic], DescribeTopicsOptions::default()).await;
+        let what = format!("topic '{topic}'");
+        let described = described.map_err(|error| refused(&what, &error))?;
+        match described.into_values().next() {
+            Some(Ok(it)) => Ok(Some(it.topic_id)),
+            Some(Err(error)) if !is_unknown(&error) => Err(refused(&what, &error)),
+            _ => Ok(None),
+        }
+    }
+
+    /// How many partitions a topic has that outcomes may be sent to, or had when it was looked at last.
     pub(super) async fn partition_count(&self, topic: &str) -> Result<i32, Error> {
+        if is_internal(topic) {
+            let text = format!("topic '{topic}' is Kafka's own");
+            return Err(Error::new(ErrorKind::Invalid, text));
+        }
         let seen = self.seen.lock().get(topic).copied();
         let count = match seen {
             Some(count) => Some(count),
@@ -383,6 +415,11 @@ mod tests {
     fn names_that_a_topic_cannot_have_are_refused() {
         for name in ["orders", "Orders.2_a-b", &"x".repeat(200), "a.."] {
             check_name(name).expect(name);
+        }
+        let own = ["__consumer_offsets", "wilco.outcomes", "q.wilco.retry", "q.wilco.dead"];
+        for name in own {
+            let error = check_name(name).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         }
         for name in ["größe", "a b", "a/b", "", "..", ".", "a\0", "a*", &"x".repeat(249)] {
             let error = check_name(name).expect_err(name);

@@ -2,7 +2,7 @@
 
 use ::amqp::{ByteSlice, Properties, TableRef};
 
-use ::outcome::{Notify, OutcomeMessage, OutcomeRequest, traceparent};
+use ::outcome::{DURATION_MS_MAX, Notify, OutcomeMessage, OutcomeRequest, traceparent};
 
 use crate::ledger::Key;
 use crate::transport::properties::{PUBLISHED_AT, QUEUES};
@@ -30,7 +30,8 @@ pub(crate) struct Origin {
 /// for that: without the precise one, the producer alone knows.
 /// `number` is the number in a header.
 pub(crate) fn deadline_at_ms(number: impl Fn(&str) -> Option<u64>) -> Option<u64> {
-    number(PUBLISHED_AT)?.checked_add(number("x-deadline")?)
+    let deadline = number("x-deadline").filter(|deadline| *deadline <= DURATION_MS_MAX)?;
+    number(PUBLISHED_AT)?.checked_add(deadline)
 }
 
 impl Origin {

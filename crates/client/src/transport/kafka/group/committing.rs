@@ -1,6 +1,5 @@
 //! What is done is committed, together with what is to be told of it.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +7,7 @@ use krafka::consumer::{OffsetAndMetadata, TopicPartition};
 use krafka::producer::TransactionalProducer;
 use krafka::{CloseOptions, KrafkaError, Record};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::held::Owned;
 use super::{AGAIN, AGAIN_MAX, Group, NOTING, Place, until_true};
@@ -17,6 +17,8 @@ use crate::error::Error;
 const TRANSACTION: Duration = Duration::from_secs(15);
 /// How long a record of a transaction may be under way.
 const DELIVERY: Duration = Duration::from_secs(12);
+/// So often a record is refused before it is left out.
+const REFUSALS_MAX: u32 = 3;
 /// So many are committed at once, and so many wait for that.
 pub(super) const COMMIT_MAX: usize = 1000;
 
@@ -25,6 +27,8 @@ pub(super) struct Done {
     pub(super) place: Place,
     /// What goes out together with that.
     pub(super) records: Vec<Record>,
+    /// How often the first of them was not taken.
+    pub(super) refusals: u32,
 }
 
 impl Group {
@@ -69,6 +73,12 @@ impl Group {
                 true => tracing::debug!(topic = self.topic, "committed again: {error}"),
                 false => tracing::warn!(topic = self.topic, "it cannot be committed: {error}"),
             }
+            if matches!(error, Broken::Refused(_)) && done.len() > 1 {
+                // One of them is not taken, and the others are to know nothing of it.
+                let rest = done.split_off(done.len() / 2);
+                Box::pin(self.commit(producer, done)).await;
+                return Box::pin(self.commit(producer, rest)).await;
+            }
             if let Some(failed) = producer.take_if(|_| !matches!(error, Broken::Again)) {
                 let _ = failed.close_with(CloseOptions::new().timeout(AGAIN)).await;
             }
@@ -108,36 +118,58 @@ impl Group {
         producer: &TransactionalProducer,
         done: &mut [Done],
     ) -> Result<(), Broken> {
-        let mut deliveries = Vec::new();
-        for (at, it) in done.iter().enumerate() {
-            for (number, record) in it.records.iter().enumerate() {
-                deliveries.push((at, number, producer.enqueue(record.clone()).await));
-            }
+        if let [only] = done {
+            self.send_one(producer, only).await?;
+        } else {
+            self.send_many(producer, done).await?;
         }
-        let mut failed: Result<(), Broken> = Ok(());
-        let mut refused = HashSet::new();
-        for (at, number, delivery) in deliveries {
+        let Some(member) = self.consumer.group_metadata().await else { return Err(Broken::Again) };
+        producer.send_offsets(&self.held.to_commit(done), &member).await?;
+        Ok(())
+    }
+
+    async fn send_many(
+        &self,
+        producer: &TransactionalProducer,
+        done: &[Done],
+    ) -> Result<(), Broken> {
+        let began = Instant::now();
+        let mut deliveries = Vec::new();
+        for record in done.iter().flat_map(|it| &it.records) {
+            deliveries.push(producer.enqueue(record.clone()).await);
+        }
+        let mut sent = Ok(());
+        for delivery in deliveries {
             let delivered = match delivery {
                 Ok(delivery) => delivery.await.map(drop),
                 Err(error) => Err(error),
             };
-            if let Err(error) = delivered {
-                if is_for_good(&error) {
-                    let topic = &done[at].records[number].topic;
+            // The first says why; the others, that the transaction has failed.
+            sent = sent.and(delivered);
+        }
+        sent.map_err(|error| Broken::of(error, began))
+    }
+
+    /// Sends what belongs to one message; what no broker takes, whoever tries, is left out the next time.
+    async fn send_one(
+        &self,
+        producer: &TransactionalProducer,
+        done: &mut Done,
+    ) -> Result<(), Broken> {
+        for at in 0..done.records.len() {
+            let began = Instant::now();
+            let Err(error) = producer.send(done.records[at].clone()).await else { continue };
+            let broken = Broken::of(error, began);
+            if let Broken::Refused(error) = &broken {
+                done.refusals += 1;
+                if done.refusals >= REFUSALS_MAX {
+                    let topic = done.records.remove(at).topic;
+                    done.refusals = 0;
                     tracing::warn!(topic, "what is to be told cannot be: {error}");
-                    refused.insert((at, number));
                 }
-                failed = Err(error.into());
             }
+            return Err(broken);
         }
-        for (at, it) in done.iter_mut().enumerate() {
-            let mut number = 0..;
-            it.records
-                .retain(|_| number.next().is_none_or(|number| !refused.contains(&(at, number))));
-        }
-        failed?;
-        let Some(member) = self.consumer.group_metadata().await else { return Err(Broken::Again) };
-        producer.send_offsets(&self.held.to_commit(done), &member).await?;
         Ok(())
     }
 
@@ -179,26 +211,25 @@ impl Group {
 enum Broken {
     #[error("the group is being rearranged")]
     Again,
+    /// A broker has said at once that it does not take a record.
+    #[error(transparent)]
+    Refused(KrafkaError),
     #[error(transparent)]
     Kafka(#[from] KrafkaError),
     #[error(transparent)]
     Unreachable(#[from] Error),
 }
 
-/// Whether a record cannot be sent at all, whoever tries.
-fn is_for_good(error: &KrafkaError) -> bool {
-    use krafka::error::ErrorCode as Code;
-    match error {
-        KrafkaError::Broker { code, .. } => matches!(
-            code,
-            Code::UnknownTopicOrPartition
-                | Code::UnknownTopicId
-                | Code::MessageTooLarge
-                | Code::RecordListTooLarge
-                | Code::InvalidTopic
-                | Code::TopicAuthorizationFailed
-        ),
-        KrafkaError::Protocol { .. } | KrafkaError::Config { .. } => !error.is_retriable(),
-        _ => false,
+impl Broken {
+    /// Why a record was not sent. Within a transaction the client does not pass on the broker's code; but an answer
+    /// comes at once, and what may pass is tried again for as long as a delivery may take.
+    fn of(error: KrafkaError, began: Instant) -> Self {
+        let is_passing =
+            error.is_retriable() || matches!(error, KrafkaError::DeliveryTimeout { .. });
+        let is_over = matches!(error, KrafkaError::Closed { .. } | KrafkaError::Fenced { .. });
+        match is_passing || is_over || began.elapsed() > DELIVERY / 2 {
+            true => Self::Kafka(error),
+            false => Self::Refused(error),
+        }
     }
 }

@@ -4,18 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use krafka::ConsumerRecord;
 use krafka::consumer::{ConsumerRebalanceListener, TopicPartition};
 use krafka::producer::TopicPartitionOffset;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::super::offsets::Offsets;
+use super::super::offsets::{Handed, Offsets};
 use super::super::topics::Topics;
 use super::committing::Done;
-use super::{AGAIN, Place};
+use super::{AGAIN, Place, Taken};
 
 /// How long a partition that another member is to get waits for what is being worked on.
 const HANDOVER: Duration = Duration::from_secs(10);
+
+/// A message that has not ended its worker by then will not, it is assumed.
+const LONG: Duration = Duration::from_secs(2);
 
 /// What this member has.
 pub(super) struct Held {
@@ -47,6 +51,26 @@ pub(super) struct Owned {
 }
 
 impl State {
+    /// Whether somebody had this message who ended before it was done. That may be because of it, so it is worked
+    /// on by itself: else those beside it would be thought to have ended their worker, too.
+    pub(super) fn is_suspect(&self, record: &ConsumerRecord) -> bool {
+        let owned = self.partitions.get(&record.partition);
+        owned.is_some_and(|owned| owned.offsets.was_begun(record.offset))
+    }
+
+    /// A message is about to be handed out. `None`: it is done already, or somebody else's.
+    pub(super) fn begin(&mut self, record: ConsumerRecord) -> Option<Taken> {
+        let owned = self.partitions.get_mut(&record.partition)?;
+        let Handed::Work { attempts_before } = owned.offsets.begin(record.offset) else {
+            return None;
+        };
+        owned.open += 1;
+        owned.is_noted = false;
+        let (partition, offset, epoch) = (record.partition, record.offset, owned.epoch);
+        self.open += 1;
+        Some(Taken { record, attempts_before, place: Place { partition, offset, epoch } })
+    }
+
     pub(super) fn holds(&self, place: Place) -> bool {
         self.partitions.get(&place.partition).is_some_and(|it| it.epoch == place.epoch)
     }
@@ -91,6 +115,14 @@ impl Held {
         }
         drop(state);
         self.changed.notify_waiters();
+    }
+
+    /// Waits until nothing is handed out, and all that was done is committed; but not for what takes long, which ends
+    /// no worker at once.
+    pub(super) async fn alone(&self) {
+        let alone =
+            self.until(|state| state.is_released || (state.open == 0 && state.uncommitted == 0));
+        let _ = tokio::time::timeout(LONG, alone).await;
     }
 
     pub(super) async fn until(&self, is_so: impl Fn(&State) -> bool) {

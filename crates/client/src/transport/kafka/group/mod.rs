@@ -30,7 +30,6 @@ use self::committing::{COMMIT_MAX, Done};
 use self::held::Held;
 use super::clients::Clients;
 use super::errors::refused;
-use super::offsets::Handed;
 use super::topics::Topics;
 use crate::error::Error;
 
@@ -184,7 +183,7 @@ impl Group {
         state.uncommitted += 1;
         drop(state);
         self.held.changed.notify_waiters();
-        self.done.send(Done { place, records }).is_ok()
+        self.done.send(Done { place, records, refusals: 0 }).is_ok()
     }
 
     /// A message was not even begun, and nobody works on it here.
@@ -204,7 +203,8 @@ impl Group {
         let mut again = AGAIN;
         while !self.is_stopped() {
             let changed = self.held.changed.notified();
-            let has_room = self.held.state.lock().open + batch <= self.prefetch.max(batch);
+            let room = self.prefetch.saturating_sub(self.held.state.lock().open);
+            let has_room = room > 0;
             if is_paused == has_room {
                 // Whoever does not ask is taken for dead, so it asks for nothing.
                 for (topic, partitions) in self.consumer.assignment().await {
@@ -216,7 +216,7 @@ impl Group {
                 is_paused = !has_room;
             }
             let polled = tokio::select! {
-                polled = self.consumer.poll(POLL) => polled,
+                polled = self.poll(room >= batch) => polled,
                 () = changed, if is_paused => continue,
             };
             match polled {
@@ -254,26 +254,49 @@ impl Group {
         }
     }
 
+    /// What comes next; only one, if there is no room for as many as are read at once.
+    async fn poll(&self, takes_many: bool) -> Result<Vec<ConsumerRecord>, KrafkaError> {
+        if takes_many {
+            return self.consumer.poll(POLL).await;
+        }
+        match tokio::time::timeout(POLL, self.consumer.recv()).await {
+            Ok(Ok(Some(record))) => Ok(vec![record]),
+            Ok(Ok(None)) => Err(KrafkaError::closed("the group is left")),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
     async fn hand_out(
         self: &Arc<Self>,
         records: Vec<ConsumerRecord>,
         hand: &impl Fn(&Arc<Self>, Result<Taken, Error>),
     ) {
-        let mut begun = Vec::new();
-        {
-            let mut state = self.held.state.lock();
-            for record in records {
-                let Some(owned) = state.partitions.get_mut(&record.partition) else { continue };
-                if let Handed::Work { attempts_before } = owned.offsets.begin(record.offset) {
-                    owned.open += 1;
-                    owned.is_noted = false;
-                    let (partition, offset, epoch) = (record.partition, record.offset, owned.epoch);
-                    let place = Place { partition, offset, epoch };
-                    begun.push(Taken { record, attempts_before, place });
+        let (mut begun, mut records) = (Vec::new(), records.into_iter().peekable());
+        while let Some(record) = records.next() {
+            let is_suspect = self.held.state.lock().is_suspect(&record);
+            if is_suspect && !begun.is_empty() {
+                self.hand_begun(std::mem::take(&mut begun), hand).await;
+            }
+            if is_suspect {
+                self.held.alone().await;
+            }
+            begun.extend(self.held.state.lock().begin(record));
+            if is_suspect {
+                self.hand_begun(std::mem::take(&mut begun), hand).await;
+                if records.peek().is_some() {
+                    self.held.alone().await;
                 }
             }
-            state.open += begun.len();
         }
+        self.hand_begun(begun, hand).await;
+    }
+
+    async fn hand_begun(
+        self: &Arc<Self>,
+        begun: Vec<Taken>,
+        hand: &impl Fn(&Arc<Self>, Result<Taken, Error>),
+    ) {
         if begun.is_empty() {
             return;
         }
