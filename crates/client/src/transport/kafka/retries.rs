@@ -7,6 +7,7 @@ use krafka::Record;
 
 use super::clients::Clients;
 use super::group::{Group, Taken};
+use super::publishing::Publisher;
 use super::records::{self, RETRY_AT, number};
 use super::topics::{Topics, retry_topic};
 use crate::clock::now_ms;
@@ -33,6 +34,7 @@ pub(super) fn waiting(
 pub(super) async fn bring_back(
     clients: &Clients,
     topics: &Arc<Topics>,
+    publisher: &Publisher,
     queue: &str,
 ) -> Result<Arc<Group>, Error> {
     let (topic, queue) = (retry_topic(queue), queue.to_owned());
@@ -51,5 +53,5 @@ pub(super) async fn bring_back(
             group.finish(taken.place, vec![back]).await;
         });
     };
-    Group::join(clients, topics, &topic, AHEAD_MAX, hand).await
+    Group::join(clients, topics, publisher, &topic, AHEAD_MAX, hand).await
 }

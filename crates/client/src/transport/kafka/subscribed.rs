@@ -107,7 +107,9 @@ impl Subscribed {
                     });
                     let _ = sender.send(arrived);
                 };
-                Group::join(clients, topics, queue, prefetch, hand).await.map(Workers::Classic)
+                Group::join(clients, topics, publisher, queue, prefetch, hand)
+                    .await
+                    .map(Workers::Classic)
             }
             Groups::Share => {
                 let hand = move |share: &Arc<Share>, taken: Result<share::Taken, Error>| {
@@ -122,7 +124,7 @@ impl Subscribed {
             }
         };
         // Joining takes a while.
-        let retries = retries::bring_back(clients, topics, queue);
+        let retries = retries::bring_back(clients, topics, publisher, queue);
         let (workers, retries) = match tokio::join!(joining(), retries) {
             (Ok(workers), Ok(retries)) => (workers, retries),
             (Ok(workers), Err(error)) => {

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use super::held::Owned;
 use super::{AGAIN, AGAIN_MAX, Group, NOTING, Place, until_true};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::transport::Taken;
 
 /// How long others wait for the transaction of a member that has ended: they read no further than that.
 const TRANSACTION: Duration = Duration::from_secs(15);
 /// How long a record of a transaction may be under way.
 const DELIVERY: Duration = Duration::from_secs(12);
-/// So often a record is refused before it is left out.
+/// So often a batch is refused before it is looked which of it that is: most refusals pass.
 const REFUSALS_MAX: u32 = 3;
 /// So many are committed at once, and so many wait for that.
 pub(super) const COMMIT_MAX: usize = 1000;
@@ -27,8 +28,6 @@ pub(super) struct Done {
     pub(super) place: Place,
     /// What goes out together with that.
     pub(super) records: Vec<Record>,
-    /// How often the first of them was not taken.
-    pub(super) refusals: u32,
 }
 
 impl Group {
@@ -60,7 +59,7 @@ impl Group {
 
     /// Commits what is done, however often it takes.
     async fn commit(&self, producer: &mut Option<TransactionalProducer>, mut done: Vec<Done>) {
-        let mut again = AGAIN;
+        let (mut again, mut refusals) = (AGAIN, 0);
         loop {
             // The others are counted no more.
             done.retain(|it| self.holds(it.place));
@@ -73,7 +72,8 @@ impl Group {
                 true => tracing::debug!(topic = self.topic, "committed again: {error}"),
                 false => tracing::warn!(topic = self.topic, "it cannot be committed: {error}"),
             }
-            if matches!(error, Broken::Refused(_)) && done.len() > 1 {
+            refusals += u32::from(matches!(error, Broken::Refused(_)));
+            if refusals >= REFUSALS_MAX && done.len() > 1 {
                 // One of them is not taken, and the others are to know nothing of it.
                 let rest = done.split_off(done.len() / 2);
                 Box::pin(self.commit(producer, done)).await;
@@ -150,7 +150,8 @@ impl Group {
         sent.map_err(|error| Broken::of(error, began))
     }
 
-    /// Sends what belongs to one message; what no broker takes, whoever tries, is left out the next time.
+    /// Sends what belongs to one message. What is refused within the transaction is sent without: then it is there, or
+    /// it is known why it cannot be, and the transaction does without it the next time.
     async fn send_one(
         &self,
         producer: &TransactionalProducer,
@@ -160,12 +161,25 @@ impl Group {
             let began = Instant::now();
             let Err(error) = producer.send(done.records[at].clone()).await else { continue };
             let broken = Broken::of(error, began);
-            if let Broken::Refused(error) = &broken {
-                done.refusals += 1;
-                if done.refusals >= REFUSALS_MAX {
-                    let topic = done.records.remove(at).topic;
-                    done.refusals = 0;
-                    tracing::warn!(topic, "what is to be told cannot be: {error}");
+            if matches!(broken, Broken::Refused(_)) {
+                let sending = self.publisher.send(done.records[at].clone());
+                match tokio::time::timeout(NOTING, sending).await {
+                    Ok(Ok(Taken::Stored)) => drop(done.records.remove(at)),
+                    Ok(Ok(Taken::Unroutable)) => {
+                        let topic = done.records.remove(at).topic;
+                        tracing::warn!(
+                            topic,
+                            "what is to be told cannot be: there is no such topic"
+                        );
+                    }
+                    Ok(Err(error))
+                        if !error.is_temporary() && error.kind() != ErrorKind::Closed =>
+                    {
+                        let topic = done.records.remove(at).topic;
+                        tracing::warn!(topic, "what is to be told cannot be: {error}");
+                    }
+                    // Perhaps later.
+                    Ok(Err(_)) | Err(_) => {}
                 }
             }
             return Err(broken);
@@ -211,7 +225,7 @@ impl Group {
 enum Broken {
     #[error("the group is being rearranged")]
     Again,
-    /// A broker has said at once that it does not take a record.
+    /// A record was not taken at once: by its topic's broker, or as the transaction has none for now.
     #[error(transparent)]
     Refused(KrafkaError),
     #[error(transparent)]

@@ -30,6 +30,7 @@ use self::committing::{COMMIT_MAX, Done};
 use self::held::Held;
 use super::clients::Clients;
 use super::errors::refused;
+use super::publishing::Publisher;
 use super::topics::Topics;
 use crate::error::Error;
 
@@ -49,6 +50,7 @@ const FETCH_BYTES_MAX: i32 = 16 << 20;
 pub(super) struct Group {
     consumer: Consumer,
     clients: Clients,
+    publisher: Publisher,
     topic: String,
     prefetch: usize,
     held: Arc<Held>,
@@ -81,6 +83,7 @@ impl Group {
     pub(super) async fn join(
         clients: &Clients,
         topics: &Arc<Topics>,
+        publisher: &Publisher,
         topic: &str,
         prefetch: usize,
         hand: impl Fn(&Arc<Self>, Result<Taken, Error>) + Send + Sync + 'static,
@@ -115,6 +118,7 @@ impl Group {
         let group = Arc::new(Self {
             consumer,
             clients: clients.clone(),
+            publisher: publisher.clone(),
             topic: topic.to_owned(),
             prefetch,
             held,
@@ -183,7 +187,7 @@ impl Group {
         state.uncommitted += 1;
         drop(state);
         self.held.changed.notify_waiters();
-        self.done.send(Done { place, records, refusals: 0 }).is_ok()
+        self.done.send(Done { place, records }).is_ok()
     }
 
     /// A message was not even begun, and nobody works on it here.
