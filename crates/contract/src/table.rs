@@ -27,6 +27,15 @@ const SERVER: &[Capability] = &[
     Capability::SharedIds,
 ];
 
+/// Engines whose outcomes the library makes, with a ledger for all who name it.
+const WITH_LEDGER: &[Capability] = &[
+    Capability::Durable,
+    Capability::Attach,
+    Capability::Topics,
+    Capability::SharedIds,
+    Capability::Delay,
+];
+
 /// The engines.
 pub const COLUMNS: &[Column] = &[
     // The same, but for what comes first.
@@ -34,38 +43,11 @@ pub const COLUMNS: &[Column] = &[
     Column { name: "embedded:", can: SERVER },
     Column { name: "wilco server", can: SERVER },
     Column { name: "RabbitMQ", can: &[Capability::Durable, Capability::Delay] },
-    Column {
-        name: "RabbitMQ with a ledger",
-        can: &[
-            Capability::Durable,
-            Capability::Attach,
-            Capability::Topics,
-            Capability::SharedIds,
-            Capability::Delay,
-        ],
-    },
+    Column { name: "RabbitMQ with a ledger", can: WITH_LEDGER },
     Column { name: "ActiveMQ", can: &[Capability::Durable, Capability::Delay] },
-    Column {
-        name: "ActiveMQ with a ledger",
-        can: &[
-            Capability::Durable,
-            Capability::Attach,
-            Capability::Topics,
-            Capability::SharedIds,
-            Capability::Delay,
-        ],
-    },
+    Column { name: "ActiveMQ with a ledger", can: WITH_LEDGER },
     Column { name: "Kafka", can: &[Capability::Durable, Capability::Attach, Capability::Delay] },
-    Column {
-        name: "Kafka with a ledger",
-        can: &[
-            Capability::Durable,
-            Capability::Attach,
-            Capability::Topics,
-            Capability::SharedIds,
-            Capability::Delay,
-        ],
-    },
+    Column { name: "Kafka with a ledger", can: WITH_LEDGER },
 ];
 
 /// Who fails, in words.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::rust::count;
-use super::{Context, Needs, Part, Tally, print_output, venv::Venv};
+use super::{Context, Needs, Part, Tally, rust};
 use crate::command;
 
 const LIMIT: Duration = Duration::from_secs(90 * 60);
@@ -41,20 +40,8 @@ impl Part for Clusters {
         for test in TESTS {
             cargo.args(["--test", test]);
         }
-        // One after the other, with what they have to say.
-        cargo.args(["--", "--test-threads", "1", "--nocapture"]);
-        cargo.current_dir(context.workspace.root()).env("WILCO_TEST_ROUNDS", ROUNDS);
-        context.name_broker(&mut cargo);
-        if let Ok(venv) = context.venv.get_or_init(|| Venv::ready(context)) {
-            cargo.env("WILCO_TEST_PYTHON", venv.python().get_program());
-        }
-        let log = context.log(self.name());
-        let finished = command::run(&mut cargo, &log, LIMIT)?;
-        let mut tally = count(&finished.output);
-        print_output(&finished.output, &log);
-        if !finished.succeeded() && tally.failed.is_empty() {
-            tally.note_failed("cargo test", finished.ending());
-        }
-        Ok(tally)
+        // One after the other, with what they have to say in the log.
+        cargo.args(["--", "--test-threads", "1", "--nocapture"]).env("WILCO_TEST_ROUNDS", ROUNDS);
+        rust::run(self.name(), &mut cargo, context, LIMIT)
     }
 }

@@ -1,5 +1,6 @@
 //! The part `rust`: `cargo test --workspace`, counted from what libtest prints.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -28,28 +29,38 @@ impl Part for Rust {
     fn run(&self, context: &Context) -> Result<Tally> {
         let mut cargo = command::cargo();
         cargo.args(["test", "--workspace", "--no-fail-fast"]);
-        cargo.current_dir(context.workspace.root());
-        context.name_broker(&mut cargo);
-        // For the tests that start a client in Python; without it they are skipped, and say so.
-        if let Ok(venv) = context.venv.get_or_init(|| Venv::ready(context)) {
-            cargo.env("WILCO_TEST_PYTHON", venv.python().get_program());
-        }
-        let log = context.log(self.name());
-        let finished = command::run(&mut cargo, &log, LIMIT)?;
-        let mut tally = count(&finished.output);
-        if !finished.succeeded() {
-            print_output(&finished.output, &log);
-            if tally.failed.is_empty() {
-                // A test program that crashed, or code that did not build, has no result line.
-                tally.note_failed("cargo test", finished.ending());
-            }
-        }
-        Ok(tally)
+        run(self.name(), &mut cargo, context, LIMIT)
     }
 }
 
+/// Runs `cargo test` with what the tests ask for, and counts.
+pub(super) fn run(
+    part: &str,
+    cargo: &mut Command,
+    context: &Context,
+    limit: Duration,
+) -> Result<Tally> {
+    cargo.current_dir(context.workspace.root());
+    context.name_broker(cargo);
+    // For the tests that start a client in Python; without it they are skipped, and say so.
+    if let Ok(venv) = context.venv.get_or_init(|| Venv::ready(context)) {
+        cargo.env("WILCO_TEST_PYTHON", venv.python().get_program());
+    }
+    let log = context.log(part);
+    let finished = command::run(cargo, &log, limit)?;
+    let mut tally = count(&finished.output);
+    if !finished.succeeded() {
+        print_output(&finished.output, &log);
+        if tally.failed.is_empty() {
+            // A test program that crashed, or code that did not build, has no result line.
+            tally.note_failed("cargo test", finished.ending());
+        }
+    }
+    Ok(tally)
+}
+
 /// Adds up the `test result:` lines; the lines of single tests only supply names.
-pub(super) fn count(output: &str) -> Tally {
+fn count(output: &str) -> Tally {
     let mut tally = Tally::default();
     let mut names = Tally::default();
     for line in output.lines() {

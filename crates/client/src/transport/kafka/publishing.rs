@@ -147,22 +147,14 @@ impl Shared {
 
     /// Tells whoever waits, or sends a record again.
     async fn settle(self: Arc<Self>, job: Job, delivered: Result<(), KrafkaError>) {
-        let error = match delivered {
-            Ok(()) => {
-                self.trouble.lock().take();
-                let _ = job.confirm.send(Ok(Taken::Stored));
-                return;
+        match self.answer(&job.record.topic, delivered) {
+            Then::Tell(answer) => drop(job.confirm.send(answer)),
+            Then::Nothing => {}
+            Then::SendAgain => {
+                tokio::time::sleep(SEND_AGAIN).await;
+                Box::pin(self.send_again(job)).await;
             }
-            Err(error) => error,
-        };
-        if let Some(answer) = self.answer(&job.record.topic, &error) {
-            if let Some(answer) = answer {
-                let _ = job.confirm.send(answer);
-            }
-            return;
         }
-        tokio::time::sleep(SEND_AGAIN).await;
-        Box::pin(self.send_again(job)).await;
     }
 
     /// Sends a record until the brokers have it, or nobody waits for it.
@@ -171,43 +163,45 @@ impl Shared {
         let _permits = permits;
         loop {
             let sent = tokio::select! {
-                sent = self.producer.send(record.clone()) => sent,
+                sent = self.producer.send(record.clone()) => sent.map(drop),
                 () = confirm.closed() => return,
             };
-            let error = match sent {
-                Ok(_) => {
-                    self.trouble.lock().take();
-                    let _ = confirm.send(Ok(Taken::Stored));
-                    return;
-                }
-                Err(error) => error,
-            };
-            if let Some(answer) = self.answer(&record.topic, &error) {
-                if let Some(answer) = answer {
-                    let _ = confirm.send(answer);
-                }
-                return;
+            match self.answer(&record.topic, sent) {
+                Then::Tell(answer) => return drop(confirm.send(answer)),
+                Then::Nothing => return,
+                Then::SendAgain => tokio::time::sleep(SEND_AGAIN).await,
             }
-            tokio::time::sleep(SEND_AGAIN).await;
         }
     }
 
-    /// What to say to whoever waits: `None`, it is sent again; `Some(None)`, nothing, as all is closed.
-    fn answer(&self, topic: &str, error: &KrafkaError) -> Option<Option<Result<Taken, Error>>> {
-        if matches!(error, KrafkaError::Closed { .. }) {
-            return Some(None);
-        }
-        if is_unknown(error) {
+    fn answer(&self, topic: &str, delivered: Result<(), KrafkaError>) -> Then {
+        let error = match delivered {
+            Ok(()) => {
+                self.trouble.lock().take();
+                return Then::Tell(Ok(Taken::Stored));
+            }
+            Err(KrafkaError::Closed { .. }) => return Then::Nothing,
+            Err(error) => error,
+        };
+        if is_unknown(&error) {
             self.topics.lost(topic);
-            return Some(Some(Ok(Taken::Unroutable)));
+            return Then::Tell(Ok(Taken::Unroutable));
         }
         let is_passing =
             matches!(error, KrafkaError::DeliveryTimeout { .. }) || error.is_retriable();
         if !is_passing {
-            return Some(Some(Err(refused(&format!("topic '{topic}'"), error))));
+            return Then::Tell(Err(refused(&format!("topic '{topic}'"), &error)));
         }
         tracing::debug!(topic, "a record is sent again: {error}");
         *self.trouble.lock() = Some(error.to_string());
-        None
+        Then::SendAgain
     }
+}
+
+/// What to do once it is known whether the brokers have a record.
+enum Then {
+    Tell(Result<Taken, Error>),
+    /// All is closed, and whoever waits finds that out.
+    Nothing,
+    SendAgain,
 }

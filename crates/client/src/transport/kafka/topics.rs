@@ -11,7 +11,7 @@ use krafka::admin::{
     DeleteConsumerGroupsOptions, DeleteRecordsOptions, DeleteTopicsOptions,
     DescribeFeaturesOptions, DescribeShareGroupOffsetsOptions, DescribeTopicsOptions,
     IncrementalAlterConfigsOptions, ListConsumerGroupOffsetsOptions, ListOffsetsOptions, NewTopic,
-    OffsetSpec, TopicPartition,
+    OffsetSpec, TopicDescription, TopicPartition,
 };
 use krafka::error::ErrorCode;
 use krafka::{Kafka, KrafkaError};
@@ -199,32 +199,32 @@ impl Topics {
         self.seen.lock().remove(topic);
     }
 
-    /// How many partitions a topic has; `None`: there is none.
-    pub(super) async fn partitions_of(&self, topic: &str) -> Result<Option<i32>, Error> {
+    /// What the brokers say of a topic; `None`: there is none.
+    async fn described(&self, topic: &str) -> Result<Option<TopicDescription>, Error> {
         let described = self.admin.describe_topics([topic], DescribeTopicsOptions::default()).await;
         let what = format!("topic '{topic}'");
         let described = described.map_err(|error| refused(&what, &error))?;
         match described.into_values().next() {
-            Some(Ok(it)) if !it.partitions.is_empty() => {
-                let count = i32::try_from(it.partitions.len()).unwrap_or(i32::MAX);
-                self.seen.lock().insert(topic.to_owned(), count);
-                Ok(Some(count))
-            }
+            Some(Ok(described)) => Ok(Some(described)),
             Some(Err(error)) if !is_unknown(&error) => Err(refused(&what, &error)),
             _ => Ok(None),
         }
     }
 
+    /// How many partitions a topic has; `None`: there is none.
+    pub(super) async fn partitions_of(&self, topic: &str) -> Result<Option<i32>, Error> {
+        let described = self.described(topic).await?;
+        let Some(described) = described.filter(|it| !it.partitions.is_empty()) else {
+            return Ok(None);
+        };
+        let count = i32::try_from(described.partitions.len()).unwrap_or(i32::MAX);
+        self.seen.lock().insert(topic.to_owned(), count);
+        Ok(Some(count))
+    }
+
     /// Which topic has this name now: another one, if it was deleted and made again.
     pub(super) async fn identity_of(&self, topic: &str) -> Result<Option<[u8; 16]>, Error> {
-        let described = self.admin.describe_topics([topic], DescribeTopicsOptions::default()).await;
-        let what = format!("topic '{topic}'");
-        let described = described.map_err(|error| refused(&what, &error))?;
-        match described.into_values().next() {
-            Some(Ok(it)) => Ok(Some(it.topic_id)),
-            Some(Err(error)) if !is_unknown(&error) => Err(refused(&what, &error)),
-            _ => Ok(None),
-        }
+        Ok(self.described(topic).await?.map(|described| described.topic_id))
     }
 
     /// How many partitions a topic has that outcomes may be sent to, or had when it was looked at last.
